@@ -1,0 +1,1 @@
+"""Segmentation masks from image-level labels with a frozen CLIP."""

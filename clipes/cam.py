@@ -1,0 +1,157 @@
+"""Softmax-GradCAM of CLIP-ES (section 3.2, equations 1-4), in closed form: no autograd graph, no hooks.
+
+For a label c of an image, the gradient of its softmax probability (over the image's labels and all
+background classes) with respect to u, the output of the last block's ``ln_1``, is averaged over the N patch
+positions; that average weighs the channels of u. Only the average is needed, so the in-projection's backward
+is a matrix-vector product and the only N x N work is one product with the transposed attention.
+
+Axes: B images, P pairs of an image and one of its labels, K classes, M backgrounds, E embedding, D width,
+A heads, S = 1 + N tokens, N = h * w patches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipes.config import Pool
+from clipes.transformer import Block, Norm, Trace, activation_slope, scaled, split_heads
+
+
+@dataclass(frozen=True)
+class Head:
+    """What turns the last block's tokens into an image feature: ``ln_post``, projection (D, E), logit scale."""
+
+    ln_post: Norm
+    projection: Tensor
+    logit_scale: float  # already exponentiated
+    norm_after_pool: bool = False
+
+
+def image_features(head: Head, output: Tensor, pool: Pool) -> Tensor:
+    """Image features (B, E), not normalised, from the last block's output tokens (B, S, D)."""
+    if head.norm_after_pool:
+        return head.ln_post(pool_tokens(output, pool)) @ head.projection
+    return pool_tokens(head.ln_post(output), pool) @ head.projection
+
+
+def pool_tokens(tokens: Tensor, pool: Pool) -> Tensor:
+    """(B, S, D) to (B, D): the mean of the patch tokens, or the class token."""
+    return tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(1)
+
+
+def label_probabilities(
+    features: Tensor, class_text: Tensor, background_text: Tensor, present: Tensor, logit_scale: float
+) -> Tensor:
+    """Softmax over [the image's labels, all backgrounds] (equation 1).
+
+    Takes image features (B, E), unit text features (K, E) and (M, E), and ``present`` (B, K) bool, the labels
+    of each image. Returns (B, K + M) in [0, 1]; classes that are not labels of the image get 0.
+    """
+    text = torch.cat([class_text, background_text])
+    logits = logit_scale * F.normalize(features, dim=-1) @ text.T
+    allowed = F.pad(present, (0, len(background_text)), value=True)
+    return logits.masked_fill(~allowed, -torch.inf).softmax(-1)
+
+
+def softmax_gradcam(
+    block: Block,
+    head: Head,
+    trace: Trace,
+    class_text: Tensor,
+    background_text: Tensor,
+    present: Tensor,
+    pairs: Tensor,
+    pool: Pool = "patch",
+) -> Tensor:
+    """Class activation maps of all (image, label) pairs of a batch at once.
+
+    Args:
+        block, head, trace: the last block, the projection head, and what the block left behind.
+        class_text, background_text: unit text features (K, E), (M, E).
+        present: (B, K) bool, the labels of each image.
+        pairs: (P, 2) int64, (image index, class index) of every wanted map.
+        pool: how the image feature is pooled.
+
+    Returns:
+        (P, N) in [0, 1], of the trace's dtype, min-max scaled as in the reference.
+    """
+    features = image_features(head, trace.output, pool)
+    probabilities = label_probabilities(features, class_text, background_text, present, head.logit_scale)
+    image, label = pairs.unbind(1)
+    grad = _feature_gradient(
+        features[image], probabilities[image], label, torch.cat([class_text, background_text]), head.logit_scale
+    )
+    # The direction alone goes through the matrix products; its length is given back before the scaling,
+    # whose 1e-7 makes the length matter for tiny maps.
+    length = grad.norm(dim=-1, keepdim=True)
+    direction = grad / length.clamp_min(torch.finfo(grad.dtype).tiny)
+    weights = _channel_weights(block, head, trace, image, direction, pool) * length
+    cams = torch.einsum("pnd,pd->pn", trace.normed[image, 1:], weights).relu()
+    return min_max(min_max(cams))
+
+
+def min_max(maps: Tensor) -> Tensor:
+    """Scale each map (..., N) to [0, 1] as the reference does: ``(x - min) / (1e-7 + max(x - min))``."""
+    shifted = maps - maps.amin(-1, keepdim=True)
+    return shifted / (1e-7 + shifted.amax(-1, keepdim=True))
+
+
+def _feature_gradient(
+    features: Tensor, probabilities: Tensor, label: Tensor, text: Tensor, logit_scale: float
+) -> Tensor:
+    """Gradient (P, E) of each pair's probability with respect to its image's feature, ``features`` (P, E)."""
+    own = probabilities.gather(1, label[:, None])
+    others = probabilities.scatter(1, label[:, None], 0.0)
+    # 1 - own as the sum of the others: exact where the label's probability is close to 1.
+    slopes = own * (-others).scatter(1, label[:, None], others.sum(1, keepdim=True))
+    length = features.norm(dim=-1, keepdim=True)
+    unit = features / length
+    grad_unit = logit_scale * slopes @ text
+    return (grad_unit - unit * (unit * grad_unit).sum(-1, keepdim=True)) / length
+
+
+def _channel_weights(
+    block: Block, head: Head, trace: Trace, image: Tensor, grad_feature: Tensor, pool: Pool
+) -> Tensor:
+    """Mean over the patches of the gradient at ``ln_1``'s output: (P, D), for d feature (P, E)."""
+    rows = slice(0, 1) if pool == "cls" else slice(1, None)  # the tokens through which the feature is pooled
+    grad = _output_gradient(head, trace.output[image], rows, grad_feature, pool)
+    grad = _middle_gradient(block, trace.middle[image, rows], trace.hidden[image, rows], grad)
+    grad_context = split_heads(scaled(grad, block.ls_1) @ block.out_weight, block.heads)  # (P, A, R, d)
+    value = trace.value[image]
+    attention = trace.attention[image][:, :, rows]  # (P, A, R, S)
+    delta = (grad_context * trace.context[image][:, :, rows]).sum(-1, keepdim=True)
+    to_class = attention[..., :1]
+    scale = trace.query.shape[-1] ** -0.5
+
+    grad_value = ((1 - to_class) * grad_context).sum(-2)
+    towards_class = (grad_context * value[:, :, :1]).sum(-1, keepdim=True) - delta
+    grad_key = -scale * (trace.query[image][:, :, rows] * to_class * towards_class).sum(-2)
+    if pool == "cls":
+        grad_query = torch.zeros_like(grad_key)  # no patch asks: the class token's query is not a patch's
+    else:
+        back = attention.mT @ torch.cat([grad_context, delta], -1)  # (P, A, S, d + 1)
+        share = (value * back[..., :-1]).sum(-1, keepdim=True) - back[..., -1:]
+        grad_query = scale * (trace.key[image] * share).sum(-2)
+    stacked = torch.cat([g.flatten(1) for g in (grad_query, grad_key, grad_value)], -1)  # (P, 3D)
+    return stacked @ block.in_proj_weight / (trace.normed.shape[1] - 1)
+
+
+def _output_gradient(head: Head, output: Tensor, rows: slice, grad_feature: Tensor, pool: Pool) -> Tensor:
+    """Gradient (P, R, D) at the block's output tokens ``rows``."""
+    grad = (grad_feature @ head.projection.T)[:, None]  # (P, 1, D)
+    tokens = output[:, rows]
+    count = tokens.shape[1]
+    if head.norm_after_pool:
+        return (head.ln_post.backward(pool_tokens(output, pool)[:, None], grad) / count).expand_as(tokens)
+    return head.ln_post.backward(tokens, grad / count)
+
+
+def _middle_gradient(block: Block, middle: Tensor, hidden: Tensor, grad: Tensor) -> Tensor:
+    """Gradient (P, R, D) before the MLP's residual for the gradient after it."""
+    grad_hidden = scaled(grad, block.ls_2) @ block.proj_weight * activation_slope(hidden, block.activation)
+    return grad + block.ln_2.backward(middle, grad_hidden @ block.fc_weight)

@@ -1,0 +1,108 @@
+"""Every setting of the method: one frozen dataclass per stage, and the two published presets made of them.
+
+A field is the only home of a setting: its default, its help text and, by its name, its command-line flag.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+Pool = Literal["patch", "cls"]
+Boxes = Literal["reference", "full"]
+
+
+def setting(default: Any, help: str) -> Any:
+    """A dataclass field with its default and the sentence that the command line shows for it."""
+    return field(default=default, metadata={"help": help})
+
+
+def _require(condition: bool, name: str, value: object, expected: str) -> None:
+    if not condition:
+        raise ValueError(f"{name} is {value!r}; it must be {expected}")
+
+
+@dataclass(frozen=True)
+class ImageConfig:
+    """Image to tokens. Raises ValueError on a value outside its range, as all configs here do."""
+
+    max_patches: int = setting(4096, "largest patch grid; a bigger picture is shrunk for CLIP, the mask is not")
+
+    def __post_init__(self) -> None:
+        _require(self.max_patches >= 1, "max_patches", self.max_patches, "at least 1")
+
+
+@dataclass(frozen=True)
+class CamConfig:
+    """Softmax-GradCAM (CLIP-ES section 3.2)."""
+
+    pool: Pool = setting("patch", "image feature: mean of the patch tokens (the paper) or the class token")
+
+    def __post_init__(self) -> None:
+        _require(self.pool in ("patch", "cls"), "pool", self.pool, "'patch' or 'cls'")
+
+
+@dataclass(frozen=True)
+class AffinityConfig:
+    """Class-aware attention-based affinity, CAA (CLIP-ES section 3.4)."""
+
+    blocks: int = setting(8, "how many of the last blocks' attention maps are averaged (all, if there are fewer)")
+    sinkhorn_rounds: int = setting(3, "rounds of column and row normalisation")
+    box_threshold: float = setting(0.4, "share of a map's maximum above which a region gets a box, in [0, 1)")
+    boxes: Boxes = setting("reference", "'reference' leaves out the last row and column, 'full' keeps them")
+    steps: int = setting(2, "how often the affinity is applied")
+
+    def __post_init__(self) -> None:
+        _require(self.blocks >= 1, "blocks", self.blocks, "at least 1")
+        _require(self.sinkhorn_rounds >= 1, "sinkhorn_rounds", self.sinkhorn_rounds, "at least 1")
+        _require(0 <= self.box_threshold < 1, "box_threshold", self.box_threshold, "in [0, 1)")
+        _require(self.boxes in ("reference", "full"), "boxes", self.boxes, "'reference' or 'full'")
+        _require(self.steps >= 1, "steps", self.steps, "at least 1")
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Background score, decision, ignored pixels (CLIP-ES section 3.4, METHOD of the original code)."""
+
+    background_power: float = setting(1.0, "exponent of the background score (1 - max cam)^p; larger: less background")
+    ignore_below: float | None = setting(None, "pixels whose winning score is lower become 255 (ignore); none: off")
+
+    def __post_init__(self) -> None:
+        _require(self.background_power > 0, "background_power", self.background_power, "above 0")
+        below = self.ignore_below
+        _require(below is None or 0 <= below <= 1, "ignore_below", below, "in [0, 1] or None")
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one run; ``dataclasses.replace`` makes variants.
+
+    ``affinity=None`` stops at the initial CAM. ``refine`` is the place of the colour refinement (dense CRF,
+    PAR), which this version does not have: it must be None.
+
+    >>> from dataclasses import replace
+    >>> replace(VOC12, affinity=None).affinity is None
+    True
+    """
+
+    image: ImageConfig = field(default_factory=ImageConfig)
+    cam: CamConfig = field(default_factory=CamConfig)
+    affinity: AffinityConfig | None = field(default_factory=AffinityConfig)
+    refine: None = None
+    mask: MaskConfig = field(default_factory=MaskConfig)
+
+    def __post_init__(self) -> None:
+        kinds = {"image": ImageConfig, "cam": CamConfig, "affinity": AffinityConfig, "mask": MaskConfig}
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if item.name == "refine":
+                _require(value is None, "refine", value, "None: this version has no colour refinement")
+            elif not (isinstance(value, kinds[item.name]) or (item.name == "affinity" and value is None)):
+                raise TypeError(f"Config.{item.name} takes a {kinds[item.name].__name__}, not {value!r}")
+
+
+VOC12 = Config()
+"""The settings of the published PASCAL VOC 2012 numbers, less the CRF."""
+
+COCO14 = Config(affinity=AffinityConfig(box_threshold=0.7))
+"""The settings of the published MS COCO 2014 numbers, less the CRF."""

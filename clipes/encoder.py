@@ -1,0 +1,133 @@
+"""Images to tokens and attention: our own forward pass over a CLIP ViT's weights, at any image size.
+
+Axes: B images, (h, w) patch grid, N = h * w, S = 1 + N tokens, D width, P patch size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipes.cam import Head
+from clipes.transformer import Block, Norm, Trace, run_block, run_block_with_map, trace_block
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A batch of images of one patch grid, encoded.
+
+    ``trace`` is the last block's pass; ``attention`` (B, N, N) float32 the mean over heads and over the last
+    blocks of the patch-to-patch attention (class token dropped, not renormalised), or None if not asked for.
+    """
+
+    trace: Trace
+    attention: Tensor | None
+    grid: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """The vision tower of a CLIP ViT as frozen tensors. ``mean`` and ``std`` normalise RGB in [0, 1]."""
+
+    patch_size: int
+    patch_weight: Tensor  # (D, 3, P, P)
+    patch_bias: Tensor | None
+    class_embedding: Tensor  # (D,)
+    positional_embedding: Tensor  # (1 + g * g, D), g the native grid
+    ln_pre: Norm | None
+    blocks: tuple[Block, ...]
+    head: Head
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    @property
+    def device(self) -> torch.device:
+        return self.patch_weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.patch_weight.dtype
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Encoder:
+        """A copy on another device or of another floating type. The last block and the head, on whose
+        gradients the CAM rests, stay in float32 at least."""
+        wide = None if dtype is None else torch.promote_types(dtype, torch.float32)
+        moved = _moved(self, device, dtype)
+        return replace(
+            moved,
+            blocks=(*moved.blocks[:-1], _moved(self.blocks[-1], device, wide)),
+            head=_moved(self.head, device, wide),
+        )
+
+    def encode(self, pixels: Tensor, attention_blocks: int = 0) -> Encoded:
+        """Run the tower over normalised images.
+
+        Args:
+            pixels: (B, 3, h * P, w * P), normalised with ``mean`` and ``std``.
+            attention_blocks: over how many of the last blocks to average attention maps; 0: none, more than
+                there are: all.
+
+        Raises:
+            ValueError: a side that is not a positive multiple of the patch size.
+        """
+        height, width = pixels.shape[-2:]
+        if min(height, width) < self.patch_size or height % self.patch_size or width % self.patch_size:
+            raise ValueError(
+                f"images of {height}x{width} pixels do not divide into patches of {self.patch_size}; "
+                "bring them to a multiple with clipes.image.prepare"
+            )
+        grid = (height // self.patch_size, width // self.patch_size)
+        x = self._embed(pixels.to(self.device, self.dtype), grid)
+        first_map = len(self.blocks) - attention_blocks
+        maps: list[Tensor] = []
+        for index, block in enumerate(self.blocks[:-1]):
+            if index < first_map:
+                x = run_block(block, x)
+            else:
+                x, attention = run_block_with_map(block, x)
+                maps.append(attention[:, 1:, 1:])
+        trace = trace_block(self.blocks[-1], x.to(self.blocks[-1].in_proj_weight.dtype))
+        if not attention_blocks:
+            return Encoded(trace, None, grid)
+        mean = trace.attention[:, :, 1:, 1:].mean(1)
+        for attention in maps:
+            mean = mean + attention
+        return Encoded(trace, mean / (len(maps) + 1), grid)
+
+    def _embed(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+        """Patches, class token and positions: (B, S, D)."""
+        patches = F.conv2d(pixels, self.patch_weight, self.patch_bias, stride=self.patch_size)
+        patches = patches.flatten(2).mT
+        first = self.class_embedding.expand(len(pixels), 1, -1)
+        x = torch.cat([first, patches], 1) + resample_positions(self.positional_embedding, grid)
+        return x if self.ln_pre is None else self.ln_pre(x)
+
+
+def resample_positions(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Positional embeddings (1 + g * g, D) for another grid: (1 + h * w, D).
+
+    The class token's row is kept, the square is resampled bilinearly (half-pixel centres, no antialias), as
+    CLIP-ES does; open_clip's own resize is bicubic with antialias.
+    """
+    side = math.isqrt(len(embedding) - 1)
+    if (side, side) == grid:
+        return embedding
+    square = embedding[1:].T.reshape(1, -1, side, side)
+    resampled = F.interpolate(square.to(torch.promote_types(square.dtype, torch.float32)), grid, mode="bilinear", align_corners=False)
+    return torch.cat([embedding[:1], resampled.flatten(2)[0].T.to(embedding.dtype)])
+
+
+def _moved(part: Any, device: torch.device | str | None, dtype: torch.dtype | None) -> Any:
+    """``part`` with every tensor in it, however deep in dataclasses and tuples, moved."""
+    if isinstance(part, Tensor):
+        return part.to(device=device, dtype=dtype)
+    if isinstance(part, tuple):
+        return tuple(_moved(item, device, dtype) for item in part)
+    if is_dataclass(part) and not isinstance(part, type):
+        return replace(part, **{f.name: _moved(getattr(part, f.name), device, dtype) for f in fields(part)})
+    return part

@@ -1,0 +1,188 @@
+"""From a file, a picture or an array to the normalised, patch-multiple array that the encoder takes."""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""What a file may hold, whatever its name says. EPS, PDF and the like run interpreters and stay shut."""
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif"}
+    | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
+)
+"""Suffixes, in lower case, that mark a file of a folder as an image."""
+
+MAX_PIXELS = 178_956_970
+"""Larger images are refused before they are decoded: Pillow's own error limit, about 179 megapixels."""
+
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageError(ValueError):
+    """An image that cannot be read; the message names the file and the cause."""
+
+
+def open_image(source: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> Image.Image:
+    """Return `source` as an RGB picture, upright and fully loaded, independent of its file.
+
+    `source` is a file, a PIL image (its current frame) or a uint8 array, (H, W, 3) RGB or (H, W) grey. The
+    first frame of an animation counts; EXIF orientation is applied, and ignored with a warning where it is
+    broken; transparency is laid over white; 16-bit grey is scaled to 8 bits.
+
+    Raises FileNotFoundError for a missing file; ImageError for anything unreadable: not an image,
+    truncated, a format outside FORMATS, more than MAX_PIXELS, float or 32-bit pixels; TypeError or
+    ValueError for an unsuitable array.
+    """
+    if isinstance(source, np.ndarray):
+        return _from_array(source)
+    if isinstance(source, Image.Image):
+        return _decode(source, str(getattr(source, "filename", "") or "image"))
+    if not isinstance(source, str | os.PathLike):
+        raise TypeError(f"an image is a path, a PIL image or a numpy array, not {type(source).__name__}")
+    path = Path(source)
+    _check_file(path)
+    try:
+        opened = Image.open(path, formats=FORMATS)
+    except MemoryError:
+        raise
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{path}: not a {', '.join(FORMATS)} image; convert it first") from error
+    except Exception as error:  # Pillow's parsers raise nearly anything on hostile bytes
+        raise ImageError(f"{path}: cannot be opened: {_cause(error)}") from error
+    with opened:
+        return _decode(opened, str(path))
+
+
+def patch_grid(size: tuple[int, int], patch: int, max_patches: int) -> tuple[int, int]:
+    """Return the patch grid (h, w) of an image of `size` (H, W): both sides divided by `patch`, rounded up.
+
+    A grid of more than `max_patches` is scaled down, both sides by one factor, to at most that many;
+    neither side goes below 1. Raises ValueError for anything below 1.
+
+    >>> patch_grid((281, 500), patch=16, max_patches=4096)
+    (18, 32)
+    >>> patch_grid((2000, 3000), patch=16, max_patches=4096)
+    (52, 78)
+    >>> patch_grid((1, 4000), patch=16, max_patches=100)
+    (1, 100)
+    """
+    height, width = size
+    if min(height, width, patch, max_patches) < 1:
+        raise ValueError(f"size {size}, patch {patch} and max_patches {max_patches} must all be 1 or more")
+    h, w = -(-height // patch), -(-width // patch)
+    if h * w <= max_patches:
+        return h, w
+    # floor(h * sqrt(max_patches / (h * w))) without rounding errors
+    scaled_h = max(1, math.isqrt(h * max_patches // w))
+    scaled_w = max(1, math.isqrt(w * max_patches // h))
+    return min(scaled_h, max_patches), min(scaled_w, max_patches)
+
+
+def prepare(
+    image: Image.Image, grid: tuple[int, int], patch: int, mean: Sequence[float], std: Sequence[float]
+) -> NDArray[np.float32]:
+    """Resize `image` to `grid` (h, w) patches and normalise it: (3, h*P, w*P) float32, contiguous.
+
+    Antialiased bicubic on the 8-bit RGB picture, scaled to [0, 1], then `(x - mean) / std` per channel.
+    Raises ValueError for a picture that is not RGB; see :func:`open_image`.
+    """
+    if image.mode != "RGB":
+        raise ValueError(f"prepare takes an RGB image, not mode {image.mode!r}; use open_image first")
+    h, w = grid
+    resized = image.resize((w * patch, h * patch), Image.Resampling.BICUBIC)
+    pixels = np.asarray(resized, dtype=np.float32) / np.float32(255)
+    normalised = (pixels - np.asarray(mean, dtype=np.float32)) / np.asarray(std, dtype=np.float32)
+    return np.ascontiguousarray(normalised.transpose(2, 0, 1))
+
+
+def _from_array(array: NDArray[Any]) -> Image.Image:
+    if array.dtype != np.uint8:
+        raise TypeError(f"an image array is uint8 in 0..255, not {array.dtype}; scale and convert it")
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or array.size == 0:
+        raise ValueError(
+            f"an image array is (H, W, 3) RGB or (H, W) grey, not {array.shape}; "
+            "put the channels last and drop the alpha channel"
+        )
+    return Image.fromarray(array).convert("RGB")
+
+
+def _check_file(path: Path) -> None:
+    """Refuse what cannot be a picture before anything is opened: a named pipe would wait for ever."""
+    try:
+        if not path.exists():
+            raise FileNotFoundError(f"no such image: {path}")
+        if not path.is_file():
+            raise ImageError(f"{path}: not a file")
+        if path.stat().st_size == 0:
+            raise ImageError(f"{path}: the file is empty")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be opened: {_cause(error)}") from error
+
+
+def _decode(image: Image.Image, name: str) -> Image.Image:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ImageError(f"{name}: {width} x {height} pixels, more than {MAX_PIXELS}; make it smaller first")
+    if width * height == 0:
+        raise ImageError(f"{name}: {width} x {height} has no pixels")
+    try:
+        image.load()
+        rgb = _to_rgb(image)
+    except MemoryError:
+        raise
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
+    except Exception as error:  # as above; a truncated file ends up here
+        raise ImageError(f"{name}: cannot be decoded: {_cause(error)}") from error
+    turn = _UPRIGHT.get(_orientation(image, name))
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Return a new RGB image; every mode of Pillow is converted or refused."""
+    sixteen_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+    if sixteen_bit:  # Pillow's own conversion clips at 255 instead of scaling
+        levels = np.asarray(image).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        kind = "32-bit" if image.mode == "I" else "float"
+        raise ImageError(f"{kind} pixels have no known range; scale them to 0..255 and save 8 bits")
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    rgba = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def _orientation(image: Image.Image, name: str) -> int:
+    """Return the EXIF orientation, 1 (upright) when there is none or it makes no sense."""
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception as error:  # as above
+        warnings.warn(f"{name}: broken EXIF ignored: {_cause(error)}", stacklevel=4)
+        return 1
+
+
+def _cause(error: BaseException) -> str:
+    return str(error) or type(error).__name__

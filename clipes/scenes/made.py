@@ -1,0 +1,416 @@
+"""Drawings of made things: balloon, boat, car, house, kite, snowman, train, umbrella.
+
+Each function records one variant with the pen, in a box of about -0.5..0.5, y down.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .dice import PALETTE, Dice
+from .pen import INK, Colour, Pen, darker, lighter, mix
+
+GLASS: Colour = (176, 220, 236)
+TYRE: Colour = (58, 56, 68)
+
+
+def balloon(pen: Pen, dice: Dice) -> None:
+    skin = dice.paint("red", "blue", "yellow", "pink")
+    if dice.chance(0.5):
+        _hot_air_balloon(pen, dice, skin)
+        return
+    wide = dice.span(0.23, 0.29)
+    wave = dice.span(0.03, 0.07)
+    string = [(0, 0.18), (wave, 0.28), (-wave, 0.38), (wave * 0.4, 0.5)]
+    pen.line(string, 0.02, darker(skin, 0.5), curved=True)
+    pen.polygon([(0, 0.1), (0.055, 0.2), (-0.055, 0.2)], darker(skin, 0.15))
+    shape = [(0, -0.5), (wide * 0.8, -0.4), (wide, -0.2), (wide * 0.66, 0.02), (0, 0.15)]
+    pen.blob([*shape, (-wide * 0.66, 0.02), (-wide, -0.2), (-wide * 0.8, -0.4)], skin)
+    pen.ellipse(-0.04, -0.24, wide * 0.68, 0.22, lighter(skin, 0.14), rim=False)
+    pen.ellipse(-0.11, -0.35, 0.045, 0.085, lighter(skin, 0.7), rim=False, tilt=0.45)
+
+
+def _hot_air_balloon(pen: Pen, dice: Dice, skin: Colour) -> None:
+    band = dice.contrast(skin, "white", "amber", "cream")
+    for x in (-0.08, 0.08):
+        pen.line([(x * 1.8, 0.08), (x, 0.36)], 0.016, darker(PALETTE["brown"], 0.3))
+    pen.box(-0.09, 0.34, 0.09, 0.5, dice.paint("tan", "brown", share=0.9))
+    pen.line([(-0.09, 0.42), (0.09, 0.42)], 0.02, darker(PALETTE["brown"], 0.3))
+    half = [(0, -0.5), (0.26, -0.43), (0.38, -0.2), (0.3, 0.04), (0.13, 0.22)]
+    wide = dice.span(0.86, 1.06)
+    for index, share in enumerate((1.0, 0.62, 0.24)):
+        right = [(x * share * wide, y) for x, y in half]
+        colour = skin if index % 2 == 0 else band
+        pen.blob([*right, *[(-x, y) for x, y in right[:0:-1]]], colour, rim=index == 0)
+    if dice.chance(0.5):
+        sash = [(-0.36 * wide, -0.12), (0, -0.06), (0.36 * wide, -0.12)]
+        pen.line(sash, 0.07, mix(band, darker(skin, 0.2), 0.5), curved=True)
+    pen.ellipse(-0.17, -0.34, 0.04, 0.08, lighter(skin, 0.6), rim=False, tilt=0.6)
+    pen.box(-0.12, 0.19, 0.12, 0.23, darker(band, 0.2), rim=False)
+
+
+def boat(pen: Pen, dice: Dice) -> None:
+    hull = dice.paint("brown", "red", "blue", "white")
+    trim = dice.contrast(hull, "white", "cream", "amber")
+    sailing = dice.chance(0.55)
+    if sailing:
+        sail = dice.paint("white", "cream", "red", share=0.5)
+        other = dice.pick((sail, dice.contrast(sail), lighter(sail, 0.4)))
+        pen.line([(0.02, 0.26), (0.02, -0.48)], 0.036, darker(PALETTE["brown"], 0.2))
+        pen.polygon([(-0.02, -0.42), (-0.02, 0.17), (-dice.span(0.3, 0.42), 0.17)], other)
+        pen.blob([(0.06, -0.4), (0.28, -0.12), (dice.span(0.36, 0.44), 0.15), (0.06, 0.17)], sail)
+        if dice.chance(0.5):
+            pen.line([(0.06, -0.06), (0.31, -0.06)], 0.045, dice.contrast(sail))
+        pen.polygon([(0.02, -0.5), (0.18, -0.46), (0.02, -0.42)], dice.paint("red"), rim=False)
+    else:
+        cabin = dice.pick((PALETTE["white"], PALETTE["cream"], lighter(hull, 0.5)))
+        funnel = dice.contrast(cabin, "red", "charcoal", "amber")
+        for x in (-0.06, 0.1)[: dice.whole(1, 2)]:
+            pen.box(x, -0.36, x + 0.11, 0.0, funnel)
+            pen.box(x + 0.015, -0.27, x + 0.095, -0.2, lighter(funnel, 0.75), rim=False)
+        pen.box(-0.26, -0.06, 0.3, 0.2, cabin)
+        if dice.chance(0.6):
+            pen.box(-0.2, -0.2, 0.04, -0.04, cabin)
+            pen.box(-0.15, -0.16, -0.01, -0.09, GLASS, rim=False)
+        for x in (-0.18, -0.05, 0.08, 0.21):
+            pen.ellipse(x, 0.06, 0.036, 0.036, darker(GLASS, 0.5), rim=False)
+    deep = dice.span(0.4, 0.5)
+    pen.blob([(-0.5, 0.16), (-0.45, 0.2), (0, 0.22), (0.44, 0.18), (0.54, 0.1), (0.42, deep - 0.02), (0.2, deep + 0.02),
+              (-0.25, deep + 0.02), (-0.42, deep - 0.06)], hull)  # fmt: skip
+    pen.line([(-0.45, 0.24), (0, 0.265), (0.47, 0.21)], 0.036, trim, curved=True)
+    pen.line([(-0.38, deep - 0.06), (0.38, deep - 0.06)], 0.03, darker(hull, 0.3))
+
+
+def _wheel(pen: Pen, x: float, y: float, radius: float, rubber: Colour, hub: Colour) -> None:
+    pen.ellipse(x, y, radius, radius, rubber, rim=False)
+    pen.ellipse(x, y, radius * 0.58, radius * 0.58, hub, rim=False)
+    pen.ellipse(x, y, radius * 0.22, radius * 0.22, darker(hub, 0.5), rim=False)
+
+
+def car(pen: Pen, dice: Dice) -> None:
+    body = dice.paint("red", "blue", "yellow", "silver")
+    kind = dice.pick(("saloon", "beetle", "van", "truck"))
+    roof = {"saloon": -0.2, "beetle": -0.26, "van": -0.28, "truck": -0.26}[kind] * dice.span(0.9, 1.15)
+    sill = 0.18
+    if kind == "van":
+        shape = [
+            (-0.5, sill),
+            (-0.5, roof + 0.05),
+            (-0.45, roof),
+            (0.24, roof),
+            (0.34, -0.04),
+            (0.49, 0.02),
+            (0.5, sill),
+        ]
+        panes = [(-0.4, -0.2), (-0.16, 0.02), (0.06, 0.22)]
+    elif kind == "truck":
+        shape = [
+            (-0.5, sill),
+            (-0.5, -0.02),
+            (-0.06, -0.02),
+            (-0.05, roof),
+            (0.2, roof),
+            (0.3, -0.02),
+            (0.5, 0.03),
+            (0.5, sill),
+        ]
+        panes = [(0.0, 0.18)]
+    else:
+        lift = 0.06 if kind == "beetle" else 0.0
+        shape = [
+            (-0.5, sill),
+            (-0.5, 0.0 - lift),
+            (-0.36, -0.03 - lift),
+            (-0.24, roof),
+            (0.1, roof),
+            (0.25, -0.03 - lift / 2),
+        ]
+        shape += [(0.46, 0.02), (0.51, sill)]
+        panes = [(-0.2, -0.04), (0.0, 0.12)]
+    if kind == "truck" and dice.chance(0.6):
+        load = dice.contrast(body, "brown", "tan")
+        pen.blob([(-0.44, 0.0), (-0.38, -0.12), (-0.26, -0.17), (-0.14, -0.12), (-0.08, 0.0)], load)
+    pen.polygon(shape, body)
+    top = roof + 0.055
+    for index, (left, right) in enumerate(panes):
+        slant = 0.06 if index == len(panes) - 1 else 0.0
+        lean = 0.05 if index == 0 and kind in ("saloon", "beetle") else 0.0
+        pen.polygon(
+            [(left, top), (right - slant, top), (right + 0.4 * slant, -0.03), (left - lean, -0.03)],
+            GLASS,
+            rim=False,
+        )
+        pen.polygon(
+            [(left + 0.02, top), (left + 0.07, top), (left, -0.03), (left - lean, -0.03)],
+            lighter(GLASS, 0.6),
+            False,
+        )
+    pen.line([(-0.49, 0.14), (0.5, 0.14)], 0.035, darker(body, 0.25))
+    if dice.chance(0.4):
+        pen.line([(-0.48, 0.06), (0.46, 0.06)], 0.035, dice.contrast(body, "white"))
+    pen.line([(0.06, 0.02), (0.11, 0.02)], 0.018, darker(body, 0.5))
+    pen.ellipse(0.47, 0.075, 0.025, 0.035, (255, 240, 170), rim=False)
+    pen.box(-0.5, 0.04, -0.475, 0.1, (206, 48, 52), rim=False)
+    radius, hub = dice.span(0.1, 0.125), dice.paint("silver", "white", share=0.8)
+    for x in (-0.28, 0.28):
+        pen.ellipse(x, sill, radius + 0.025, radius + 0.025, darker(body, 0.6), rim=False)
+        _wheel(pen, x, sill + 0.02, radius, TYRE, hub)
+
+
+def _window(pen: Pen, x: float, y: float, size: float, frame: Colour, lit: Colour) -> None:
+    pen.box(x - size, y - size * 1.15, x + size, y + size * 1.15, frame)
+    pen.box(x - size * 0.72, y - size * 0.87, x + size * 0.72, y + size * 0.87, lit, rim=False)
+    pen.line([(x, y - size), (x, y + size)], 0.018, frame)
+    pen.line([(x - size, y), (x + size, y)], 0.018, frame)
+
+
+def house(pen: Pen, dice: Dice) -> None:
+    wall = dice.paint("cream", "white", "tan", "coral", "sky")
+    roof = dice.contrast(wall, "red", "brown", "slate")
+    wide, eaves = dice.span(0.3, 0.46), dice.span(-0.14, 0.06)
+    peak = eaves - dice.span(0.26, 0.36)
+    kind = dice.pick(("gable", "hip", "barn", "shed"))
+    over = wide + 0.06
+    roofs = {
+        "gable": [(-over, eaves), (0, peak), (over, eaves)],
+        "hip": [(-over, eaves), (-wide * 0.5, peak + 0.06), (wide * 0.5, peak + 0.06), (over, eaves)],
+        "barn": [
+            (-over, eaves),
+            (-wide * 0.75, eaves - 0.18),
+            (0, peak - 0.02),
+            (wide * 0.75, eaves - 0.18),
+            (over, eaves),
+        ],
+        "shed": [
+            (-over, eaves),
+            (-over, eaves - 0.08),
+            (wide * 0.9, peak + 0.04),
+            (over, peak + 0.1),
+            (over, eaves),
+        ],
+    }
+    if dice.chance(0.65):
+        brick = dice.jitter(PALETTE["coral"]) if dice.chance(0.5) else darker(wall, 0.2)
+        pen.box(wide * 0.42, peak - 0.02, wide * 0.42 + 0.11, eaves, brick)
+        pen.box(
+            wide * 0.42 - 0.02, peak - 0.04, wide * 0.42 + 0.13, peak + 0.02, darker(brick, 0.2), rim=False
+        )
+    pen.box(-wide, eaves - 0.03, wide, 0.46, wall)
+    pen.box(-wide + 0.02, 0.39, wide - 0.02, 0.44, darker(wall, 0.2), rim=False)
+    pen.polygon(roofs[kind], roof)
+    pen.line([(-over + 0.03, eaves - 0.02), (over - 0.03, eaves - 0.02)], 0.035, darker(roof, 0.2))
+    if kind in ("gable", "barn"):
+        pen.ellipse(0, (eaves + peak) / 2 + 0.03, 0.055, 0.055, lighter(wall, 0.4))
+    else:
+        pen.line([(-wide * 0.6, eaves - 0.1), (wide * 0.75, eaves - 0.1)], 0.018, darker(roof, 0.25))
+    frame = dice.pick((PALETTE["white"], darker(wall, 0.5)))
+    lit = dice.pick((GLASS, (255, 226, 130), darker(GLASS, 0.4)))
+    door = dice.contrast(wall, "brown", "red", "teal")
+    at = dice.pick((-0.5, 0.0, 0.0, 0.5)) * wide
+    pen.box(at - 0.075, 0.2, at + 0.075, 0.46, door)
+    pen.ellipse(at + 0.04, 0.34, 0.014, 0.014, lighter(door, 0.7), rim=False)
+    for x in (-0.62, 0.0, 0.62):
+        if abs(x * wide - at) > 0.15:
+            _window(pen, x * wide, (eaves + 0.46) / 2 - 0.02, 0.072, frame, lit)
+
+
+def kite(pen: Pen, dice: Dice) -> None:
+    one = dice.paint("red", "amber", "blue", "magenta")
+    other = dice.contrast(one)
+    wide, cross = dice.span(0.25, 0.34), dice.span(-0.26, -0.16)
+    low = dice.span(0.1, 0.22)
+    sway = dice.span(0.04, 0.1)
+    tail = [(0, low), (sway, low + 0.1), (-sway, low + 0.2), (sway * 0.5, 0.5)]
+    pen.line(tail, 0.02, darker(other, 0.4), curved=True)
+    bow = dice.contrast(other)
+    for x, y in tail[1:]:
+        pen.polygon(
+            [(x - 0.07, y - 0.035), (x + 0.07, y + 0.035), (x + 0.07, y - 0.035), (x - 0.07, y + 0.035)],
+            bow,
+            False,
+        )
+    if dice.chance(0.28):  # a delta kite
+        pen.polygon(
+            [
+                (0, -0.42),
+                (0.5, low - 0.02),
+                (0.14, low - 0.08),
+                (0, low),
+                (-0.14, low - 0.08),
+                (-0.5, low - 0.02),
+            ],
+            one,
+        )
+        pen.polygon([(0, -0.36), (0.13, low - 0.11), (0, low - 0.03), (-0.13, low - 0.11)], other, rim=False)
+        pen.line([(0, -0.4), (0, low)], 0.018, darker(one, 0.5))
+        return
+    corners = [(0.0, -0.5), (wide, cross), (0.0, low), (-wide, cross)]
+    pen.polygon(corners, one)
+    middle = (0.0, cross)
+    if dice.chance(0.6):
+        pen.polygon([middle, (0, -0.46), (wide * 0.92, cross)], other, rim=False)
+        pen.polygon([middle, (0, low - 0.05), (-wide * 0.92, cross)], other, rim=False)
+    else:
+        pen.polygon(
+            [(-wide * 0.62, cross + 0.09), (wide * 0.62, cross + 0.09), (0, low - 0.06)], other, rim=False
+        )
+        pen.polygon(
+            [(-wide * 0.3, cross - 0.14), (wide * 0.3, cross - 0.14), (0, -0.45)],
+            lighter(one, 0.35),
+            rim=False,
+        )
+    pen.line([(0, -0.49), (0, low)], 0.018, darker(one, 0.5))
+    pen.line([(-wide, cross), (wide, cross)], 0.018, darker(one, 0.5))
+
+
+def _hat(pen: Pen, dice: Dice, y: float, r: float) -> None:
+    felt = dice.paint("charcoal", "red", "blue")
+    band = dice.contrast(felt)
+    brim = y - 0.62 * r
+    if dice.chance(0.5):  # a top hat
+        pen.box(-0.72 * r, brim - 1.15 * r, 0.72 * r, brim, felt)
+        pen.box(-0.66 * r, brim - 0.38 * r, 0.66 * r, brim - 0.1 * r, band, rim=False)
+        pen.box(-1.2 * r, brim - 0.12 * r, 1.2 * r, brim + 0.14 * r, felt)
+        return
+    dome = [
+        (1.0 * r * math.cos(a), brim - 1.0 * r * math.sin(a)) for a in (math.pi * k / 13 for k in range(14))
+    ]
+    pen.polygon(dome, felt)
+    pen.box(-1.08 * r, brim - 0.18 * r, 1.08 * r, brim + 0.16 * r, band)
+    pen.ball(0, brim - 1.05 * r, 0.3 * r, 0.3 * r, band)
+
+
+def snowman(pen: Pen, dice: Dice) -> None:
+    snow = dice.jitter((236, 242, 250), 8)
+    if dice.chance(0.25):
+        snow = mix(snow, dice.paint(), 0.25)
+    three = dice.chance(0.5)
+    r = 0.125 if three else 0.15
+    head = -0.2 if three else -0.14
+    low = 0.24 if three else 0.27
+    wood = darker(PALETTE["brown"], 0.25)
+    arm = 0.06 if three else 0.1
+    for side in (-1, 1):
+        lift = dice.span(-0.2, 0.06)
+        tip = (side * 0.42, arm + lift)
+        pen.line([(side * 0.12, arm + 0.03), tip], 0.028, wood)
+        pen.line([(side * 0.33, arm + lift * 0.7), (side * 0.38, arm + lift - 0.09)], 0.022, wood)
+    pen.ball(0, 0.5 - low, low * 1.05, low, snow)
+    if three:
+        pen.ball(0, 0.02, 0.175, 0.16, snow)
+    pen.ball(0, head, r * 1.05, r, snow)
+    for y in (0.04, 0.12, 0.24)[: dice.whole(2, 3)]:
+        pen.ellipse(0, y, 0.022, 0.022, INK, rim=False)
+    if dice.chance(0.75):
+        scarf = dice.paint("red", "green", "blue")
+        pen.polygon(
+            [(0.03, head + r), (0.13, head + r), (0.16, head + r + 0.22), (0.06, head + r + 0.22)], scarf
+        )
+        pen.blob([(-1.0 * r, head + 0.72 * r), (0, head + 0.95 * r), (1.0 * r, head + 0.72 * r), (0.95 * r, head + 1.2 * r),
+                  (0, head + 1.45 * r), (-0.95 * r, head + 1.2 * r)], scarf)  # fmt: skip
+    for side in (-1, 1):
+        pen.ellipse(side * 0.38 * r, head - 0.2 * r, 0.022, 0.025, INK, rim=False)
+    nose = dice.jitter(PALETTE["orange"])
+    pen.polygon([(0, head - 0.05 * r), (0, head + 0.28 * r), (1.15 * r, head + 0.25 * r)], nose)
+    if dice.chance(0.88):
+        _hat(pen, dice, head, r)
+
+
+def _wagon(pen: Pen, dice: Dice, left: float, right: float, paint: Colour) -> None:
+    pen.box(left, -0.14, right, 0.17, paint)
+    pen.box(left - 0.015, -0.19, right + 0.015, -0.13, darker(paint, 0.3))
+    count = dice.whole(2, 3)
+    step = (right - left) / count
+    for index in range(count):
+        x = left + step * (index + 0.5)
+        pen.box(x - 0.28 * step, -0.08, x + 0.28 * step, 0.04, GLASS, rim=False)
+    pen.line([(left + 0.02, 0.1), (right - 0.02, 0.1)], 0.03, lighter(paint, 0.5))
+
+
+def _steam_engine(pen: Pen, dice: Dice, paint: Colour) -> None:
+    trim = dice.contrast(paint, "amber", "charcoal", "red")
+    wagon = dice.pick((paint, dice.paint(), trim))
+    if dice.chance(0.65):
+        pen.line([(-0.1, 0.16), (0.1, 0.16)], 0.04, TYRE)
+        _wagon(pen, dice, -0.52, -0.09, wagon)
+        for x in (-0.42, -0.19):
+            _wheel(pen, x, 0.2, 0.065, TYRE, lighter(trim, 0.2))
+    pen.polygon(
+        [(0.33, -0.06), (0.31, -0.27), (0.28, -0.33), (0.44, -0.33), (0.41, -0.27), (0.4, -0.06)],
+        darker(trim, 0.1),
+    )
+    pen.blob([(0.18, -0.08), (0.19, -0.18), (0.24, -0.18), (0.25, -0.08)], trim)
+    pen.box(0.1, -0.1, 0.5, 0.14, paint)
+    for x in (0.2, 0.32):
+        pen.line([(x, -0.085), (x, 0.125)], 0.022, trim)
+    pen.box(-0.03, -0.26, 0.16, 0.16, paint)
+    pen.box(-0.06, -0.31, 0.19, -0.25, darker(trim, 0.15))
+    pen.box(0.01, -0.18, 0.12, -0.06, GLASS, rim=False)
+    pen.box(-0.03, 0.12, 0.52, 0.18, darker(paint, 0.35), rim=False)
+    pen.polygon([(0.5, 0.12), (0.62, 0.26), (0.48, 0.26)], trim)
+    _wheel(pen, 0.06, 0.17, 0.1, TYRE, trim)
+    for x in (0.25, 0.41):
+        _wheel(pen, x, 0.2, 0.07, TYRE, trim)
+    pen.line([(0.06, 0.19), (0.41, 0.21)], 0.022, lighter(TYRE, 0.5))
+
+
+def train(pen: Pen, dice: Dice) -> None:
+    paint = dice.paint("red", "green", "charcoal", "blue")
+    if dice.chance(0.6):
+        _steam_engine(pen, dice, paint)
+        return
+    band = dice.contrast(paint, "white", "amber")
+    roof = -0.17
+    for x in (-0.46, -0.32, -0.06, 0.08, 0.3):  # a railcar
+        _wheel(pen, x, 0.17, 0.05, TYRE, PALETTE["slate"])
+    nose = dice.span(0.32, 0.46)
+    pen.blob([(-0.6, roof), (-0.58, roof), (-0.2, roof), (nose - 0.1, roof), (nose + 0.06, roof + 0.06), (0.58, 0.06),
+              (0.6, 0.14), (0.5, 0.17), (-0.2, 0.17), (-0.59, 0.17), (-0.6, 0.14)], paint)  # fmt: skip
+    pen.box(-0.57, 0.06, 0.54, 0.105, band, rim=False)
+    for x in (-0.5, -0.37, -0.24, -0.02, 0.11, 0.24)[: 5 if nose < 0.4 else 6]:
+        pen.box(x, -0.1, x + 0.09, 0.02, darker(GLASS, 0.15), rim=False)
+    pen.polygon([(nose, -0.1), (nose + 0.05, -0.1), (nose + 0.15, 0.01), (nose, 0.01)], GLASS, rim=False)
+    pen.line([(-0.11, roof + 0.02), (-0.11, 0.16)], 0.028, darker(paint, 0.5))
+    pen.ellipse(0.55, 0.1, 0.025, 0.025, (255, 240, 170), rim=False)
+    if dice.chance(0.6):
+        pen.line(
+            [(-0.34, roof), (-0.26, roof - 0.08), (-0.34, roof - 0.14), (-0.18, roof - 0.14)], 0.018, TYRE
+        )
+
+
+def umbrella(pen: Pen, dice: Dice) -> None:
+    one = dice.paint("red", "blue", "yellow", "turquoise")
+    other = dice.pick((one, lighter(one, 0.6), dice.contrast(one)))
+    high, brim = dice.span(0.32, 0.44), 0.0
+    wood = dice.paint("brown", "slate", "charcoal", share=0.9)
+    pen.line([(0, -high - 0.08), (0, 0.42)], 0.036, wood)
+    if dice.chance(0.6):
+        pen.line(
+            [(0, 0.38), (0.015, 0.47), (0.07, 0.49), (0.12, 0.46), (0.125, 0.4)],
+            0.042,
+            darker(wood, 0.2),
+            curved=True,
+        )
+    ribs = dice.pick((4, 5, 6))
+    edges = [-math.cos(math.pi * k / ribs) * 0.5 for k in range(ribs + 1)]
+    arch = [
+        (-0.5 * math.cos(a), brim - high * math.sin(a) ** 0.85) for a in (math.pi * k / 21 for k in range(22))
+    ]
+    hem = []
+    for left, right in zip(edges[:0:-1], edges[-2::-1], strict=True):
+        sag = 0.28 * abs(left - right)
+        hem += [(left + (right - left) * t, brim - sag * 4 * t * (1 - t)) for t in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    pen.polygon([*arch, *hem[:-1]], one)
+    angles = [0.12 + (math.pi / 2 - 0.12) * k / 5 for k in range(6)]
+    bend = [math.sin(a) ** 0.85 * (high - 0.02) for a in angles]
+    lean = [math.cos(a) * 0.96 for a in angles]
+    for index in range(ribs):
+        left, right = edges[index], edges[index + 1]
+        gore = [(left * c, brim - b) for c, b in zip(lean, bend, strict=True)]
+        gore += [(right * c, brim - b) for c, b in zip(lean[::-1], bend[::-1], strict=True)]
+        sag = 0.28 * abs(left - right)
+        middle = ((left + right) * 0.48, brim - sag - 0.03)
+        pen.polygon([*gore, middle], other if index % 2 else lighter(one, 0.06), rim=False)
+        if index:
+            pen.line([(left * c, brim - b) for c, b in zip(lean, bend, strict=True)], 0.014, darker(one, 0.4))
+    pen.ellipse(-0.2, -high * 0.66, 0.09, 0.04, lighter(one, 0.5), rim=False, tilt=-0.7)

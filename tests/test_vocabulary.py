@@ -1,0 +1,538 @@
+"""Class sets, files and lists become vocabularies; what is wrong is named, with its cure."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pickle
+import re
+import sys
+from collections.abc import Callable
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipes import vocabulary
+from clipes.vocabulary import (
+    Vocabulary,
+    background_set_names,
+    class_set_names,
+    load_vocabulary,
+    template_set_names,
+)
+
+WriteFile = Callable[[str, "str | bytes"], Path]
+
+NAMES = st.lists(
+    st.text("abcdefghij -'{}é", min_size=1, max_size=12)
+    .map(lambda text: " ".join(text.split()))
+    .filter(bool),
+    min_size=1,
+    max_size=12,
+    unique_by=str.casefold,
+)
+
+
+def shipped(file: str) -> Any:
+    return json.loads(files("clipes.prompts").joinpath(file).read_text("utf-8"))
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> WriteFile:
+    def write(name: str, content: str | bytes) -> Path:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+# --- the shipped data -------------------------------------------------------------------------------------
+
+
+def test_names_of_the_shipped_sets() -> None:
+    assert class_set_names() == ("coco14", "scenes", "voc12")
+    assert background_set_names() == ("voc12", "coco14", "scenes")
+    assert template_set_names() == ("clip-es", "clip-es-runner-up", "plain", "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "backgrounds"), [("voc12", 20, 25), ("coco14", 80, 23), ("scenes", 16, 10)]
+)
+def test_sizes_of_the_shipped_sets(name: str, classes: int, backgrounds: int) -> None:
+    loaded = load_vocabulary(name)
+    assert loaded.name == name
+    assert len(loaded.class_names) == len(loaded.prompt_names) == classes
+    assert len(loaded.background_names) == backgrounds
+    assert loaded.templates == ("a clean origami {}.",)
+    assert {len(names) for names in loaded.prompt_names} == {1}
+
+
+@pytest.mark.parametrize("name", class_set_names())
+def test_a_shipped_file_names_itself(name: str) -> None:
+    data = shipped(f"{name}.json")
+    assert data["name"] == data["background"] == name
+    assert data["description"]
+
+
+def test_voc_prompts_are_those_of_the_reference() -> None:
+    voc = load_vocabulary("voc12")
+    assert voc.class_names == tuple(sorted(voc.class_names))
+    renamed = {
+        name: prompts
+        for name, prompts in zip(voc.class_names, voc.prompt_names, strict=True)
+        if prompts != (name,)
+    }
+    assert renamed == {
+        "bird": ("bird avian",),
+        "chair": ("chair seat",),
+        "person": ("person with clothes,people,human",),
+        "tvmonitor": ("tvmonitor screen",),
+    }
+    assert "a clean origami person with clothes,people,human." in voc.class_sentences()[14]
+
+
+def test_coco_prompts_are_those_of_the_reference() -> None:
+    coco = load_vocabulary("coco14")
+    prompts = {
+        name: names[0]
+        for name, names in zip(coco.class_names, coco.prompt_names, strict=True)
+        if names[0] != name
+    }
+    voc_spelling = {
+        "airplane": "aeroplane",
+        "couch": "sofa",
+        "dining table": "diningtable",
+        "motorcycle": "motorbike",
+        "potted plant": "pottedplant",
+    }
+    renamed = {
+        "backpack": "backpack,bag",
+        "baseball glove": "glove",
+        "bird": "bird avian",
+        "chair": "chair seat",
+        "hair drier": "hairdrier,blowdrier",
+        "handbag": "handbag,purse",
+        "person": "person with clothes,people,human",
+        "remote": "remote control",
+        "snowboard": "sknowboard",
+        "spoon": "dessertspoon",
+        "tie": "necktie",
+        "tv": "tvmonitor screen",
+        "umbrella": "umbrella,parasol",
+    }
+    assert len(renamed) == 13
+    assert prompts == voc_spelling | renamed
+
+
+def test_coco_keeps_its_sparse_category_ids() -> None:
+    classes = shipped("coco14.json")["classes"]
+    ids = [entry["id"] for entry in classes]
+    assert ids == sorted(ids)
+    assert set(range(1, 91)) - set(ids) == {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+    known = {entry["name"]: entry["id"] for entry in classes}
+    assert [known[name] for name in ("person", "stop sign", "backpack", "tv", "toothbrush")] == [
+        1,
+        13,
+        27,
+        72,
+        90,
+    ]
+    # In the masks ids are positions.
+    assert load_vocabulary("coco14").ids(["person", "stop sign", "toothbrush"]) == (1, 12, 80)
+
+
+def test_backgrounds_of_voc_and_coco_differ_by_two_words() -> None:
+    voc, coco = load_vocabulary("voc12").background_names, load_vocabulary("coco14").background_names
+    assert (voc[0], voc[-1]) == ("ground", "sign")
+    assert coco == tuple(word for word in voc if word not in ("keyboard", "sign"))
+
+
+def test_templates() -> None:
+    assert load_vocabulary("voc12", templates="clip-es-runner-up").templates == (
+        "a rendering of a weird {}.",
+    )
+    assert load_vocabulary("voc12", templates="plain").templates == ("a photo of a {}.",)
+    imagenet = load_vocabulary("voc12", templates="imagenet").templates
+    assert len(imagenet) == len(set(imagenet)) == 80
+    assert {"a origami {}.", "a rendering of a {}.", "itap of my {}."} <= set(imagenet)
+
+
+@pytest.mark.parametrize("classes", class_set_names())
+@pytest.mark.parametrize("templates", template_set_names())
+def test_every_shipped_set_loads_with_every_template_set(classes: str, templates: str) -> None:
+    loaded = load_vocabulary(classes, templates=templates)
+    sentences = [text for group in loaded.class_sentences() + loaded.background_sentences() for text in group]
+    assert len(sentences) == len(set(sentences))
+    assert not any("{" in sentence for sentence in sentences)
+
+
+def test_shipped_json_has_one_class_per_line() -> None:
+    text = files("clipes.prompts").joinpath("coco14.json").read_text("utf-8")
+    assert sum('"name"' in line and '"prompts"' in line for line in text.splitlines()) == 80
+
+
+# --- labels and sentences ---------------------------------------------------------------------------------
+
+
+def test_ids_keep_the_order_given_and_drop_repeats() -> None:
+    voc = load_vocabulary("voc12")
+    assert voc.ids(["tvmonitor", "aeroplane", "tvmonitor", "dog"]) == (20, 1, 12)
+    assert voc.ids(iter(["dog"])) == (12,)
+    assert voc.ids([]) == ()
+
+
+@given(names=NAMES, data=st.data())
+def test_ids_are_positions(names: list[str], data: st.DataObject) -> None:
+    labels = data.draw(st.lists(st.sampled_from(names)))
+    ids = load_vocabulary(names).ids(labels)
+    assert [names[number - 1] for number in ids] == list(dict.fromkeys(labels))
+
+
+def test_sentences_go_template_by_template() -> None:
+    loaded = load_vocabulary({"dog": ["dog", "puppy"], "cat": "cat"}, ["sky"], ["a {}.", "the {}."])
+    assert loaded.class_sentences() == [
+        ["a dog.", "a puppy.", "the dog.", "the puppy."],
+        ["a cat.", "the cat."],
+    ]
+    assert loaded.background_sentences() == [["a sky.", "the sky."]]
+
+
+@given(names=NAMES, templates=st.lists(st.sampled_from(["{}", "a {}.", "{} x"]), min_size=1, unique=True))
+def test_names_stand_in_sentences_untouched_even_with_braces(names: list[str], templates: list[str]) -> None:
+    loaded = load_vocabulary(names, [], templates)
+    for name, sentences in zip(names, loaded.class_sentences(), strict=True):
+        assert sentences == [name.join(template.split("{}")) for template in templates]
+
+
+def test_a_vocabulary_is_a_value() -> None:
+    voc = load_vocabulary("voc12")
+    assert voc.ids(["dog"]) == (12,)
+    assert voc == load_vocabulary("voc12")
+    assert hash(voc) == hash(load_vocabulary("voc12"))
+    assert pickle.loads(pickle.dumps(voc)) == voc
+    with pytest.raises(AttributeError):
+        voc.name = "other"  # type: ignore[misc]
+
+
+def test_only_the_standard_library_is_imported() -> None:
+    tree = ast.parse(Path(vocabulary.__file__).read_text("utf-8"))
+    modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    modules |= {node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {module.split(".")[0] for module in modules} <= sys.stdlib_module_names
+
+
+UNKNOWN_LABELS = [
+    ("voc12", ["aeroplan"], "unknown class 'aeroplan' in voc12; did you mean 'aeroplane'?"),
+    ("voc12", ["Dog"], "unknown class 'Dog' in voc12; did you mean 'dog'?"),
+    ("coco14", ["sofa"], "unknown class 'sofa' in coco14; did you mean 'couch'?"),
+    (["owl", "elk"], ["qqq"], "unknown class 'qqq' in custom; its classes are owl, elk"),
+    (
+        ["owl", "elk"],
+        ["owls", "elk", "qqq", "qqq"],
+        "unknown classes 'owls' (did you mean 'owl'?), 'qqq' in custom; its classes are owl, elk",
+    ),
+    (
+        "voc12",
+        ["qqq"],
+        f"unknown class 'qqq' in voc12; its classes are {', '.join(load_vocabulary('voc12').class_names)}",
+    ),
+]
+
+
+@pytest.mark.parametrize(("classes", "labels", "message"), UNKNOWN_LABELS)
+def test_unknown_labels(classes: Any, labels: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        load_vocabulary(classes).ids(labels)
+
+
+def test_unknown_label_lists_no_more_than_twenty_classes() -> None:
+    with pytest.raises(ValueError, match=r"its classes are person, bicycle, .*, cow, …$"):
+        load_vocabulary("coco14").ids(["qqqq"])
+
+
+@pytest.mark.parametrize(
+    ("labels", "error", "message"),
+    [
+        ("dog", TypeError, "labels: expected a list of strings, got 'dog'; write ['dog']"),
+        (None, TypeError, "labels: expected a list of strings, got None"),
+        ({"dog"}, TypeError, "labels: expected a list of strings, got {'dog'}"),
+        ({"dog": 1}, TypeError, "labels: expected a list of strings, got {'dog': 1}"),
+        (b"dog", TypeError, "labels: expected a list of strings, got b'dog'"),
+        (["dog", 12], TypeError, "labels: entry 2 is 12, not a string"),
+        (["dog", ""], ValueError, "labels: entry 2 is blank; remove it"),
+        (["dog "], ValueError, "labels: entry 1, 'dog ', has stray white space; write 'dog'"),
+    ],
+)
+def test_malformed_labels(labels: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        load_vocabulary("voc12").ids(labels)
+
+
+# --- one's own classes ------------------------------------------------------------------------------------
+
+
+def test_a_list_of_names() -> None:
+    own = load_vocabulary(["duck", "Sky"])
+    assert own.name == "custom"
+    assert own.class_names == ("duck", "Sky")
+    assert own.prompt_names == (("duck",), ("Sky",))
+    assert own.background_names == tuple(w for w in load_vocabulary("voc12").background_names if w != "sky")
+    assert load_vocabulary(name for name in ("duck", "Sky")) == own
+
+
+def test_a_mapping_of_names_to_prompts() -> None:
+    own = load_vocabulary({"bridge": "Viaduct", "brook": ("brook", "River")})
+    assert own.class_names == ("bridge", "brook")
+    assert own.prompt_names == (("Viaduct",), ("brook", "River"))
+    assert set(load_vocabulary("voc12").background_names) - set(own.background_names) == {"bridge", "river"}
+
+
+@given(names=NAMES)
+def test_default_background_shares_no_word_with_the_classes(names: list[str]) -> None:
+    own = load_vocabulary([*names, "TREE"])
+    assert {w.casefold() for w in own.background_names}.isdisjoint(n.casefold() for n in own.class_names)
+    assert set(own.background_names) < set(load_vocabulary("voc12").background_names)
+
+
+CLASS_SET = """{
+  "name": "anything", "description": "two pets", "background": ["sofa", "lawn"],
+  "classes": [
+    {"id": 7, "name": "cat", "prompts": ["cat", "kitten"]},
+    {"name": "dog"},
+    "owl"
+  ]
+}"""
+
+
+def test_a_class_set_file(write: WriteFile) -> None:
+    path = write("pets.json", CLASS_SET)
+    pets = load_vocabulary(path)
+    assert pets == Vocabulary(
+        "pets",
+        ("cat", "dog", "owl"),
+        (("cat", "kitten"), ("dog",), ("owl",)),
+        ("sofa", "lawn"),
+        ("a clean origami {}.",),
+    )
+    assert load_vocabulary(str(path)) == pets
+    assert load_vocabulary(path, background=["grass"]).background_names == ("grass",)
+    assert load_vocabulary(path, background=[]).background_names == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("own.json", '["tree", "owl"]'),
+        ("own.json", '{"tree": "tree", "owl": ["owl"]}'),
+        ("own.json", '{"classes": ["tree", "owl"]}'),
+        ("OWN.JSON", '[{"name": "tree"}, {"name": "owl", "prompts": "owl"}]'),
+        ("own.txt", "# birds\n\n  tree \nowl\n"),
+        ("own.names", "\ufefftree\r\nowl"),
+    ],
+)
+def test_other_files(write: WriteFile, name: str, content: str) -> None:
+    own = load_vocabulary(write(name, content))
+    assert own.name == Path(name).stem
+    assert own.class_names == ("tree", "owl")
+    assert own.prompt_names == (("tree",), ("owl",))
+    assert own.background_names == load_vocabulary(["tree"]).background_names
+
+
+def test_a_file_may_name_a_background_set(write: WriteFile) -> None:
+    path = write("own.json", '{"classes": ["owl"], "background": "scenes"}')
+    assert load_vocabulary(path).background_names == load_vocabulary("scenes").background_names
+
+
+def test_a_shipped_set_goes_before_a_file_of_its_name(
+    write: WriteFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write("voc12", "owl\n")
+    monkeypatch.chdir(path.parent)
+    assert len(load_vocabulary("voc12").class_names) == 20
+    assert load_vocabulary(path).class_names == ("owl",)
+
+
+@given(names=NAMES)
+def test_a_list_and_its_json_file_agree(names: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("own") / "custom.json"
+    path.write_text(json.dumps(names), "utf-8")
+    assert load_vocabulary(path) == load_vocabulary(names)
+
+
+def test_explicit_backgrounds() -> None:
+    assert load_vocabulary("voc12", background="scenes").background_names[0] == "carpet"
+    assert load_vocabulary("voc12", background=["Lawn", "sky"]).background_names == ("Lawn", "sky")
+    empty = load_vocabulary(["owl"], background=[])
+    assert empty.background_names == ()
+    assert empty.background_sentences() == []
+
+
+def test_own_templates() -> None:
+    assert load_vocabulary("voc12", templates="my {}").templates == ("my {}",)
+    assert load_vocabulary("voc12", templates=("my {}", "{}")).templates == ("my {}", "{}")
+
+
+# --- what is refused --------------------------------------------------------------------------------------
+
+SETS = "choose one of coco14, scenes, voc12, or give a list of names, or a .json or text file"
+
+
+@pytest.mark.parametrize(
+    ("classes", "error", "message"),
+    [
+        ("voc13", ValueError, f"unknown class set 'voc13'; did you mean 'voc12'? {SETS}"),
+        ("VOC12", ValueError, f"unknown class set 'VOC12'; did you mean 'voc12'? {SETS}"),
+        ("qqq", ValueError, f"unknown class set 'qqq'; {SETS}"),
+        ("", ValueError, f"unknown class set ''; {SETS}"),
+        (
+            "gone.json",
+            FileNotFoundError,
+            "no class file 'gone.json'; give a list of names, or a .json or text file, "
+            "or one of coco14, scenes, voc12",
+        ),
+        ("some/where", FileNotFoundError, "no class file 'some/where'; give"),
+        (Path("gone"), FileNotFoundError, "no class file 'gone'; give"),
+        (Path(), FileNotFoundError, "no class file '.'; give"),
+        (3, TypeError, "class names: expected a list of strings, got 3"),
+        (None, TypeError, "class names: expected a list of strings, got None"),
+        ({"owl"}, TypeError, "class names: expected a list of strings, got {'owl'}"),
+        ([], ValueError, "class names: the list is empty; give at least one"),
+        ({}, ValueError, "class names: the list is empty; give at least one"),
+        (["owl", "owl"], ValueError, "class names: 'owl' repeats 'owl'; remove one"),
+        (["owl", "elk", "Owl"], ValueError, "class names: 'Owl' repeats 'owl'; remove one"),
+        (["owl", "\t"], ValueError, "class names: entry 2 is blank; remove it"),
+        (
+            ["barn\nowl"],
+            ValueError,
+            "class names: entry 1, 'barn\\nowl', has stray white space; write 'barn owl'",
+        ),
+        (["owl", 5], TypeError, "class names: entry 2 is 5, not a string"),
+        ({5: "owl"}, TypeError, "class names: entry 1 is 5, not a string"),
+        ({"owl": None}, TypeError, "prompts of 'owl': expected a list of strings, got None"),
+        ({"owl": []}, ValueError, "prompts of 'owl': the list is empty; give at least one"),
+        ({"owl": ""}, ValueError, "prompts of 'owl': entry 1 is blank; remove it"),
+        ({"owl": ["owl", "OWL"]}, ValueError, "prompts of 'owl': 'OWL' repeats 'owl'; remove one"),
+        (
+            [{"name": "owl", "prompt": "owl"}],
+            ValueError,
+            "unknown key in class 1: 'prompt'; did you mean 'prompts'? "
+            "choose one of name, prompts, id, or leave it out",
+        ),
+        ([{"prompts": "owl"}], TypeError, "class names: entry 1 is None, not a string"),
+    ],
+)
+def test_refused_classes(classes: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^{re.escape(message)}"):
+        load_vocabulary(classes)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("own.json", '[\n"owl"\n"elk"]', "bad JSON: Expecting ',' delimiter: line 3 column 1 (char 8)"),
+        ("own.json", "", "bad JSON: Expecting value: line 1 column 1 (char 0)"),
+        ("own.json", '{"owl": "a", "owl": "b"}', "keys: 'owl' repeats 'owl'; remove one"),
+        ("own.json", "3", "class names: expected a list of strings, got 3"),
+        ("own.json", '"owl"', "class names: expected a list of strings, got 'owl'; write ['owl']"),
+        ("own.json", '["owl", 5]', "class names: entry 2 is 5, not a string"),
+        ("own.json", '{"classes": []}', "class names: the list is empty; give at least one"),
+        ("own.json", '{"classes": 3}', "class names: expected a list of strings, got 3"),
+        (
+            "own.json",
+            '{"classes": ["owl"], "backgrounds": []}',
+            "unknown key in the class set: 'backgrounds'; did you mean 'background'? "
+            "choose one of name, description, background, classes, or leave it out",
+        ),
+        (
+            "own.json",
+            '{"classes": ["owl"], "background": "voc"}',
+            "unknown background set 'voc'; did you mean 'voc12'?",
+        ),
+        (
+            "own.json",
+            '{"classes": ["owl"], "background": ["sky", "Owl"]}',
+            "background: also a class or prompt of own: 'Owl'; leave it out",
+        ),
+        (
+            "own.json",
+            '{"classes": ["owl"], "background": 3}',
+            "background: expected a list of strings, got 3",
+        ),
+        ("own.txt", "# nothing\n\n", "class names: the list is empty; give at least one"),
+        ("own.txt", "owl\nelk\nowl\n", "class names: 'owl' repeats 'owl'; remove one"),
+        ("own.txt", b"owl\n\xff", "not UTF-8 text (byte 4); save it as UTF-8"),
+    ],
+)
+def test_refused_files_are_value_errors_that_name_the_file(
+    write: WriteFile, name: str, content: str | bytes, message: str
+) -> None:
+    path = write(name, content)
+    with pytest.raises(ValueError, match=f"^{re.escape(f'{path}: {message}')}"):
+        load_vocabulary(path)
+
+
+BACKGROUNDS = "choose one of voc12, coco14, scenes, or give a list of words"
+
+
+@pytest.mark.parametrize(
+    ("background", "error", "message"),
+    [
+        ("voc", ValueError, f"unknown background set 'voc'; did you mean 'voc12'? {BACKGROUNDS}"),
+        ("sky", ValueError, f"unknown background set 'sky'; {BACKGROUNDS}"),
+        (["sky", "OWL"], ValueError, "background: also a class or prompt of custom: 'OWL'; leave it out"),
+        (
+            ["fawn", "owl"],
+            ValueError,
+            "background: also a class or prompt of custom: 'fawn', 'owl'; leave it out",
+        ),
+        (["sky", "Sky"], ValueError, "background: 'Sky' repeats 'sky'; remove one"),
+        (["sky", ""], ValueError, "background: entry 2 is blank; remove it"),
+        (["sky", 3], TypeError, "background: entry 2 is 3, not a string"),
+        (3, TypeError, "background: expected a list of strings, got 3"),
+    ],
+)
+def test_refused_backgrounds(background: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        load_vocabulary({"owl": "owl", "deer": "Fawn"}, background)
+
+
+def test_an_explicit_set_is_not_thinned_out_silently() -> None:
+    with pytest.raises(ValueError, match="also a class or prompt of coco14: 'keyboard'; leave it out"):
+        load_vocabulary("coco14", background="voc12")
+
+
+TEMPLATES = (
+    "choose one of clip-es, clip-es-runner-up, plain, imagenet, or give a template such as 'a photo of a {}.'"
+)
+
+
+@pytest.mark.parametrize(
+    ("templates", "error", "message"),
+    [
+        ("clip_es", ValueError, f"unknown template set 'clip_es'; did you mean 'clip-es'? {TEMPLATES}"),
+        ("a photo of a {c}.", ValueError, f"unknown template set 'a photo of a {{c}}.'; {TEMPLATES}"),
+        ("", ValueError, f"unknown template set ''; {TEMPLATES}"),
+        ("{} and {}", ValueError, "template '{} and {}' needs exactly one {} and no other brace"),
+        (["a {}", "none"], ValueError, "template 'none' needs exactly one {} and no other brace"),
+        (
+            ["a {} in {style}"],
+            ValueError,
+            "template 'a {} in {style}' needs exactly one {} and no other brace",
+        ),
+        (["{{}}"], ValueError, "template '{{}}' needs exactly one {} and no other brace"),
+        (["a {} }"], ValueError, "template 'a {} }' needs exactly one {} and no other brace"),
+        ([], ValueError, "templates: the list is empty; give at least one"),
+        (["a {}", " "], ValueError, "templates: entry 2 is blank; remove it"),
+        (["a {}", "a {}"], ValueError, "templates: 'a {}' repeats 'a {}'; remove one"),
+        ([3], TypeError, "templates: entry 1 is 3, not a string"),
+        (3, TypeError, "templates: expected a list of strings, got 3"),
+    ],
+)
+def test_refused_templates(templates: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"^{re.escape(message)}$"):
+        load_vocabulary("voc12", templates=templates)
