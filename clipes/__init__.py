@@ -1,1 +1,63 @@
-"""Segmentation masks from image-level labels with a frozen CLIP."""
+"""Segmentation masks from image-level labels, with a frozen CLIP and no training.
+
+>>> import clipes
+>>> generator = clipes.load()                               # the bundled model; or ("ViT-B-16", "openai", ...)
+>>> scene = next(clipes.scenes.draw_scenes(1, seed=7))
+>>> result = generator(scene.image, scene.labels)
+>>> result.mask.shape == scene.mask.shape
+True
+
+Axes, in every shape of this package: B images, P pairs of an image and one of its labels, C labels of an image,
+K classes of the data set, M backgrounds, D width, E embedding, A heads, L blocks, H x W pixels, h x w patches,
+N = h * w, S = 1 + N tokens. Sizes are (height, width).
+
+Names are imported when they are first used, so that ``import clipes`` costs nothing.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from clipes._version import __version__
+
+if TYPE_CHECKING:
+    from clipes import scenes
+    from clipes.config import COCO14, VOC12, Config
+    from clipes.generator import MaskGenerator, load
+    from clipes.metrics import confusion_matrix, mean_iou
+    from clipes.result import PseudoMask
+
+__all__ = [
+    "COCO14",
+    "VOC12",
+    "Config",
+    "MaskGenerator",
+    "PseudoMask",
+    "__version__",
+    "confusion_matrix",
+    "load",
+    "mean_iou",
+    "scenes",
+]
+
+_HOMES = {
+    "COCO14": "config",
+    "VOC12": "config",
+    "Config": "config",
+    "MaskGenerator": "generator",
+    "PseudoMask": "result",
+    "confusion_matrix": "metrics",
+    "load": "generator",
+    "mean_iou": "metrics",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "scenes":
+        return importlib.import_module("clipes.scenes")
+    if name in _HOMES:
+        return getattr(importlib.import_module(f"clipes.{_HOMES[name]}"), name)
+    raise AttributeError(f"module 'clipes' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

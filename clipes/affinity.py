@@ -30,17 +30,19 @@ def refine_cams(
         grid: (h, w) with h * w = N.
 
     Returns:
-        (P, N) in [0, 1], min-max scaled; all zero where no region is above the threshold.
+        (P, N) in [0, 1], min-max scaled, of the maps' dtype; all zero where no region is above the threshold.
     """
+    # In float64: the affinity flattens maps, and the min-max scaling magnifies what rounding leaves of them.
+    attention = attention.double()
     rows, columns = sinkhorn_scaling(attention, config.sinkhorn_rounds)
     masks = box_masks(cams.unflatten(-1, grid), config.box_threshold, config.boxes).flatten(1)
-    refined = cams * masks
+    refined = (cams * masks).double()
     attention, rows, columns = attention[image], rows[image], columns[image]
     for _ in range(config.steps):
         forward = rows * (attention @ (columns * refined)[..., None])[..., 0]
         backward = columns * (attention.mT @ (rows * refined)[..., None])[..., 0]
         refined = (forward + backward) / 2
-    return min_max(refined)
+    return min_max(refined).to(cams)
 
 
 def sinkhorn_scaling(attention: Tensor, rounds: int) -> tuple[Tensor, Tensor]:

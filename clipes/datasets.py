@@ -89,7 +89,6 @@ def read_rows(path: AnyPath) -> dict[str, LabelRow]:
     `path` is a CSV with the header `image,labels`, labels separated by `;`, other columns ignored; or
     JSONL, one `{"image": ..., "labels": [...]}` a line. UTF-8, with or without a BOM. Repeated labels count
     once, in order; no label at all is allowed. An image may come twice when its labels agree.
-
     Raises FileNotFoundError, and DatasetError with the line for anything malformed.
     """
     readers = {".csv": _csv_rows, ".jsonl": _jsonl_rows}

@@ -36,7 +36,6 @@ class Encoder:
 
     patch_size: int
     patch_weight: Tensor  # (D, 3, P, P)
-    patch_bias: Tensor | None
     class_embedding: Tensor  # (D,)
     positional_embedding: Tensor  # (1 + g * g, D), g the native grid
     ln_pre: Norm | None
@@ -101,7 +100,7 @@ class Encoder:
 
     def _embed(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches, class token and positions: (B, S, D)."""
-        patches = F.conv2d(pixels, self.patch_weight, self.patch_bias, stride=self.patch_size)
+        patches = F.conv2d(pixels, self.patch_weight, stride=self.patch_size)
         patches = patches.flatten(2).mT
         first = self.class_embedding.expand(len(pixels), 1, -1)
         x = torch.cat([first, patches], 1) + resample_positions(self.positional_embedding, grid)

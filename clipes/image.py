@@ -178,6 +178,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _orientation(image: Image.Image, name: str) -> int:
     """Return the EXIF orientation, 1 (upright) when there is none or it makes no sense."""
     try:
+        if "exif" in image.info:  # getexif() says nothing of what failed while the file was opened
+            Image.Exif().load(image.info["exif"])
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception as error:  # as above
         warnings.warn(f"{name}: broken EXIF ignored: {_cause(error)}", stacklevel=4)

@@ -110,7 +110,7 @@ def _mask_image(mask: NDArray[Any], class_count: int) -> Image.Image:
     dtype = np.dtype(np.uint8 if ignore == 255 else np.uint16)
     if mask.ndim != 2 or mask.size == 0:
         raise ValueError(f"a mask is (H, W), not {mask.shape}; write one image's mask at a time")
-    if mask.dtype != dtype:
+    if mask.dtype.newbyteorder("=") != dtype:
         raise ValueError(f"a mask of {class_count} classes is {dtype}, not {mask.dtype}; convert it")
     wrong = (mask > class_count) & (mask != ignore)
     if wrong.any():
@@ -118,7 +118,7 @@ def _mask_image(mask: NDArray[Any], class_count: int) -> Image.Image:
             f"the mask holds {mask[wrong][0]}, but {class_count} classes allow "
             f"0..{class_count} and {ignore} (ignore); map its values or pass the right number of classes"
         )
-    image = Image.fromarray(np.ascontiguousarray(mask))
+    image = Image.fromarray(np.ascontiguousarray(mask, dtype=dtype))
     if ignore == 255:
         image.putpalette(voc_palette().tobytes())
     return image

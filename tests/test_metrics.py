@@ -42,6 +42,11 @@ def test_255_is_a_class_of_a_large_data_set():
     assert confusion[255, 255] == confusion.sum() == 1
 
 
+def test_narrow_masks_of_a_large_data_set():
+    mask = np.array([0, 255], dtype=np.uint8)
+    assert confusion_matrix(mask, mask, classes=300)[[0, 255], [0, 255]].tolist() == [1, 1]
+
+
 @given(st.data(), st.integers(1, 5), hnp.array_shapes(min_dims=1, max_dims=3, max_side=6))
 def test_confusion_equals_a_plain_count(data, classes, shape):
     ids = st.sampled_from([*range(classes + 1), 255])

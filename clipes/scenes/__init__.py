@@ -19,7 +19,7 @@ def draw_scene(seed: int, size: tuple[int, int] = (112, 112)) -> Scene:
     """Draws one scene; the same arguments give the same bytes.
 
     `size` is (height, width), each at least 8. The result is the first scene of
-    `draw_scenes(1, seed, size)`. A picture whose sides differ by more than about 1 : 8 may be left
+    `draw_scenes(1, seed, size)`. A picture whose sides differ by more than about 1 : 12 may be left
     without a thing, where none could be large enough to count as visible.
 
     Raises ValueError if the seed is negative or a side is below 8 pixels.

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from .dice import Dice
-from .grounds import GROUNDS, PAINTERS, SUPERSAMPLING, Patch
+from .grounds import GROUNDS, PAINTERS
+from .patch import SUPERSAMPLING, Patch
 from .pen import Point, darker, lighter
 
 # Names from top to bottom, and how common the layout is before a thing is considered.
@@ -134,10 +135,8 @@ def paint(layout: list[Band], dice: Dice, shape: tuple[int, int], unit: float) -
     width, height = wide / unit, high / unit
     for number, band in enumerate(layout):
         border = _border(band, dice, width) if number else [(0.0, 0.0), (width, 0.0)]
-        first = min(y for _, y in border)
-        last = min(height, band.bottom + 0.05)
-        row, end = max(0, int(first * fine)), min(canvas.height, int(last * fine) + 1)
-        patch = Patch(width, row / fine, end / fine, (max(1, end - row), canvas.width), fine)
+        first = max(0.0, min(y for _, y in border))
+        patch = Patch(width, first, min(height, band.bottom + 0.05), fine)
         PAINTERS[band.ground](patch, dice)
         if band.ground == "mountain" and number and dice.chance(0.6):
             _snow_caps(patch, border, dice)
@@ -145,13 +144,13 @@ def paint(layout: list[Band], dice: Dice, shape: tuple[int, int], unit: float) -
             canvas.paste(patch.image, (0, 0))
         else:
             mask = Image.new("L", patch.image.size)
-            outline = [(x * fine, y * fine - row) for x, y in border]
-            ImageDraw.Draw(mask).polygon([*outline, (canvas.width, end), (0, end)], fill=255)
-            canvas.paste(patch.image, (0, row), mask)
+            outline = [(x * fine, y * fine - patch.row) for x, y in border]
+            floor = [(canvas.width, patch.image.height), (0, patch.image.height)]
+            ImageDraw.Draw(mask).polygon([*outline, *floor], fill=255)
+            canvas.paste(patch.image, (0, patch.row), mask)
             _edge(canvas, border, band, fine)
         outline = [(x * unit - 0.5, y * unit - 0.5) for x, y in border]
-        floor = [(wide, high), (0, high)]
-        ImageDraw.Draw(regions).polygon([*outline, *floor], fill=GROUNDS.index(band.ground))
+        ImageDraw.Draw(regions).polygon([*outline, (wide, high), (0, high)], fill=GROUNDS.index(band.ground))
     return Backdrop(np.array(canvas.reduce(SUPERSAMPLING)), np.asarray(regions))
 
 

@@ -191,7 +191,7 @@ def _visible(
 
 def _shadow(canvas: Floats, placed: Placed, unit: float) -> None:
     """A soft contact shadow under a standing thing; not part of its mask."""
-    reach = 0.46 * placed.size * placed.sketch.width * unit
+    reach = HABITS[placed.name].foot * placed.size * placed.sketch.width * unit
     x, y = placed.x * unit, (placed.foot - 0.015 * placed.size) * unit
     flat = max(1.0, 0.09 * placed.size * unit)
     top, bottom = max(0, int(y - 2 * flat)), min(canvas.shape[0], int(y + 2 * flat) + 2)

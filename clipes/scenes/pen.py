@@ -24,6 +24,7 @@ SUPERSAMPLING = 3
 RIM = 0.02
 INK: Colour = (38, 34, 52)
 WHITE: Colour = (250, 250, 247)
+GLASS: Colour = (176, 220, 236)
 
 
 def mix(one: Colour, other: Colour, share: float) -> Colour:
@@ -233,4 +234,5 @@ def _light(alpha: Image.Image, size: float) -> Floats:
     high, wide = soft.shape
     slope = padded[2 * step :, 2 * step :] - padded[:high, :wide]
     fall = np.linspace(1.05, 0.93, high, dtype=np.float32)[:, None]
-    return fall + np.float32(0.2) * slope
+    light: Floats = (fall + np.float32(0.2) * slope).astype(np.float32)
+    return light

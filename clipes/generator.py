@@ -1,0 +1,226 @@
+"""MaskGenerator: the path from images and labels to masks, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from clipes.affinity import refine_cams
+from clipes.cam import softmax_gradcam
+from clipes.config import VOC12, Config
+from clipes.image import open_image, patch_grid, prepare
+from clipes.mask import decide, score_maps, upsample
+from clipes.metrics import ignore_index
+from clipes.result import PseudoMask
+from clipes.text import text_features
+from clipes.vocabulary import Vocabulary, load_vocabulary
+from clipes.weights import Clip, load_clip
+
+ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class MaskGenerator:
+    """Turns images with image-level labels into masks. Made by :func:`load`."""
+
+    def __init__(self, clip: Clip, vocabulary: Vocabulary, config: Config = VOC12):
+        self.config = config
+        self._vocabulary = vocabulary
+        self._encoder = clip.encoder
+        wide = clip.encoder.head.projection  # the last block's and the head's dtype and device
+        self._class_text = text_features(clip.encode_text, vocabulary.class_sentences()).to(wide)
+        self._background_text = text_features(clip.encode_text, vocabulary.background_sentences()).to(wide)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The data set's classes, in its order; a mask's ids are their places, from 1."""
+        return self._vocabulary.class_names
+
+    @property
+    def background_names(self) -> tuple[str, ...]:
+        """The background words that compete with the labels."""
+        return self._vocabulary.background_names
+
+    def __call__(self, image: ImageLike, labels: Iterable[str]) -> PseudoMask:
+        """The mask of one image: a file, a PIL image or a uint8 array (H, W, 3) RGB or (H, W).
+
+        ``labels`` are the classes it shows; none gives an all-background mask.
+
+        Raises:
+            ValueError: an unknown label (with near names), an unreadable image, or one label and no background
+                class, between which a softmax cannot decide.
+            FileNotFoundError: no such file.
+            TypeError: labels given as one string, an image of another kind.
+        """
+        return next(self.generate([image], [labels]))
+
+    def generate(
+        self, images: Iterable[ImageLike], labels: Iterable[Iterable[str]], batch_size: int | None = None
+    ) -> Iterator[PseudoMask]:
+        """Masks of many images, in their order, read as they are needed.
+
+        ``batch_size`` images are read at a time, and those of one patch grid encoded together; None takes 1 on a
+        CPU, where more gains nothing, and 16 elsewhere. Raises as a call does, and ValueError where there are more
+        images than labels or the other way round.
+        """
+        if batch_size is None:
+            batch_size = 1 if self._encoder.device.type == "cpu" else 16
+        if batch_size < 1:
+            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+        if isinstance(images, str | os.PathLike) or isinstance(labels, str):
+            raise TypeError("generate takes many images and a list of labels for each; call the generator for one")
+        rows = zip(images, labels, strict=True)
+        while batch := list(islice(rows, batch_size)):
+            yield from self._batch([open_image(image) for image, _ in batch], [self._ids(row) for _, row in batch])
+
+    def patch_cams(self, pixels: Tensor, class_ids: Sequence[Sequence[int]]) -> Tensor:
+        """The maps of a batch on the patch grid: the tensor door behind :meth:`generate`.
+
+        Takes (B, 3, h * P, w * P) normalised pixels and each image's distinct class ids, 1..K. Returns
+        (P, h, w) float32 in [0, 1], all pairs of an image and a label, image by image, refined if the affinity is on.
+        """
+        affinity = self.config.affinity
+        pairs = torch.tensor([(b, i - 1) for b, ids in enumerate(class_ids) for i in ids], dtype=torch.int64)
+        pairs = pairs.reshape(-1, 2).to(self._encoder.device)
+        present = torch.zeros(len(pixels), len(self._class_text), dtype=torch.bool, device=pairs.device)
+        present[pairs[:, 0], pairs[:, 1]] = True
+        with torch.inference_mode():
+            encoded = self._encoder.encode(pixels, affinity.blocks if affinity else 0)
+            cams = softmax_gradcam(
+                self._encoder.blocks[-1],
+                self._encoder.head,
+                encoded.trace,
+                self._class_text,
+                self._background_text,
+                present,
+                pairs,
+                self.config.cam.pool,
+            )
+            if affinity and encoded.attention is not None:
+                cams = refine_cams(cams, encoded.attention, pairs[:, 0], encoded.grid, affinity)
+        if not cams.isfinite().all():
+            raise FloatingPointError("a map is not finite; load the model with precision='fp32'")
+        return cams.unflatten(-1, encoded.grid)
+
+    def _ids(self, labels: Iterable[str]) -> tuple[int, ...]:
+        ids = self._vocabulary.ids(labels)
+        if len(ids) == 1 and not self.background_names:
+            raise ValueError(
+                f"{self.class_names[ids[0] - 1]!r} is the only label and there is no background class, so the softmax "
+                "has nothing to decide and the map would be empty; give background words"
+            )
+        return ids
+
+    def _batch(self, images: list[Image.Image], class_ids: list[tuple[int, ...]]) -> list[PseudoMask]:
+        """One read batch: each group of one grid together, the results in the images' order."""
+        encoder = self._encoder
+        groups: dict[tuple[int, int], list[int]] = {}
+        for index, image in enumerate(images):
+            size = (image.height, image.width)
+            grid = patch_grid(size, encoder.patch_size, self.config.image.max_patches)
+            groups.setdefault(grid, []).append(index)
+        results: dict[int, PseudoMask] = {}
+        for grid, members in groups.items():
+            labelled = [index for index in members if class_ids[index]]
+            maps: dict[int, Tensor] = {}
+            if labelled:
+                pixels = [prepare(images[i], grid, encoder.patch_size, encoder.mean, encoder.std) for i in labelled]
+                cams = self.patch_cams(torch.from_numpy(np.stack(pixels)), [class_ids[i] for i in labelled])
+                maps = dict(zip(labelled, cams.split([len(class_ids[i]) for i in labelled]), strict=True))
+            for index in members:
+                empty = torch.zeros(0, *grid, device=encoder.device)
+                results[index] = self._finish(images[index], class_ids[index], maps.get(index, empty))
+        return [results[index] for index in range(len(images))]
+
+    def _finish(self, image: Image.Image, class_ids: tuple[int, ...], maps: Tensor) -> PseudoMask:
+        """Maps (C, h, w) of one image to its PseudoMask."""
+        count = len(self.class_names)
+        ignore = ignore_index(count)
+        cams = upsample(maps, (image.height, image.width))
+        scores = score_maps(cams, self.config.mask.background_power)
+        ids = torch.tensor(class_ids, dtype=torch.int64, device=maps.device)
+        mask, confidence = decide(scores, ids, ignore, self.config.mask)
+        return PseudoMask(
+            labels=tuple(self.class_names[i - 1] for i in class_ids),
+            class_ids=np.array(class_ids, dtype=np.int64),
+            cams=cams.cpu().numpy(),
+            scores=scores.cpu().numpy(),
+            mask=mask.cpu().numpy().astype(np.uint8 if ignore == 255 else np.uint16),
+            confidence=confidence.cpu().numpy(),
+            image=image,
+            class_count=count,
+        )
+
+
+def load(
+    model: str = "tiny",
+    pretrained: str | Path | None = None,
+    *,
+    classes: str | Path | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
+    background: str | Sequence[str] | None = None,
+    templates: str | Sequence[str] | None = None,
+    config: Config | None = None,
+    device: str | torch.device | None = None,
+    precision: Precision | None = None,
+    trusted: bool = False,
+) -> MaskGenerator:
+    """Load a CLIP and a vocabulary, ready to make masks.
+
+    Args:
+        model, pretrained: what open_clip takes: a name and a tag or weights file, ``hf-hub:org/repo``,
+            ``local-dir:PATH``; or ``"tiny"``, the bundled model of drawn scenes.
+        classes: ``"voc12"``, ``"coco14"``, ``"scenes"``, a list of names, a dict from name to prompt name(s), or a
+            JSON or text file. The default is ``"scenes"`` for the bundled model; other models need it.
+        background: a set's name, a list, or ``[]``; the default is the class set's own, or VOC's for your own names.
+        templates: one or more with one ``{}`` each, or a set's name; the default is the paper's.
+        config: the method's settings, by default ``clipes.VOC12``.
+        device: by default CUDA where there is one, else the CPU.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``; by default fp16 on CUDA and fp32 elsewhere. The last block,
+            on whose gradient the maps rest, stays in float32.
+        trusted: allow weights files that are TorchScript archives, whose loading can run code.
+
+    Raises:
+        ValueError: anything of the above that does not exist or does not fit; the message says what to do.
+        FileNotFoundError: a file or folder that is not there.
+    """
+    if classes is None:
+        if model != "tiny":
+            raise ValueError(f"no classes given for {model}; pass classes='voc12', 'coco14' or your own names")
+        classes = "scenes"
+    vocabulary = load_vocabulary(classes, background, templates)
+    where = _device(device)
+    dtype = DTYPES[_precision(precision, where)]
+    clip = load_clip(model, pretrained, trusted=trusted)
+    return MaskGenerator(Clip(clip.encoder.to(where, dtype), clip.encode_text), vocabulary, config or VOC12)
+
+
+def _device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"unknown device {device!r}; use 'cpu', 'cuda' or 'cuda:0'") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} asked for, but torch sees no CUDA device; use device='cpu'")
+    return chosen
+
+
+def _precision(precision: str | None, device: torch.device) -> str:
+    if precision is None:
+        return "fp16" if device.type == "cuda" else "fp32"
+    if precision not in DTYPES:
+        raise ValueError(f"unknown precision {precision!r}; it is one of {', '.join(DTYPES)}")
+    if precision == "fp16" and device.type == "cpu":
+        raise ValueError("fp16 is about ten times slower than fp32 on a CPU; use 'bf16' or 'fp32'")
+    return precision

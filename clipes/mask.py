@@ -1,0 +1,44 @@
+"""From class activation maps to scores, decisions and confidence (CLIP-ES section 3.4).
+
+Axes: C labels of one image, H x W pixels, (h, w) patches.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipes.config import MaskConfig
+
+
+def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (C, h, w) to the image's own size: (C, H, W), bilinear with half-pixel centres, as OpenCV does."""
+    if not len(maps):
+        return maps.new_zeros((0, *size))
+    return F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
+
+
+def score_maps(cams: Tensor, background_power: float = 1.0) -> Tensor:
+    """Scores (C + 1, H, W) from maps (C, H, W) in [0, 1]: row 0 is the background, columns sum to 1.
+
+    The background's share is ``(1 - max_c cam_c) ** background_power``. Dividing by the sum changes neither
+    the winner nor, but for its clip, the mean field of a CRF.
+    """
+    strongest = cams.amax(0) if len(cams) else cams.new_zeros(cams.shape[1:])
+    scores = torch.cat([(1 - strongest).pow(background_power)[None], cams])
+    return scores / scores.sum(0)
+
+
+def decide(scores: Tensor, class_ids: Tensor, ignore: int, config: MaskConfig) -> tuple[Tensor, Tensor]:
+    """The winner's id and score at every pixel.
+
+    Takes scores (C + 1, H, W), background first, and the labels' ids (C,) int64. Returns ids (H, W) int64, 0 for
+    the background, ``ignore`` where the winning score is below ``config.ignore_below``; and the winning scores
+    (H, W). The earlier row wins a tie.
+    """
+    confidence, winner = scores.max(0)
+    ids = F.pad(class_ids, (1, 0))[winner]
+    if config.ignore_below is not None:
+        ids = ids.masked_fill(confidence < config.ignore_below, ignore)
+    return ids, confidence

@@ -1,0 +1,76 @@
+"""PseudoMask: what one image with its labels becomes."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipes.overlay import draw_overlay
+from clipes.writer import atomic, write_mask
+
+
+@dataclass(frozen=True, eq=False)
+class PseudoMask:
+    """The segmentation of one image, made from its labels. Axes: C labels, H x W pixels of the image.
+
+    Attributes:
+        labels: class names in the order given, repeats dropped.
+        class_ids: (C,) int64, the labels' places in the data set, 1..K.
+        cams: (C, H, W) float32 in [0, 1], refined by the affinity if that is on.
+        scores: (C + 1, H, W) float32, row 0 the background, columns sum to 1.
+        mask: (H, W) uint8, 0 background, else class ids, 255 ignored; above 254 classes uint16, 65535 ignored.
+        confidence: (H, W) float32, the winning score.
+        image: the RGB picture, upright.
+        class_count: K, the number of classes of the data set.
+    """
+
+    labels: tuple[str, ...]
+    class_ids: NDArray[np.int64]
+    cams: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    mask: NDArray[Any]
+    confidence: NDArray[np.float32]
+    image: Image.Image
+    class_count: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        height, width = self.mask.shape
+        return height, width
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the mask as a palette PNG of ids (16-bit grey above 254 classes), whole or not at all.
+
+        Raises ValueError if ``path`` does not end in .png, OSError if it cannot be written.
+        """
+        write_mask(path, self.mask, self.class_count)
+
+    def save_cams(self, path: str | os.PathLike[str]) -> None:
+        """Write the maps as .npz: ``keys`` (C,) int64, class ids less one as CLIP-ES counts them, and
+        ``attn_highres`` (C, H, W) float16.
+
+        Raises ValueError if ``path`` does not end in .npz, OSError if it cannot be written.
+        """
+        if not os.fspath(path).endswith(".npz"):
+            raise ValueError(f"maps are an .npz file, not {os.fspath(path)!r}; end its name in .npz")
+        with atomic(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, keys=self.class_ids - 1, attn_highres=self.cams.astype(np.float16))
+
+    def overlay(self) -> Image.Image:
+        """The picture tinted and outlined in the palette's colours, with a legend below it."""
+        return draw_overlay(self.image, self.mask, self.class_ids.tolist(), self.labels, self.class_count)
+
+    def segments(self) -> list[dict[str, Any]]:
+        """One entry per label that won any pixel: ``label``, ``score`` (mean confidence there), ``mask`` (H, W) bool."""
+        found = []
+        for label, class_id in zip(self.labels, self.class_ids, strict=True):
+            region = self.mask == class_id
+            if region.any():
+                found.append({"label": label, "score": float(self.confidence[region].mean()), "mask": region})
+        return found
