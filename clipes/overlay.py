@@ -39,6 +39,18 @@ def draw_overlay(
     return _with_legend(body, entries)
 
 
+def draw_mask(mask: NDArray[Any]) -> Image.Image:
+    """The mask (H, W) alone, in the palette's colours."""
+    return Image.fromarray(voc_palette()[_palette_index(mask.astype(np.int64))])
+
+
+def draw_maps(cams: NDArray[np.float32], class_ids: Sequence[int]) -> Image.Image:
+    """Maps (C, H, W) in [0, 1] as one picture: black where all are 0, each label's colour where it is strong."""
+    colours = voc_palette()[_palette_index(np.asarray(class_ids, dtype=np.int64))].astype(np.float32)
+    light = np.einsum("chw,cd->hwd", cams, colours)
+    return Image.fromarray(light.clip(0, 255).round().astype(np.uint8))
+
+
 def _palette_index(ids: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.where(ids > 254, ids % 254 + 1, ids)
 

@@ -259,12 +259,12 @@ def test_relative_glob(tree, monkeypatch):
 
 
 def test_list_keeps_its_order(tree):
-    folder = tree("a.jpg", "cats/b.jpg", "no_suffix")
+    folder = tree("a.jpg", "cats/b.jpg", "no_suffix.v2")
     source = _table(
-        folder, "# first", "cats/b.jpg", "", "  a.jpg\r", "./cats/b.jpg", "no_suffix", name="list.txt"
+        folder, "# first", "cats/b.jpg", "", "  a.jpg\r", "./cats/b.jpg", "no_suffix.v2", name="list.txt"
     )
     samples = find_samples(source, [])
-    assert _ids(samples) == ["cats/b", "a", "no_suffix"]
+    assert _ids(samples) == ["cats/b", "a", "no_suffix.v2"]
     assert samples[0].path == folder / "cats" / "b.jpg"
 
 

@@ -60,6 +60,13 @@ def test_atomic_syncs_before_the_final_name(tmp_path, monkeypatch):
     assert calls == ["fsync", "replace"]
 
 
+def test_writers_of_one_file_have_temporaries_of_their_own(tmp_path):
+    with atomic(tmp_path / "a") as first, atomic(tmp_path / "a") as second:
+        first.write_bytes(b"1")
+        second.write_bytes(b"2")
+    assert (tmp_path / "a").read_bytes() == b"1"
+
+
 def test_concurrent_writers_of_one_file_never_mix(tmp_path):
     target = tmp_path / "a.json"
     values = [[number] * 2000 for number in range(4)]
@@ -105,7 +112,7 @@ def test_sweep_removes_what_a_killed_run_left(tmp_path):
 def test_sweep_spares_runs_that_are_alive(tmp_path):
     with atomic(tmp_path / "a.png") as temporary:
         temporary.write_bytes(b"")
-        elsewhere = tmp_path / f".clipes-{'0' * 8}-1-{'0' * 16}.tmp.png"
+        elsewhere = tmp_path / f".clipes-{'0' * 8}-999999999-{'0' * 16}.tmp.png"
         elsewhere.write_bytes(b"another machine's")
         assert sweep(tmp_path) == 0
         yesterday = time.time() - writer._STALE_SECONDS - 60
