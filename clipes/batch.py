@@ -2,76 +2,166 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 
 from clipes.datasets import Sample
-from clipes.generator import MaskGenerator
 from clipes.image import open_image
 from clipes.result import PseudoMask
+from clipes.vocabulary import Vocabulary
 from clipes.writer import sweep, write_json
+
+if TYPE_CHECKING:  # it loads torch, and the checks here are done before that
+    from clipes.generator import MaskGenerator
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one image ended: its mask file, or why there is none."""
+    """How one image ended: its mask file, or why there is none; the error begins with the image's path."""
 
     sample: Sample
     mask: Path | None
     error: str = ""
 
 
+def check_labels(samples: Iterable[Sample], vocabulary: Vocabulary) -> None:
+    """Raise ValueError for the first label that is no class, with near names and where it was read."""
+    for sample in samples:
+        try:
+            vocabulary.ids(sample.labels)
+        except ValueError as error:
+            raise ValueError(f"{sample.origin}: {error}" if sample.origin else str(error)) from error
+
+
+def check_folder(
+    source: str | os.PathLike[str], samples: Iterable[Sample], folder: str | os.PathLike[str]
+) -> None:
+    """Raise ValueError if masks in ``folder`` would replace images, or later be taken for some of ``source``.
+
+    Raises NotADirectoryError if ``folder`` is a file.
+    """
+    if os.path.exists(folder) and not os.path.isdir(folder):
+        raise NotADirectoryError(f"{folder} is a file; give a folder for the masks")
+    for sample in samples:
+        target = mask_path(sample, folder).resolve()
+        if _would_be_found(Path(source), target):
+            raise ValueError(
+                f"the output folder {folder} lies in the source {source}, so that the next run would take "
+                "the masks for images; choose a folder outside it"
+            )
+
+
+def mask_path(sample: Sample, folder: str | os.PathLike[str]) -> Path:
+    """``folder/ID.png``. Raises ValueError if that is outside the folder, or the sample's image itself."""
+    path = Path(folder, f"{sample.id}.png")
+    if os.path.isabs(sample.id) or ".." in path.relative_to(folder).parts:
+        raise ValueError(
+            f"{sample.path}: its id {sample.id!r} leads out of the output folder; use a relative one"
+        )
+    if path.resolve() == sample.path.resolve():
+        raise ValueError(f"{sample.path}: its mask would replace it; choose another folder than {folder}")
+    return path
+
+
 def write_masks(
-    generator: MaskGenerator, samples: Iterable[Sample], folder: str | os.PathLike[str], batch_size: int = 1
+    generator: MaskGenerator,
+    samples: Iterable[Sample],
+    folder: str | os.PathLike[str],
+    batch_size: int | None = None,
 ) -> Iterator[Outcome]:
     """Write ``folder/ID.png`` for every sample and ``folder/classes.json`` (id to name), lazily, in order.
 
-    An image that cannot be read, or whose maps are not finite, yields an outcome with an error, and the others are
-    done. A mask file is whole or absent.
+    ``batch_size`` images (None: the generator's ``default_batch_size``) are read and encoded together. An
+    image that cannot be read, or whose maps are not finite, or that alone is too large for the memory, yields
+    an outcome with an error, and the others are done. A mask file is whole or absent.
 
-    Raises OSError when the folder cannot be written to (a full disk, no permission): nothing would go well then.
+    Raises ValueError for a ``batch_size`` below 1, and OSError when the folder cannot be written to (a full
+    disk, no permission): nothing would go well then.
     """
-    folder = Path(folder)
+    size = generator.default_batch_size if batch_size is None else batch_size
+    if size < 1:
+        raise ValueError(f"batch_size is {size}; it must be at least 1")
+    return _written(generator, iter(samples), Path(folder), size)
+
+
+def _written(
+    generator: MaskGenerator, samples: Iterator[Sample], folder: Path, size: int
+) -> Iterator[Outcome]:
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
-    names = {0: "background", **dict(enumerate(generator.class_names, 1))}
-    write_json(folder / "classes.json", names)
-    samples = iter(samples)
-    while batch := list(islice(samples, batch_size)):
-        for sample, result in zip(batch, _results(generator, batch), strict=True):
+    write_json(folder / "classes.json", {0: "background", **dict(enumerate(generator.class_names, 1))})
+    while batch := list(islice(samples, size)):
+        opened = [_opened(sample, folder) for sample in batch]
+        good = [
+            (image, sample)
+            for image, sample in zip(opened, batch, strict=True)
+            if isinstance(image, Image.Image)
+        ]
+        made = iter(_made(generator, good))
+        for image, sample in zip(opened, batch, strict=True):
+            result = image if isinstance(image, str) else next(made)
             if isinstance(result, str):
-                yield Outcome(sample, None, result)
-                continue
-            path = folder / f"{sample.id}.png"
-            result.save(path)
-            yield Outcome(sample, path)
+                yield Outcome(sample, None, _named(sample, result))
+            else:
+                path = mask_path(sample, folder)
+                result.save(path)
+                yield Outcome(sample, path)
 
 
-def _results(generator: MaskGenerator, batch: Sequence[Sample]) -> list[PseudoMask | str]:
-    """The result of each sample, or the reason why there is none."""
-    opened = [_opened(sample) for sample in batch]
-    good = [index for index, image in enumerate(opened) if isinstance(image, Image.Image)]
-    results: list[PseudoMask | str] = [image if isinstance(image, str) else "" for image in opened]
+def _opened(sample: Sample, folder: Path) -> Image.Image | str:
+    """The sample's image, or why it cannot be had."""
     try:
-        labels = [batch[index].labels for index in good]
-        made: list[PseudoMask | str] = list(
-            generator.generate([opened[index] for index in good], labels, max(1, len(good)))  # type: ignore[misc]
-        )
-    except (ValueError, FloatingPointError) as error:
-        # One image spoils its batch: find out which.
-        made = [str(error)] if len(good) == 1 else [_results(generator, [batch[index]])[0] for index in good]
-    for index, result in zip(good, made, strict=True):
-        results[index] = result
-    return results
-
-
-def _opened(sample: Sample) -> Image.Image | str:
-    try:
+        mask_path(sample, folder)
         return open_image(sample.path)
-    except (ValueError, OSError) as error:
-        return str(error)
+    except (ValueError, OSError, MemoryError) as error:
+        return str(error) or "out of memory"
+
+
+def _made(generator: MaskGenerator, batch: Sequence[tuple[Image.Image, Sample]]) -> list[PseudoMask | str]:
+    """The result of each image, or why there is none; a batch that fails is halved down to the culprit."""
+    if not batch:
+        return []
+    try:
+        return list(
+            generator.generate([image for image, _ in batch], [s.labels for _, s in batch], len(batch))
+        )
+    except (ValueError, FloatingPointError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+            raise
+        cause = str(error)
+    # Out of the handler: the error's traceback keeps the failed batch's tensors alive.
+    if len(batch) == 1:
+        return [cause or "out of memory"]
+    middle = len(batch) // 2
+    return [*_made(generator, batch[:middle]), *_made(generator, batch[middle:])]
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether ``error`` is torch's, of a GPU or of its allocator on a CPU, for want of memory."""
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+def _named(sample: Sample, reason: str) -> str:
+    path = str(sample.path)
+    return reason if reason.startswith(f"{path}:") else f"{path}: {reason.removesuffix(f': {path}')}"
+
+
+def _would_be_found(source: Path, target: Path) -> bool:
+    """Whether the file ``target`` would be among the images of a folder or of a glob pattern."""
+    if source.is_dir():
+        return target.is_relative_to(source.resolve())
+    if source.exists() or not glob.has_magic(str(source)):
+        return False
+    fixed = list(takewhile(lambda part: not glob.has_magic(part), source.parts))
+    base, rest = Path(*fixed).resolve(), source.parts[len(fixed) :]
+    if "**" in rest:
+        return target.is_relative_to(base) and target.match(rest[-1])
+    return target.match(glob.escape(str(base)) + os.sep + os.sep.join(rest))

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
+import signal
 import sys
+import threading
 import typing
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -13,47 +18,74 @@ from typing import Any
 from clipes._version import __version__
 from clipes.config import COCO14, VOC12, AffinityConfig, CamConfig, Config, ImageConfig, MaskConfig
 
-DONE, WRONG_USE, FAILED, INTERRUPTED = 0, 2, 3, 130
+DONE, WRONG_USE, FAILED, DISK_FULL, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 130, 143
+EXIT_CODES = (
+    "Exit codes: 0 done, 2 wrong use, 3 some images failed (the others are done), 4 disk full, "
+    "130 interrupted, 143 terminated."
+)
 PRESETS = {"voc12": VOC12, "coco14": COCO14}
 STAGES = {"image": ImageConfig, "cam": CamConfig, "affinity": AffinityConfig, "mask": MaskConfig}
+FAILURES_SHOWN = 20
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code: 0 done, 2 wrong use, 3 some images failed, 130 interrupted."""
+    """Run one command; returns the exit code, one of EXIT_CODES. Unknown flags raise SystemExit(2)."""
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options))
+        with _signals():
+            code = int(options.run(options))
+            sys.stdout.flush()
+            return code
+    except (
+        BrokenPipeError
+    ):  # the reader, `head` say, has seen enough; Python's flush at the end must not fail too
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except (ValueError, TypeError, OSError) as error:
-        print(f"clipes {options.command}: {error}", file=sys.stderr)
-        return WRONG_USE
-    except KeyboardInterrupt:
-        print(f"clipes {options.command}: interrupted; the masks written so far are whole", file=sys.stderr)
-        return INTERRUPTED
+        _complain(f"clipes {options.command}: {error}")
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return DISK_FULL if full else WRONG_USE
+    except KeyboardInterrupt as stop:
+        _complain(f"clipes {options.command}: stopped; the files written so far are whole")
+        return TERMINATED if stop.args else INTERRUPTED
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="clipes",
         description="Segmentation masks from image-level labels, with a frozen CLIP and no training.",
-        epilog="Exit codes: 0 done, 2 wrong use, 3 some images failed, 130 interrupted.",
+        epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"clipes {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    demo = commands.add_parser("demo", help="draw scenes, make their masks with the bundled model, show and judge them")
-    demo.add_argument("--out", type=Path, default=Path("clipes-demo"), help="folder to write to (default: %(default)s)")
-    demo.add_argument("--count", type=int, default=200, help="how many scenes (default: %(default)s)")
+    help = "draw scenes, make their masks with the bundled model, show and judge them"
+    demo = commands.add_parser("demo", help=help, description=help, allow_abbrev=False)
+    demo.add_argument("--out", type=Path, default=Path("clipes-demo"), help="folder (default: %(default)s)")
+    demo.add_argument(
+        "--count", type=_natural, default=200, metavar="N", help="scenes (default: %(default)s)"
+    )
     demo.set_defaults(run=_demo)
 
-    generate = commands.add_parser("generate", help="masks for an image, a folder, a glob or a list of images")
-    generate.add_argument("source", help="an image, a folder, a glob pattern, or a .txt list of images")
-    generate.add_argument("--labels", required=True, help="a .csv or .jsonl file, or names for all images: dog,person")
-    generate.add_argument("--out", type=Path, required=True, help="folder for the masks, named as the images are")
+    help = "masks for an image, a folder, a glob or a list of images"
+    generate = commands.add_parser(
+        "generate", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False
+    )
+    generate.add_argument(
+        "source", help="an image, a folder, a quoted glob pattern, or a .txt list of images"
+    )
+    generate.add_argument(
+        "--labels", required=True, help="a .csv or .jsonl file, or names for all images: dog,person"
+    )
+    generate.add_argument(
+        "--out", type=Path, required=True, help="folder for the masks, named as the images are"
+    )
     _add_model_flags(generate)
     _add_config_flags(generate)
     generate.set_defaults(run=_generate)
 
-    models = commands.add_parser("models", help="what can be loaded, and what cannot and why")
+    help = "what can be loaded, and what cannot and why"
+    models = commands.add_parser("models", help=help, description=help, allow_abbrev=False)
     models.add_argument("pattern", nargs="?", default="", help="only names that contain this")
     models.set_defaults(run=_models)
     return parser
@@ -61,29 +93,51 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("model and vocabulary")
-    group.add_argument("--model", default="tiny", help="open_clip name, hf-hub:ID, local-dir:PATH (default: %(default)s)")
-    group.add_argument("--pretrained", help="a tag of that name, or a weights file")
-    group.add_argument("--trusted", action="store_true", help="allow TorchScript weights, whose loading can run code")
-    group.add_argument("--classes", help="voc12, coco14, scenes, or a .json or .txt file of names")
-    group.add_argument("--background", help="a set's name, or words: grass,sky")
-    group.add_argument("--templates", action="append", help="a prompt with one {}, or a set's name; may be repeated")
+    group.add_argument(
+        "--model", default="tiny", help="open_clip name, hf-hub:ID, local-dir:PATH (default: %(default)s)"
+    )
+    group.add_argument("--pretrained", metavar="TAG", help="a tag of that name, or a weights file")
+    group.add_argument(
+        "--trusted", action="store_true", help="allow TorchScript weights, whose loading can run code"
+    )
+    classes = "voc12, coco14, scenes, a .json or text file, or names: dog,cat (default for tiny: scenes)"
+    group.add_argument("--classes", help=classes)
+    background = (
+        "a set's name, or words: grass,sky (one: grass, with the comma; none: '') (default: the classes' own)"
+    )
+    group.add_argument("--background", metavar="WORDS", help=background)
+    templates = "a prompt with one {}, or a set's name; may be repeated (default: the paper's)"
+    group.add_argument("--templates", action="append", metavar="TEXT", help=templates)
     group.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
-    group.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="(default: fp16 on cuda, else fp32)")
-    group.add_argument("--batch-size", type=int, help="images encoded together (default: 1 on a CPU, else 16)")
+    group.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), help="(default: fp16 on cuda, else fp32)"
+    )
+    batch = "images read and encoded together (default: 1 on a CPU, else 16)"
+    group.add_argument("--batch-size", type=_natural, metavar="N", help=batch)
 
 
 def _add_config_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method")
-    group.add_argument("--config", choices=tuple(PRESETS), default="voc12", help="preset (default: %(default)s)")
+    group.add_argument(
+        "--config", choices=tuple(PRESETS), default="voc12", help="preset (default: %(default)s)"
+    )
     group.add_argument("--no-affinity", action="store_true", help="stop at the initial CAM")
-    for stage in STAGES.values():
+    for name, stage in STAGES.items():
         types = typing.get_type_hints(stage)
         for item in fields(stage):
-            group.add_argument(_flag(item), default=None, help=item.metadata["help"], **_kind(types[item.name]))
+            help = f"{item.metadata['help']} {_defaults(name, item)}".replace("%", "%%")
+            group.add_argument(_flag(item), default=None, help=help, **_kind(types[item.name]))
 
 
 def _flag(item: Field[Any]) -> str:
     return "--" + item.name.replace("_", "-")
+
+
+def _defaults(stage: str, item: Field[Any]) -> str:
+    """``(default: X)``, and what other presets say where they differ."""
+    shown = {preset: getattr(getattr(config, stage), item.name) for preset, config in PRESETS.items()}
+    others = [f"; {preset}: {value}" for preset, value in shown.items() if value != item.default]
+    return f"(default: {'none' if item.default is None else item.default}{''.join(others)})"
 
 
 def _kind(hint: Any) -> dict[str, Any]:
@@ -94,84 +148,109 @@ def _kind(hint: Any) -> dict[str, Any]:
     return {"type": number, "metavar": "N" if number is int else "X"}
 
 
+def _natural(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
 def _config(options: argparse.Namespace) -> Config:
+    """The preset with the flags given; ValueError for a value out of range, or of a stage switched off."""
     config = PRESETS[options.config]
     for name, stage in STAGES.items():
-        given = {f.name: getattr(options, f.name) for f in fields(stage) if getattr(options, f.name) is not None}
-        if given:
-            config = replace(config, **{name: replace(getattr(config, name), **given)})
+        given = {
+            item: getattr(options, item.name)
+            for item in fields(stage)
+            if getattr(options, item.name) is not None
+        }
+        if given and name == "affinity" and options.no_affinity:
+            raise ValueError(
+                f"--no-affinity switches off what {_flag(next(iter(given)))} sets; leave one out"
+            )
+        changed = replace(getattr(config, name), **{item.name: value for item, value in given.items()})
+        config = replace(config, **{name: changed})
     return replace(config, affinity=None) if options.no_affinity else config
+
+
+def _words(given: str | None) -> str | list[str] | None:
+    """A set's or file's name as it is, ``a,b`` and ``a,`` as words, the empty string as no word."""
+    if given is None or (given and ("," not in given or os.path.isfile(given))):
+        return given
+    words = [word.strip() for word in given.split(",")]
+    return words if words[-1] else words[:-1]
+
+
+def _labels(given: str) -> str | list[str]:
+    """A labels file's path as it is, else names."""
+    suffix = Path(given).suffix.lower()
+    is_file = suffix in (".csv", ".jsonl") or (suffix and os.path.isfile(given))
+    return given if is_file else given.split(",")
 
 
 def _demo(options: argparse.Namespace) -> int:
     from clipes.demo import run_demo
 
     report = run_demo(options.out, options.count, _bar)
-    print(f"\n{report['count']} scenes, model {report['model']}, mean IoU over background and 16 classes:")
+    print(f"{report['count']} scenes, model {report['model']}, mean IoU over the background and the classes:")
     for stage, value in report["miou"].items():
         print(f"  {stage:10} {value:.3f}")
-    print(f"Look at {options.out / 'index.html'}")
+    print(f"Look at {_printable(options.out / 'index.html')}")
     return DONE
 
 
 def _generate(options: argparse.Namespace) -> int:
+    from clipes.batch import check_folder, check_labels, write_masks
     from clipes.datasets import find_samples
     from clipes.vocabulary import load_vocabulary
 
-    is_file = Path(options.labels).suffix.lower() in (".csv", ".jsonl") or Path(options.labels).is_file()
-    labels = options.labels if is_file else [name for name in options.labels.split(",") if name.strip()]
-    samples = find_samples(options.source, labels)
-    background = options.background
-    if background is not None and "," in background:
-        background = [word.strip() for word in background.split(",")]
-    templates = options.templates[0] if options.templates and len(options.templates) == 1 else options.templates
-    classes = options.classes or ("scenes" if options.model == "tiny" else None)
-    if classes is None:
-        raise ValueError(f"no classes given for {options.model}; pass --classes voc12, coco14 or a file of names")
-    vocabulary = load_vocabulary(classes, background, templates)
-    for sample in samples:
-        try:
-            vocabulary.ids(sample.labels)
-        except ValueError as error:
-            raise ValueError(f"{sample.origin or '--labels'}: {error}") from error
+    settings = _load_settings(options)
+    samples = find_samples(options.source, _labels(options.labels))
+    check_labels(samples, load_vocabulary(settings["classes"], settings["background"], settings["templates"]))
+    check_folder(options.source, samples, options.out)
 
-    from clipes.batch import write_masks
     from clipes.generator import load
 
-    config = _config(options)
-    generator = load(
-        options.model,
-        options.pretrained,
-        classes=classes,
-        background=background,
-        templates=templates,
-        config=config,
-        device=options.device,
-        precision=options.precision,
-        trusted=options.trusted,
-    )
-    batch_size = options.batch_size or generator.default_batch_size
-    failed = []
-    for outcome in _bar(write_masks(generator, samples, options.out, batch_size), len(samples), "masks"):
-        if outcome.mask is None:
-            failed.append(outcome)
-    print(f"{len(samples) - len(failed)} of {len(samples)} masks written to {options.out}")
-    for outcome in failed[:20]:
-        print(f"failed: {outcome.error}", file=sys.stderr)
-    if len(failed) > 20:
-        print(f"and {len(failed) - 20} more failed", file=sys.stderr)
+    generator = load(options.model, options.pretrained, **settings)
+    outcomes = _bar(write_masks(generator, samples, options.out, options.batch_size), len(samples), "masks")
+    failed = [outcome.error for outcome in outcomes if outcome.mask is None]
+    print(f"{len(samples) - len(failed)} of {len(samples)} masks written to {_printable(options.out)}")
+    for error in failed[:FAILURES_SHOWN]:
+        _complain(error)
+    if len(failed) > FAILURES_SHOWN:
+        _complain(f"and {len(failed) - FAILURES_SHOWN} more failed")
     return FAILED if failed else DONE
+
+
+def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`clipes.load` takes beside the model."""
+    classes = _words(options.classes or None) or ("scenes" if options.model == "tiny" else None)
+    if classes is None:
+        raise ValueError(
+            f"no classes given for {options.model}; pass --classes voc12, coco14 or a file of names"
+        )
+    templates = options.templates
+    return {
+        "classes": classes,
+        "background": _words(options.background),
+        "templates": templates[0] if templates and len(templates) == 1 else templates,
+        "config": _config(options),
+        "device": options.device,
+        "precision": options.precision,
+        "trusted": options.trusted,
+    }
 
 
 def _models(options: argparse.Namespace) -> int:
     from clipes.weights import supported_models
 
-    print("tiny  (bundled, drawn scenes)")
     rows = [row for row in supported_models() if options.pattern.lower() in row[0].lower()]
+    print("Supported, name and tags:")
+    if options.pattern.lower() in "tiny":
+        print("tiny  (bundled, for the drawn scenes)")
     for name, tags, reason in rows:
         if reason is None:
             print(f"{name}  {', '.join(tags)}")
-    print("\nAlso: hf-hub:ORG/REPO, local-dir:PATH, or a name with a weights file. Not supported:")
+    print("\nAlso: hf-hub:ORG/REPO, local-dir:PATH, or a name with a weights file.\n\nNot supported:")
     for name, _, reason in rows:
         if reason is not None:
             print(f"{name}  ({reason})")
@@ -183,6 +262,32 @@ def _bar(items: Any, total: int, unit: str) -> Any:
     from tqdm import tqdm
 
     return tqdm(items, total=total, unit=f" {unit}", disable=None, smoothing=0.05)
+
+
+def _complain(text: str) -> None:
+    print(_printable(text), file=sys.stderr)
+
+
+def _printable(text: object) -> str:
+    """``text`` on one line: control characters and broken bytes of hostile file names are escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """SIGTERM stops as Ctrl-C does."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt("terminated")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
-"""The demonstration: scenes drawn, saved as files, masked by the bundled model, judged, and shown on one page."""
+"""The demonstration: scenes drawn, saved, masked by the bundled model, judged, and shown on one page."""
 
 from __future__ import annotations
 
 import html
+import os
+import re
 import string
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -17,77 +19,97 @@ from PIL import Image
 from clipes.config import VOC12
 from clipes.generator import load
 from clipes.metrics import confusion_matrix, mean_iou
-from clipes.overlay import draw_maps, draw_mask
+from clipes.overlay import draw_maps, draw_mask, draw_overlay
 from clipes.result import PseudoMask
 from clipes.scenes import THINGS, draw_scenes
-from clipes.writer import atomic, write_json, write_mask
+from clipes.writer import atomic, voc_palette, write_json, write_mask
 
 SHOWN = 24
 SIZE = (112, 112)
 SEED = 0
+FOLDERS = ("images", "truth", "masks", "pictures")
+FILES = ("labels.csv", "index.html")
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+Named = tuple[str, tuple[str, ...]]
 
 
-def run_demo(folder: Path, count: int, progress: Progress = lambda items, total, unit: items) -> dict[str, Any]:
+def run_demo(
+    folder: str | os.PathLike[str], count: int, progress: Progress = lambda items, total, unit: items
+) -> dict[str, Any]:
     """Draw ``count`` scenes, make their masks, and write into ``folder``:
 
-    ``images/*.jpg``, ``labels.csv`` and ``truth/*.png``, an ordinary data set; ``masks/*.png``; ``pictures/*.png``
-    and ``index.html`` to look at; ``demo.json``, which is also returned: ``{"count", "model", "miou": {"initial",
-    "refined"}}``, the mean IoU over the background and the classes that occur.
+    ``images/*.jpg``, ``labels.csv`` and ``truth/*.png``, an ordinary data set; ``masks/*.png``;
+    ``pictures/*.png`` and ``index.html`` to look at; ``demo.json``, which is also returned: ``{"count",
+    "model", "miou": {"initial", "refined"}}``, the mean IoU over the background and the classes that occur;
+    ``miou`` is empty until all is done.
 
-    Raises ValueError if ``count`` is below 1.
+    What an earlier demo wrote is replaced. Raises ValueError if ``count`` is below 1, or if ``folder`` holds
+    files of these names that no demo wrote.
     """
     if count < 1:
         raise ValueError(f"count is {count}; draw at least 1 scene")
-    names = write_scenes(folder, count, progress)
-    refined = load("tiny")
-    initial = load("tiny", config=replace(VOC12, affinity=None))
-    confusion = {"initial": np.zeros((17, 17), np.int64), "refined": np.zeros((17, 17), np.int64)}
-    cards = []
-    for name, labels in progress(names, count, "scenes"):
+    folder = Path(folder)
+    _make_room(folder)
+    report: dict[str, Any] = {"count": count, "model": "tiny", "miou": {}}
+    write_json(folder / "demo.json", report)
+    generators = {"initial": load("tiny", config=replace(VOC12, affinity=None)), "refined": load("tiny")}
+    confusion = {stage: np.zeros((len(THINGS) + 1, len(THINGS) + 1), np.int64) for stage in generators}
+    cards: list[str] = []
+    for name, labels in progress(write_scenes(folder, count, progress), count, "masks"):
         truth = np.asarray(Image.open(folder / "truth" / f"{name}.png"))
         image = folder / "images" / f"{name}.jpg"
-        results = {"initial": initial(image, labels), "refined": refined(image, labels)}
+        results = {stage: generator(image, labels) for stage, generator in generators.items()}
         for stage, result in results.items():
             confusion[stage] += confusion_matrix(result.mask, truth, len(THINGS))
         results["refined"].save(folder / "masks" / f"{name}.png")
         if len(cards) < SHOWN:
             cards.append(_card(folder, name, results, truth))
-    miou = {stage: round(mean_iou(matrix), 4) for stage, matrix in confusion.items()}
-    report = {"count": count, "model": "tiny", "miou": miou}
-    write_json(folder / "demo.json", report)
+    report["miou"] = {stage: round(mean_iou(matrix), 4) for stage, matrix in confusion.items()}
     _write_page(folder / "index.html", report, cards)
+    write_json(folder / "demo.json", report)
     return report
 
 
 def write_scenes(
     folder: Path, count: int, progress: Progress = lambda items, total, unit: items
-) -> list[tuple[str, tuple[str, ...]]]:
-    """Draw ``count`` scenes as a data set: ``images/*.jpg``, ``truth/*.png`` and ``labels.csv`` under ``folder``.
+) -> list[Named]:
+    """Draw ``count`` scenes as data: ``images/*.jpg``, ``truth/*.png``, ``labels.csv`` under ``folder``.
 
     Returns each picture's name and labels.
     """
-    named = []
-    for index, scene in enumerate(progress(draw_scenes(count, SEED, SIZE), count, "drawn")):
+    named: list[Named] = []
+    for index, scene in enumerate(progress(draw_scenes(count, SEED, SIZE), count, "scenes")):
         name = f"{index:05d}"
         with atomic(folder / "images" / f"{name}.jpg") as temporary:
             Image.fromarray(scene.image).save(temporary, quality=95, subsampling=0)
         write_mask(folder / "truth" / f"{name}.png", scene.mask, len(THINGS))
         named.append((name, scene.labels))
     rows = [f"{name}.jpg,{';'.join(labels)}\n" for name, labels in named]
-    with atomic(folder / "labels.csv") as temporary:
-        temporary.write_text("image,labels\n" + "".join(rows), encoding="utf-8")
+    _write_text(folder / "labels.csv", "image,labels\n" + "".join(rows))
     return named
 
 
+def _make_room(folder: Path) -> None:
+    """Remove what an earlier demo wrote; ValueError if the names are taken by something else."""
+    taken = [name for name in (*FOLDERS, *FILES) if (folder / name).exists()]
+    if taken and not (folder / "demo.json").exists():
+        raise ValueError(f"{folder} has {taken[0]} and is no folder of a demo; choose another folder")
+    ours = re.compile(r"\d{5,}(-[a-z-]+)?\.(jpg|png)")
+    for name in FOLDERS:
+        for file in (folder / name).glob("*"):
+            if ours.fullmatch(file.name):
+                file.unlink()
+
+
 def _card(folder: Path, name: str, results: dict[str, PseudoMask], truth: NDArray[Any]) -> str:
-    """Write one scene's pictures, enlarged; returns its part of the page."""
+    """Write one scene's pictures; returns its part of the page."""
     result = results["refined"]
     panels = {
         "picture": result.image,
         "initial maps": draw_maps(results["initial"].cams, result.class_ids.tolist()),
         "refined maps": draw_maps(result.cams, result.class_ids.tolist()),
         "mask": draw_mask(result.mask),
+        "mask on picture": draw_overlay(result.image, result.mask, [], [], len(THINGS)),
         "truth": draw_mask(truth),
     }
     figures = []
@@ -95,13 +117,27 @@ def _card(folder: Path, name: str, results: dict[str, PseudoMask], truth: NDArra
         file = folder / "pictures" / f"{name}-{title.replace(' ', '-')}.png"
         with atomic(file) as temporary:
             picture.save(temporary)
-        figures.append(f'<figure><img src="pictures/{file.name}" alt="{title}"><figcaption>{title}</figcaption></figure>')
-    return f"<section><h2>{html.escape(', '.join(result.labels))}</h2><div>{''.join(figures)}</div></section>"
+        source = html.escape(f"pictures/{file.name}")
+        figures.append(
+            f'<figure><a href="{source}"><img src="{source}" alt="{title} of scene {name}"></a>'
+            f"<figcaption>{title}</figcaption></figure>"
+        )
+    colours = [bytes(voc_palette()[index]).hex() for index in result.class_ids]
+    named = zip(colours, result.labels, strict=True)
+    legend = " ".join(f'<i style="background:#{colour}"></i>{html.escape(label)}' for colour, label in named)
+    return f"<section><h2>{legend}</h2><div>{''.join(figures)}</div></section>"
 
 
 def _write_page(path: Path, report: dict[str, Any], cards: Sequence[str]) -> None:
     template = string.Template(files("clipes").joinpath("page.html").read_text(encoding="utf-8"))
-    rows = "".join(f"<tr><td>{stage}</td><td>{value:.3f}</td></tr>" for stage, value in report["miou"].items())
-    page = template.substitute(count=report["count"], shown=len(cards), rows=rows, cards="\n".join(cards))
+    rows = "".join(
+        f"<tr><td>{stage}</td><td>{value:.3f}</td></tr>" for stage, value in report["miou"].items()
+    )
+    _write_text(
+        path, template.substitute(count=report["count"], shown=len(cards), rows=rows, cards="\n".join(cards))
+    )
+
+
+def _write_text(path: Path, text: str) -> None:
     with atomic(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -56,7 +56,7 @@ class Encoder:
         """A copy on another device or of another floating type. The last block and the head, on whose
         gradients the CAM rests, stay in float32 at least."""
         wide = None if dtype is None else torch.promote_types(dtype, torch.float32)
-        moved = _moved(self, device, dtype)
+        moved: Encoder = _moved(self, device, dtype)
         return replace(
             moved,
             blocks=(*moved.blocks[:-1], _moved(self.blocks[-1], device, wide)),
@@ -117,7 +117,8 @@ def resample_positions(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
     if (side, side) == grid:
         return embedding
     square = embedding[1:].T.reshape(1, -1, side, side)
-    resampled = F.interpolate(square.to(torch.promote_types(square.dtype, torch.float32)), grid, mode="bilinear", align_corners=False)
+    square = square.to(torch.promote_types(square.dtype, torch.float32))
+    resampled = F.interpolate(square, grid, mode="bilinear", align_corners=False)
     return torch.cat([embedding[:1], resampled.flatten(2)[0].T.to(embedding.dtype)])
 
 

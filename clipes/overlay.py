@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,76 +14,101 @@ from scipy import ndimage
 from clipes.metrics import ignore_index
 from clipes.writer import voc_palette
 
+SMALL = 192
+"""A picture is enlarged by the whole number that brings its longer side nearest to this, from below."""
+
+LONGEST_NAME = 60
+_IGNORED = 255  # its place in the palette, for any number of classes
+
 
 def draw_overlay(
     image: Image.Image, mask: NDArray[Any], class_ids: Sequence[int], names: Sequence[str], classes: int
 ) -> Image.Image:
     """The RGB ``image`` tinted by ``mask`` (H, W), every region outlined, and a legend below the picture.
 
-    Colours are the mask file's palette; ids beyond 254 take the colour of ``id % 254 + 1``. The result is as wide
-    as the picture (at least 96 pixels) and as much higher as the legend needs.
+    Colours are the mask file's palette; ids beyond 254 take the colour of ``id % 254 + 1``. Ignored pixels
+    are striped. A line of the region's colour runs inside every border, a white and a dark one outside, so
+    that it shows on any picture. Pictures below 97 pixels are enlarged; the legend is as high as it needs,
+    and wider than the picture only where a name is.
     """
-    palette = voc_palette()
-    shown = mask.astype(np.int64)
-    ignored = shown == ignore_index(classes)
-    colours = palette[np.where(ignored, 255, _palette_index(shown))]
-    picture = np.asarray(image, dtype=np.float32)
-    tinted = np.where((shown > 0)[..., None], 0.55 * picture + 0.45 * colours, picture)
-    thickness = max(1, round(min(mask.shape) / 200))
-    edge, halo = _outline(shown, thickness), _outline(shown, 2 * thickness)
-    tinted[halo] = 255
-    tinted[edge & (shown > 0)] = colours[edge & (shown > 0)]
-    body = Image.fromarray(tinted.round().astype(np.uint8))
-    entries = [(palette[int(_palette_index(np.asarray(i)))], name) for i, name in zip(class_ids, names, strict=True)]
-    if ignored.any():
-        entries.append((palette[255], "ignored"))
-    return _with_legend(body, entries)
+    zoom = max(1, SMALL // max(mask.shape))
+    ids = mask.repeat(zoom, 0).repeat(zoom, 1).astype(np.int32)
+    picture = np.asarray(
+        image.resize((ids.shape[1], ids.shape[0]), Image.Resampling.NEAREST), dtype=np.float32
+    )
+    ignored = ids == ignore_index(classes)
+    line = max(1, round(min(ids.shape) / 200))
+    body = Image.fromarray(_painted(picture, ids, ignored, line).round().astype(np.uint8))
+    entries = [(int(_palette_index(np.int64(i))), name) for i, name in zip(class_ids, names, strict=True)]
+    return _with_legend(body, [*entries, (_IGNORED, "ignored")] if ignored.any() else entries)
 
 
 def draw_mask(mask: NDArray[Any]) -> Image.Image:
     """The mask (H, W) alone, in the palette's colours."""
-    return Image.fromarray(voc_palette()[_palette_index(mask.astype(np.int64))])
+    ids = mask.astype(np.int64)
+    ignored = ids == (255 if mask.dtype == np.uint8 else 65535)
+    return Image.fromarray(voc_palette()[np.where(ignored, _IGNORED, _palette_index(ids))])
 
 
 def draw_maps(cams: NDArray[np.float32], class_ids: Sequence[int]) -> Image.Image:
-    """Maps (C, H, W) in [0, 1] as one picture: black where all are 0, each label's colour where it is strong."""
+    """Maps (C, H, W) in [0, 1] as one picture: black where all are 0, each label's colour where it is strong.
+
+    Colours are brightened, for shades of the palette's dark ones could not be told from black.
+    """
     colours = voc_palette()[_palette_index(np.asarray(class_ids, dtype=np.int64))].astype(np.float32)
-    light = np.einsum("chw,cd->hwd", cams, colours)
+    brightest = colours.max(-1, keepdims=True, initial=1)
+    colours *= (brightest / 2 + 128) / brightest
+    light = np.einsum("chw,cd->hwd", cams, colours.reshape(-1, 3))
     return Image.fromarray(light.clip(0, 255).round().astype(np.uint8))
 
 
-def _palette_index(ids: NDArray[np.int64]) -> NDArray[np.int64]:
+def _palette_index(ids: Any) -> Any:
     return np.where(ids > 254, ids % 254 + 1, ids)
 
 
-def _outline(ids: NDArray[np.int64], thickness: int) -> NDArray[np.bool_]:
-    """Pixels within ``thickness`` of a border between two ids."""
-    border = np.zeros(ids.shape, dtype=bool)
-    border[:, 1:] |= ids[:, 1:] != ids[:, :-1]
-    border[1:] |= ids[1:] != ids[:-1]
-    grown: NDArray[np.bool_] = ndimage.binary_dilation(border, iterations=thickness) if border.any() else border
-    return grown
+def _painted(
+    picture: NDArray[np.float32], ids: NDArray[np.int32], ignored: NDArray[np.bool_], line: int
+) -> NDArray[np.float32]:
+    """The picture (H, W, 3) tinted, striped and outlined with lines of ``line`` pixels."""
+    colours = voc_palette()[np.where(ignored, _IGNORED, _palette_index(ids))].astype(np.float32)
+    down, right = np.indices(ids.shape)
+    colours[ignored & ((down + right) // (4 * line) % 2 == 0)] = 64
+    painted = np.where((ids > 0)[..., None], 0.5 * picture + 0.5 * colours, picture)
+    # Of two neighbours that of the larger id lies above: it keeps its pixels, the lower one gets the rim.
+    below = ndimage.maximum_filter(ids, 2 * line + 1) > ids
+    inside = ndimage.minimum_filter(ids, 2 * line + 1) < ids
+    shadow = (ids == 0) & (ndimage.maximum_filter(ids, 4 * line + 1) > 0)
+    painted[shadow] = 32
+    painted[below] = 255
+    painted[inside] = colours[inside]
+    return painted
 
 
-def _with_legend(picture: Image.Image, entries: Sequence[tuple[NDArray[np.uint8], str]]) -> Image.Image:
+def _with_legend(picture: Image.Image, entries: Sequence[tuple[int, str]]) -> Image.Image:
+    """The picture with a coloured square and a name below it for each (place in the palette, name)."""
     if not entries:
         return picture
-    size = max(11, min(24, picture.height // 22))
+    size = max(12, min(24, picture.height // 22))
     font = ImageFont.load_default(size)
+    names = [
+        textwrap.shorten(name, LONGEST_NAME, placeholder="…") or name[:LONGEST_NAME] for _, name in entries
+    ]
     pad, row = size // 2, round(size * 1.6)
-    width = max(picture.width, 96)
-    places, x, y = [], pad, pad
-    for colour, name in entries:
-        needed = round(size * 1.4 + font.getlength(name))
-        if x > pad and x + needed > width - pad:
-            x, y = pad, y + row
-        places.append((x, y, colour, name))
-        x += needed + 2 * pad
-    canvas = Image.new("RGB", (width, picture.height + y + row), "white")
+    widths = [round(size * 1.4 + font.getlength(name)) + 2 * pad for name in names]
+    width = max(picture.width, max(widths))
+    columns = len(widths) if sum(widths) <= width else max(1, width // max(widths))
+    rows = -(-len(widths) // columns)
+    canvas = Image.new("RGB", (width, picture.height + rows * row + pad), "white")
     canvas.paste(picture, (0, 0))
     draw = ImageDraw.Draw(canvas)
-    for x, y, colour, name in places:
-        top = picture.height + y
-        draw.rectangle((x, top, x + size, top + size), fill=tuple(colour.tolist()), outline="black")
-        draw.text((x + round(size * 1.4), top + size / 2), name, fill="black", font=font, anchor="lm")
+    palette = voc_palette()
+    for place, ((colour, _), name) in enumerate(zip(entries, names, strict=True)):
+        one_row = rows == 1
+        x = pad + (sum(widths[:place]) if one_row else place % columns * max(widths))
+        y = picture.height + pad + place // columns * row
+        box = (x, y, x + size, y + size)
+        draw.rectangle(box, fill=tuple(palette[colour].tolist()), outline="black")
+        if colour == _IGNORED:
+            draw.line((x, y + size, x + size, y), fill="black", width=max(1, size // 5))
+        draw.text((x + round(size * 1.4), y + size / 2), name, fill="black", font=font, anchor="lm")
     return canvas

@@ -23,7 +23,7 @@ class PseudoMask:
         class_ids: (C,) int64, the labels' places in the data set, 1..K.
         cams: (C, H, W) float32 in [0, 1], refined by the affinity if that is on.
         scores: (C + 1, H, W) float32, row 0 the background, columns sum to 1.
-        mask: (H, W) uint8, 0 background, else class ids, 255 ignored; above 254 classes uint16, 65535 ignored.
+        mask: (H, W) uint8, 0 background, else class ids, 255 ignored; above 254 classes uint16 and 65535.
         confidence: (H, W) float32, the winning score.
         image: the RGB picture, upright.
         class_count: K, the number of classes of the data set.
@@ -67,7 +67,7 @@ class PseudoMask:
         return draw_overlay(self.image, self.mask, self.class_ids.tolist(), self.labels, self.class_count)
 
     def segments(self) -> list[dict[str, Any]]:
-        """One entry per label that won any pixel: ``label``, ``score`` (mean confidence there), ``mask`` (H, W) bool."""
+        """Per label that won a pixel: ``label``, ``score`` (its mean confidence), ``mask`` (H, W) bool."""
         found = []
         for label, class_id in zip(self.labels, self.class_ids, strict=True):
             region = self.mask == class_id

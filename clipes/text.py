@@ -12,8 +12,8 @@ from torch.nn import functional as F
 def text_features(encode: Callable[[Sequence[str]], Tensor], sentences: Sequence[Sequence[str]]) -> Tensor:
     """One unit feature per class: its sentences' unit features, averaged and normalised again.
 
-    Takes ``encode``, which turns n sentences into unit features (n, E), and the sentences of each of K classes.
-    Returns (K, E) float32; every sentence is encoded once, in batches of 256.
+    Takes ``encode``, which turns n sentences into unit features (n, E), and the sentences of each of K
+    classes. Returns (K, E) float32; every sentence is encoded once, in batches of 256.
     """
     distinct = list(dict.fromkeys(sentence for group in sentences for sentence in group))
     batches = [encode(distinct[start : start + 256]) for start in range(0, len(distinct), 256)]

@@ -5,6 +5,7 @@ Axes: B images, S = 1 + N tokens (class token first), D width, A heads, d = D / 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -27,7 +28,7 @@ class Norm:
         return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
 
     def backward(self, x: Tensor, grad: Tensor) -> Tensor:
-        """Gradient with respect to the input ``x`` for the gradient ``grad`` of the output; shapes broadcast."""
+        """Gradient with respect to the input ``x`` for the output's gradient ``grad``; shapes broadcast."""
         centred = x - x.mean(-1, keepdim=True)
         rstd = (centred.square().mean(-1, keepdim=True) + self.eps).rsqrt()
         x_hat = centred * rstd
@@ -72,7 +73,7 @@ class Trace:
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(..., S, D) to (..., A, S, d)."""
-    return x.unflatten(-1, (heads, -1)).transpose(-2, -3)
+    return x.reshape(*x.shape[:-1], heads, -1).transpose(-2, -3)
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -90,8 +91,8 @@ def activation_slope(x: Tensor, activation: Activation) -> Tensor:
     if activation == "quick_gelu":
         gate = torch.sigmoid(1.702 * x)
         return gate * (1 + 1.702 * x * (1 - gate))
-    normal_cdf = 0.5 * (1 + torch.erf(x * 2**-0.5))
-    return normal_cdf + x * torch.exp(-0.5 * x.square()) * (2 * torch.pi) ** -0.5
+    normal_cdf = 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+    return normal_cdf + x * torch.exp(-0.5 * x.square()) / math.sqrt(2 * math.pi)
 
 
 def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
@@ -127,7 +128,8 @@ def run_block_with_map(block: Block, x: Tensor) -> tuple[Tensor, Tensor]:
     """
     q, k, v = project_qkv(block, block.ln_1(x))
     context = torch.empty_like(v)
-    mean = x.new_zeros((x.shape[0], x.shape[1], x.shape[1]), dtype=torch.promote_types(x.dtype, torch.float32))
+    wide = torch.promote_types(x.dtype, torch.float32)
+    mean = x.new_zeros((x.shape[0], x.shape[1], x.shape[1]), dtype=wide)
     for head in range(block.heads):
         attention = attention_map(q[:, head], k[:, head])
         mean += attention

@@ -1,0 +1,52 @@
+"""What several test files share: the bundled model, and folders of drawn pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipes.generator import MaskGenerator, load
+from clipes.result import PseudoMask
+from clipes.scenes import draw_scenes
+
+
+@pytest.fixture(scope="session")
+def tiny() -> MaskGenerator:
+    """The bundled model; nothing may depend on how good it is."""
+    return load()
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """A folder of drawn pictures of several sizes: a.jpg, b.png, sub/c.jpg; and labels.csv beside the folder."""
+    folder = tmp_path / "photos"
+    (folder / "sub").mkdir(parents=True)
+    rows = ["image,labels"]
+    for name, size, seed in (("a.jpg", (64, 96), 1), ("b.png", (96, 64), 2), ("sub/c.jpg", (50, 70), 3)):
+        scene = next(draw_scenes(1, seed, size))
+        Image.fromarray(scene.image).save(folder / name)
+        rows.append(f"{name},{';'.join(scene.labels)}")
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def result() -> PseudoMask:
+    """A result made by hand: 4 x 6 pixels, "cat" (id 2) left, "dog" (id 3) nowhere, "bus" (id 1) ignored right."""
+    mask = np.array([[2, 2, 0, 0, 0, 255]] * 4, dtype=np.uint8)
+    scores = np.zeros((4, 4, 6), np.float32)
+    scores[0], scores[1, :, :2], scores[3, :, 5] = 0.25, 0.75, 0.5
+    scores[2] = 1 - scores.sum(0)
+    return PseudoMask(
+        labels=("cat", "dog", "bus"),
+        class_ids=np.array([2, 3, 1]),
+        cams=np.linspace(0, 1, 72, dtype=np.float32).reshape(3, 4, 6),
+        scores=scores,
+        mask=mask,
+        confidence=scores.max(0),
+        image=Image.new("RGB", (6, 4), (10, 20, 30)),
+        class_count=3,
+    )

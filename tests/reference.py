@@ -1,0 +1,208 @@
+"""Slow, obvious statements of every stage, written from the paper and the reference's numbers.
+
+Nothing here is shared with the library but the weights: loops, N x N products, autograd.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def layer_norm(x: Tensor, layer) -> Tensor:
+    mean = x.mean(-1, keepdim=True)
+    variance = ((x - mean) ** 2).mean(-1, keepdim=True)
+    return (x - mean) / torch.sqrt(variance + layer.eps) * layer.weight.to(x) + layer.bias.to(x)
+
+
+def activation(x: Tensor, layer) -> Tensor:
+    if type(layer).__name__ == "QuickGELU":
+        return x * torch.sigmoid(1.702 * x)
+    return 0.5 * x * (1 + torch.erf(x / math.sqrt(2)))
+
+
+def block_from_normed(block, x: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+    """One residual block, given its input x (S, D) and u = ln_1(x); returns output and mean attention (S, S)."""
+    heads = block.attn.num_heads
+    width = x.shape[-1]
+    qkv = u @ block.attn.in_proj_weight.to(x).T + block.attn.in_proj_bias.to(x)
+    outputs, maps = [], []
+    for head in range(heads):
+        part = slice(head * width // heads, (head + 1) * width // heads)
+        q, k, v = (qkv[:, i * width : (i + 1) * width][:, part] for i in range(3))
+        attention = torch.softmax(q @ k.T / math.sqrt(q.shape[-1]), dim=-1)
+        maps.append(attention)
+        outputs.append(attention @ v)
+    attended = torch.cat(outputs, -1) @ block.attn.out_proj.weight.to(x).T + block.attn.out_proj.bias.to(x)
+    if hasattr(block.ls_1, "gamma"):
+        attended = attended * block.ls_1.gamma.to(x)
+    x = x + attended
+    hidden = layer_norm(x, block.ln_2) @ block.mlp.c_fc.weight.to(x).T + block.mlp.c_fc.bias.to(x)
+    fed = activation(hidden, block.mlp.gelu) @ block.mlp.c_proj.weight.to(x).T + block.mlp.c_proj.bias.to(x)
+    if hasattr(block.ls_2, "gamma"):
+        fed = fed * block.ls_2.gamma.to(x)
+    return x + fed, torch.stack(maps).mean(0)
+
+
+def tokens_before_blocks(visual, pixels: Tensor) -> Tensor:
+    """Normalised pixels (3, h * P, w * P) to tokens (1 + N, D)."""
+    size = visual.conv1.kernel_size[0]
+    h, w = pixels.shape[1] // size, pixels.shape[2] // size
+    kernel = visual.conv1.weight.to(pixels).reshape(visual.conv1.out_channels, -1)
+    patches = [
+        kernel @ pixels[:, r * size : (r + 1) * size, c * size : (c + 1) * size].reshape(-1)
+        for r in range(h)
+        for c in range(w)
+    ]
+    positions = visual.positional_embedding.to(pixels)
+    side = math.isqrt(len(positions) - 1)
+    square = positions[1:].T.reshape(1, -1, side, side)
+    grid = F.interpolate(square, (h, w), mode="bilinear", align_corners=False)[0].flatten(1).T
+    x = torch.stack([visual.class_embedding.to(pixels) + positions[0], *(p + g for p, g in zip(patches, grid, strict=True))])
+    return x if isinstance(visual.ln_pre, torch.nn.Identity) else layer_norm(x, visual.ln_pre)
+
+
+def encode(visual, pixels: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Input of the last block (1 + N, D), and every earlier block's mean attention."""
+    x, maps = tokens_before_blocks(visual, pixels), []
+    for block in visual.transformer.resblocks[:-1]:
+        x, attention = block_from_normed(block, x, layer_norm(x, block.ln_1))
+        maps.append(attention)
+    return x, maps
+
+
+def image_feature(visual, output: Tensor, pool: str) -> Tensor:
+    """Last block's output (1 + N, D) to the unnormalised image feature (E,)."""
+
+    def pooled(tokens):
+        return tokens[0] if pool == "cls" else tokens[1:].mean(0)
+
+    if visual.final_ln_after_pool:
+        feature = layer_norm(pooled(output), visual.ln_post)
+    else:
+        feature = pooled(layer_norm(output, visual.ln_post))
+    return feature @ visual.proj.to(output)
+
+
+def probabilities(visual, output: Tensor, text: Tensor, logit_scale: float, pool: str) -> Tensor:
+    """Softmax over the rows of text: the image's labels first, then all backgrounds."""
+    feature = image_feature(visual, output, pool)
+    return torch.softmax(logit_scale * text @ (feature / feature.norm()), dim=0)
+
+
+def min_max(x: Tensor) -> Tensor:
+    x = x - x.min()
+    return x / (1e-7 + x.max())
+
+
+def gradcam(
+    visual, x: Tensor, label_text: Tensor, background_text: Tensor, logit_scale: float, pool: str = "patch"
+) -> tuple[Tensor, Tensor]:
+    """One backward pass per label: maps (C, N); and the last block's mean attention."""
+    block = visual.transformer.resblocks[-1]
+    u = layer_norm(x, block.ln_1).detach().requires_grad_()
+    output, attention = block_from_normed(block, x.detach(), u)
+    scores = probabilities(visual, output, torch.cat([label_text, background_text]), logit_scale, pool)
+    maps = []
+    for label in range(len(label_text)):
+        (gradient,) = torch.autograd.grad(scores[label], u, retain_graph=True)
+        weights = gradient[1:].mean(0)
+        maps.append(min_max(min_max(torch.relu(u.detach()[1:] @ weights))))
+    return torch.stack(maps), attention.detach()
+
+
+def affinity(attention: Tensor, rounds: int = 3) -> Tensor:
+    """Mean patch-to-patch attention (N, N) to the symmetric affinity (N, N)."""
+    d = attention.clone()
+    for _ in range(rounds):
+        d = d / d.sum(0, keepdim=True)
+        d = d / d.sum(1, keepdim=True)
+    return (d + d.T) / 2
+
+
+def box_mask(cam: NDArray[np.float64], threshold: float, boxes: str) -> NDArray[np.float64]:
+    """Flood fill with eight neighbours; the union of the regions' bounding boxes."""
+    h, w = cam.shape
+    levels = [[int(cam[r, c] * 255) for c in range(w)] for r in range(h)]
+    least = int(threshold * max(map(max, levels)))
+    mask = np.zeros((h, w))
+    seen = np.zeros((h, w), bool)
+    for start in np.ndindex(h, w):
+        if seen[start] or levels[start[0]][start[1]] <= least:
+            continue
+        seen[start] = True
+        region, queue = [start], deque([start])
+        while queue:
+            r, c = queue.popleft()
+            for near in ((r + dr, c + dc) for dr in (-1, 0, 1) for dc in (-1, 0, 1)):
+                if 0 <= near[0] < h and 0 <= near[1] < w and not seen[near] and levels[near[0]][near[1]] > least:
+                    seen[near] = True
+                    region.append(near)
+                    queue.append(near)
+        top, bottom = min(r for r, _ in region), max(r for r, _ in region) + 1
+        left, right = min(c for _, c in region), max(c for _, c in region) + 1
+        if boxes == "reference":
+            bottom, right = min(bottom, h - 1), min(right, w - 1)
+        mask[top:bottom, left:right] = 1
+    return mask
+
+
+def refine(cam: Tensor, attention: Tensor, grid: tuple[int, int], threshold: float, boxes: str) -> Tensor:
+    """A map (N,) to its refined map (N,), with the N x N x N product of the reference."""
+    a = affinity(attention)
+    mask = torch.from_numpy(box_mask(cam.double().reshape(grid).numpy(), threshold, boxes)).reshape(-1).to(cam)
+    return min_max((a @ a * mask) @ cam)
+
+
+def upsample(cam: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:
+    """Bilinear, half-pixel centres, edges repeated: (h, w) to (H, W)."""
+    h, w = cam.shape
+    out = np.zeros(size)
+    for row, column in np.ndindex(*size):
+        y = min(max((row + 0.5) * h / size[0] - 0.5, 0), h - 1)
+        x = min(max((column + 0.5) * w / size[1] - 0.5, 0), w - 1)
+        top, left = int(y), int(x)
+        bottom, right = min(top + 1, h - 1), min(left + 1, w - 1)
+        fy, fx = y - top, x - left
+        out[row, column] = (cam[top, left] * (1 - fx) + cam[top, right] * fx) * (1 - fy) + (
+            cam[bottom, left] * (1 - fx) + cam[bottom, right] * fx
+        ) * fy
+    return out
+
+
+def scores(cams: NDArray[np.float64], power: float) -> NDArray[np.float64]:
+    """(C, H, W) to (C + 1, H, W), background first, every pixel summing to one."""
+    background = (1 - cams.max(0)) ** power
+    stacked = np.concatenate([background[None], cams])
+    return stacked / stacked.sum(0)
+
+
+def decision(stacked: NDArray[np.float64], class_ids: list[int], ignore_below: float | None) -> NDArray[np.int64]:
+    ids = np.array([0, *class_ids])
+    out = np.zeros(stacked.shape[1:], np.int64)
+    for pixel in np.ndindex(*out.shape):
+        column = stacked[(slice(None), *pixel)]
+        best = int(np.argmax(column))
+        out[pixel] = 255 if ignore_below is not None and column[best] < ignore_below else ids[best]
+    return out
+
+
+def cams_of_image(
+    model, pixels: Tensor, label_text: Tensor, background_text: Tensor, *, pool="patch", blocks=8, threshold=0.4,
+    boxes="reference",
+) -> tuple[Tensor, Tensor]:
+    """The whole path on one image on the patch grid: initial (C, N) and refined (C, N) maps."""
+    visual, scale = model.visual, float(model.logit_scale.detach().exp())
+    size = visual.conv1.kernel_size[0]
+    grid = (pixels.shape[1] // size, pixels.shape[2] // size)
+    with torch.no_grad():
+        x, maps = encode(visual, pixels)
+    initial, last = gradcam(visual, x, label_text, background_text, scale, pool)
+    attention = torch.stack([*maps, last][-blocks:]).mean(0)[1:, 1:]
+    return initial, torch.stack([refine(cam, attention, grid, threshold, boxes) for cam in initial])

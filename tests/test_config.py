@@ -1,0 +1,45 @@
+"""Defaults are the paper's; values out of range are refused."""
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from clipes.config import COCO14, VOC12, AffinityConfig, CamConfig, Config, ImageConfig, MaskConfig
+
+
+def test_presets_hold_the_published_settings():
+    assert VOC12.affinity == AffinityConfig(blocks=8, sinkhorn_rounds=3, box_threshold=0.4, boxes="reference", steps=2)
+    assert VOC12.cam == CamConfig(pool="patch")
+    assert VOC12.mask == MaskConfig(background_power=1, ignore_below=None)
+    assert COCO14 == replace(VOC12, affinity=replace(VOC12.affinity, box_threshold=0.7))
+
+
+def test_frozen():
+    with pytest.raises(FrozenInstanceError):
+        VOC12.affinity = None
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ImageConfig(max_patches=0), "max_patches is 0; it must be at least 1"),
+        (lambda: CamConfig(pool="mean"), "pool is 'mean'; it must be 'patch' or 'cls'"),
+        (lambda: AffinityConfig(blocks=0), "blocks is 0"),
+        (lambda: AffinityConfig(sinkhorn_rounds=0), "sinkhorn_rounds is 0"),
+        (lambda: AffinityConfig(box_threshold=1.0), r"box_threshold is 1\.0; it must be in \[0, 1\)"),
+        (lambda: AffinityConfig(boxes="half"), "boxes is 'half'"),
+        (lambda: AffinityConfig(steps=0), "steps is 0"),
+        (lambda: MaskConfig(background_power=0), "background_power is 0; it must be above 0"),
+        (lambda: MaskConfig(ignore_below=1.5), r"ignore_below is 1\.5; it must be in \[0, 1\] or None"),
+        (lambda: MaskConfig(ignore_below=float("nan")), "ignore_below is nan"),
+        (lambda: Config(refine="crf"), "no colour refinement"),
+    ],
+)
+def test_out_of_range(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_a_stage_of_the_wrong_kind():
+    with pytest.raises(TypeError, match=r"Config\.mask takes a MaskConfig"):
+        Config(mask=CamConfig())

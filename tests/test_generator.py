@@ -1,0 +1,242 @@
+"""The whole path: parity with the float64 statement, batches, sizes, precision, errors."""
+
+from dataclasses import replace
+
+import numpy as np
+import open_clip
+import pytest
+import reference
+import torch
+from models import make_clip
+from PIL import Image
+
+import clipes
+from clipes.config import AffinityConfig, CamConfig, Config, ImageConfig, MaskConfig
+from clipes.generator import MaskGenerator
+from clipes.image import patch_grid
+from clipes.scenes import draw_scene
+from clipes.vocabulary import load_vocabulary
+from clipes.weights import Clip, vision_encoder
+
+NAMES = ["cat", "dog", "bus", "tree"]
+
+
+def random_text(width: int, dtype: torch.dtype = torch.float32):
+    """Text features that depend on the sentence alone: seeded by its characters."""
+
+    def encode(sentences):
+        rows = [torch.randn(width, generator=torch.Generator().manual_seed(sum(map(ord, s)))) for s in sentences]
+        return torch.nn.functional.normalize(torch.stack(rows), dim=-1).to(dtype)
+
+    return encode
+
+
+def make_generator(model, config=clipes.VOC12, width=24, dtype=torch.float32, **vocabulary) -> MaskGenerator:
+    words = load_vocabulary(NAMES, vocabulary.get("background", ["sky", "grass"]))
+    return MaskGenerator(Clip(vision_encoder(model).to(dtype=dtype), random_text(width, dtype)), words, config)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return make_clip(seed=0)
+
+
+def picture(height: int, width: int, seed: int = 0) -> Image.Image:
+    return Image.fromarray(draw_scene(seed, (height, width)).image)
+
+
+@pytest.fixture(scope="module")
+def base():
+    """A randomly initialised ViT-B/16 of full size."""
+    torch.manual_seed(0)
+    return open_clip.create_model("ViT-B-16-quickgelu", load_weights=False).eval()
+
+
+@pytest.mark.parametrize(("size", "labels"), [((97, 211), ["dog", "cat", "bus"]), ((150, 75), ["tree"]), ((16, 16), NAMES)])
+def test_parity_with_the_float64_statement(base, size, labels):
+    """A full-size ViT-B/16: initial maps within 1e-4 on the grid, refined maps at full size within 5e-4."""
+    generator = make_generator(base, width=512)
+    image = picture(*size)
+    h, w = patch_grid(size, 16, 4096)
+    resized = np.asarray(image.resize((w * 16, h * 16), Image.Resampling.BICUBIC), np.float64) / 255
+    mean, std = generator._encoder.mean, generator._encoder.std
+    pixels = torch.from_numpy((resized - mean) / std).permute(2, 0, 1)
+    text = generator._class_text.double()[[NAMES.index(name) for name in labels]]
+    initial, refined = reference.cams_of_image(base, pixels, text, generator._background_text.double())
+
+    grid_maps = make_generator(base, replace(clipes.VOC12, affinity=None), width=512).patch_cams(
+        pixels[None].float(), [[NAMES.index(name) + 1 for name in labels]]
+    )
+    assert (grid_maps.double() - initial.reshape(-1, h, w)).abs().max() < 1e-4
+    result = generator(image, labels)
+    for found, cam in zip(result.cams, refined, strict=True):
+        assert np.abs(found - reference.upsample(cam.reshape(h, w).numpy(), size)).max() < 5e-4
+
+
+def test_result_holds_what_it_promises(model):
+    result = make_generator(model)(picture(45, 70), ["bus", "cat", "bus"])
+    assert result.labels == ("bus", "cat")
+    assert result.class_ids.tolist() == [3, 1]
+    assert result.size == (45, 70)
+    assert (result.cams.shape, result.cams.dtype) == ((2, 45, 70), np.float32)
+    assert (result.scores.shape, result.scores.dtype) == ((3, 45, 70), np.float32)
+    assert (result.mask.shape, result.mask.dtype) == ((45, 70), np.uint8)
+    assert result.cams.min() >= 0 and result.cams.max() <= 1
+    np.testing.assert_allclose(result.scores.sum(0), 1, atol=1e-6)
+    np.testing.assert_array_equal(result.confidence, result.scores.max(0))
+    assert set(np.unique(result.mask)) <= {0, 1, 3}
+    assert np.asarray(result.image).shape == (45, 70, 3)
+
+
+def test_the_mask_is_the_argmax_of_the_scores(model):
+    result = make_generator(model)(picture(60, 40), ["bus", "cat", "tree"])
+    np.testing.assert_array_equal(result.mask, np.array([0, 3, 1, 4])[result.scores.argmax(0)])
+
+
+def test_a_mixed_batch_equals_its_singles(model):
+    """On a CPU in float32: to 1e-4 on the maps, the same masks but where two scores tie within that; with the CPU's
+    own batch size of 1, the same bits."""
+    generator = make_generator(model)
+    sizes = [(40, 64), (64, 40), (33, 64), (8, 8), (40, 64), (100, 31)]
+    images = [picture(*size, seed) for seed, size in enumerate(sizes)]
+    labels = [["cat"], ["dog", "bus"], NAMES, ["tree", "cat"], ["bus", "tree", "dog"], []]
+    singles = [generator(image, row) for image, row in zip(images, labels, strict=True)]
+    for one, many in zip(singles, generator.generate(images, labels), strict=True):
+        np.testing.assert_array_equal(many.cams, one.cams)
+        np.testing.assert_array_equal(many.mask, one.mask)
+    for batch_size in (2, 3, 6):
+        for one, many in zip(singles, generator.generate(images, labels, batch_size), strict=True):
+            np.testing.assert_allclose(many.cams, one.cams, rtol=0, atol=1e-4)
+            ordered = np.sort(one.scores, 0)
+            clear = ordered[-1] - ordered[-2] > 1e-3 if len(ordered) > 1 else np.ones(one.size, bool)
+            np.testing.assert_array_equal(many.mask[clear], one.mask[clear])
+
+
+def test_generate_is_lazy_and_keeps_order(model):
+    seen = []
+
+    def images():
+        for seed in range(5):
+            seen.append(seed)
+            yield picture(16 + 8 * seed, 16, seed)
+
+    results = make_generator(model).generate(images(), [["cat", "dog"]] * 5, 2)
+    assert next(results).size == (16, 16)
+    assert seen == [0, 1]
+    assert [result.size[0] for result in results] == [24, 32, 40, 48]
+
+
+def test_no_label_is_all_background(model):
+    result = make_generator(model)(picture(20, 30), [])
+    assert (result.mask == 0).all() and (result.confidence == 1).all()
+    assert result.cams.shape == (0, 20, 30) and result.segments() == []
+
+
+def test_labels_in_another_order_give_the_same_mask(model):
+    generator = make_generator(model, dtype=torch.float64)
+    one = generator(picture(40, 50), ["cat", "bus", "tree"])
+    other = generator(picture(40, 50), ["tree", "cat", "bus"])
+    np.testing.assert_allclose(other.cams[[1, 2, 0]], one.cams, rtol=0, atol=1e-6)
+    np.testing.assert_array_equal(other.mask, one.mask)
+
+
+def test_settings_reach_the_result(model):
+    images, labels = [picture(64, 64, seed) for seed in range(4)], [["cat", "bus", "tree"]] * 4
+    base = list(make_generator(model).generate(images, labels))
+
+    def differs(**parts):
+        results = make_generator(model, replace(clipes.VOC12, **parts)).generate(images, labels)
+        return any((r.scores != b.scores).any() or (r.mask != b.mask).any() for r, b in zip(results, base, strict=True))
+
+    assert differs(affinity=None)
+    assert differs(cam=CamConfig(pool="cls"))
+    assert differs(image=ImageConfig(max_patches=16))
+    assert differs(mask=MaskConfig(background_power=2))
+    assert differs(mask=MaskConfig(ignore_below=0.9))
+    for change in ({"blocks": 1}, {"sinkhorn_rounds": 1}, {"box_threshold": 0.95}, {"boxes": "full"}, {"steps": 1}):
+        assert differs(affinity=AffinityConfig(**change)), change
+
+
+def test_ignored_pixels_are_those_of_low_confidence(model):
+    result = make_generator(model, replace(clipes.VOC12, mask=MaskConfig(ignore_below=0.6)))(picture(50, 50), ["cat", "dog"])
+    np.testing.assert_array_equal(result.mask == 255, result.confidence < 0.6)
+
+
+def test_a_huge_picture_is_shrunk_for_the_model_only(model):
+    config = Config(image=ImageConfig(max_patches=12))
+    result = make_generator(model, config)(picture(120, 300), ["cat", "dog"])
+    assert result.size == (120, 300)
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float64])
+def test_other_precisions_stay_close(precision):
+    """bfloat16 before the last block moves maps by less than 0.15 and masks on less than 10 % of the pixels."""
+    model = make_clip(seed=1)
+    image, labels = picture(64, 48), ["cat", "bus"]
+    exact = make_generator(model)(image, labels)
+    other = make_generator(model, dtype=precision)(image, labels)
+    limit, share = (1e-4, 0.001) if precision == torch.float64 else (0.15, 0.1)
+    assert np.abs(other.cams - exact.cams).max() < limit
+    assert (other.mask != exact.mask).mean() <= share
+
+
+def test_more_than_254_classes_make_16_bit_masks(model, tmp_path):
+    names = [f"thing {index}" for index in range(300)]
+    words = load_vocabulary(names, ["sky"])
+    generator = MaskGenerator(Clip(vision_encoder(model), random_text(24)), words, clipes.VOC12)
+    result = generator(picture(32, 32), ["thing 299", "thing 3"])
+    assert result.mask.dtype == np.uint16 and set(np.unique(result.mask)) <= {0, 300, 4}
+    result.save(tmp_path / "mask.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "mask.png")), result.mask)
+
+
+def test_errors_teach(model, tmp_path):
+    generator = make_generator(model)
+    with pytest.raises(ValueError, match=r"unknown class 'dogg' in .*did you mean 'dog'\?"):
+        generator(picture(16, 16), ["dogg"])
+    with pytest.raises(TypeError, match="list"):
+        generator(picture(16, 16), "dog")
+    with pytest.raises(FileNotFoundError, match=r"no such image: .*none\.jpg"):
+        generator(tmp_path / "none.jpg", ["dog"])
+    with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
+        list(generator.generate([], [], 0))
+    with pytest.raises(TypeError, match="call the generator for one"):
+        list(generator.generate("dog.jpg", [["dog"]]))
+    with pytest.raises(ValueError, match="longer|shorter"):
+        list(generator.generate([picture(16, 16)] * 2, [["dog", "cat"]]))
+    with pytest.raises(ValueError, match="'dog' is the only label and there is no background class"):
+        make_generator(model, background=[])(picture(16, 16), ["dog"])
+
+
+def test_two_labels_need_no_background(model):
+    result = make_generator(model, background=[])(picture(40, 40), ["dog", "cat"])
+    assert result.cams.max() > 0.5
+
+
+def test_maps_that_are_not_finite_are_refused(model):
+    broken = make_clip(seed=0)
+    broken.visual.transformer.resblocks[0].mlp.c_fc.weight.data[0, 0] = torch.inf
+    with pytest.raises(FloatingPointError, match="precision='fp32'"):
+        make_generator(broken)(picture(16, 16), ["dog", "cat"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "ViT-B-16", "pretrained": "openai"}, "no classes given for ViT-B-16"),
+        ({"device": "abacus"}, "unknown device 'abacus'"),
+        ({"precision": "fp12"}, "unknown precision 'fp12'; it is one of fp32, bf16, fp16"),
+        ({"precision": "fp16", "device": "cpu"}, "use 'bf16' or 'fp32'"),
+        ({"classes": "voc13"}, "voc12"),
+    ],
+)
+def test_load_refuses_what_does_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        clipes.load(**arguments)
+
+
+def test_load_takes_the_bundled_model_by_default():
+    generator = clipes.load(device="cpu")
+    assert generator.class_names == clipes.scenes.THINGS
+    assert set(generator.background_names) == set(clipes.scenes.GROUNDS)
+    assert generator.config == clipes.VOC12

@@ -1,0 +1,242 @@
+"""The package as a whole: who imports whom, what loads when, and what is in the wheel."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Iterator
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+
+import clipes
+
+ROOT = Path(__file__).resolve().parent.parent
+SOURCES = sorted((ROOT / "clipes").rglob("*.py"))
+
+# Each row imports only from rows above it, and, beside the standard library, only the packages named.
+MATHS = "numpy scipy torch"
+ROWS = (
+    ("config _version prompts", ""),
+    ("transformer mask metrics", MATHS),
+    ("cam", MATHS),
+    ("affinity", MATHS),
+    ("image vocabulary writer scenes", "numpy PIL"),
+    ("text", "torch"),
+    ("datasets", ""),
+    ("encoder", "torch"),
+    ("tower", "torch"),
+    ("weights", "torch open_clip"),
+    ("overlay", "numpy scipy PIL"),
+    ("result", "numpy PIL"),
+    ("generator", "numpy torch PIL"),
+    ("batch demo", "numpy PIL"),
+    ("cli", "tqdm"),
+)
+
+
+def _module(path: Path) -> str:
+    """``scenes`` for clipes/scenes/pen.py, ``cam`` for clipes/cam.py, empty for clipes/__init__.py."""
+    first = path.relative_to(ROOT / "clipes").parts[0].removesuffix(".py")
+    return "" if first == "__init__" else first
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """The modules that a file imports, wherever in it; ``from clipes import x`` counts as ``clipes.x``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module == "clipes":
+            yield from (f"clipes.{name.name}" for name in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module
+
+
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def test_every_module_has_its_row() -> None:
+    placed = [name for names, _ in ROWS for name in names.split()]
+    assert len(placed) == len(set(placed))
+    assert set(placed) - {"prompts"} == {_module(path) for path in SOURCES} - {""}
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if _module(path)], ids=str)
+def test_modules_import_only_from_rows_above(path: Path) -> None:
+    rows = [names.split() for names, _ in ROWS]
+    row = next(index for index, names in enumerate(rows) if _module(path) in names)
+    above = {f"clipes.{name}" for names in rows[:row] for name in names}
+    packages = {*ROWS[row][1].split(), *sys.stdlib_module_names}
+    for name in _imports(_tree(path)):
+        if name.split(".")[0] == "clipes":
+            assert name in above, f"{path.name} imports {name}"
+        else:
+            assert name.split(".")[0] in packages, f"{path.name} imports {name}"
+
+
+def test_the_package_itself_imports_nothing_but_its_version() -> None:
+    names = [node for node in _tree(ROOT / "clipes" / "__init__.py").body if isinstance(node, ast.ImportFrom)]
+    assert [node.module for node in names] == ["typing", "clipes._version"]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_sizes_prints_and_asserts(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
+    for node in ast.walk(_tree(path)):
+        assert not isinstance(node, ast.Assert), f"line {node.lineno} asserts"
+        if isinstance(node, ast.FunctionDef):
+            assert node.end_lineno is not None and node.end_lineno - node.lineno < 60, node.name
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print":
+            assert path.name == "cli.py", f"line {node.lineno} prints"
+
+
+def _public(body: list[ast.stmt], owner: str = "") -> Iterator[tuple[str, str | None]]:
+    for node in body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
+            yield f"{owner}{node.name}", ast.get_docstring(node)
+            if isinstance(node, ast.ClassDef):
+                yield from _public(node.body, f"{node.name}.")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=str)
+def test_everything_public_has_a_docstring(path: Path) -> None:
+    tree = _tree(path)
+    assert ast.get_docstring(tree)
+    private = path.parent.name == "scenes" and path.name != "__init__.py"
+    assert private or [name for name, text in _public(tree.body) if not text] == []
+
+
+def test_public_names() -> None:
+    assert 0 < len(clipes.__all__) <= 11
+    assert dir(clipes) == clipes.__all__
+    for name in clipes.__all__:
+        value = getattr(clipes, name)
+        assert name == "__version__" or inspect.getdoc(value), name
+    with pytest.raises(AttributeError, match="module 'clipes' has no attribute 'nothing'"):
+        _ = clipes.nothing
+    assert (ROOT / "clipes" / "py.typed").exists()
+
+
+# --- what loads when, each in a process of its own
+
+LOADED = "import sys; print(*sorted({'torch', 'open_clip', 'nltk', 'PIL', 'scipy', 'numpy'} & set(sys.modules)))"
+
+
+def _python(code: str, folder: Path, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_importing_clipes_loads_nothing(tmp_path: Path) -> None:
+    assert _python(f"import clipes; clipes.__version__, clipes.Config\n{LOADED}", tmp_path).strip() == ""
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["generate", "--help"], ["demo", "--help"], ["--version"]], ids=" ".join)
+def test_help_loads_nothing(arguments: list[str], tmp_path: Path) -> None:
+    code = f"from clipes.cli import main\ntry:\n main({arguments})\nexcept SystemExit as end:\n assert end.code == 0\n"
+    assert _python(code + LOADED, tmp_path).splitlines()[-1].strip() == ""
+
+
+def test_wrong_use_is_told_before_torch_is_loaded(tmp_path: Path) -> None:
+    code = "from clipes.cli import main\nassert main(['generate', 'no.jpg', '--labels', 'cat', '--out', 'o']) == 2\n"
+    assert "torch" not in _python(code + LOADED, tmp_path)
+
+
+# --- the wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of what a clone would hold (and of files that are new)."""
+    pytest.importorskip("setuptools")
+    folder = tmp_path_factory.mktemp("wheel")
+    _copy(folder / "source")
+    code = f"from setuptools import build_meta; print(build_meta.build_wheel({str(folder)!r}))"
+    return folder / _python(code, folder / "source").splitlines()[-1]
+
+
+def _copy(target: Path) -> None:
+    listed = subprocess.run(
+        ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        capture_output=True,
+        check=False,
+    )
+    if listed.returncode or not (ROOT / ".git").exists():  # not a clone: an unpacked archive
+        out = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
+        shutil.copytree(ROOT, target, ignore=out)
+        return
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, target / name)
+
+
+def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    tops = {name.split("/")[0] for name in names}
+    assert tops == {"clipes", f"clipes-{clipes.__version__}.dist-info"}
+    tiny = {"open_clip_model.safetensors", "open_clip_config.json", "README.md"}
+    prompts = {path.name for path in (ROOT / "prompts").iterdir() if path.suffix in (".json", ".md", ".py")}
+    modules = {path.relative_to(ROOT).as_posix() for path in SOURCES}
+    expected = {"clipes/py.typed", "clipes/page.html", *modules}
+    expected |= {f"clipes/tiny/{name}" for name in tiny} | {f"clipes/prompts/{name}" for name in prompts}
+    assert {"voc12.json", "coco14.json", "scenes.json", "templates.json", "backgrounds.json"} <= prompts
+    assert {name for name in names if name.startswith("clipes/")} == expected
+
+
+def test_wheel_metadata(wheel: Path) -> None:
+    info = f"clipes-{clipes.__version__}.dist-info"
+    with zipfile.ZipFile(wheel) as archive:
+        metadata = Parser().parsestr(archive.read(f"{info}/METADATA").decode())
+        entry_points = configparser.ConfigParser()
+        entry_points.read_string(archive.read(f"{info}/entry_points.txt").decode())
+        assert archive.read(f"{info}/licenses/LICENSE").startswith(b"MIT License")
+    assert metadata["Name"] == "clipes" and metadata["Version"] == clipes.__version__
+    assert set(metadata.get_all("Provides-Extra") or []) == {"plot", "test", "dev"}
+    needed = [line.split(";")[0] for line in metadata.get_all("Requires-Dist") or [] if "extra" not in line]
+    assert {line.split(">")[0] for line in needed} == {
+        "torch", "open_clip_torch", "numpy", "scipy", "pillow", "nltk", "tqdm"
+    }  # fmt: skip
+    assert entry_points["console_scripts"]["clipes"] == "clipes.cli:main"
+
+
+DATA = """
+import clipes, clipes.prompts, clipes.vocabulary, clipes.scenes
+from importlib.resources import files
+print(clipes.__file__)
+print(clipes.prompts.__file__)
+print(*clipes.vocabulary.class_set_names())
+print(files("clipes").joinpath("page.html").is_file(), files("clipes").joinpath("tiny").is_dir())
+print(next(clipes.scenes.draw_scenes(1)).labels != ())
+"""
+
+
+def test_unpacked_wheel_finds_its_data(wheel: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    lines = _python(DATA, tmp_path, PYTHONPATH=str(tmp_path / "site")).splitlines()
+    assert lines[0] == str(tmp_path / "site" / "clipes" / "__init__.py")
+    assert lines[1] == str(tmp_path / "site" / "clipes" / "prompts" / "__init__.py")
+    assert lines[2:] == ["coco14 scenes voc12", "True True", "True"]
+
+
+def test_installed_package_finds_its_data(tmp_path: Path) -> None:
+    """As it is installed here: in a developer's environment that is an editable install."""
+    assert _python(DATA, tmp_path).splitlines()[2:] == ["coco14 scenes voc12", "True True", "True"]
