@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from clipes.scenes import GROUNDS, THINGS, draw_scenes
 from clipes.vocabulary import load_vocabulary
 
-SIDE, PATCH, POOL_SEED, CHUNK = 112, 8, 1_000_000, 200
+SIDE, CLOSE, PATCH, POOL_SEED, CHUNK = 112, 64, 8, 1_000_000, 200
 HEADS, LAYERS, WIDTH, EMBED, CONTEXT = 4, 8, 128, 128, 32
 WORDS = (*THINGS, *GROUNDS)
 SYNONYMS = {
@@ -66,28 +66,59 @@ CONFIG = {
 # Scenes and captions ---------------------------------------------------------------------------------------
 
 
-def _draw(seed: int) -> tuple[np.ndarray, np.ndarray]:
-    scenes = list(draw_scenes(CHUNK, seed, (SIDE, SIDE)))
-    shown = [{*scene.labels, *scene.grounds} for scene in scenes]
-    return np.stack([scene.image for scene in scenes]), np.array([[w in row for w in WORDS] for row in shown])
-
-
-def scene_pool(folder: Path, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """``count`` scenes (count, H, W, 3) uint8 and what they show (count, words) bool, drawn once.
+class Pool:
+    """Scenes drawn once into ``folder``: images (n, H, W, 3) and masks (n, H, W) uint8, grounds (n, GROUNDS) bool.
 
     Their seeds start at POOL_SEED; the demonstration and the checks draw from others.
     """
-    images_file, shown_file = folder / f"images-{count}.npy", folder / f"shown-{count}.npy"
-    if not shown_file.exists():
-        images = np.lib.format.open_memmap(images_file, "w+", np.uint8, (count, SIDE, SIDE, 3))
-        shown = np.zeros((count, len(WORDS)), bool)
-        with ProcessPoolExecutor() as workers:
-            seeds = range(POOL_SEED, POOL_SEED + count // CHUNK)
-            for index, drawn in enumerate(workers.map(_draw, seeds)):
-                place = slice(index * CHUNK, (index + 1) * CHUNK)
-                images[place], shown[place] = drawn
-        np.save(shown_file, shown)
-    return np.load(images_file, mmap_mode="r"), np.load(shown_file)
+
+    def __init__(self, folder: Path, count: int):
+        shapes = {"images": (count, SIDE, SIDE, 3), "masks": (count, SIDE, SIDE), "grounds": (count, len(GROUNDS))}
+        files = {name: folder / f"{name}-{count}.npy" for name in shapes}
+        if not (folder / f"drawn-{count}").exists():
+            arrays = {
+                name: np.lib.format.open_memmap(files[name], "w+", np.uint8, shape) for name, shape in shapes.items()
+            }
+            with ProcessPoolExecutor() as workers:
+                for index, drawn in enumerate(workers.map(_draw, range(POOL_SEED, POOL_SEED + count // CHUNK))):
+                    for name, part in zip(shapes, drawn, strict=True):
+                        arrays[name][index * CHUNK : (index + 1) * CHUNK] = part
+            (folder / f"drawn-{count}").touch()
+        self.images, self.masks, self.grounds = (np.load(file, mmap_mode="r") for file in files.values())
+
+    def scenes(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Whole pictures (B, H, W, 3), and for every word whether it is shown (1), not (0) or unknown (-1)."""
+        chosen = np.sort(rng.choice(len(self.images), count, replace=False))
+        things = np.stack([_areas(mask) for mask in self.masks[chosen]]) > 0
+        return self.images[chosen], np.concatenate([things, self.grounds[chosen] > 0], 1).astype(np.int8)
+
+    def close_ups(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Views of CLOSE x CLOSE pixels around a point of a thing: shape fills them, and little else is there to
+        recognise it by. Which grounds they show is unknown; so is a thing of which only a little is in view."""
+        chosen = np.sort(rng.choice(len(self.images), count, replace=False))
+        views, words = [], []
+        for index in chosen:
+            mask = self.masks[index]
+            rows, columns = np.nonzero(mask)
+            point = rng.integers(len(rows)) if len(rows) else None
+            centre = (rows[point], columns[point]) if point is not None else (SIDE // 2, SIDE // 2)
+            top, left = (int(np.clip(c - CLOSE // 2 + rng.integers(-8, 9), 0, SIDE - CLOSE)) for c in centre)
+            window = slice(top, top + CLOSE), slice(left, left + CLOSE)
+            views.append(self.images[index][window])
+            whole, part = _areas(mask), _areas(mask[window])
+            things = np.where(part > 0.4 * whole, 1, np.where(part > 0, -1, 0)) * (whole > 0)
+            words.append(np.concatenate([things, np.full(len(GROUNDS), -1)]))
+        return np.stack(views), np.array(words, np.int8)
+
+
+def _draw(seed: int) -> tuple[np.ndarray, ...]:
+    scenes = list(draw_scenes(CHUNK, seed, (SIDE, SIDE)))
+    grounds = [[ground in scene.grounds for ground in GROUNDS] for scene in scenes]
+    return np.stack([s.image for s in scenes]), np.stack([s.mask for s in scenes]), np.array(grounds, np.uint8)
+
+
+def _areas(mask: np.ndarray) -> np.ndarray:
+    return np.bincount(mask.ravel(), minlength=len(THINGS) + 1)[1:]
 
 
 class Captions:
@@ -110,8 +141,9 @@ class Captions:
         """One sentence for every word alone, and one or two for every picture; tokens (T, L), named (T, words)."""
         named = [[word] for word in WORDS]
         for row in shown:
-            present = [word for word, there in zip(WORDS, row, strict=True) if there]
-            named.append(self.rng.sample(present, min(len(present), self.rng.choice((1, 2, 2, 3)))))
+            present = [word for word, there in zip(WORDS, row, strict=True) if there > 0]
+            if present:
+                named.append(self.rng.sample(present, min(len(present), self.rng.choice((1, 2, 2, 3)))))
         tokens = self.tokenizer([self.sentence(words) for words in named])
         self.used.update(tokens.unique().tolist())
         return tokens, torch.tensor([[word in words for word in WORDS] for words in named])
@@ -186,9 +218,13 @@ def image_tokens(visual: torch.nn.Module, images: torch.Tensor, keep: int, windo
         return F.linear(x, low[f"{name}.weight"], low[f"{name}.bias"])
 
     x = F.conv2d(images.to(torch.bfloat16), low["conv1.weight"], stride=PATCH).flatten(2).mT
-    x = x + low["positional_embedding"][1:]
-    positions = torch.rand(len(x), x.shape[1]).argsort(1)[:, :keep]
-    x = x.gather(1, positions[..., None].expand(-1, -1, WIDTH))
+    here, all_places = images.shape[-1] // PATCH, SIDE // PATCH
+    top, left = random.randint(0, all_places - here), random.randint(0, all_places - here)
+    places = torch.arange(all_places**2).reshape(all_places, -1)[top : top + here, left : left + here].flatten()
+    x = x + low["positional_embedding"][1 + places]
+    chosen = torch.rand(len(x), x.shape[1]).argsort(1)[:, :keep]
+    positions = places[chosen]
+    x = x.gather(1, chosen[..., None].expand(-1, -1, WIDTH))
     first = (low["class_embedding"] + low["positional_embedding"][0]).expand(len(x), 1, -1)
     x = norm(torch.cat([first, x], 1), "ln_pre")
     mask = window_mask(positions).to(torch.bfloat16) if windows else None
@@ -208,35 +244,39 @@ def image_tokens(visual: torch.nn.Module, images: torch.Tensor, keep: int, windo
     return norm(x, "ln_post")
 
 
-def contrastive_loss(features: torch.Tensor, text: torch.Tensor, true: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """UniCL's loss: cross-entropy both ways with all true pairs (B, T) as equal targets."""
+def contrastive_loss(
+    features: torch.Tensor, text: torch.Tensor, true: torch.Tensor, known: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    """UniCL's loss: cross-entropy both ways with all true pairs (B, T) as equal targets, unknown pairs left out."""
     logits = scale * F.normalize(features.float(), dim=-1) @ text.T
+    logits = logits.masked_fill(~known, -1e4)
     true = true.float()
     by_image = true / true.sum(1, keepdim=True).clamp_min(1)
     by_text = true / true.sum(0, keepdim=True).clamp_min(1)
-    asked = (true.sum(0) > 0).float()
-    image_loss = -(by_image * logits.log_softmax(1)).sum(1).mean()
-    return image_loss - (by_text * logits.log_softmax(0)).sum() / asked.sum()
+    image_loss = -(by_image * logits.log_softmax(1)).sum() / (true.sum(1) > 0).sum()
+    return image_loss - (by_text * logits.log_softmax(0)).sum() / (true.sum(0) > 0).sum()
 
 
 # Training --------------------------------------------------------------------------------------------------
 
 
-def step_loss(model, images, shown, captions, args) -> torch.Tensor:
-    tokens, named = captions.batch(shown)
-    shown = torch.from_numpy(shown)
-    true = (named[None] & ~shown[:, None]).sum(-1) == 0
+def step_loss(model, images, words, captions, keep, windows) -> torch.Tensor:
+    tokens, named = captions.batch(words)
+    words = torch.from_numpy(words)
+    absent = (named[None] & (words == 0)[:, None]).any(-1)  # the sentence names something that is not there
+    unsure = (named[None] & (words < 0)[:, None]).any(-1)
+    true, known = ~absent & ~unsure, absent | ~unsure
     text = model.encode_text(tokens, normalize=True)
-    out = image_tokens(model.visual, images, args.keep, random.random() < args.windows)
+    out = image_tokens(model.visual, images, keep, windows)
     projection = model.visual.proj.to(out.dtype)
     scale = model.logit_scale.exp().clamp(max=100)
-    by_class = contrastive_loss(out[:, 0] @ projection, text, true, scale)
-    return by_class + contrastive_loss(out[:, 1:].mean(1) @ projection, text, true, scale)
+    pooled = (out[:, 0], out[:, 1:].mean(1))
+    return sum(contrastive_loss(feature @ projection, text, true, known, scale) for feature in pooled)
 
 
 def train(args: argparse.Namespace) -> None:
     args.work.mkdir(parents=True, exist_ok=True)
-    images, shown = scene_pool(args.work, args.scenes)
+    pool = Pool(args.work, args.scenes)
     model = new_model()
     decay = [p for p in model.parameters() if p.ndim > 1]
     plain = [p for p in model.parameters() if p.ndim <= 1]
@@ -256,20 +296,23 @@ def train(args: argparse.Namespace) -> None:
     random.seed(seen)
     torch.manual_seed(seen)
     order = np.random.default_rng(seen)
-    started, checked, lost = time.time() - seconds, seen // args.check, []
+    started, checked, lost = time.time() - seconds, seen // args.check, ([], [])
     while seen < args.images:
-        chosen = np.sort(order.choice(len(images), args.batch, replace=False))
         progress = seen / args.images
         rate = args.rate * min(1, seen / 8000) * (0.5 + 0.5 * math.cos(math.pi * progress))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = step_loss(model, augmented(normalised(images[chosen])), shown[chosen], captions, args)
+        close = random.random() < args.close
+        images, words = pool.close_ups(order, args.batch) if close else pool.scenes(order, args.batch)
+        keep = (images.shape[1] // PATCH) ** 2 if close else args.keep
+        windows = random.random() < args.windows
+        loss = step_loss(model, augmented(normalised(images)), words, captions, keep, windows)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         seen += args.batch
-        lost.append(loss.item())
+        lost[close].append(loss.item())
         if seen // args.check > checked or seen >= args.images:
             checked = seen // args.check
             seconds = time.time() - started
@@ -277,8 +320,8 @@ def train(args: argparse.Namespace) -> None:
             state |= {"seen": seen, "seconds": seconds, "used": sorted(captions.used)}
             torch.save(state, checkpoint.with_suffix(".new"))
             checkpoint.with_suffix(".new").replace(checkpoint)
-            print(f"{seen:8d} pictures {seconds:6.0f} s  loss {np.mean(lost):.3f}  scale {model.logit_scale.exp():.1f}", flush=True)
-            lost = []
+            print(f"{seen:8d} pictures {seconds:6.0f} s  loss {np.mean(lost[0]):.3f} close {np.mean(lost[1]):.3f}  scale {model.logit_scale.exp():.1f}", flush=True)
+            lost = [], []
             export(model, captions.used, args.work / "latest")
 
 
@@ -302,6 +345,7 @@ if __name__ == "__main__":
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--keep", type=int, default=98, help="patches kept of the 196")
+    parser.add_argument("--close", type=float, default=0.5, help="share of steps on close-ups")
     parser.add_argument("--windows", type=float, default=0.6, help="share of steps with windowed attention")
     parser.add_argument("--check", type=int, default=25_000, help="pictures between checkpoints")
     train(parser.parse_args())

@@ -21,7 +21,7 @@ def tiny() -> MaskGenerator:
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """A folder of drawn pictures of several sizes: a.jpg, b.png, sub/c.jpg; and labels.csv beside the folder."""
+    """A folder of drawn pictures: a.jpg, b.png, sub/c.jpg; labels.csv lies beside the folder."""
     folder = tmp_path / "photos"
     (folder / "sub").mkdir(parents=True)
     rows = ["image,labels"]
@@ -35,7 +35,7 @@ def photos(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def result() -> PseudoMask:
-    """A result made by hand: 4 x 6 pixels, "cat" (id 2) left, "dog" (id 3) nowhere, "bus" (id 1) ignored right."""
+    """A result made by hand: "cat" (id 2) left, "dog" (id 3) nowhere, "bus" (id 1) right but ignored."""
     mask = np.array([[2, 2, 0, 0, 0, 255]] * 4, dtype=np.uint8)
     scores = np.zeros((4, 4, 6), np.float32)
     scores[0], scores[1, :, :2], scores[3, :, 5] = 0.25, 0.75, 0.5

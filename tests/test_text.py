@@ -19,7 +19,7 @@ from clipes.weights import Clip, load_clip
 
 
 class Recorder:
-    """A text encoder that turns every sentence into a direction of its own, and remembers what it was given."""
+    """An encoder that gives every sentence a direction of its own, and remembers what it was given."""
 
     def __init__(self, embed: int = 5) -> None:
         self.embed = embed
@@ -128,17 +128,17 @@ def test_a_sentence_longer_than_the_context_warns(clip: Clip) -> None:
 def test_a_tokenizer_of_another_kind_warns_too(
     model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As Huggingface's: no start, no ``encode``, padded with ones, the end cut without an end token."""
+    """As Huggingface's: no ``encode``, an end token (2) that is never cut, padded with ones."""
 
     def tokenizer(texts: list[str], context_length: int | None = None) -> Tensor:
-        rows = [[len(word) + 2 for word in text.split()] for text in texts]
         length = context_length or 16
-        return torch.tensor([(row + [1] * length)[:length] for row in rows])
+        rows = [[len(word) + 2 for word in text.split()][: length - 1] + [2] for text in texts]
+        return torch.tensor([row + [1] * (length - len(row)) for row in rows])
 
     monkeypatch.setattr(open_clip, "get_tokenizer", lambda _: tokenizer)
     clip = load_clip(f"local-dir:{save_folder(model, tmp_path, clip_config())}")
     with pytest.warns(UserWarning, match="is cut") as caught:
-        clip.encode_text(["a dog", " ".join(["word"] * 17), " ".join(["dog"] * 16)])
+        clip.encode_text(["a dog", " ".join(["word"] * 16), " ".join(["dog"] * 15)])
     assert len(caught) == 1
 
 

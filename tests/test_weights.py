@@ -325,6 +325,7 @@ def test_an_archive_of_another_architecture(archive: Path) -> None:
         load_clip("small", archive, trusted=True)
 
 
+@pytest.mark.filterwarnings("ignore:.*looks like a TorchScript archive")
 def test_an_archive_in_a_folder(archive: Path, folder: Path) -> None:
     (folder / "open_clip_model.safetensors").unlink()
     shutil.copy(archive, folder / "open_clip_pytorch_model.bin")
@@ -468,6 +469,7 @@ class Payload:
         return os.mkdir, (str(self.mark),)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("trusted", [False, True])
 @pytest.mark.parametrize("how", ["torch", "pickle", "folder"])
 def test_a_pickle_that_runs_code(

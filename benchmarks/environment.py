@@ -1,0 +1,37 @@
+"""Where and with what a measurement was made."""
+
+import datetime
+import platform
+import subprocess
+from pathlib import Path
+
+import numpy
+import open_clip
+import PIL
+import torch
+
+import clipes
+
+
+def processor() -> str:
+    """The accelerator's or the processor's name, and how many threads torch uses."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")
+    models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    return f"{models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
+
+
+def describe() -> str:
+    """One paragraph: date, commit, device, versions."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    versions = {
+        "clipes": clipes.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "open_clip": open_clip.__version__,
+        "numpy": numpy.__version__,
+        "pillow": PIL.__version__,
+    }
+    listed = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"{datetime.date.today()}, after commit {commit.stdout.strip() or 'unknown'}; {processor()}; {listed}."

@@ -1,0 +1,537 @@
+"""clipes.cli: what a user types, what is written, what is said, and the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import fields, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import clipes
+from clipes import cli
+from clipes.cli import main
+from clipes.config import AffinityConfig, CamConfig, ImageConfig, MaskConfig
+from clipes.generator import load
+from clipes.scenes import THINGS
+from clipes.writer import voc_palette
+
+COMMAND = [sys.executable, "-m", "clipes.cli"]
+
+
+@pytest.fixture(autouse=True)
+def _in_the_folder(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos.parent)
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]):
+    """Run one command; returns its exit code, what it printed and its errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        try:
+            code = main([str(argument) for argument in arguments])
+        except SystemExit as end:
+            code = end.code  # type: ignore[assignment]
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong use is told before any model is loaded."""
+
+    def load_clip(*arguments: object, **settings: object) -> None:
+        pytest.fail("a model was loaded")
+
+    monkeypatch.setattr("clipes.generator.load_clip", load_clip)
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
+    """What the command line passes to clipes.load; the bundled model is loaded instead."""
+    calls: list[dict[str, object]] = []
+
+    def instead(model: str, pretrained: object, **settings: object):
+        calls.append({"model": model, "pretrained": pretrained, **settings})
+        return load(config=settings["config"])  # type: ignore[arg-type]
+
+    monkeypatch.setattr("clipes.generator.load", instead)
+    return calls
+
+
+def _files(folder: str | Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def _ids(mask: str) -> set[int]:
+    with Image.open(mask) as image:
+        return set(np.unique(np.asarray(image)).tolist())
+
+
+# --- generate: sources, labels, masks
+
+
+def test_a_folder_with_a_table(said) -> None:
+    code, out, err = said("generate", "photos", "--labels", "labels.csv", "--out", "m")
+    assert (code, out, err) == (0, "3 of 3 masks written to m\n", "")
+    assert _files("m") == {"a.png", "b.png", "sub/c.png", "classes.json"}
+    for row in Path("labels.csv").read_text().splitlines()[1:]:
+        name, labels = row.split(",")
+        mask = f"m/{Path(name).with_suffix('.png')}"
+        with Image.open(f"photos/{name}") as image, Image.open(mask) as drawn:
+            assert drawn.size == image.size and drawn.mode == "P"
+            assert drawn.getpalette() == voc_palette().ravel().tolist()
+        assert _ids(mask) <= {0, *(THINGS.index(label) + 1 for label in labels.split(";"))}
+    names = json.loads(Path("m/classes.json").read_text())
+    assert names == {"0": "background", **{str(i): name for i, name in enumerate(THINGS, 1)}}
+
+
+@pytest.mark.parametrize(
+    ("source", "written"),
+    [
+        ("photos/a.jpg", {"a.png"}),
+        ("photos/*.*", {"a.png", "b.png"}),
+        ("photos/**/*.jpg", {"a.png", "sub/c.png"}),
+        ("list.txt", {"photos/b.png", "photos/sub/c.png"}),
+    ],
+)
+@pytest.mark.parametrize("labels", ["labels.csv", "labels.jsonl", "cat,tree"])
+def test_sources_and_labels(said, source: str, written: set[str], labels: str) -> None:
+    Path("list.txt").write_text("# two\nphotos/b.png\n\nphotos/sub/c.jpg\n")
+    rows = [row.split(",") for row in Path("labels.csv").read_text().splitlines()[1:]]
+    lines = [json.dumps({"image": image, "labels": names.split(";")}) for image, names in rows]
+    Path("labels.jsonl").write_text("\n".join(lines))
+    assert said("generate", source, "--labels", labels, "--out", "m")[0] == 0
+    assert _files("m") == {"classes.json", *written}
+    if labels == "cat,tree":
+        assert all(_ids(f"m/{name}") <= {0, 7, 15} for name in written)
+
+
+def test_all_kinds_of_labels_give_the_same_masks(said) -> None:
+    Path("one.csv").write_text("image,labels\na.jpg,cat;tree\n")
+    Path("one.jsonl").write_text('{"image": "a.jpg", "labels": ["cat", "tree"]}\n')
+    for number, labels in enumerate(["one.csv", "one.jsonl", "cat,tree", " cat , tree,cat"]):
+        assert said("generate", "photos/a.jpg", "--labels", labels, "--out", f"m{number}")[0] == 0
+    masks = {Path(f"m{number}/a.png").read_bytes() for number in range(4)}
+    assert len(masks) == 1
+
+
+def test_a_name_that_happens_to_be_a_file_is_a_name(said) -> None:
+    Path("cat").touch()
+    assert said("generate", "photos/a.jpg", "--labels", "cat", "--out", "m")[0] == 0
+
+
+def test_masks_do_not_depend_on_the_batch_size(said) -> None:
+    for size in (1, 3):
+        arguments = ("--labels", "labels.csv", "--out", f"m{size}", "--batch-size", size)
+        assert said("generate", "photos", *arguments)[0] == 0
+    for name in ("a.png", "b.png", "sub/c.png"):
+        assert Path("m1", name).read_bytes() == Path("m3", name).read_bytes()
+
+
+def test_a_second_run_writes_the_same(said) -> None:
+    first = said("generate", "photos", "--labels", "labels.csv", "--out", "m")
+    before = {name: Path("m", name).read_bytes() for name in _files("m")}
+    assert said("generate", "photos", "--labels", "labels.csv", "--out", "m") == first
+    assert {name: Path("m", name).read_bytes() for name in _files("m")} == before
+
+
+# --- generate: failures
+
+
+def test_unreadable_images_are_named_and_the_others_done(said) -> None:
+    Path("photos/b.png").write_bytes(b"no picture")
+    Path("photos/d.jpg").write_bytes(Path("photos/a.jpg").read_bytes()[:500])
+    code, out, err = said("generate", "photos", "--labels", "cat", "--out", "m", "--batch-size", 4)
+    assert code == 3
+    assert out == "2 of 4 masks written to m\n"
+    assert [line.split(":")[0] for line in err.splitlines()] == ["photos/b.png", "photos/d.jpg"]
+    assert _files("m") == {"a.png", "sub/c.png", "classes.json"}
+
+
+def test_nothing_written(said) -> None:
+    Path("photos/a.jpg").write_bytes(b"")
+    code, out, err = said("generate", "photos/a.jpg", "--labels", "cat", "--out", "m")
+    assert (code, out) == (3, "0 of 1 masks written to m\n")
+    assert err == "photos/a.jpg: the file is empty\n"
+
+
+def test_errors_of_the_method_are_named(said) -> None:
+    code, _, err = said("generate", "photos", "--labels", "cat", "--background", "", "--out", "m")
+    assert code == 3
+    assert [line.partition(": 'cat' is the only label")[0] for line in err.splitlines()] == [
+        "photos/a.jpg",
+        "photos/b.png",
+        "photos/sub/c.jpg",
+    ]
+
+
+def test_many_failures_are_counted(said) -> None:
+    for number in range(25):
+        Path(f"photos/{number:02}.png").write_bytes(b"")
+    code, out, err = said("generate", "photos", "--labels", "cat", "--out", "m")
+    assert code == 3 and "3 of 28" in out
+    assert len(err.splitlines()) == 21 and err.endswith("and 5 more failed\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="such names exist on POSIX systems only")
+def test_hostile_names_stay_on_one_line(said) -> None:
+    name = b"photos/new\nline\x1b[31m\xff.png"
+    Path(os.fsdecode(name)).write_bytes(b"")
+    code, _, err = said("generate", "photos", "--labels", "cat", "--out", "m")
+    assert code == 3 and err == "photos/new\\nline\\x1b[31m\\udcff.png: the file is empty\n"
+
+
+@pytest.mark.usefixtures("never_loaded")
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("no.jpg --labels cat", "no such image, folder or list: no.jpg"),
+        ("photos --labels no.csv", "No such file or directory: 'no.csv'"),
+        ("photos --labels labels.csv --classes no.json", "no class file 'no.json'"),
+        ("photos --labels labels.csv --classes voc21", "unknown class set 'voc21'; did you mean 'voc12'?"),
+        ("photos --labels cta", "clipes generate: unknown class 'cta' in scenes; did you mean 'cat'?"),
+        ("photos --labels cat,,tree", "labels: label 2 of 3 is blank; remove it"),
+        ("photos --labels bad.csv", "bad.csv, line 3: unknown class 'dgo' in scenes"),
+        ("photos --labels rows.csv", "rows.csv, line 3: 3 columns where the header has 2"),
+        (
+            "photos --labels list.txt",
+            "list.txt: a labels file is .csv or .jsonl; to give names, pass a list",
+        ),
+        ("photos --labels few.csv", "2 image(s) without a row in the labels file: b.png, sub/c.jpg"),
+        ("empty --labels cat", "empty: no image found"),
+        ("photos --labels cat --background sky,cat", "background: also a class or prompt of scenes: 'cat'"),
+        ("photos --labels cat --background voc2", "unknown background set 'voc2'; did you mean 'voc12'?"),
+        ("photos --labels cat --templates photo", "unknown template set 'photo'; choose one of clip-es,"),
+        (
+            "photos --labels cat --model ViT-B-16",
+            "no classes given for ViT-B-16; pass --classes voc12, coco14 or",
+        ),
+        ("photos --labels cat --box-threshold 1.5", "box_threshold is 1.5; it must be in [0, 1)"),
+        ("photos --labels cat --background-power nan", "background_power is nan; it must be above 0"),
+        ("photos --labels cat --max-patches 0", "max_patches is 0; it must be at least 1"),
+        (
+            "photos --labels cat --no-affinity --steps 3",
+            "--no-affinity switches off what --steps sets; leave one out",
+        ),
+        ("photos --labels cat --pool max", "argument --pool: invalid choice: 'max'"),
+        ("photos --labels cat --blocks many", "argument --blocks: invalid int value: 'many'"),
+        (
+            "photos --labels cat --batch-size 0",
+            "argument --batch-size: '0' is not a whole number of at least 1",
+        ),
+        ("photos --labels cat --box 0.5", "unrecognized arguments: --box 0.5"),
+        ("photos --labels cat --precision fp8", "invalid choice: 'fp8'"),
+        (
+            "photos --labels cat --out photos/masks",
+            "photos/masks lies in the source photos, so that the next run",
+        ),
+        (
+            "photos/b.png --labels cat --out photos",
+            "photos/b.png: its mask would replace it; choose another folder",
+        ),
+        ("photos --labels cat --out labels.csv", "labels.csv is a file; give a folder for the masks"),
+    ],
+)
+def test_wrong_use_is_told_at_once(said, arguments: str, message: str) -> None:
+    Path("empty").mkdir()
+    Path("list.txt").touch()
+    Path("bad.csv").write_text("image,labels\na.jpg,cat\nb.png,dgo\nc.jpg,cat\n")
+    Path("rows.csv").write_text("image,labels\na.jpg,cat\nb.png,cat,tree\n")
+    Path("few.csv").write_text("image,labels\na.jpg,cat\n")
+    before = _files(".")
+    given = arguments.split() + ([] if "--out" in arguments else ["--out", "m"])
+    code, out, err = said("generate", *given)
+    assert code == 2 and out == ""
+    assert message in err
+    assert "Traceback" not in err
+    assert _files(".") == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--device", "abacus"], "unknown device 'abacus'; use 'cpu', 'cuda' or 'cuda:0'"),
+        (["--precision", "fp16", "--device", "cpu"], "fp16 is about ten times slower than fp32 on a CPU"),
+        (["--model", "ViT-B-61", "--classes", "scenes"], "open_clip has no model 'ViT-B-61'; did you mean"),
+        (["--model", "ViT-B-16", "--classes", "scenes"], "no weights given for ViT-B-16"),
+        (["--model", "local-dir:empty", "--classes", "scenes"], "open_clip_config.json does not exist"),
+        (["--pretrained", "openai"], "openai"),
+    ],
+)
+def test_models_that_cannot_be_had(said, arguments: list[str], message: str) -> None:
+    code, out, err = said("generate", "photos", "--labels", "cat", "--out", "m", *arguments)
+    assert code == 2 and out == ""
+    assert err.startswith("clipes generate: ") and message in err and len(err.splitlines()) == 1
+    assert not Path("m").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["paint"], ["generate"], ["generate", "photos"], ["demo", "--count", "0"]]
+)
+def test_wrong_commands(said, arguments: list[str]) -> None:
+    code, out, err = said(*arguments)
+    assert code == 2 and out == "" and err.startswith("usage: clipes")
+
+
+# --- generate: interruptions
+
+
+def _interrupting(monkeypatch: pytest.MonkeyPatch, error: BaseException, at: int = 2) -> None:
+    """Make the ``at``-th mask fail when half of it is written."""
+    written = []
+    save = Image.Image.save
+
+    def half(image: Image.Image, path: Path, **options: object) -> None:
+        written.append(path)
+        save(image, path, **options)
+        if len(written) == at:
+            os.truncate(path, path.stat().st_size // 2)
+            raise error
+
+    monkeypatch.setattr(Image.Image, "save", half)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (KeyboardInterrupt(), 130),
+        (OSError(28, "No space left on device"), 4),
+        (PermissionError(13, "denied"), 2),
+    ],
+    ids=["interrupt", "disk full", "no permission"],
+)
+def test_no_half_file_is_left(
+    said, monkeypatch: pytest.MonkeyPatch, error: BaseException, expected: int
+) -> None:
+    _interrupting(monkeypatch, error)
+    code, _, err = said("generate", "photos", "--labels", "cat", "--out", "m")
+    assert code == expected and err.startswith("clipes generate: ") and len(err.splitlines()) == 1
+    assert _files("m") == {"a.png", "classes.json"}
+    assert _ids("m/a.png") <= {0, 7}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
+@pytest.mark.parametrize(("number", "expected"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_signals(number: int, expected: int) -> None:
+    for index in range(300):
+        shutil.copy("photos/b.png", f"photos/x{index:03}.png")
+    run = subprocess.Popen(
+        [*COMMAND, "generate", "photos", "--labels", "cat", "--out", "m"], stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not Path("m/a.png").exists() and time.monotonic() < deadline and run.poll() is None:
+            time.sleep(0.02)
+        run.send_signal(number)
+        _, err = run.communicate(timeout=60)
+    finally:
+        run.kill()
+    assert run.returncode == expected, err
+    assert "Traceback" not in err and "the files written so far are whole" in err
+    masks = _files("m") - {"classes.json"}
+    assert "a.png" in masks and len(masks) < 303
+    assert all(_ids(f"m/{name}") <= {0, 7} for name in masks)
+
+
+def test_as_a_process(photos: Path) -> None:
+    command = shutil.which("clipes", path=Path(sys.executable).parent) or shutil.which("clipes")
+    assert command, "the entry point is not installed"
+    arguments = ["generate", "photos", "--labels", "labels.csv", "--out", "m"]
+    done = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3 of 3 masks written to m\n", "")
+    bad = subprocess.run(
+        [command, "generate", "x", "--labels", "y", "--out", "z"], capture_output=True, text=True
+    )
+    assert (bad.returncode, bad.stdout) == (2, "")
+    assert bad.stderr == "clipes generate: no such image, folder or list: x\n"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_a_reader_that_leaves_early() -> None:
+    code = "from clipes import cli; cli._demo = lambda options: print('x' * 10**6); exit(cli.main(['demo']))"
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert run.stdout and run.stderr
+    run.stdout.close()
+    assert run.stderr.read() == b""
+    run.stderr.close()
+    assert run.wait(60) == 0
+
+
+# --- flags and settings
+
+SETTINGS = [
+    (name, item)
+    for name, stage in (
+        ("image", ImageConfig),
+        ("cam", CamConfig),
+        ("affinity", AffinityConfig),
+        ("mask", MaskConfig),
+    )
+    for item in fields(stage)
+]
+OTHER = {
+    "max_patches": 9,
+    "pool": "cls",
+    "blocks": 2,
+    "sinkhorn_rounds": 5,
+    "box_threshold": 0.25,
+    "boxes": "full",
+    "steps": 1,
+    "background_power": 2.5,
+    "ignore_below": 0.5,
+}
+
+
+def test_every_part_of_the_config_has_its_flags() -> None:
+    assert {item.name for _, item in SETTINGS} == set(OTHER)
+    assert {item.name for item in fields(clipes.Config)} == {*cli.STAGES, "refine"}
+
+
+@pytest.mark.parametrize(("stage", "item"), SETTINGS, ids=[item.name for _, item in SETTINGS])
+def test_a_flag_shows_its_default_and_reaches_the_config(said, loads, stage: str, item) -> None:
+    flag = "--" + item.name.replace("_", "-")
+    code, out, _ = said("generate", "--help")
+    help = " ".join(out.split("method:")[1].split())
+    shown = help.split(f"{flag} ")[-1].split(" --")[0].split(" Exit codes")[0]
+    assert code == 0 and " ".join(item.metadata["help"].split()) in shown
+    assert f"(default: {'none' if item.default is None else item.default}" in shown
+    given = OTHER[item.name]
+    arguments = ("--labels", "cat", "--out", "m", flag, given)
+    assert said("generate", "photos/a.jpg", *arguments)[0] == 0
+    base = clipes.VOC12
+    expected = replace(base, **{stage: replace(getattr(base, stage), **{item.name: given})})
+    assert [call["config"] for call in loads] == [expected]
+    assert expected != base
+
+
+def test_presets(said, loads) -> None:
+    base = ("generate", "photos/a.jpg", "--labels", "cat", "--out", "m")
+    assert said(*base)[0] == said(*base, "--config", "coco14")[0] == said(*base, "--no-affinity")[0] == 0
+    assert said(*base, "--config", "coco14", "--steps", "3")[0] == 0
+    stepped = clipes.Config(affinity=AffinityConfig(box_threshold=0.7, steps=3))
+    initial = replace(clipes.VOC12, affinity=None)
+    assert [call["config"] for call in loads] == [clipes.VOC12, clipes.COCO14, initial, stepped]
+    assert "(default: 0.4; coco14: 0.7)" in " ".join(said("generate", "--help")[1].split())
+
+
+def test_no_affinity_gives_the_initial_maps(said) -> None:
+    assert said("generate", "photos/a.jpg", "--labels", "cat,tree", "--out", "m", "--no-affinity")[0] == 0
+    initial = load(config=replace(clipes.VOC12, affinity=None))("photos/a.jpg", ["cat", "tree"])
+    with Image.open("m/a.png") as image:
+        assert np.array_equal(np.asarray(image), initial.mask)
+
+
+def test_ignored_pixels_reach_the_mask(said) -> None:
+    assert said("generate", "photos/a.jpg", "--labels", "cat", "--out", "m", "--ignore-below", "1")[0] == 0
+    assert 255 in _ids("m/a.png")
+
+
+@pytest.mark.parametrize(
+    ("given", "background"),
+    [
+        (["--background", "grass, sky"], ["grass", "sky"]),
+        (["--background", "grass,"], ["grass"]),
+        (["--background", ""], []),
+        (["--background", "scenes"], "scenes"),
+        ([], None),
+    ],
+)
+def test_background_words(said, loads, given: list[str], background: object) -> None:
+    assert said("generate", "photos/a.jpg", "--labels", "cat,tree", "--out", "m", *given)[0] == 0
+    assert loads[0]["background"] == background
+
+
+@pytest.mark.parametrize(
+    ("given", "templates"),
+    [
+        (["a {}."], "a {}."),
+        (["a {}.", "the {}."], ["a {}.", "the {}."]),
+        ([], None),
+    ],
+)
+def test_templates(said, loads, given: list[str], templates: object) -> None:
+    flags = [part for text in given for part in ("--templates", text)]
+    assert said("generate", "photos/a.jpg", "--labels", "cat", "--out", "m", *flags)[0] == 0
+    assert loads[0]["templates"] == templates
+
+
+def test_the_model_flags_reach_the_model(said, loads) -> None:
+    Path("names.txt").write_text("cat\ndog\n")
+    flags = "--model ViT-B-16 --pretrained openai --classes names.txt --device cpu --precision fp32 --trusted"
+    assert said("generate", "photos/a.jpg", "--labels", "cat", "--out", "m", *flags.split())[0] == 0
+    expected = {"model": "ViT-B-16", "pretrained": "openai", "classes": "names.txt", "device": "cpu"}
+    assert {name: loads[0][name] for name in expected} == expected
+    assert loads[0]["precision"] == "fp32" and loads[0]["trusted"] is True
+
+
+def test_ones_own_classes(said) -> None:
+    arguments = ("--labels", "dog", "--classes", "cat,dog", "--background", "sky,", "--out", "m")
+    assert said("generate", "photos/a.jpg", *arguments)[0] == 0
+    assert json.loads(Path("m/classes.json").read_text()) == {"0": "background", "1": "cat", "2": "dog"}
+    assert _ids("m/a.png") <= {0, 2}
+
+
+def test_help_is_whole() -> None:
+    parser = cli._parser()
+    parser.format_help()
+    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
+    assert list(commands) == ["demo", "generate", "models"]
+    for command in commands.values():
+        assert command.format_help().isascii()
+        assert all(action.help for action in command._actions)
+
+
+# --- demo and models
+
+
+def test_demo(said) -> None:
+    code, out, err = said("demo", "--count", 3, "--out", "d")
+    assert code == 0 and err == ""
+    report = json.loads(Path("d/demo.json").read_text())
+    assert report["count"] == 3 and report["model"] == "tiny"
+    for stage, value in report["miou"].items():
+        assert re.search(rf"^  {stage} +{value:.3f}$", out, re.MULTILINE)
+    assert out.endswith("Look at d/index.html\n")
+    names = {f"{number:05}" for number in range(3)}
+    folders = {f"{folder}/{name}.png" for name in names for folder in ("masks", "truth")}
+    tops = {"demo.json", "index.html", "labels.csv"}
+    assert _files("d") >= tops | folders | {f"images/{name}.jpg" for name in names}
+    assert len(_files("d/pictures")) == 18
+
+    assert said("generate", "d/images", "--labels", "d/labels.csv", "--out", "m")[0] == 0
+    for name in names:
+        assert Path(f"m/{name}.png").read_bytes() == Path(f"d/masks/{name}.png").read_bytes()
+
+
+def test_demo_in_a_folder_of_ones_own(said) -> None:
+    Path("masks").mkdir()
+    code, _, err = said("demo", "--count", 1, "--out", ".")
+    assert code == 2 and "has masks and is no folder of a demo" in err
+
+
+def test_models(said) -> None:
+    code, out, err = said("models")
+    supported, unsupported = out.split("\nNot supported:\n")
+    assert code == 0 and err == ""
+    assert re.search(r"^tiny ", supported, re.MULTILINE)
+    assert re.search(r"^ViT-B-16  openai, ", supported, re.MULTILINE)
+    assert re.search(r"^ViT-L-14-336  openai", supported, re.MULTILINE)
+    assert re.search(r"^RN50  \(its image tower is a ResNet", unsupported, re.MULTILINE)
+    assert re.search(r"^coca_ViT-B-32  \(CoCa pools", unsupported, re.MULTILINE)
+    assert re.search(r"^ViT-B-16-SigLIP  \(", unsupported, re.MULTILINE)
+    some = said("models", "rn50")[1]
+    assert "RN50x4" in some and "ViT-B-16" not in some and "tiny" not in some

@@ -1,0 +1,118 @@
+"""clipes.demo: scenes, masks, pictures and a page, whatever the bundled model is worth."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipes.datasets import find_samples
+from clipes.demo import run_demo
+from clipes.metrics import confusion_matrix, mean_iou
+from clipes.scenes import THINGS, draw_scenes
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo")
+    run_demo(folder, 3)
+    return folder
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_it_writes_a_data_set(demo: Path) -> None:
+    names = ["00000", "00001", "00002"]
+    assert _names(demo / "images") == [f"{name}.jpg" for name in names]
+    assert _names(demo / "truth") == _names(demo / "masks") == [f"{name}.png" for name in names]
+    samples = find_samples(demo / "images", demo / "labels.csv")
+    for sample, scene in zip(samples, draw_scenes(3), strict=True):
+        assert sample.labels == scene.labels
+        with Image.open(demo / "truth" / f"{sample.id}.png") as truth:
+            assert truth.mode == "P" and np.array_equal(np.asarray(truth), scene.mask)
+        with Image.open(sample.path) as image:
+            assert np.abs(np.asarray(image, dtype=float) - scene.image).mean() < 4  # JPEG
+
+
+def test_its_report_is_the_iou_of_its_files(demo: Path) -> None:
+    report = json.loads((demo / "demo.json").read_text())
+    assert list(report) == ["count", "model", "miou"]
+    assert (
+        report["count"] == 3 and report["model"] == "tiny" and list(report["miou"]) == ["initial", "refined"]
+    )
+    confusion = np.zeros((17, 17), np.int64)
+    for name in _names(demo / "masks"):
+        with Image.open(demo / "masks" / name) as mask, Image.open(demo / "truth" / name) as truth:
+            confusion += confusion_matrix(np.asarray(mask), np.asarray(truth), len(THINGS))
+    assert report["miou"]["refined"] == round(mean_iou(confusion), 4)
+    assert 0 <= report["miou"]["initial"] <= 1
+
+
+def test_its_masks_are_the_generators(demo: Path, tiny) -> None:
+    for sample in find_samples(demo / "images", demo / "labels.csv"):
+        with Image.open(demo / "masks" / f"{sample.id}.png") as mask:
+            assert np.array_equal(np.asarray(mask), tiny(sample.path, sample.labels).mask)
+
+
+def test_its_page_shows_files_that_exist_and_the_numbers(demo: Path) -> None:
+    page = (demo / "index.html").read_text(encoding="utf-8")
+    links = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert len(links) == 3 * 6 * 2
+    for link in links:
+        assert not link.startswith(("/", "http"))
+        with Image.open(demo / link) as picture:
+            assert picture.width == 112
+    report = json.loads((demo / "demo.json").read_text())
+    for stage, value in report["miou"].items():
+        assert f"<tr><td>{stage}</td><td>{value:.3f}</td></tr>" in page
+    assert "$" not in page and page.count("<figure>") == page.count("</figure>") == 18
+    assert all(f"</i>{label}" in page for scene in draw_scenes(3) for label in scene.labels)
+
+
+def test_a_second_demo_replaces_the_first_and_nothing_else(demo: Path, tmp_path: Path) -> None:
+    first = run_demo(tmp_path, 2)
+    (tmp_path / "images" / "mine.jpg").touch()
+    (tmp_path / "notes.txt").touch()
+    second = run_demo(tmp_path, 1)
+    assert first["count"] == 2 and second["count"] == 1
+    assert _names(tmp_path / "images") == ["00000.jpg", "mine.jpg"]
+    assert _names(tmp_path / "masks") == _names(tmp_path / "truth") == ["00000.png"]
+    assert len(_names(tmp_path / "pictures")) == 6
+    assert (tmp_path / "notes.txt").exists()
+    assert (tmp_path / "masks" / "00000.png").read_bytes() == (demo / "masks" / "00000.png").read_bytes()
+
+
+def test_a_folder_of_ones_own_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "00000.jpg").write_text("mine")
+    with pytest.raises(ValueError, match="has images and is no folder of a demo; choose another folder"):
+        run_demo(tmp_path, 1)
+    assert (tmp_path / "images" / "00000.jpg").read_text() == "mine"
+    assert _names(tmp_path) == ["images"]
+
+
+def test_an_interrupted_demo_can_be_run_again(tmp_path: Path) -> None:
+    def stop(items, total, unit):
+        for index, item in enumerate(items):
+            if unit == "masks" and index == 1:
+                raise KeyboardInterrupt
+            yield item
+
+    with pytest.raises(KeyboardInterrupt):
+        run_demo(tmp_path, 2, stop)
+    assert json.loads((tmp_path / "demo.json").read_text())["miou"] == {}
+    assert not (tmp_path / "index.html").exists()
+    assert run_demo(tmp_path, 1)["miou"].keys() == {"initial", "refined"}
+
+
+@pytest.mark.parametrize("count", [0, -3])
+def test_a_demo_of_nothing_is_refused(tmp_path: Path, count: int) -> None:
+    with pytest.raises(ValueError, match=f"count is {count}; draw at least 1 scene"):
+        run_demo(tmp_path / "d", count)
+    assert not (tmp_path / "d").exists()

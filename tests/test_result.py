@@ -1,0 +1,91 @@
+"""clipes.result: what a PseudoMask gives away, and what it keeps."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from clipes.result import PseudoMask
+from clipes.writer import voc_palette
+
+
+def test_save_writes_the_ids_as_a_palette_png(result: PseudoMask, tmp_path: Path) -> None:
+    result.save(tmp_path / "new" / "cat.png")
+    with Image.open(tmp_path / "new" / "cat.png") as image:
+        assert image.mode == "P" and image.size == (6, 4)
+        assert np.array_equal(np.asarray(image), result.mask)
+        assert image.getpalette() == voc_palette().ravel().tolist()
+
+
+def test_many_classes_are_saved_in_16_bits(result: PseudoMask, tmp_path: Path) -> None:
+    mask = result.mask.astype(np.uint16)
+    mask[mask == 255], mask[0, 0] = 65535, 299
+    dataclasses.replace(result, mask=mask, class_count=300).save(str(tmp_path / "m.png"))
+    with Image.open(tmp_path / "m.png") as image:
+        assert image.mode == "I;16"
+        assert np.array_equal(np.asarray(image), mask)
+
+
+def test_maps_are_saved_as_clip_es_reads_them(result: PseudoMask, tmp_path: Path) -> None:
+    result.save_cams(tmp_path / "cat.npz")
+    with np.load(tmp_path / "cat.npz", allow_pickle=False) as saved:
+        assert set(saved) == {"keys", "attn_highres"}
+        assert saved["keys"].tolist() == [1, 2, 0] and saved["keys"].dtype == np.int64
+        assert saved["attn_highres"].dtype == np.float16
+        np.testing.assert_allclose(saved["attn_highres"], result.cams, atol=5e-4)
+
+
+def test_wrong_suffixes_are_refused_and_leave_nothing(result: PseudoMask, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"a mask is a PNG file, not 'cat.jpg'; end its name in .png"):
+        result.save(tmp_path / "cat.jpg")
+    with pytest.raises(ValueError, match=r"maps are an .npz file, not .*cat.npy'; end its name in .npz"):
+        result.save_cams(tmp_path / "cat.npy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_segments_are_the_labels_that_won_pixels(result: PseudoMask) -> None:
+    cat, bus_free = result.segments(), [segment["label"] for segment in result.segments()]
+    assert bus_free == ["cat"]  # "dog" won nothing, and where "bus" was best it is ignored
+    assert cat[0]["score"] == 0.75 and isinstance(cat[0]["score"], float)
+    assert cat[0]["mask"].dtype == bool and cat[0]["mask"].sum() == 8
+    assert np.array_equal(cat[0]["mask"], result.mask == 2)
+
+
+def test_segments_with_no_label(result: PseudoMask) -> None:
+    bare = dataclasses.replace(
+        result, labels=(), class_ids=np.zeros(0, np.int64), cams=np.zeros((0, 4, 6), np.float32)
+    )
+    assert bare.segments() == []
+    assert bare.overlay().width >= 6
+
+
+def test_overlay_is_the_picture_and_a_legend(result: PseudoMask) -> None:
+    drawn = result.overlay()
+    assert drawn.mode == "RGB"
+    assert drawn.width >= 192 and drawn.height > 128  # 6 x 4 pixels, enlarged 32 times
+    assert np.asarray(drawn)[64, 112].tolist() == [10, 20, 30]
+    legend = np.asarray(drawn)[128:]
+    for colour in voc_palette()[[1, 2, 3, 255]]:
+        assert (legend == colour).all(-1).any()
+
+
+def test_a_result_is_frozen(result: PseudoMask) -> None:
+    assert result.size == (4, 6)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        result.mask = result.mask  # type: ignore[misc]
+
+
+def test_a_result_of_the_bundled_model_is_whole(tiny, tmp_path: Path) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    result = tiny(picture, ["cat", "tree"])
+    assert result.size == (40, 60) and result.cams.shape == (2, 40, 60) and result.scores.shape == (3, 40, 60)
+    result.save(tmp_path / "m.png")
+    with Image.open(tmp_path / "m.png") as image:
+        assert np.array_equal(np.asarray(image), result.mask)
+    assert sum(segment["mask"].sum() for segment in result.segments()) == (result.mask > 0).sum()
+    assert np.asarray(result.image).shape == (40, 60, 3)
+    assert result.overlay().width >= 60
