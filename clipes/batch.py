@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, takewhile
 from pathlib import Path
@@ -49,9 +49,10 @@ def check_folder(
     """
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise NotADirectoryError(f"{folder} is a file; give a folder for the masks")
+    root, would_be_found = Path(folder).resolve(), _finder(Path(source))
     for sample in samples:
-        target = mask_path(sample, folder).resolve()
-        if _would_be_found(Path(source), target):
+        mask_path(sample, folder)
+        if would_be_found(root / f"{sample.id}.png"):
             raise ValueError(
                 f"the output folder {folder} lies in the source {source}, so that the next run would take "
                 "the masks for images; choose a folder outside it"
@@ -65,7 +66,7 @@ def mask_path(sample: Sample, folder: str | os.PathLike[str]) -> Path:
         raise ValueError(
             f"{sample.path}: its id {sample.id!r} leads out of the output folder; use a relative one"
         )
-    if path.resolve() == sample.path.resolve():
+    if path.exists() and sample.path.exists() and path.samefile(sample.path):
         raise ValueError(f"{sample.path}: its mask would replace it; choose another folder than {folder}")
     return path
 
@@ -154,14 +155,16 @@ def _named(sample: Sample, reason: str) -> str:
     return reason if reason.startswith(f"{path}:") else f"{path}: {reason.removesuffix(f': {path}')}"
 
 
-def _would_be_found(source: Path, target: Path) -> bool:
-    """Whether the file ``target`` would be among the images of a folder or of a glob pattern."""
+def _finder(source: Path) -> Callable[[Path], bool]:
+    """A function that says whether a resolved path would be among the images of a folder or a pattern."""
     if source.is_dir():
-        return target.is_relative_to(source.resolve())
+        root = source.resolve()
+        return lambda path: path.is_relative_to(root)
     if source.exists() or not glob.has_magic(str(source)):
-        return False
+        return lambda path: False
     fixed = list(takewhile(lambda part: not glob.has_magic(part), source.parts))
     base, rest = Path(*fixed).resolve(), source.parts[len(fixed) :]
     if "**" in rest:
-        return target.is_relative_to(base) and target.match(rest[-1])
-    return target.match(glob.escape(str(base)) + os.sep + os.sep.join(rest))
+        return lambda path: path.is_relative_to(base) and path.match(rest[-1])
+    pattern = os.sep.join((glob.escape(str(base)), *rest))
+    return lambda path: path.match(pattern)

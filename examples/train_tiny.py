@@ -93,15 +93,16 @@ class Pool:
         return self.images[chosen], np.concatenate([things, self.grounds[chosen] > 0], 1).astype(np.int8)
 
     def close_ups(self, rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Views of CLOSE x CLOSE pixels around a point of a thing: shape fills them, and little else is there to
-        recognise it by. Which grounds they show is unknown; so is a thing of which only a little is in view."""
+        """Views of CLOSE x CLOSE pixels, most around a point of a thing, some anywhere: shape fills them, and the
+        usual ground without its usual thing is seen often. Which grounds they show is unknown; so is a thing of which
+        only a little is in view."""
         chosen = np.sort(rng.choice(len(self.images), count, replace=False))
         views, words = [], []
         for index in chosen:
             mask = self.masks[index]
             rows, columns = np.nonzero(mask)
-            point = rng.integers(len(rows)) if len(rows) else None
-            centre = (rows[point], columns[point]) if point is not None else (SIDE // 2, SIDE // 2)
+            point = rng.integers(len(rows)) if len(rows) and rng.random() < 0.7 else None
+            centre = (rows[point], columns[point]) if point is not None else rng.integers(SIDE, size=2)
             top, left = (int(np.clip(c - CLOSE // 2 + rng.integers(-8, 9), 0, SIDE - CLOSE)) for c in centre)
             window = slice(top, top + CLOSE), slice(left, left + CLOSE)
             views.append(self.images[index][window])
@@ -193,21 +194,7 @@ def augmented(images: torch.Tensor) -> torch.Tensor:
     return images * gain + 0.3 * torch.randn(len(images), 3, 1, 1)
 
 
-def window_mask(positions: torch.Tensor) -> torch.Tensor:
-    """Which token may look at which, (B, 1, S, S) as an additive mask: patches at their own window only, the class
-    token at everything. ``positions`` (B, R) are the kept patches' places."""
-    side = SIDE // PATCH
-    size = random.choice((3, 4, 5, 7))
-    offset_y, offset_x = random.randrange(size), random.randrange(size)
-    row = (positions // side + offset_y) // size
-    column = (positions % side + offset_x) // size
-    window = row * side + column
-    allowed = F.pad(window[:, :, None] == window[:, None, :], (1, 0, 1, 0), value=False)
-    allowed[:, 0] = True
-    return torch.zeros(allowed.shape).masked_fill(~allowed, -1e4)[:, None]
-
-
-def image_tokens(visual: torch.nn.Module, images: torch.Tensor, keep: int, windows: bool) -> torch.Tensor:
+def image_tokens(visual: torch.nn.Module, images: torch.Tensor, keep: int) -> torch.Tensor:
     """The tower's tokens (B, 1 + keep, D) after ``ln_post``, in bfloat16 arithmetic over float32 weights."""
     low = {name: value.to(torch.bfloat16) for name, value in visual.named_parameters()}
 
@@ -223,19 +210,15 @@ def image_tokens(visual: torch.nn.Module, images: torch.Tensor, keep: int, windo
     places = torch.arange(all_places**2).reshape(all_places, -1)[top : top + here, left : left + here].flatten()
     x = x + low["positional_embedding"][1 + places]
     chosen = torch.rand(len(x), x.shape[1]).argsort(1)[:, :keep]
-    positions = places[chosen]
     x = x.gather(1, chosen[..., None].expand(-1, -1, WIDTH))
     first = (low["class_embedding"] + low["positional_embedding"][0]).expand(len(x), 1, -1)
     x = norm(torch.cat([first, x], 1), "ln_pre")
-    mask = window_mask(positions).to(torch.bfloat16) if windows else None
     for index in range(LAYERS):
         block = f"transformer.resblocks.{index}"
         qkv = F.linear(norm(x, f"{block}.ln_1"), low[f"{block}.attn.in_proj_weight"], low[f"{block}.attn.in_proj_bias"])
         q, k, v = qkv.unflatten(-1, (3, HEADS, -1)).permute(2, 0, 3, 1, 4)
-        logits = (q * (WIDTH // HEADS) ** -0.5) @ k.mT
-        if mask is not None and index < LAYERS - 1:
-            logits = logits + mask
-        context = (logits.softmax(-1) @ v).transpose(1, 2).flatten(2)
+        attention = ((q * (WIDTH // HEADS) ** -0.5) @ k.mT).softmax(-1)
+        context = (attention @ v).transpose(1, 2).flatten(2)
         x = x + linear(context, f"{block}.attn.out_proj")
         # QuickGELU(x) = silu(1.702 x) / 1.702: one kernel instead of three.
         fc, fc_bias = (1.702 * low[f"{block}.mlp.c_fc.{part}"] for part in ("weight", "bias"))
@@ -260,14 +243,14 @@ def contrastive_loss(
 # Training --------------------------------------------------------------------------------------------------
 
 
-def step_loss(model, images, words, captions, keep, windows) -> torch.Tensor:
+def step_loss(model, images, words, captions, keep) -> torch.Tensor:
     tokens, named = captions.batch(words)
     words = torch.from_numpy(words)
     absent = (named[None] & (words == 0)[:, None]).any(-1)  # the sentence names something that is not there
     unsure = (named[None] & (words < 0)[:, None]).any(-1)
     true, known = ~absent & ~unsure, absent | ~unsure
     text = model.encode_text(tokens, normalize=True)
-    out = image_tokens(model.visual, images, keep, windows)
+    out = image_tokens(model.visual, images, keep)
     projection = model.visual.proj.to(out.dtype)
     scale = model.logit_scale.exp().clamp(max=100)
     pooled = (out[:, 0], out[:, 1:].mean(1))
@@ -305,8 +288,7 @@ def train(args: argparse.Namespace) -> None:
         close = random.random() < args.close
         images, words = pool.close_ups(order, args.batch) if close else pool.scenes(order, args.batch)
         keep = (images.shape[1] // PATCH) ** 2 if close else args.keep
-        windows = random.random() < args.windows
-        loss = step_loss(model, augmented(normalised(images)), words, captions, keep, windows)
+        loss = step_loss(model, augmented(normalised(images)), words, captions, keep)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -341,11 +323,10 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, default=Path("build/tiny"), help="scenes, checkpoint, exported model")
     parser.add_argument("--scenes", type=int, default=60_000, help="pool of pictures to draw")
-    parser.add_argument("--images", type=int, default=600_000, help="pictures to train on, with repeats")
+    parser.add_argument("--images", type=int, default=620_000, help="pictures to train on, with repeats")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--rate", type=float, default=1e-3, help="peak learning rate")
     parser.add_argument("--keep", type=int, default=98, help="patches kept of the 196")
-    parser.add_argument("--close", type=float, default=0.5, help="share of steps on close-ups")
-    parser.add_argument("--windows", type=float, default=0.6, help="share of steps with windowed attention")
+    parser.add_argument("--close", type=float, default=0.6, help="share of steps on close-ups")
     parser.add_argument("--check", type=int, default=25_000, help="pictures between checkpoints")
     train(parser.parse_args())

@@ -32,6 +32,7 @@ COMMAND = [sys.executable, "-m", "clipes.cli"]
 @pytest.fixture(autouse=True)
 def _in_the_folder(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos.parent)
+    monkeypatch.setenv("COLUMNS", "200")  # argparse breaks lines within words
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from clipes.cam import image_features
 from clipes.config import Pool
 from clipes.encoder import Encoder, resample_positions
 from clipes.tower import ModelError, vision_encoder
+from clipes.transformer import run_block_with_map
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -245,6 +246,12 @@ def test_the_last_block_and_the_head_stay_wide(dtype: torch.dtype, tolerance: fl
     assert 0 < deviation(got.trace.output, want.trace.output) < tolerance
     assert deviation(got.attention, want.attention) < tolerance
     assert encoder.dtype == torch.float32  # a copy: the original stays
+
+
+def test_maps_of_narrow_blocks_are_averaged_wide() -> None:
+    block = vision_encoder(make_clip()).to("cpu", torch.bfloat16).blocks[0]
+    output, attention = run_block_with_map(block, pixels(1, 17, 32, dtype=torch.bfloat16))
+    assert (output.dtype, attention.dtype) == (torch.bfloat16, torch.float32)
 
 
 def test_to_keeps_what_it_is_not_told_to_change() -> None:

@@ -132,7 +132,7 @@ def test_a_tokenizer_of_another_kind_warns_too(
 
     def tokenizer(texts: list[str], context_length: int | None = None) -> Tensor:
         length = context_length or 16
-        rows = [[len(word) + 2 for word in text.split()][: length - 1] + [2] for text in texts]
+        rows = [[*[len(word) + 2 for word in text.split()[: length - 1]], 2] for text in texts]
         return torch.tensor([row + [1] * (length - len(row)) for row in rows])
 
     monkeypatch.setattr(open_clip, "get_tokenizer", lambda _: tokenizer)

@@ -121,8 +121,12 @@ def test_weights_of_16_bits(save: Save, model: Any, state: dict[str, Tensor]) ->
     assert_loaded(load_clip("small", path), model, tolerance=0.01)
 
 
-def test_nothing_loaded_wants_a_gradient(folder: Path) -> None:
+def test_what_is_loaded_is_frozen(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = []
+    create = open_clip.create_model
+    monkeypatch.setattr(open_clip, "create_model", lambda *a, **k: built.append(create(*a, **k)) or built[0])
     clip = load_clip(f"local-dir:{folder}")
+    assert not built[0].training and not any(value.requires_grad for value in built[0].parameters())
     assert not clip.encoder.patch_weight.requires_grad
     assert not clip.encode_text(["a"]).requires_grad
 
