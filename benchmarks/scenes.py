@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 import clipes
 from clipes.cam import image_features
+from clipes.config import AffinityConfig
 from clipes.image import prepare
 from clipes.metrics import class_iou
 from clipes.scenes import GROUNDS, THINGS, draw_scenes
@@ -68,7 +69,7 @@ def segmentation(scenes: list, model: str) -> dict[str, np.ndarray]:
         "initial (several labels)": (initial, None, several),
         "initial": (initial, None, scenes),
         "refined (CAA)": (clipes.VOC12, None, scenes),
-        "refined, boxes='full'": (replace(clipes.VOC12, affinity=replace(clipes.VOC12.affinity, boxes="full")), None, scenes),
+        "refined, boxes='full'": (replace(clipes.VOC12, affinity=AffinityConfig(boxes="full")), None, scenes),
     }
     matrices = {}
     for stage, (config, background, pictures) in stages.items():
@@ -88,7 +89,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("scenes.md"))
     options = parser.parse_args()
     scenes = [s for s in draw_scenes(options.count, SEED, (options.size, options.size)) if s.labels]
-    lines = ["# The bundled model on unseen scenes", "", f"`python benchmarks/scenes.py --count {options.count}`", "", describe(), ""]
+    command = f"`python benchmarks/scenes.py --count {options.count}`"
+    lines = ["# The bundled model on unseen scenes", "", command, "", describe(), ""]
     lines += ["| recognition by word, image pooled by | mAP |", "| --- | --- |"]
     lines += [f"| {name} | {value:.3f} |" for name, value in recognition(scenes, options.model).items()]
     lines += ["", "| stage | mIoU | background IoU |", "| --- | --- | --- |"]

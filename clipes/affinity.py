@@ -16,6 +16,7 @@ from torch import Tensor
 
 from clipes.cam import min_max
 from clipes.config import AffinityConfig, Boxes
+from clipes.pairs import by_image, slots
 
 
 def refine_cams(
@@ -34,15 +35,15 @@ def refine_cams(
     """
     # In float64: the affinity flattens maps, and the min-max scaling magnifies what rounding leaves of them.
     attention = attention.double()
-    rows, columns = sinkhorn_scaling(attention, config.sinkhorn_rounds)
-    masks = box_masks(cams.unflatten(-1, grid), config.box_threshold, config.boxes).flatten(1)
-    refined = (cams * masks).double()
-    attention, rows, columns = attention[image], rows[image], columns[image]
+    rows, columns = (factor[:, None] for factor in sinkhorn_scaling(attention, config.sinkhorn_rounds))
+    masks = box_masks(cams.reshape(-1, *grid), config.box_threshold, config.boxes).flatten(1)
+    slot = slots(image)
+    refined = by_image((cams * masks).double(), image, slot, len(attention))  # (B, C, N)
     for _ in range(config.steps):
-        forward = rows * (attention @ (columns * refined)[..., None])[..., 0]
-        backward = columns * (attention.mT @ (rows * refined)[..., None])[..., 0]
+        forward = rows * ((columns * refined) @ attention.mT)
+        backward = columns * ((rows * refined) @ attention)
         refined = (forward + backward) / 2
-    return min_max(refined).to(cams)
+    return min_max(refined[image, slot]).to(cams)
 
 
 def sinkhorn_scaling(attention: Tensor, rounds: int) -> tuple[Tensor, Tensor]:

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipes.config import Pool
+from clipes.pairs import by_image, slots
 from clipes.transformer import Block, Norm, Trace, activation_slope, scaled, split_heads
 
 
@@ -111,21 +112,19 @@ def _feature_gradient(
     length = features.norm(dim=-1, keepdim=True)
     unit = features / length
     grad_unit = logit_scale * slopes @ text
-    return (grad_unit - unit * (unit * grad_unit).sum(-1, keepdim=True)) / length
+    grad: Tensor = (grad_unit - unit * (unit * grad_unit).sum(-1, keepdim=True)) / length
+    return grad
 
 
-def _channel_weights(
-    block: Block, head: Head, trace: Trace, image: Tensor, grad_feature: Tensor, pool: Pool
-) -> Tensor:
+def _channel_weights(block: Block, head: Head, trace: Trace, image: Tensor, grad_feature: Tensor, pool: Pool) -> Tensor:
     """Mean over the patches of the gradient at ``ln_1``'s output: (P, D), for d feature (P, E)."""
     rows = slice(0, 1) if pool == "cls" else slice(1, None)  # the tokens through which the feature is pooled
     grad = _output_gradient(head, trace.output[image], rows, grad_feature, pool)
     grad = _middle_gradient(block, trace.middle[image, rows], trace.hidden[image, rows], grad)
     grad_context = split_heads(scaled(grad, block.ls_1) @ block.out_weight, block.heads)  # (P, A, R, d)
     value = trace.value[image]
-    attention = trace.attention[image][:, :, rows]  # (P, A, R, S)
     delta = (grad_context * trace.context[image][:, :, rows]).sum(-1, keepdim=True)
-    to_class = attention[..., :1]
+    to_class = trace.attention[:, :, rows, :1][image]  # (P, A, R, 1)
     scale = trace.query.shape[-1] ** -0.5
 
     grad_value = ((1 - to_class) * grad_context).sum(-2)
@@ -134,11 +133,19 @@ def _channel_weights(
     if pool == "cls":
         grad_query = torch.zeros_like(grad_key)  # no patch asks: the class token's query is not a patch's
     else:
-        back = attention.mT @ torch.cat([grad_context, delta], -1)  # (P, A, S, d + 1)
+        back = _attention_back(trace.attention[:, :, rows], torch.cat([grad_context, delta], -1), image)
         share = (value * back[..., :-1]).sum(-1, keepdim=True) - back[..., -1:]
         grad_query = scale * (trace.key[image] * share).sum(-2)
     stacked = torch.cat([g.flatten(1) for g in (grad_query, grad_key, grad_value)], -1)  # (P, 3D)
     return stacked @ block.in_proj_weight / (trace.normed.shape[1] - 1)
+
+
+def _attention_back(attention: Tensor, grad: Tensor, image: Tensor) -> Tensor:
+    """The transposed attention (B, A, R, S) of each pair's image times ``grad`` (P, A, R, n): (P, A, S, n)."""
+    slot = slots(image)
+    padded = by_image(grad, image, slot, len(attention)).permute(0, 2, 3, 1, 4)  # (B, A, R, C, n)
+    product = attention.mT @ padded.flatten(-2)
+    return product.reshape(*product.shape[:-1], *padded.shape[-2:])[image, :, :, slot]
 
 
 def _output_gradient(head: Head, output: Tensor, rows: slice, grad_feature: Tensor, pool: Pool) -> Tensor:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -115,7 +115,7 @@ class MaskGenerator:
                 cams = refine_cams(cams, encoded.attention, pairs[:, 0], encoded.grid, affinity)
         if not cams.isfinite().all():
             raise FloatingPointError("a map is not finite; load the model with precision='fp32'")
-        return cams.unflatten(-1, encoded.grid)
+        return cams.reshape(-1, *encoded.grid)
 
     def _ids(self, labels: Iterable[str]) -> tuple[int, ...]:
         ids = self._vocabulary.ids(labels)
@@ -141,7 +141,7 @@ class MaskGenerator:
             if labelled:
                 pixels = [prepare(images[i], grid, encoder.patch_size, encoder.mean, encoder.std) for i in labelled]
                 cams = self.patch_cams(torch.from_numpy(np.stack(pixels)), [class_ids[i] for i in labelled])
-                maps = dict(zip(labelled, cams.split([len(class_ids[i]) for i in labelled]), strict=True))
+                maps = dict(zip(labelled, torch.split(cams, [len(class_ids[i]) for i in labelled]), strict=True))
             for index in members:
                 empty = torch.zeros(0, *grid, device=encoder.device)
                 results[index] = self._finish(images[index], class_ids[index], maps.get(index, empty))

@@ -1,7 +1,7 @@
 """One picture and its labels to a mask, an overlay and a list of segments: ``python examples/one_image.py``.
 
 With your own photograph and a downloaded model:
-``python examples/one_image.py --image dog.jpg --labels dog person --model ViT-B-16 --pretrained openai --classes voc12``
+``python examples/one_image.py --image dog.jpg --labels dog --model ViT-B-16 --pretrained openai --classes voc12``
 """
 
 import argparse

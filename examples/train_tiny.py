@@ -302,7 +302,8 @@ def train(args: argparse.Namespace) -> None:
             state |= {"seen": seen, "seconds": seconds, "used": sorted(captions.used)}
             torch.save(state, checkpoint.with_suffix(".new"))
             checkpoint.with_suffix(".new").replace(checkpoint)
-            print(f"{seen:8d} pictures {seconds:6.0f} s  loss {np.mean(lost[0]):.3f} close {np.mean(lost[1]):.3f}  scale {model.logit_scale.exp():.1f}", flush=True)
+            means = " ".join(f"{np.mean(part):.3f}" for part in lost)
+            print(f"{seen:8d} pictures {seconds:6.0f} s  loss on scenes, close-ups {means}", flush=True)
             lost = [], []
             export(model, captions.used, args.work / "latest")
 

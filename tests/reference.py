@@ -64,7 +64,9 @@ def tokens_before_blocks(visual, pixels: Tensor) -> Tensor:
     side = math.isqrt(len(positions) - 1)
     square = positions[1:].T.reshape(1, -1, side, side)
     grid = F.interpolate(square, (h, w), mode="bilinear", align_corners=False)[0].flatten(1).T
-    x = torch.stack([visual.class_embedding.to(pixels) + positions[0], *(p + g for p, g in zip(patches, grid, strict=True))])
+    x = torch.stack(
+        [visual.class_embedding.to(pixels) + positions[0], *(p + g for p, g in zip(patches, grid, strict=True))]
+    )
     return x if isinstance(visual.ln_pre, torch.nn.Identity) else layer_norm(x, visual.ln_pre)
 
 
@@ -194,7 +196,14 @@ def decision(stacked: NDArray[np.float64], class_ids: list[int], ignore_below: f
 
 
 def cams_of_image(
-    model, pixels: Tensor, label_text: Tensor, background_text: Tensor, *, pool="patch", blocks=8, threshold=0.4,
+    model,
+    pixels: Tensor,
+    label_text: Tensor,
+    background_text: Tensor,
+    *,
+    pool="patch",
+    blocks=8,
+    threshold=0.4,
     boxes="reference",
 ) -> tuple[Tensor, Tensor]:
     """The whole path on one image on the patch grid: initial (C, N) and refined (C, N) maps."""

@@ -59,7 +59,9 @@ def test_no_region_gives_a_zero_map():
 
 
 def test_no_pairs():
-    empty = refine_cams(torch.zeros(0, 12), random_attention(1, 12, 6), torch.zeros(0, dtype=torch.int64), (3, 4), AffinityConfig())
+    empty = refine_cams(
+        torch.zeros(0, 12), random_attention(1, 12, 6), torch.zeros(0, dtype=torch.int64), (3, 4), AffinityConfig()
+    )
     assert empty.shape == (0, 12)
 
 

@@ -8,10 +8,11 @@ from clipes.config import COCO14, VOC12, AffinityConfig, CamConfig, Config, Imag
 
 
 def test_presets_hold_the_published_settings():
-    assert VOC12.affinity == AffinityConfig(blocks=8, sinkhorn_rounds=3, box_threshold=0.4, boxes="reference", steps=2)
+    expected = AffinityConfig(blocks=8, sinkhorn_rounds=3, box_threshold=0.4, boxes="reference", steps=2)
+    assert VOC12.affinity == expected
     assert VOC12.cam == CamConfig(pool="patch")
     assert VOC12.mask == MaskConfig(background_power=1, ignore_below=None)
-    assert COCO14 == replace(VOC12, affinity=replace(VOC12.affinity, box_threshold=0.7))
+    assert replace(VOC12, affinity=replace(VOC12.affinity, box_threshold=0.7)) == COCO14
 
 
 def test_frozen():

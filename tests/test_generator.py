@@ -52,7 +52,9 @@ def base():
     return open_clip.create_model("ViT-B-16-quickgelu", load_weights=False).eval()
 
 
-@pytest.mark.parametrize(("size", "labels"), [((97, 211), ["dog", "cat", "bus"]), ((150, 75), ["tree"]), ((16, 16), NAMES)])
+@pytest.mark.parametrize(
+    ("size", "labels"), [((97, 211), ["dog", "cat", "bus"]), ((150, 75), ["tree"]), ((16, 16), NAMES)]
+)
 def test_parity_with_the_float64_statement(base, size, labels):
     """A full-size ViT-B/16: initial maps within 1e-4 on the grid, refined maps at full size within 5e-4."""
     generator = make_generator(base, width=512)
@@ -158,7 +160,9 @@ def test_settings_reach_the_result(model):
 
 
 def test_ignored_pixels_are_those_of_low_confidence(model):
-    result = make_generator(model, replace(clipes.VOC12, mask=MaskConfig(ignore_below=0.6)))(picture(50, 50), ["cat", "dog"])
+    result = make_generator(model, replace(clipes.VOC12, mask=MaskConfig(ignore_below=0.6)))(
+        picture(50, 50), ["cat", "dog"]
+    )
     np.testing.assert_array_equal(result.mask == 255, result.confidence < 0.6)
 
 
@@ -202,7 +206,7 @@ def test_errors_teach(model, tmp_path):
         list(generator.generate([], [], 0))
     with pytest.raises(TypeError, match="call the generator for one"):
         list(generator.generate("dog.jpg", [["dog"]]))
-    with pytest.raises(ValueError, match="longer|shorter"):
+    with pytest.raises(ValueError, match=r"longer|shorter"):
         list(generator.generate([picture(16, 16)] * 2, [["dog", "cat"]]))
     with pytest.raises(ValueError, match="'dog' is the only label and there is no background class"):
         make_generator(model, background=[])(picture(16, 16), ["dog"])

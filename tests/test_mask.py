@@ -9,7 +9,9 @@ from clipes.config import MaskConfig
 from clipes.mask import decide, score_maps, upsample
 
 
-@pytest.mark.parametrize(("grid", "size"), [((3, 4), (37, 21)), ((1, 1), (5, 9)), ((2, 7), (16, 56)), ((6, 1), (41, 3))])
+@pytest.mark.parametrize(
+    ("grid", "size"), [((3, 4), (37, 21)), ((1, 1), (5, 9)), ((2, 7), (16, 56)), ((6, 1), (41, 3))]
+)
 def test_upsample_equals_the_loop(grid, size):
     cams = torch.rand(2, *grid, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     found = upsample(cams, size).numpy()
