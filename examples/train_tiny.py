@@ -1,11 +1,11 @@
 """Train the bundled tiny CLIP on drawn scenes: ``python examples/train_tiny.py --work build/tiny``.
 
 CLIP's contrastive loss with every true pair a positive (UniCL, Yang et al. 2022): a caption is a positive of every
-picture that shows all it names. No mask is used. To keep what a patch token says about its own place, half of the
-patches are dropped and, in most steps, attention in all blocks but the last stays within random windows.
+picture that shows all it names. The loss sees what a picture shows, never where: no mask takes part in it. Half of the
+patches of whole scenes are dropped; the other steps look at close-ups, whose frames the drawing chooses around things.
 
-Stop it (Ctrl-C) and run the same command again to go on. Every ``--check`` pictures it reports, on scenes it never
-trains on, the retrieval mAP and the mIoU of the maps; ``--export DIR`` writes the open_clip folder.
+Stop it (Ctrl-C) and run the same command again to go on from the last check. The model lies in WORK/latest, an open_clip
+folder: ``python benchmarks/scenes.py --model local-dir:WORK/latest`` judges it.
 """
 
 import argparse

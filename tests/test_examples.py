@@ -1,0 +1,62 @@
+"""The examples run as their own first lines say."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from clipes.weights import load_clip
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+def run(name: str, *arguments: str | Path) -> str:
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_one_image(tmp_path):
+    output = run("one_image", "--out", tmp_path)
+    assert "of the picture, confidence" in output
+    assert Image.open(tmp_path / "mask.png").mode == "P"
+    assert Image.open(tmp_path / "overlay.png").width == 112
+
+
+def test_many_images():
+    assert "mean IoU of 3 scenes: " in run("many_images", "--count", "3")
+
+
+def test_readme_picture(tmp_path):
+    for scene in (0, 1):
+        for title in ("picture", "initial-maps", "refined-maps", "mask", "truth"):
+            (tmp_path / "pictures").mkdir(exist_ok=True)
+            Image.new("RGB", (20, 20), "red").save(tmp_path / "pictures" / f"{scene:05d}-{title}.png")
+    run("readme_picture", tmp_path, "--scenes", "0", "1", "--out", tmp_path / "docs" / "out.png")
+    assert Image.open(tmp_path / "docs" / "out.png").size == (5 * 176 - 8, 30 + 2 * 176 - 8)
+
+
+@pytest.mark.parametrize("close", ["0", "1"])
+def test_training_runs_stops_and_goes_on(tmp_path, close):
+    settings = ("--work", tmp_path, "--scenes", "200", "--batch", "8", "--check", "16", "--close", close)
+    run("train_tiny", *settings, "--images", "16")
+    first = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    output = run("train_tiny", *settings, "--images", "32")
+    second = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    assert (first["seen"], second["seen"]) == (16, 32)
+    assert output.startswith("      32 pictures"), "it went on, it did not begin anew"
+    moved = (first["model"]["visual.conv1.weight"] - second["model"]["visual.conv1.weight"]).abs().max()
+    assert 0 < moved < 0.1
+    features = load_clip(f"local-dir:{tmp_path / 'latest'}").encode_text(["a boat", "a fish"])
+    assert features.isfinite().all()
+
+
+def test_examples_are_short():
+    """All but the training, which is a program."""
+    for file in EXAMPLES.glob("*.py"):
+        if file.name != "train_tiny.py":
+            assert len(file.read_text().splitlines()) <= 60, file.name
