@@ -40,9 +40,7 @@ def check_labels(samples: Iterable[Sample], vocabulary: Vocabulary) -> None:
             raise ValueError(f"{sample.origin}: {error}" if sample.origin else str(error)) from error
 
 
-def check_folder(
-    source: str | os.PathLike[str], samples: Iterable[Sample], folder: str | os.PathLike[str]
-) -> None:
+def check_folder(source: str | os.PathLike[str], samples: Iterable[Sample], folder: str | os.PathLike[str]) -> None:
     """Raise ValueError if masks in ``folder`` would replace images, or later be taken for some of ``source``.
 
     Raises NotADirectoryError if ``folder`` is a file.
@@ -63,9 +61,7 @@ def mask_path(sample: Sample, folder: str | os.PathLike[str]) -> Path:
     """``folder/ID.png``. Raises ValueError if that is outside the folder, or the sample's image itself."""
     path = Path(folder, f"{sample.id}.png")
     if os.path.isabs(sample.id) or ".." in path.relative_to(folder).parts:
-        raise ValueError(
-            f"{sample.path}: its id {sample.id!r} leads out of the output folder; use a relative one"
-        )
+        raise ValueError(f"{sample.path}: its id {sample.id!r} leads out of the output folder; use a relative one")
     if path.exists() and sample.path.exists() and path.samefile(sample.path):
         raise ValueError(f"{sample.path}: its mask would replace it; choose another folder than {folder}")
     return path
@@ -92,19 +88,13 @@ def write_masks(
     return _written(generator, iter(samples), Path(folder), size)
 
 
-def _written(
-    generator: MaskGenerator, samples: Iterator[Sample], folder: Path, size: int
-) -> Iterator[Outcome]:
+def _written(generator: MaskGenerator, samples: Iterator[Sample], folder: Path, size: int) -> Iterator[Outcome]:
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
     write_json(folder / "classes.json", {0: "background", **dict(enumerate(generator.class_names, 1))})
     while batch := list(islice(samples, size)):
         opened = [_opened(sample, folder) for sample in batch]
-        good = [
-            (image, sample)
-            for image, sample in zip(opened, batch, strict=True)
-            if isinstance(image, Image.Image)
-        ]
+        good = [(image, sample) for image, sample in zip(opened, batch, strict=True) if isinstance(image, Image.Image)]
         made = iter(_made(generator, good))
         for image, sample in zip(opened, batch, strict=True):
             result = image if isinstance(image, str) else next(made)
@@ -130,9 +120,7 @@ def _made(generator: MaskGenerator, batch: Sequence[tuple[Image.Image, Sample]])
     if not batch:
         return []
     try:
-        return list(
-            generator.generate([image for image, _ in batch], [s.labels for _, s in batch], len(batch))
-        )
+        return list(generator.generate([image for image, _ in batch], [s.labels for _, s in batch], len(batch)))
     except (ValueError, FloatingPointError, MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
             raise

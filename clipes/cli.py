@@ -36,9 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             code = int(options.run(options))
             sys.stdout.flush()
             return code
-    except (
-        BrokenPipeError
-    ):  # the reader, `head` say, has seen enough; Python's flush at the end must not fail too
+    except BrokenPipeError:  # the reader, `head` say, has seen enough; Python's flush at the end must not fail too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (ValueError, TypeError, OSError) as error:
@@ -62,24 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     help = "draw scenes, make their masks with the bundled model, show and judge them"
     demo = commands.add_parser("demo", help=help, description=help, allow_abbrev=False)
     demo.add_argument("--out", type=Path, default=Path("clipes-demo"), help="folder (default: %(default)s)")
-    demo.add_argument(
-        "--count", type=_natural, default=200, metavar="N", help="scenes (default: %(default)s)"
-    )
+    demo.add_argument("--count", type=_natural, default=200, metavar="N", help="scenes (default: %(default)s)")
     demo.set_defaults(run=_demo)
 
     help = "masks for an image, a folder, a glob or a list of images"
-    generate = commands.add_parser(
-        "generate", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False
-    )
-    generate.add_argument(
-        "source", help="an image, a folder, a quoted glob pattern, or a .txt list of images"
-    )
-    generate.add_argument(
-        "--labels", required=True, help="a .csv or .jsonl file, or names for all images: dog,person"
-    )
-    generate.add_argument(
-        "--out", type=Path, required=True, help="folder for the masks, named as the images are"
-    )
+    generate = commands.add_parser("generate", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
+    generate.add_argument("source", help="an image, a folder, a quoted glob pattern, or a .txt list of images")
+    generate.add_argument("--labels", required=True, help="a .csv or .jsonl file, or names for all images: dog,person")
+    generate.add_argument("--out", type=Path, required=True, help="folder for the masks, named as the images are")
     _add_model_flags(generate)
     _add_config_flags(generate)
     generate.set_defaults(run=_generate)
@@ -97,30 +85,22 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
         "--model", default="tiny", help="open_clip name, hf-hub:ID, local-dir:PATH (default: %(default)s)"
     )
     group.add_argument("--pretrained", metavar="TAG", help="a tag of that name, or a weights file")
-    group.add_argument(
-        "--trusted", action="store_true", help="allow TorchScript weights, whose loading can run code"
-    )
+    group.add_argument("--trusted", action="store_true", help="allow TorchScript weights, whose loading can run code")
     classes = "voc12, coco14, scenes, a .json or text file, or names: dog,cat (default for tiny: scenes)"
     group.add_argument("--classes", help=classes)
-    background = (
-        "a set's name, or words: grass,sky (one: grass, with the comma; none: '') (default: the classes' own)"
-    )
+    background = "a set's name, or words: grass,sky (one: grass, with the comma; none: '') (default: the classes' own)"
     group.add_argument("--background", metavar="WORDS", help=background)
     templates = "a prompt with one {}, or a set's name; may be repeated (default: the paper's)"
     group.add_argument("--templates", action="append", metavar="TEXT", help=templates)
     group.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
-    group.add_argument(
-        "--precision", choices=("fp32", "bf16", "fp16"), help="(default: fp16 on cuda, else fp32)"
-    )
+    group.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="(default: fp16 on cuda, else fp32)")
     batch = "images read and encoded together (default: 1 on a CPU, else 16)"
     group.add_argument("--batch-size", type=_natural, metavar="N", help=batch)
 
 
 def _add_config_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method")
-    group.add_argument(
-        "--config", choices=tuple(PRESETS), default="voc12", help="preset (default: %(default)s)"
-    )
+    group.add_argument("--config", choices=tuple(PRESETS), default="voc12", help="preset (default: %(default)s)")
     group.add_argument("--no-affinity", action="store_true", help="stop at the initial CAM")
     for name, stage in STAGES.items():
         types = typing.get_type_hints(stage)
@@ -158,15 +138,9 @@ def _config(options: argparse.Namespace) -> Config:
     """The preset with the flags given; ValueError for a value out of range, or of a stage switched off."""
     config = PRESETS[options.config]
     for name, stage in STAGES.items():
-        given = {
-            item: getattr(options, item.name)
-            for item in fields(stage)
-            if getattr(options, item.name) is not None
-        }
+        given = {item: getattr(options, item.name) for item in fields(stage) if getattr(options, item.name) is not None}
         if given and name == "affinity" and options.no_affinity:
-            raise ValueError(
-                f"--no-affinity switches off what {_flag(next(iter(given)))} sets; leave one out"
-            )
+            raise ValueError(f"--no-affinity switches off what {_flag(next(iter(given)))} sets; leave one out")
         changed = replace(getattr(config, name), **{item.name: value for item, value in given.items()})
         config = replace(config, **{name: changed})
     return replace(config, affinity=None) if options.no_affinity else config
@@ -225,9 +199,7 @@ def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
     """What :func:`clipes.load` takes beside the model."""
     classes = _words(options.classes or None) or ("scenes" if options.model == "tiny" else None)
     if classes is None:
-        raise ValueError(
-            f"no classes given for {options.model}; pass --classes voc12, coco14 or a file of names"
-        )
+        raise ValueError(f"no classes given for {options.model}; pass --classes voc12, coco14 or a file of names")
     templates = options.templates
     return {
         "classes": classes,

@@ -73,9 +73,7 @@ def find_samples(source: AnyPath, labels: AnyPath | Sequence[str]) -> list[Sampl
         rows = _match(names, images, read_rows(labels))
     else:
         rows = [LabelRow(_clean_labels(labels, "labels"), "")] * len(images)
-    return [
-        Sample(_without_suffix(name), path, *row) for name, path, row in zip(names, images, rows, strict=True)
-    ]
+    return [Sample(_without_suffix(name), path, *row) for name, path, row in zip(names, images, rows, strict=True)]
 
 
 def read_labels(path: AnyPath) -> dict[str, tuple[str, ...]]:
@@ -109,6 +107,8 @@ def read_rows(path: AnyPath) -> dict[str, LabelRow]:
 
 
 def _read_text(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}; a labels file is .csv or .jsonl, an image list .txt")
     data = path.read_bytes().removeprefix(codecs.BOM_UTF8)
     try:
         return data.decode("utf-8")

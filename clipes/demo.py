@@ -70,9 +70,7 @@ def run_demo(
     return report
 
 
-def write_scenes(
-    folder: Path, count: int, progress: Progress = lambda items, total, unit: items
-) -> list[Named]:
+def write_scenes(folder: Path, count: int, progress: Progress = lambda items, total, unit: items) -> list[Named]:
     """Draw ``count`` scenes as data: ``images/*.jpg``, ``truth/*.png``, ``labels.csv`` under ``folder``.
 
     Returns each picture's name and labels.
@@ -130,12 +128,8 @@ def _card(folder: Path, name: str, results: dict[str, PseudoMask], truth: NDArra
 
 def _write_page(path: Path, report: dict[str, Any], cards: Sequence[str]) -> None:
     template = string.Template(files("clipes").joinpath("page.html").read_text(encoding="utf-8"))
-    rows = "".join(
-        f"<tr><td>{stage}</td><td>{value:.3f}</td></tr>" for stage, value in report["miou"].items()
-    )
-    _write_text(
-        path, template.substitute(count=report["count"], shown=len(cards), rows=rows, cards="\n".join(cards))
-    )
+    rows = "".join(f"<tr><td>{stage}</td><td>{value:.3f}</td></tr>" for stage, value in report["miou"].items())
+    _write_text(path, template.substitute(count=report["count"], shown=len(cards), rows=rows, cards="\n".join(cards)))
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -46,10 +46,12 @@ class Encoder:
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.patch_weight.device
 
     @property
     def dtype(self) -> torch.dtype:
+        """The floating type of the weights, the last block's and the head's apart."""
         return self.patch_weight.dtype
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Encoder:

@@ -48,9 +48,7 @@ def confusion_matrix(mask: NDArray[Any], truth: NDArray[Any], classes: int) -> N
     ignore = ignore_index(classes)
     mask, truth = np.asarray(mask), np.asarray(truth)
     if mask.shape != truth.shape:
-        raise ValueError(
-            f"mask {mask.shape} and truth {truth.shape} differ in shape; resize the mask, nearest"
-        )
+        raise ValueError(f"mask {mask.shape} and truth {truth.shape} differ in shape; resize the mask, nearest")
     counted = _known(mask, "mask", classes, ignore) & _known(truth, "truth", classes, ignore)
     side = classes + 1
     cell = truth[counted].astype(np.int64) * side + mask[counted].astype(np.int64)

@@ -33,9 +33,7 @@ def draw_overlay(
     """
     zoom = max(1, SMALL // max(mask.shape))
     ids = mask.repeat(zoom, 0).repeat(zoom, 1).astype(np.int32)
-    picture = np.asarray(
-        image.resize((ids.shape[1], ids.shape[0]), Image.Resampling.NEAREST), dtype=np.float32
-    )
+    picture = np.asarray(image.resize((ids.shape[1], ids.shape[0]), Image.Resampling.NEAREST), dtype=np.float32)
     ignored = ids == ignore_index(classes)
     line = max(1, round(min(ids.shape) / 200))
     body = Image.fromarray(_painted(picture, ids, ignored, line).round().astype(np.uint8))
@@ -90,9 +88,7 @@ def _with_legend(picture: Image.Image, entries: Sequence[tuple[int, str]]) -> Im
         return picture
     size = max(12, min(24, picture.height // 22))
     font = ImageFont.load_default(size)
-    names = [
-        textwrap.shorten(name, LONGEST_NAME, placeholder="…") or name[:LONGEST_NAME] for _, name in entries
-    ]
+    names = [textwrap.shorten(name, LONGEST_NAME, placeholder="…") or name[:LONGEST_NAME] for _, name in entries]
     pad, row = size // 2, round(size * 1.6)
     widths = [round(size * 1.4 + font.getlength(name)) + 2 * pad for name in names]
     width = max(picture.width, max(widths))

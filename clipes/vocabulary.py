@@ -83,9 +83,7 @@ class Vocabulary:
         named = ", ".join(f"{label!r} ({hint})" if hint else f"{label!r}" for label, hint in hints.items())
         shown = ", ".join(self.class_names[:_LISTED_CLASSES])
         more = ", …" if len(self.class_names) > _LISTED_CLASSES else ""
-        return (
-            f"unknown class{'es' * (len(labels) > 1)} {named} in {self.name}; its classes are {shown}{more}"
-        )
+        return f"unknown class{'es' * (len(labels) > 1)} {named} in {self.name}; its classes are {shown}{more}"
 
 
 def load_vocabulary(

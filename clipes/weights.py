@@ -113,9 +113,7 @@ def _config_of_hub(model: str) -> Any:
     try:
         return open_clip.get_model_config(model)
     except Exception as error:  # huggingface_hub's, the network's, JSON's: all mean that it cannot be had
-        raise ModelError(
-            f"{model} could not be fetched ({_short(error)}); check the id and the network"
-        ) from error
+        raise ModelError(f"{model} could not be fetched ({_short(error)}); check the id and the network") from error
 
 
 def _config_of_folder(model: str) -> Any:
@@ -124,9 +122,7 @@ def _config_of_folder(model: str) -> Any:
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist; {model} must be a folder saved for open_clip")
     if not any(path.suffix in (".safetensors", ".bin", ".pth") for path in folder.iterdir()):
-        raise FileNotFoundError(
-            f"{folder} holds no weights; put open_clip_model.safetensors beside the config"
-        )
+        raise FileNotFoundError(f"{folder} holds no weights; put open_clip_model.safetensors beside the config")
     try:
         return json.loads(file.read_text(encoding="utf-8"))["model_cfg"]
     except (ValueError, KeyError, TypeError) as error:
@@ -177,9 +173,7 @@ def _open_clip_model(model: str, pretrained: str | None, quick_gelu: bool, trust
         return open_clip.create_model(
             model, pretrained, force_quick_gelu=quick_gelu, require_pretrained=True, weights_only=True
         )
-    except (
-        Exception
-    ) as error:  # torch's, safetensors', pickle's, the hub's: each says what is wrong in its way
+    except Exception as error:  # torch's, safetensors', pickle's, the hub's: each says what is wrong in its way
         where = f"{model} with {pretrained}" if pretrained else model
         raise ModelError(
             f"the weights of {where} could not be loaded: {_short(error)}; "
@@ -212,9 +206,7 @@ def _is_torchscript(path: str) -> bool:
 def _short(error: Exception) -> str:
     """One line of what is wrong."""
     text = " ".join(str(error).split())
-    if (
-        isinstance(error, pickle.UnpicklingError) or "weights_only" in text
-    ):  # torch advises to read it unsafely
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:  # torch advises to read it unsafely
         return "it is not a state dict of tensors alone, and anything else could run code"
     if isinstance(error, KeyError) or not text:
         text = f"{type(error).__name__} {text}".strip()
@@ -229,9 +221,7 @@ def _text_encoder(model: Any, name: str) -> Callable[[Sequence[str]], Tensor]:
     def encode(sentences: Sequence[str]) -> Tensor:
         tokens = tokenizer(list(sentences))
         context = tokens.shape[1]
-        longer = tokenizer(
-            list(sentences), context + 1
-        )  # a sentence that fits stays the same, but for padding
+        longer = tokenizer(list(sentences), context + 1)  # a sentence that fits stays the same, but for padding
         for sentence, cut in zip(sentences, (longer[:, :context] != tokens).any(1).tolist(), strict=True):
             if cut:
                 warnings.warn(f"{name} reads {context} tokens; the end of {sentence!r} is cut", stacklevel=2)

@@ -95,9 +95,7 @@ def test_one_culprit_does_not_spoil_its_batch(tiny, photos: Path, tmp_path: Path
 )
 def test_too_large_a_batch_is_halved(tiny, photos: Path, tmp_path: Path, error: Exception) -> None:
     outcomes = list(
-        write_masks(
-            Faulty(tiny, lambda images: error if len(images) > 1 else None), _samples(photos), tmp_path
-        )
+        write_masks(Faulty(tiny, lambda images: error if len(images) > 1 else None), _samples(photos), tmp_path)
     )
     assert [outcome.error for outcome in outcomes] == ["", "", ""]
     alone = list(write_masks(Faulty(tiny, lambda images: error), _samples(photos), tmp_path))
@@ -149,9 +147,7 @@ def test_unknown_labels_are_told_with_their_place() -> None:
     vocabulary = load_vocabulary("voc12")
     good = Sample("a", Path("a.jpg"), ("dog",), "labels.csv, line 2")
     check_labels([good], vocabulary)
-    with pytest.raises(
-        ValueError, match=r"^labels.csv, line 3: unknown class 'dgo' in voc12; did you mean 'dog'"
-    ):
+    with pytest.raises(ValueError, match=r"^labels.csv, line 3: unknown class 'dgo' in voc12; did you mean 'dog'"):
         check_labels([good, Sample("b", Path("b.jpg"), ("dgo",), "labels.csv, line 3")], vocabulary)
     with pytest.raises(ValueError, match=r"^unknown class 'dgo'"):
         check_labels([Sample("b", Path("b.jpg"), ("dgo",))], vocabulary)

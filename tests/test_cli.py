@@ -280,9 +280,7 @@ def test_models_that_cannot_be_had(said, arguments: list[str], message: str) -> 
     assert not Path("m").exists()
 
 
-@pytest.mark.parametrize(
-    "arguments", [[], ["paint"], ["generate"], ["generate", "photos"], ["demo", "--count", "0"]]
-)
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["generate"], ["generate", "photos"], ["demo", "--count", "0"]])
 def test_wrong_commands(said, arguments: list[str]) -> None:
     code, out, err = said(*arguments)
     assert code == 2 and out == "" and err.startswith("usage: clipes")
@@ -315,9 +313,7 @@ def _interrupting(monkeypatch: pytest.MonkeyPatch, error: BaseException, at: int
     ],
     ids=["interrupt", "disk full", "no permission"],
 )
-def test_no_half_file_is_left(
-    said, monkeypatch: pytest.MonkeyPatch, error: BaseException, expected: int
-) -> None:
+def test_no_half_file_is_left(said, monkeypatch: pytest.MonkeyPatch, error: BaseException, expected: int) -> None:
     _interrupting(monkeypatch, error)
     code, _, err = said("generate", "photos", "--labels", "cat", "--out", "m")
     assert code == expected and err.startswith("clipes generate: ") and len(err.splitlines()) == 1
@@ -354,9 +350,7 @@ def test_as_a_process(photos: Path) -> None:
     arguments = ["generate", "photos", "--labels", "labels.csv", "--out", "m"]
     done = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "3 of 3 masks written to m\n", "")
-    bad = subprocess.run(
-        [command, "generate", "x", "--labels", "y", "--out", "z"], capture_output=True, text=True
-    )
+    bad = subprocess.run([command, "generate", "x", "--labels", "y", "--out", "z"], capture_output=True, text=True)
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr == "clipes generate: no such image, folder or list: x\n"
 
@@ -437,8 +431,14 @@ def test_no_affinity_gives_the_initial_maps(said) -> None:
 
 
 def test_ignored_pixels_reach_the_mask(said) -> None:
-    assert said("generate", "photos/a.jpg", "--labels", "cat", "--out", "m", "--ignore-below", "1")[0] == 0
-    assert 255 in _ids("m/a.png")
+    arguments = ("--labels", "cat,car,tree", "--ignore-below", "0.9")
+    assert said("generate", "photos", "--out", "m", *arguments)[0] == 0
+    strict = load(config=replace(clipes.VOC12, mask=MaskConfig(ignore_below=0.9)))
+    for mask, image in (("m/a.png", "photos/a.jpg"), ("m/b.png", "photos/b.png")):
+        with Image.open(mask) as written:
+            expected = strict(image, ["cat", "car", "tree"])
+            assert np.array_equal(np.asarray(written), expected.mask)
+            assert np.array_equal(expected.mask == 255, expected.confidence < 0.9)
 
 
 @pytest.mark.parametrize(

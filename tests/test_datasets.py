@@ -88,11 +88,7 @@ def test_jsonl_is_read(tmp_path):
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl"])
 def test_bom_and_crlf_are_accepted(tmp_path, name):
-    lines = (
-        ["image,labels", "ä.jpg,Hündin"]
-        if name == "labels.csv"
-        else ['{"image": "ä.jpg", "labels": ["Hündin"]}']
-    )
+    lines = ["image,labels", "ä.jpg,Hündin"] if name == "labels.csv" else ['{"image": "ä.jpg", "labels": ["Hündin"]}']
     path = tmp_path / name
     path.write_bytes(b"\xef\xbb\xbf" + "".join(f"{line}\r\n" for line in lines).encode())
     assert read_labels(path) == {"ä.jpg": ("Hündin",)}
@@ -163,17 +159,13 @@ def test_wrong_jsonl_names_the_line(tmp_path, line, message):
 @pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl", "list.txt"])
 def test_wrong_encoding_names_the_line(tmp_path, name):
     (tmp_path / name).write_bytes(b"\xef\xbb\xbf\n# a\nM\xfcnchen.jpg,dog\n")
-    with pytest.raises(
-        DatasetError, match=rf"{name}, line 3: byte 0xfc is not UTF-8; save the file as UTF-8"
-    ):
+    with pytest.raises(DatasetError, match=rf"{name}, line 3: byte 0xfc is not UTF-8; save the file as UTF-8"):
         find_samples(tmp_path / name, []) if name == "list.txt" else read_labels(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["labels.txt", "labels", "dog"])
 def test_other_labels_files_are_refused(tmp_path, name):
-    with pytest.raises(
-        DatasetError, match=rf"{name}: a labels file is \.csv or \.jsonl; to give names, pass a list"
-    ):
+    with pytest.raises(DatasetError, match=rf"{name}: a labels file is \.csv or \.jsonl; to give names, pass a list"):
         read_labels(tmp_path / name)
 
 
@@ -192,9 +184,7 @@ def test_any_bytes_are_rows_or_a_dataset_error(tmp_path, name, data):
         assert name in str(error)
     else:
         assert rows
-        assert all(
-            image and all(label.strip() == label != "" for label in row.labels) for image, row in rows.items()
-        )
+        assert all(image and all(label.strip() == label != "" for label in row.labels) for image, row in rows.items())
 
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/;\0\r\n"), min_size=1).filter(
@@ -260,9 +250,7 @@ def test_relative_glob(tree, monkeypatch):
 
 def test_list_keeps_its_order(tree):
     folder = tree("a.jpg", "cats/b.jpg", "no_suffix.v2")
-    source = _table(
-        folder, "# first", "cats/b.jpg", "", "  a.jpg\r", "./cats/b.jpg", "no_suffix.v2", name="list.txt"
-    )
+    source = _table(folder, "# first", "cats/b.jpg", "", "  a.jpg\r", "./cats/b.jpg", "no_suffix.v2", name="list.txt")
     samples = find_samples(source, [])
     assert _ids(samples) == ["cats/b", "a", "no_suffix.v2"]
     assert samples[0].path == folder / "cats" / "b.jpg"
@@ -270,9 +258,7 @@ def test_list_keeps_its_order(tree):
 
 def test_ids_of_a_list_never_leave_the_output_folder(tree, tmp_path):
     folder = tree("x/a.jpg", "x/deep/b.jpg")
-    source = _table(
-        tmp_path / "lists", "../images/x/a.jpg", str(folder / "x" / "deep" / "b.jpg"), name="list.txt"
-    )
+    source = _table(tmp_path / "lists", "../images/x/a.jpg", str(folder / "x" / "deep" / "b.jpg"), name="list.txt")
     assert _ids(find_samples(source, [])) == ["a", "deep/b"]
 
 
@@ -375,18 +361,14 @@ def test_the_relative_path_wins_over_the_file_name(tree, tmp_path):
 def test_a_row_of_another_folder_is_not_taken(tree, tmp_path):
     """A table of train/ says nothing about val/, whatever the file names."""
     table = _table(tmp_path, "image,labels", "train/1.jpg,dog")
-    with pytest.raises(
-        DatasetError, match=r"1 image\(s\) without a row .*: 1\.jpg; .*line 2 names 'train/1.jpg'"
-    ):
+    with pytest.raises(DatasetError, match=r"1 image\(s\) without a row .*: 1\.jpg; .*line 2 names 'train/1.jpg'"):
         find_samples(tree("val/1.jpg") / "val", table)
 
 
 def test_a_file_name_that_fits_several_images_is_refused(tree, tmp_path):
     folder = tree("x/a.jpg", "y/a.jpg", "b.jpg")
     table = _table(tmp_path, "image,labels", "b,dog", "a.jpg,cat")
-    with pytest.raises(
-        DatasetError, match=r"2 image\(s\) .*x/a\.jpg, y/a\.jpg; .*line 3, 'a\.jpg', fits several"
-    ):
+    with pytest.raises(DatasetError, match=r"2 image\(s\) .*x/a\.jpg, y/a\.jpg; .*line 3, 'a\.jpg', fits several"):
         find_samples(folder, table)
 
 
@@ -399,9 +381,7 @@ def test_a_row_taken_by_its_own_image_serves_no_other(tree, tmp_path):
 def test_images_without_a_row_are_counted_and_named(tree, tmp_path):
     table = _table(tmp_path, "image,labels", "0.jpg,dog")
     folder = tree(*(f"{number}.jpg" for number in range(8)))
-    with pytest.raises(
-        DatasetError, match=r"7 image\(s\).*: 1\.jpg, 2\.jpg, 3\.jpg, 4\.jpg, 5\.jpg, \.\.\.; add rows"
-    ):
+    with pytest.raises(DatasetError, match=r"7 image\(s\).*: 1\.jpg, 2\.jpg, 3\.jpg, 4\.jpg, 5\.jpg, \.\.\.; add rows"):
         find_samples(folder, table)
 
 
@@ -415,7 +395,5 @@ def test_rows_with_and_without_suffix_must_agree(tree, tmp_path):
 def test_list_file_and_labels_file(tree, tmp_path):
     tree("x/a.jpg", "y/a.jpg")
     source = _table(tmp_path, "images/y/a.jpg", "images/x/a.jpg", name="list.txt")
-    table = _table(
-        tmp_path, *(json.dumps({"image": f"images/{n}/a.jpg", "labels": [n]}) for n in "xy"), name="l.jsonl"
-    )
+    table = _table(tmp_path, *(json.dumps({"image": f"images/{n}/a.jpg", "labels": [n]}) for n in "xy"), name="l.jsonl")
     assert _labels(find_samples(source, table)) == {"images/y/a": ("y",), "images/x/a": ("x",)}

@@ -43,9 +43,7 @@ def test_it_writes_a_data_set(demo: Path) -> None:
 def test_its_report_is_the_iou_of_its_files(demo: Path) -> None:
     report = json.loads((demo / "demo.json").read_text())
     assert list(report) == ["count", "model", "miou"]
-    assert (
-        report["count"] == 3 and report["model"] == "tiny" and list(report["miou"]) == ["initial", "refined"]
-    )
+    assert report["count"] == 3 and report["model"] == "tiny" and list(report["miou"]) == ["initial", "refined"]
     confusion = np.zeros((17, 17), np.int64)
     for name in _names(demo / "masks"):
         with Image.open(demo / "masks" / name) as mask, Image.open(demo / "truth" / name) as truth:

@@ -18,9 +18,7 @@ from clipes import image as image_module
 from clipes.image import IMAGE_SUFFIXES, ImageError, open_image, patch_grid, prepare
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-CORNERS = np.array(
-    [[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[9, 9, 9], [99, 99, 99], [200, 200, 200]]], np.uint8
-)
+CORNERS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[9, 9, 9], [99, 99, 99], [200, 200, 200]]], np.uint8)
 
 
 def _saved(path, image, **options):
@@ -41,12 +39,7 @@ def _png_header(width, height):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(b""))
-        + chunk(b"IEND", b"")
-    )
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES - {".pgm", ".pbm"}))
@@ -309,8 +302,7 @@ def test_out_of_memory_is_not_blamed_on_the_image(tmp_path, monkeypatch):
 
 
 VALID = [
-    _encoded(Image.fromarray(np.resize(CORNERS, (9, 7, 3))), name)
-    for name in ("PNG", "JPEG", "GIF", "TIFF", "WEBP")
+    _encoded(Image.fromarray(np.resize(CORNERS, (9, 7, 3))), name) for name in ("PNG", "JPEG", "GIF", "TIFF", "WEBP")
 ]
 
 

@@ -80,9 +80,7 @@ def test_float_masks_are_refused():
 def test_iou_of_a_known_case():
     iou = class_iou(np.array([[6, 2, 0, 0], [1, 3, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]]))
     np.testing.assert_allclose(iou, [6 / 10, 3 / 6, np.nan, 0.0])
-    assert mean_iou(np.array([[6, 2, 0, 0], [1, 3, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]])) == pytest.approx(
-        1.1 / 3
-    )
+    assert mean_iou(np.array([[6, 2, 0, 0], [1, 3, 0, 0], [0, 0, 0, 0], [1, 0, 0, 0]])) == pytest.approx(1.1 / 3)
 
 
 def test_a_class_found_where_it_is_not_counts_as_zero():

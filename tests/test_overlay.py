@@ -85,9 +85,7 @@ def test_the_legend_is_below_the_picture_and_names_every_label() -> None:
     assert (legend == voc_palette()[12]).all(-1).sum() > 80  # the square
     assert (legend.max(-1) < 60).sum() > 40  # the name
     mask[0, 0] = 255
-    assert (np.asarray(draw_overlay(image, mask, [12], ["dog"], 20))[200:] == voc_palette()[255]).all(
-        -1
-    ).sum() > 40
+    assert (np.asarray(draw_overlay(image, mask, [12], ["dog"], 20))[200:] == voc_palette()[255]).all(-1).sum() > 40
 
 
 def test_many_labels_take_more_rows_and_all_are_there() -> None:

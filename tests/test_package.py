@@ -26,7 +26,7 @@ SOURCES = sorted((ROOT / "clipes").rglob("*.py"))
 MATHS = "numpy scipy torch"
 ROWS = (
     ("config _version prompts", ""),
-    ("transformer mask metrics", MATHS),
+    ("transformer pairs mask metrics", MATHS),
     ("cam", MATHS),
     ("affinity", MATHS),
     ("image vocabulary writer scenes", "numpy PIL"),
@@ -138,9 +138,7 @@ def test_public_names() -> None:
 
 # --- what loads when, each in a process of its own
 
-LOADED = (
-    "import sys; print(*sorted({'torch', 'open_clip', 'nltk', 'PIL', 'scipy', 'numpy'} & set(sys.modules)))"
-)
+LOADED = "import sys; print(*sorted({'torch', 'open_clip', 'nltk', 'PIL', 'scipy', 'numpy'} & set(sys.modules)))"
 
 
 def _python(code: str, folder: Path, **environment: str) -> str:

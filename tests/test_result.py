@@ -56,9 +56,7 @@ def test_segments_are_the_labels_that_won_pixels(result: PseudoMask) -> None:
 
 
 def test_segments_with_no_label(result: PseudoMask) -> None:
-    bare = dataclasses.replace(
-        result, labels=(), class_ids=np.zeros(0, np.int64), cams=np.zeros((0, 4, 6), np.float32)
-    )
+    bare = dataclasses.replace(result, labels=(), class_ids=np.zeros(0, np.int64), cams=np.zeros((0, 4, 6), np.float32))
     assert bare.segments() == []
     assert bare.overlay().width >= 6
 

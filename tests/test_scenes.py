@@ -67,9 +67,7 @@ def test_a_scene_does_not_depend_on_the_count() -> None:
     assert same(draw_scene(8), next(draw_scenes(5, seed=8)))
 
 
-@pytest.mark.parametrize(
-    "size", [(8, 8), (8, 21), (33, 9), (112, 112), (97, 211), (211, 97), (40, 300), (300, 448)]
-)
+@pytest.mark.parametrize("size", [(8, 8), (8, 21), (33, 9), (112, 112), (97, 211), (211, 97), (40, 300), (300, 448)])
 def test_truth_is_exact_at_any_size(size: tuple[int, int]) -> None:
     for scene in draw_scenes(12, seed=5, size=size):
         check(scene, size)

@@ -125,9 +125,7 @@ def test_a_sentence_longer_than_the_context_warns(clip: Clip) -> None:
     assert len(caught) == 1
 
 
-def test_a_tokenizer_of_another_kind_warns_too(
-    model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_tokenizer_of_another_kind_warns_too(model: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As Huggingface's: no ``encode``, an end token (2) that is never cut, padded with ones."""
 
     def tokenizer(texts: list[str], context_length: int | None = None) -> Tensor:

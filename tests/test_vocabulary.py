@@ -28,9 +28,7 @@ from clipes.vocabulary import (
 WriteFile = Callable[[str, "str | bytes"], Path]
 
 NAMES = st.lists(
-    st.text("abcdefghij -'{}é", min_size=1, max_size=12)
-    .map(lambda text: " ".join(text.split()))
-    .filter(bool),
+    st.text("abcdefghij -'{}é", min_size=1, max_size=12).map(lambda text: " ".join(text.split())).filter(bool),
     min_size=1,
     max_size=12,
     unique_by=str.casefold,
@@ -83,9 +81,7 @@ def test_voc_prompts_are_those_of_the_reference() -> None:
     voc = load_vocabulary("voc12")
     assert voc.class_names == tuple(sorted(voc.class_names))
     renamed = {
-        name: prompts
-        for name, prompts in zip(voc.class_names, voc.prompt_names, strict=True)
-        if prompts != (name,)
+        name: prompts for name, prompts in zip(voc.class_names, voc.prompt_names, strict=True) if prompts != (name,)
     }
     assert renamed == {
         "bird": ("bird avian",),
@@ -99,9 +95,7 @@ def test_voc_prompts_are_those_of_the_reference() -> None:
 def test_coco_prompts_are_those_of_the_reference() -> None:
     coco = load_vocabulary("coco14")
     prompts = {
-        name: names[0]
-        for name, names in zip(coco.class_names, coco.prompt_names, strict=True)
-        if names[0] != name
+        name: names[0] for name, names in zip(coco.class_names, coco.prompt_names, strict=True) if names[0] != name
     }
     voc_spelling = {
         "airplane": "aeroplane",
@@ -153,9 +147,7 @@ def test_backgrounds_of_voc_and_coco_differ_by_two_words() -> None:
 
 
 def test_templates() -> None:
-    assert load_vocabulary("voc12", templates="clip-es-runner-up").templates == (
-        "a rendering of a weird {}.",
-    )
+    assert load_vocabulary("voc12", templates="clip-es-runner-up").templates == ("a rendering of a weird {}.",)
     assert load_vocabulary("voc12", templates="plain").templates == ("a photo of a {}.",)
     imagenet = load_vocabulary("voc12", templates="imagenet").templates
     assert len(imagenet) == len(set(imagenet)) == 80
@@ -348,9 +340,7 @@ def test_a_file_may_name_a_background_set(write: WriteFile) -> None:
     assert load_vocabulary(path).background_names == load_vocabulary("scenes").background_names
 
 
-def test_a_shipped_set_goes_before_a_file_of_its_name(
-    write: WriteFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_shipped_set_goes_before_a_file_of_its_name(write: WriteFile, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("voc12", "owl\n")
     monkeypatch.chdir(path.parent)
     assert len(load_vocabulary("voc12").class_names) == 20
@@ -392,8 +382,7 @@ SETS = "choose one of coco14, scenes, voc12, or give a list of names, or a .json
         (
             "gone.json",
             FileNotFoundError,
-            "no class file 'gone.json'; give a list of names, or a .json or text file, "
-            "or one of coco14, scenes, voc12",
+            "no class file 'gone.json'; give a list of names, or a .json or text file, or one of coco14, scenes, voc12",
         ),
         ("some/where", FileNotFoundError, "no class file 'some/where'; give"),
         (Path("gone"), FileNotFoundError, "no class file 'gone'; give"),
@@ -506,9 +495,7 @@ def test_an_explicit_set_is_not_thinned_out_silently() -> None:
         load_vocabulary("coco14", background="voc12")
 
 
-TEMPLATES = (
-    "choose one of clip-es, clip-es-runner-up, plain, imagenet, or give a template such as 'a photo of a {}.'"
-)
+TEMPLATES = "choose one of clip-es, clip-es-runner-up, plain, imagenet, or give a template such as 'a photo of a {}.'"
 
 
 @pytest.mark.parametrize(

@@ -86,9 +86,7 @@ def assert_loaded(clip: Clip, model: Any, tolerance: float = 1e-5) -> None:
     size = model.visual.image_size[0]
     images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
     got = image_features(encoder.head, encoder.encode(images).trace.output, "cls")
-    torch.testing.assert_close(
-        got, model.encode_image(images), rtol=0, atol=tolerance * float(got.abs().max())
-    )
+    torch.testing.assert_close(got, model.encode_image(images), rtol=0, atol=tolerance * float(got.abs().max()))
     tokens = open_clip.SimpleTokenizer(context_length=16)(["a dog"])
     want = nn.functional.normalize(model.encode_text(tokens), dim=-1)
     torch.testing.assert_close(clip.encode_text(["a dog"]).clone(), want, rtol=0, atol=tolerance)
@@ -164,9 +162,7 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch, folder: Path, model: Any) -> N
 
 
 def test_the_hub_out_of_reach() -> None:
-    with pytest.raises(
-        ModelError, match=r"hf-hub:org/clip could not be fetched \(.*no route to host\); check"
-    ):
+    with pytest.raises(ModelError, match=r"hf-hub:org/clip could not be fetched \(.*no route to host\); check"):
         load_clip("hf-hub:org/clip")
 
 
@@ -226,16 +222,12 @@ def test_a_download_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     ("name", "weights"), [("ViT-B-16", "dfn2b"), ("ViT-B-32", "laion400m-e32"), ("ViT-L-14", "metaclip_400m")]
 )
 def test_quick_gelu_weights_under_a_gelu_name(name: str, weights: str) -> None:
-    with pytest.raises(
-        ModelError, match=rf"{weights} were trained with another GELU.* load '{name}-quickgelu'"
-    ):
+    with pytest.raises(ModelError, match=rf"{weights} were trained with another GELU.* load '{name}-quickgelu'"):
         load_clip(name, weights)
 
 
 def test_gelu_weights_under_a_quick_gelu_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(
-        pretrained._PRETRAINED["ViT-B-16-quickgelu"], "plain", {"quick_gelu": False, "url": "x"}
-    )
+    monkeypatch.setitem(pretrained._PRETRAINED["ViT-B-16-quickgelu"], "plain", {"quick_gelu": False, "url": "x"})
     with pytest.raises(ModelError, match=r"another GELU than that of ViT-B-16-quickgelu; load 'ViT-B-16'"):
         load_clip("ViT-B-16-quickgelu", "plain")
 
@@ -293,9 +285,7 @@ def plain_name(monkeypatch: pytest.MonkeyPatch) -> str:
     return "archived"
 
 
-def test_an_archive_is_refused_unless_trusted(
-    archive: Path, plain_name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_archive_is_refused_unless_trusted(archive: Path, plain_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("the archive was opened"))
     with pytest.raises(ModelError, match=r"openai\.pt is a TorchScript archive.*run code; pass trusted=True"):
         load_clip(plain_name, archive)
@@ -323,9 +313,7 @@ def test_an_archive_that_is_not_openais(tmp_path: Path, plain_name: str) -> None
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_an_archive_of_another_architecture(archive: Path) -> None:
-    with pytest.raises(
-        ModelError, match=r"openai\.pt could not be loaded: .*size mismatch.*this very architecture"
-    ):
+    with pytest.raises(ModelError, match=r"openai\.pt could not be loaded: .*size mismatch.*this very architecture"):
         load_clip("small", archive, trusted=True)
 
 
@@ -358,13 +346,9 @@ def test_a_name_near_to_nothing() -> None:
 
 
 def test_no_weights_is_never_random_weights() -> None:
-    with pytest.raises(
-        ModelError, match=r"no weights given for ViT-B-16; .*openai, .*laion2b_s34b_b88k.*weights file"
-    ):
+    with pytest.raises(ModelError, match=r"no weights given for ViT-B-16; .*openai, .*laion2b_s34b_b88k.*weights file"):
         load_clip("ViT-B-16")
-    with pytest.raises(
-        ModelError, match=r"no weights given for small; pass pretrained= a tag \(it has none\) or"
-    ):
+    with pytest.raises(ModelError, match=r"no weights given for small; pass pretrained= a tag \(it has none\) or"):
         load_clip("small")
 
 
@@ -391,17 +375,13 @@ def test_a_missing_folder_or_config(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere.open_clip_config\.json does not exist"):
         load_clip(f"local-dir:{tmp_path / 'nowhere'}")
     (folder / "open_clip_config.json").unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"folder.open_clip_config\.json does not exist; .*saved for open_clip"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"folder.open_clip_config\.json does not exist; .*saved for open_clip"):
         load_clip(f"local-dir:{folder}")
 
 
 def test_a_folder_without_weights(folder: Path) -> None:
     (folder / "open_clip_model.safetensors").unlink()
-    with pytest.raises(
-        FileNotFoundError, match=r"folder holds no weights; put open_clip_model\.safetensors beside"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"folder holds no weights; put open_clip_model\.safetensors beside"):
         load_clip(f"local-dir:{folder}")
 
 
@@ -436,9 +416,7 @@ def test_weights_given_twice(folder: Path) -> None:
 
 # --- wrong weights ------------------------------------------------------------------------------------------
 
-WRONG = (
-    r"weights of small with .* could not be loaded: .*; they must be a whole safetensors file or state dict"
-)
+WRONG = r"weights of small with .* could not be loaded: .*; they must be a whole safetensors file or state dict"
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
@@ -506,9 +484,7 @@ def test_a_truncated_file(suffix: str, keep: float, save: Save, state: dict[str,
     path = save(f"whole{suffix}", state)
     data = path.read_bytes()
     with pytest.raises(ModelError, match=WRONG):
-        load_clip(
-            "small", save(f"cut{suffix}", data[: keep if isinstance(keep, int) else int(keep * len(data))])
-        )
+        load_clip("small", save(f"cut{suffix}", data[: keep if isinstance(keep, int) else int(keep * len(data))]))
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "notes.safetensors", "notes.pt", "notes.bin"])
@@ -539,9 +515,7 @@ def test_a_pickle_that_is_no_state_dict(content: Any, save: Save) -> None:
 @pytest.mark.parametrize("name", ["visual.proj", "token_embedding.weight"])
 def test_weights_that_are_not_numbers(value: float, name: str, save: Save, state: dict[str, Tensor]) -> None:
     state[name].view(-1)[7] = value
-    with pytest.raises(
-        ModelError, match=rf"weights of small hold NaN or infinity in {name}; get the file again"
-    ):
+    with pytest.raises(ModelError, match=rf"weights of small hold NaN or infinity in {name}; get the file again"):
         load_clip("small", save("w.safetensors", state))
 
 
@@ -558,9 +532,7 @@ def test_weights_that_are_not_numbers(value: float, name: str, save: Save, state
         ("coca_ViT-B-32", "CoCa pools the image with attention"),
     ],
 )
-def test_unsupported_towers_say_why(
-    name: str, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_unsupported_towers_say_why(name: str, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """From the configuration alone: nothing is downloaded or built."""
     monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: pytest.fail("a model was built"))
     message = rf"{name} is not supported: .*{why}.*; clipes reads plain CLIP ViTs"
@@ -591,9 +563,7 @@ def test_unsupported_folders_say_why(vision: dict[str, Any], why: str, folder: P
         load_clip(f"local-dir:{folder}")
 
 
-@pytest.mark.parametrize(
-    "vision", [{"image_size": [32, 32]}, {"patch_size": [8, 8]}, {"block_type": "default"}]
-)
+@pytest.mark.parametrize("vision", [{"image_size": [32, 32]}, {"patch_size": [8, 8]}, {"block_type": "default"}])
 def test_supported_ways_to_say_the_same(vision: dict[str, Any]) -> None:
     assert unsupported({**SMALL, "vision_cfg": {**SMALL["vision_cfg"], **vision}}) is None
 

@@ -92,9 +92,7 @@ def _killed_writer(folder):
         "with atomic(sys.argv[1]) as temporary:\n"
         "    temporary.write_bytes(b'half'); print(temporary, flush=True); os._exit(9)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(folder / "a.png")], capture_output=True, text=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, str(folder / "a.png")], capture_output=True, text=True)
     assert done.returncode == 9
     return done.stdout.strip()
 

@@ -16,9 +16,7 @@ def bird(pen: Pen, dice: Dice) -> None:
     flying = dice.chance(0.45)
     beak = dice.paint("orange", "amber", share=0.85)
     if flying:
-        pen.blob(
-            [(0.02, -0.02), (-0.22, -0.36), (-0.2, -0.46), (0.1, -0.28), (0.2, -0.04)], darker(wing, 0.2)
-        )
+        pen.blob([(0.02, -0.02), (-0.22, -0.36), (-0.2, -0.46), (0.1, -0.28), (0.2, -0.04)], darker(wing, 0.2))
     else:
         for x in (-0.02, 0.08):
             pen.line([(x, 0.25), (x + 0.02, 0.43), (x + 0.09, 0.43)], 0.028, darker(beak, 0.25))
@@ -77,9 +75,7 @@ def butterfly(pen: Pen, dice: Dice) -> None:
     for side in (-1, 1):
         for x, y, radius in spots:
             pen.ellipse(side * x, y, radius, radius * 1.1, spot, rim=False)
-        pen.line(
-            [(0, -0.22), (side * 0.06, -0.36), (side * 0.14, -0.42)], 0.018, darker(upper, 0.8), curved=True
-        )
+        pen.line([(0, -0.22), (side * 0.06, -0.36), (side * 0.14, -0.42)], 0.018, darker(upper, 0.8), curved=True)
         pen.ellipse(side * 0.14, -0.42, 0.022, 0.022, darker(upper, 0.8), rim=False)
     body = dice.pick((PALETTE["charcoal"], PALETTE["brown"], darker(lower, 0.5)))
     pen.ellipse(0, 0.06, 0.042, 0.25, body, rim=False)
@@ -122,9 +118,7 @@ def cat(pen: Pen, dice: Dice) -> None:
     striped = dice.chance(0.5)
     if dice.chance(0.55):  # sitting, from the front
         curl = dice.span(0.28, 0.42)
-        pen.line(
-            [(0.1, 0.42), (curl, 0.4), (curl + 0.08, 0.12), (curl - 0.04, -0.06)], 0.1, stripe, True, 0.7
-        )
+        pen.line([(0.1, 0.42), (curl, 0.4), (curl + 0.08, 0.12), (curl - 0.04, -0.06)], 0.1, stripe, True, 0.7)
         pen.blob(
             [
                 (0, -0.12),

@@ -48,9 +48,7 @@ def sky(patch: Patch, dice: Dice) -> None:
 
 
 def water(patch: Patch, dice: Dice) -> None:
-    deep = dice.jitter(
-        dice.pick(((44, 118, 176), (32, 136, 158), (58, 96, 150), (66, 158, 176), (72, 134, 128)))
-    )
+    deep = dice.jitter(dice.pick(((44, 118, 176), (32, 136, 158), (58, 96, 150), (66, 158, 176), (72, 134, 128))))
     shallow = lighter(deep, 0.22)
     above, below = dice.pick(((shallow, deep), (shallow, darker(deep, 0.25)), (deep, shallow)))
     patch.base(dice, above, below, 8.0, fine=22.0, stretch=3.0)
@@ -63,9 +61,7 @@ def water(patch: Patch, dice: Dice) -> None:
 
 
 def grass(patch: Patch, dice: Dice) -> None:
-    green = dice.jitter(
-        dice.pick(((104, 172, 78), (136, 188, 84), (76, 144, 82), (168, 182, 84), (92, 160, 104)))
-    )
+    green = dice.jitter(dice.pick(((104, 172, 78), (136, 188, 84), (76, 144, 82), (168, 182, 84), (92, 160, 104))))
     patch.base(dice, lighter(green, 0.12), darker(green, 0.08), 12.0, fine=34.0, stretch=0.7)
     tones = (lighter(green, 0.26), darker(green, 0.26), lighter(green, 0.14), darker(green, 0.16))
     for x, y, near in patch.scatter(dice, 130):
@@ -88,9 +84,7 @@ def sand(patch: Patch, dice: Dice) -> None:
     for index in range(int(patch.height / step)):
         y = patch.top + (index + dice.span(0.3, 0.7)) * step
         x0 = dice.span(-0.3, 0.2) * patch.width
-        line = patch.ripple(
-            y, x0, x0 + dice.span(0.6, 1.1) * patch.width, 0.012, patch.width * dice.span(1.2, 2.0)
-        )
+        line = patch.ripple(y, x0, x0 + dice.span(0.6, 1.1) * patch.width, 0.012, patch.width * dice.span(1.2, 2.0))
         patch.line(line, 0.012, dark)
         patch.line([(x, y + 0.012) for x, y in line], 0.008, light)
     for x, y, _ in patch.scatter(dice, 120):
@@ -111,9 +105,7 @@ def snow(patch: Patch, dice: Dice) -> None:
 
 
 def mountain(patch: Patch, dice: Dice) -> None:
-    rock = dice.jitter(
-        dice.pick(((122, 122, 150), (140, 118, 108), (104, 128, 138), (150, 138, 130), (112, 104, 140)))
-    )
+    rock = dice.jitter(dice.pick(((122, 122, 150), (140, 118, 108), (104, 128, 138), (150, 138, 130), (112, 104, 140))))
     patch.base(dice, lighter(rock, 0.18), darker(rock, 0.06), 9.0, fine=24.0)
     light, dark = lighter(rock, 0.2), darker(rock, 0.25)
     for x, y, _ in patch.scatter(dice, 26):  # facets: a lit and a shaded side of each crag
@@ -125,9 +117,7 @@ def mountain(patch: Patch, dice: Dice) -> None:
 def _dashes(patch: Patch, y: float, thick: float, gap: float, start: float, paint: Colour) -> None:
     x = start - gap
     while x < patch.width:
-        patch.polygon(
-            [(x, y), (x + gap * 0.55, y), (x + gap * 0.53, y + thick), (x - gap * 0.02, y + thick)], paint
-        )
+        patch.polygon([(x, y), (x + gap * 0.55, y), (x + gap * 0.53, y + thick), (x - gap * 0.02, y + thick)], paint)
         x += gap
 
 
@@ -144,18 +134,14 @@ def road(patch: Patch, dice: Dice) -> None:
         _dashes(patch, y, edge * dice.span(0.7, 1.0), dice.span(0.22, 0.34), dice.span(0, 0.2), paint)
     if dice.chance(0.7):
         for y in (patch.top + 0.09 * patch.height, patch.bottom - 0.13 * patch.height):
-            patch.polygon(
-                [(0, y), (patch.width, y), (patch.width, y + edge * 0.6), (0, y + edge * 0.6)], paint
-            )
+            patch.polygon([(0, y), (patch.width, y), (patch.width, y + edge * 0.6), (0, y + edge * 0.6)], paint)
 
 
 def railroad(patch: Patch, dice: Dice) -> None:
     stone = dice.jitter(dice.pick(((158, 146, 134), (140, 138, 142), (172, 158, 138), (128, 118, 112))))
     patch.base(dice, stone, darker(stone, 0.1), 14.0, fine=44.0)
     for x, y, _ in patch.scatter(dice, 170):
-        patch.oval(
-            x, y, 0.011, 0.008, dice.pick((lighter(stone, 0.3), darker(stone, 0.28), darker(stone, 0.15)))
-        )
+        patch.oval(x, y, 0.011, 0.008, dice.pick((lighter(stone, 0.3), darker(stone, 0.28), darker(stone, 0.15))))
     wood = dice.jitter(dice.pick(((110, 76, 58), (92, 80, 74), (128, 92, 64))))
     steel = dice.pick(((182, 190, 204), (150, 150, 164)))
     tracks = max(1, round(patch.height / 0.42))
@@ -213,9 +199,7 @@ def wall(patch: Patch, dice: Dice) -> None:
             patch.line([(x + 0.012, patch.top), (x + 0.012, patch.bottom)], 0.008, lighter(paint, 0.35))
     if dice.chance(0.5):
         y = patch.bottom - 0.05
-        patch.polygon(
-            [(0, y), (patch.width, y), (patch.width, patch.bottom), (0, patch.bottom)], lighter(paint, 0.6)
-        )
+        patch.polygon([(0, y), (patch.width, y), (patch.width, patch.bottom), (0, patch.bottom)], lighter(paint, 0.6))
 
 
 def carpet(patch: Patch, dice: Dice) -> None:

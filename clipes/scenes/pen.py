@@ -62,9 +62,7 @@ def _spline_indices(count: int, closed: bool) -> NDArray[np.intp]:
 
 def _spline_basis(steps: int) -> NDArray[np.float64]:
     t = np.arange(steps) / steps
-    return 0.5 * np.stack(
-        [-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2], axis=1
-    )
+    return 0.5 * np.stack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2], axis=1)
 
 
 _BASIS = _spline_basis(6)

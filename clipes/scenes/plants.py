@@ -32,9 +32,7 @@ def apple(pen: Pen, dice: Dice) -> None:
     pen.blob([*right, (0.0, 0.41 * low), *left], skin)
     blush = mix(skin, PALETTE[dice.pick(("red", "yellow", "lime"))], dice.span(0.0, 0.18))
     for x, y, share in ((-0.03, 0.03, 0.05), (-0.05, 0.0, 0.1), (-0.07, -0.03, 0.15)):
-        pen.ellipse(
-            x * wide, y, (0.38 - share) * wide, (0.4 - share) * low, lighter(blush, share * 0.9), rim=False
-        )
+        pen.ellipse(x * wide, y, (0.38 - share) * wide, (0.4 - share) * low, lighter(blush, share * 0.9), rim=False)
     pen.ellipse(-0.22 * wide, -0.14, 0.1, 0.055, lighter(skin, 0.7), rim=False, tilt=-0.7)
     pen.ellipse(0.0, -0.25 * low, 0.11, 0.035, darker(skin, 0.4), rim=False)
     bend = dice.span(-0.08, 0.1)
@@ -87,9 +85,7 @@ def flower(pen: Pen, dice: Dice) -> None:
         angle = 2 * math.pi * (step + turn) / count
         x, y = 0.19 * math.cos(angle), -0.2 + 0.19 * math.sin(angle)
         pen.ellipse(x, y, long, fat, petal, tilt=angle)
-        pen.ellipse(
-            x * 1.12, (y + 0.2) * 1.12 - 0.2, long * 0.55, fat * 0.45, lighter(petal, 0.28), False, angle
-        )
+        pen.ellipse(x * 1.12, (y + 0.2) * 1.12 - 0.2, long * 0.55, fat * 0.45, lighter(petal, 0.28), False, angle)
     pen.ball(0, -0.2, 0.115, 0.115, heart)
 
 
@@ -111,20 +107,15 @@ def mushroom(pen: Pen, dice: Dice) -> None:
     pen.line([(slim * 0.5, brim + 0.12), (slim * 0.6, 0.42)], 0.04, darker(stalk, 0.12))
     if dice.chance(0.4):
         ring = brim + 0.14
-        pen.polygon(
-            [(-slim, ring), (slim, ring), (slim * 1.5, ring + 0.08), (-slim * 1.5, ring + 0.08)], stalk
-        )
+        pen.polygon([(-slim, ring), (slim, ring), (slim * 1.5, ring + 0.08), (-slim * 1.5, ring + 0.08)], stalk)
     pen.ellipse(0, brim, wide * 0.97, 0.08, mix(stalk, darker(cap, 0.4), 0.4))
     for step in range(-3, 4):
         pen.line([(step * 0.04, brim), (step * 0.125 * wide / 0.45, brim + 0.06)], 0.012, darker(stalk, 0.4))
     dome = [
-        (wide * math.cos(a), brim - high * math.sin(a) ** 0.8)
-        for a in (math.pi * (k + 0.1) / 17.2 for k in range(18))
+        (wide * math.cos(a), brim - high * math.sin(a) ** 0.8) for a in (math.pi * (k + 0.1) / 17.2 for k in range(18))
     ]
     pen.polygon([*dome, (-wide * 0.5, brim + 0.035), (0, brim + 0.05), (wide * 0.5, brim + 0.035)], cap)
-    pen.ellipse(
-        -0.3 * wide, brim - 0.66 * high, 0.25 * wide, 0.12 * high, lighter(cap, 0.25), rim=False, tilt=-0.5
-    )
+    pen.ellipse(-0.3 * wide, brim - 0.66 * high, 0.25 * wide, 0.12 * high, lighter(cap, 0.25), rim=False, tilt=-0.5)
     if dice.chance(0.75):
         dots = lighter(cap, 0.85) if dice.chance(0.7) else dice.contrast(cap, "white")
         for x, y, radius in (

@@ -81,9 +81,7 @@ def house(pen: Pen, dice: Dice) -> None:
     if dice.chance(0.65):
         brick = dice.jitter(PALETTE["coral"]) if dice.chance(0.5) else darker(wall, 0.2)
         pen.box(wide * 0.42, peak - 0.02, wide * 0.42 + 0.11, eaves, brick)
-        pen.box(
-            wide * 0.42 - 0.02, peak - 0.04, wide * 0.42 + 0.13, peak + 0.02, darker(brick, 0.2), rim=False
-        )
+        pen.box(wide * 0.42 - 0.02, peak - 0.04, wide * 0.42 + 0.13, peak + 0.02, darker(brick, 0.2), rim=False)
     pen.box(-wide, eaves - 0.03, wide, 0.46, wall)
     pen.box(-wide + 0.02, 0.39, wide - 0.02, 0.44, darker(wall, 0.2), rim=False)
     pen.polygon(roofs[kind], roof)
@@ -140,9 +138,7 @@ def kite(pen: Pen, dice: Dice) -> None:
         pen.polygon([middle, (0, -0.46), (wide * 0.92, cross)], other, rim=False)
         pen.polygon([middle, (0, low - 0.05), (-wide * 0.92, cross)], other, rim=False)
     else:
-        pen.polygon(
-            [(-wide * 0.62, cross + 0.09), (wide * 0.62, cross + 0.09), (0, low - 0.06)], other, rim=False
-        )
+        pen.polygon([(-wide * 0.62, cross + 0.09), (wide * 0.62, cross + 0.09), (0, low - 0.06)], other, rim=False)
         pen.polygon(
             [(-wide * 0.3, cross - 0.14), (wide * 0.3, cross - 0.14), (0, -0.45)],
             lighter(one, 0.35),
@@ -161,9 +157,7 @@ def _hat(pen: Pen, dice: Dice, y: float, r: float) -> None:
         pen.box(-0.66 * r, brim - 0.38 * r, 0.66 * r, brim - 0.1 * r, band, rim=False)
         pen.box(-1.2 * r, brim - 0.12 * r, 1.2 * r, brim + 0.14 * r, felt)
         return
-    dome = [
-        (1.0 * r * math.cos(a), brim - 1.0 * r * math.sin(a)) for a in (math.pi * k / 13 for k in range(14))
-    ]
+    dome = [(1.0 * r * math.cos(a), brim - 1.0 * r * math.sin(a)) for a in (math.pi * k / 13 for k in range(14))]
     pen.polygon(dome, felt)
     pen.box(-1.08 * r, brim - 0.18 * r, 1.08 * r, brim + 0.16 * r, band)
     pen.ball(0, brim - 1.05 * r, 0.3 * r, 0.3 * r, band)
@@ -192,9 +186,7 @@ def snowman(pen: Pen, dice: Dice) -> None:
         pen.ellipse(0, y, 0.022, 0.022, INK, rim=False)
     if dice.chance(0.75):
         scarf = dice.paint("red", "green", "blue")
-        pen.polygon(
-            [(0.03, head + r), (0.13, head + r), (0.16, head + r + 0.22), (0.06, head + r + 0.22)], scarf
-        )
+        pen.polygon([(0.03, head + r), (0.13, head + r), (0.16, head + r + 0.22), (0.06, head + r + 0.22)], scarf)
         upper = [(-1.0 * r, head + 0.72 * r), (0, head + 0.95 * r), (1.0 * r, head + 0.72 * r)]
         lower = [(0.95 * r, head + 1.2 * r), (0, head + 1.45 * r), (-0.95 * r, head + 1.2 * r)]
         pen.blob([*upper, *lower], scarf)
@@ -221,9 +213,7 @@ def umbrella(pen: Pen, dice: Dice) -> None:
         )
     ribs = dice.pick((4, 5, 6))
     edges = [-math.cos(math.pi * k / ribs) * 0.5 for k in range(ribs + 1)]
-    arch = [
-        (-0.5 * math.cos(a), brim - high * math.sin(a) ** 0.85) for a in (math.pi * k / 21 for k in range(22))
-    ]
+    arch = [(-0.5 * math.cos(a), brim - high * math.sin(a) ** 0.85) for a in (math.pi * k / 21 for k in range(22))]
     hem = []
     for left, right in zip(edges[:0:-1], edges[-2::-1], strict=True):
         sag = 0.28 * abs(left - right)

@@ -165,6 +165,4 @@ def train(pen: Pen, dice: Dice) -> None:
     pen.line([(-0.11, roof + 0.02), (-0.11, 0.16)], 0.028, darker(paint, 0.5))
     pen.ellipse(0.55, 0.1, 0.025, 0.025, (255, 240, 170), rim=False)
     if dice.chance(0.6):
-        pen.line(
-            [(-0.34, roof), (-0.26, roof - 0.08), (-0.34, roof - 0.14), (-0.18, roof - 0.14)], 0.018, TYRE
-        )
+        pen.line([(-0.34, roof), (-0.26, roof - 0.08), (-0.34, roof - 0.14), (-0.18, roof - 0.14)], 0.018, TYRE)
