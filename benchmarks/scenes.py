@@ -16,7 +16,6 @@ from tqdm import tqdm
 
 import clipes
 from clipes.cam import image_features
-from clipes.config import AffinityConfig
 from clipes.image import prepare
 from clipes.metrics import class_iou
 from clipes.scenes import GROUNDS, THINGS, draw_scenes
@@ -68,8 +67,8 @@ def segmentation(scenes: list, model: str) -> dict[str, np.ndarray]:
         "initial, no background words (several labels)": (initial, [], several),
         "initial (several labels)": (initial, None, several),
         "initial": (initial, None, scenes),
-        "refined (CAA)": (clipes.VOC12, None, scenes),
-        "refined, boxes='full'": (replace(clipes.VOC12, affinity=AffinityConfig(boxes="full")), None, scenes),
+        "refined, VOC's settings": (clipes.VOC12, None, scenes),
+        "refined, the scenes' settings": (clipes.SCENES, None, scenes),
     }
     matrices = {}
     for stage, (config, background, pictures) in stages.items():

@@ -21,13 +21,14 @@ from clipes._version import __version__
 
 if TYPE_CHECKING:
     from clipes import scenes
-    from clipes.config import COCO14, VOC12, Config
+    from clipes.config import COCO14, SCENES, VOC12, Config
     from clipes.generator import MaskGenerator, load
     from clipes.metrics import confusion_matrix, mean_iou
     from clipes.result import PseudoMask
 
 __all__ = [
     "COCO14",
+    "SCENES",
     "VOC12",
     "Config",
     "MaskGenerator",
@@ -41,6 +42,7 @@ __all__ = [
 
 _HOMES = {
     "COCO14": "config",
+    "SCENES": "config",
     "VOC12": "config",
     "Config": "config",
     "MaskGenerator": "generator",

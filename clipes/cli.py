@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from clipes._version import __version__
-from clipes.config import COCO14, VOC12, AffinityConfig, CamConfig, Config, ImageConfig, MaskConfig
+from clipes.config import PRESETS, AffinityConfig, CamConfig, Config, ImageConfig, MaskConfig, preset_of
 
 DONE, WRONG_USE, FAILED, DISK_FULL, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 130, 143
 EXIT_CODES = (
     "Exit codes: 0 done, 2 wrong use, 3 some images failed (the others are done), 4 disk full, "
     "130 interrupted, 143 terminated."
 )
-PRESETS = {"voc12": VOC12, "coco14": COCO14}
 STAGES = {"image": ImageConfig, "cam": CamConfig, "affinity": AffinityConfig, "mask": MaskConfig}
 FAILURES_SHOWN = 20
 
@@ -100,7 +99,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_config_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method")
-    group.add_argument("--config", choices=tuple(PRESETS), default="voc12", help="preset (default: %(default)s)")
+    group.add_argument("--config", choices=tuple(PRESETS), help="preset (default: the class set's own, else voc12)")
     group.add_argument("--no-affinity", action="store_true", help="stop at the initial CAM")
     for name, stage in STAGES.items():
         types = typing.get_type_hints(stage)
@@ -134,9 +133,9 @@ def _natural(text: str) -> int:
     return int(text)
 
 
-def _config(options: argparse.Namespace) -> Config:
+def _config(options: argparse.Namespace, classes: object) -> Config:
     """The preset with the flags given; ValueError for a value out of range, or of a stage switched off."""
-    config = PRESETS[options.config]
+    config = PRESETS[options.config] if options.config else preset_of(classes)
     for name, stage in STAGES.items():
         given = {item: getattr(options, item.name) for item in fields(stage) if getattr(options, item.name) is not None}
         if given and name == "affinity" and options.no_affinity:
@@ -205,7 +204,7 @@ def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
         "classes": classes,
         "background": _words(options.background),
         "templates": templates[0] if templates and len(templates) == 1 else templates,
-        "config": _config(options),
+        "config": _config(options, classes),
         "device": options.device,
         "precision": options.precision,
         "trusted": options.trusted,

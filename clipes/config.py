@@ -106,3 +106,15 @@ VOC12 = Config()
 
 COCO14 = Config(affinity=AffinityConfig(box_threshold=0.7))
 """The settings of the published MS COCO 2014 numbers, less the CRF."""
+
+SCENES = Config(affinity=AffinityConfig(box_threshold=0.7, steps=1))
+"""The settings for the bundled model's scenes, whose grid of 14 x 14 patches is small: the published ones spread too far.
+Chosen by ``benchmarks/scene_settings.py`` on scenes that serve for nothing else."""
+
+PRESETS = {"voc12": VOC12, "coco14": COCO14, "scenes": SCENES}
+"""Each shipped class set's own settings; your own classes start from VOC12."""
+
+
+def preset_of(classes: object) -> Config:
+    """The settings that belong to ``classes`` as :func:`clipes.load` takes them: a shipped set's own, else VOC12."""
+    return PRESETS.get(classes, VOC12) if isinstance(classes, str) else VOC12

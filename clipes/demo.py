@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipes.config import VOC12
+from clipes.config import SCENES
 from clipes.generator import load
 from clipes.metrics import confusion_matrix, mean_iou
 from clipes.overlay import draw_maps, draw_mask, draw_overlay
@@ -52,7 +52,7 @@ def run_demo(
     _make_room(folder)
     report: dict[str, Any] = {"count": count, "model": "tiny", "miou": {}}
     write_json(folder / "demo.json", report)
-    generators = {"initial": load("tiny", config=replace(VOC12, affinity=None)), "refined": load("tiny")}
+    generators = {"initial": load("tiny", config=replace(SCENES, affinity=None)), "refined": load("tiny")}
     confusion = {stage: np.zeros((len(THINGS) + 1, len(THINGS) + 1), np.int64) for stage in generators}
     cards: list[str] = []
     for name, labels in progress(write_scenes(folder, count, progress), count, "masks"):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clipes.affinity import refine_cams
 from clipes.cam import softmax_gradcam
-from clipes.config import VOC12, Config
+from clipes.config import VOC12, Config, preset_of
 from clipes.image import open_image, patch_grid, prepare
 from clipes.mask import decide, score_maps, upsample
 from clipes.metrics import ignore_index
@@ -188,7 +188,8 @@ def load(
             JSON or text file. The default is ``"scenes"`` for the bundled model; other models need it.
         background: a set's name, a list, or ``[]``; the default is the class set's own, or VOC's for your own names.
         templates: one or more with one ``{}`` each, or a set's name; the default is the paper's.
-        config: the method's settings, by default ``clipes.VOC12``.
+        config: the method's settings; by default the class set's own (``clipes.VOC12``, ``COCO14``, ``SCENES``), and
+            ``VOC12`` for your own names.
         device: by default CUDA where there is one, else the CPU.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``; by default fp16 on CUDA and fp32 elsewhere. The last block,
             on whose gradient the maps rest, stays in float32.
@@ -206,7 +207,9 @@ def load(
     where = _device(device)
     dtype = DTYPES[_precision(precision, where)]
     clip = load_clip(model, pretrained, trusted=trusted)
-    return MaskGenerator(Clip(clip.encoder.to(where, dtype), clip.encode_text), vocabulary, config or VOC12)
+    return MaskGenerator(
+        Clip(clip.encoder.to(where, dtype), clip.encode_text), vocabulary, config or preset_of(classes)
+    )
 
 
 def _device(device: str | torch.device | None) -> torch.device:

@@ -405,7 +405,7 @@ def test_a_flag_shows_its_default_and_reaches_the_config(said, loads, stage: str
     assert code == 0 and " ".join(item.metadata["help"].split()) in shown
     assert f"(default: {'none' if item.default is None else item.default}" in shown
     given = OTHER[item.name]
-    arguments = ("--labels", "cat", "--out", "m", flag, given)
+    arguments = ("--labels", "cat", "--out", "m", "--config", "voc12", flag, given)
     assert said("generate", "photos/a.jpg", *arguments)[0] == 0
     base = clipes.VOC12
     expected = replace(base, **{stage: replace(getattr(base, stage), **{item.name: given})})
@@ -418,14 +418,14 @@ def test_presets(said, loads) -> None:
     assert said(*base)[0] == said(*base, "--config", "coco14")[0] == said(*base, "--no-affinity")[0] == 0
     assert said(*base, "--config", "coco14", "--steps", "3")[0] == 0
     stepped = clipes.Config(affinity=AffinityConfig(box_threshold=0.7, steps=3))
-    initial = replace(clipes.VOC12, affinity=None)
-    assert [call["config"] for call in loads] == [clipes.VOC12, clipes.COCO14, initial, stepped]
-    assert "(default: 0.4; coco14: 0.7)" in " ".join(said("generate", "--help")[1].split())
+    initial = replace(clipes.SCENES, affinity=None)
+    assert [call["config"] for call in loads] == [clipes.SCENES, clipes.COCO14, initial, stepped]
+    assert "(default: 0.4; coco14: 0.7; scenes: 0.7)" in " ".join(said("generate", "--help")[1].split())
 
 
 def test_no_affinity_gives_the_initial_maps(said) -> None:
     assert said("generate", "photos/a.jpg", "--labels", "cat,tree", "--out", "m", "--no-affinity")[0] == 0
-    initial = load(config=replace(clipes.VOC12, affinity=None))("photos/a.jpg", ["cat", "tree"])
+    initial = load(config=replace(clipes.SCENES, affinity=None))("photos/a.jpg", ["cat", "tree"])
     with Image.open("m/a.png") as image:
         assert np.array_equal(np.asarray(image), initial.mask)
 
@@ -433,7 +433,7 @@ def test_no_affinity_gives_the_initial_maps(said) -> None:
 def test_ignored_pixels_reach_the_mask(said) -> None:
     arguments = ("--labels", "cat,car,tree", "--ignore-below", "0.9")
     assert said("generate", "photos", "--out", "m", *arguments)[0] == 0
-    strict = load(config=replace(clipes.VOC12, mask=MaskConfig(ignore_below=0.9)))
+    strict = load(config=replace(clipes.SCENES, mask=MaskConfig(ignore_below=0.9)))
     for mask, image in (("m/a.png", "photos/a.jpg"), ("m/b.png", "photos/b.png")):
         with Image.open(mask) as written:
             expected = strict(image, ["cat", "car", "tree"])

@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from clipes.config import COCO14, VOC12, AffinityConfig, CamConfig, Config, ImageConfig, MaskConfig
+from clipes.config import COCO14, SCENES, VOC12, AffinityConfig, CamConfig, Config, ImageConfig, MaskConfig, preset_of
 
 
 def test_presets_hold_the_published_settings():
@@ -13,6 +13,11 @@ def test_presets_hold_the_published_settings():
     assert VOC12.cam == CamConfig(pool="patch")
     assert VOC12.mask == MaskConfig(background_power=1, ignore_below=None)
     assert replace(VOC12, affinity=replace(VOC12.affinity, box_threshold=0.7)) == COCO14
+
+
+def test_each_class_set_has_its_settings_and_own_names_the_papers():
+    assert [preset_of(name) for name in ("voc12", "coco14", "scenes")] == [VOC12, COCO14, SCENES]
+    assert preset_of(["dog", "cat"]) == preset_of({"dog": "dog"}) == preset_of("scenes.json") == VOC12
 
 
 def test_frozen():

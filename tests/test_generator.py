@@ -243,4 +243,4 @@ def test_load_takes_the_bundled_model_by_default():
     generator = clipes.load(device="cpu")
     assert generator.class_names == clipes.scenes.THINGS
     assert set(generator.background_names) == set(clipes.scenes.GROUNDS)
-    assert generator.config == clipes.VOC12
+    assert generator.config == clipes.SCENES

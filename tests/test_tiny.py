@@ -46,7 +46,7 @@ def test_open_clip_alone_loads_it_and_ranks_by_word():
 def test_masks_of_unseen_scenes():
     """Floors well under what benchmarks/scenes.md measured: they notice a broken path, not a slightly worse model."""
     confusion = {"initial": np.zeros((17, 17), np.int64), "refined": np.zeros((17, 17), np.int64)}
-    generators = {"initial": clipes.load(config=replace(clipes.VOC12, affinity=None)), "refined": clipes.load()}
+    generators = {"initial": clipes.load(config=replace(clipes.SCENES, affinity=None)), "refined": clipes.load()}
     for scene in draw_scenes(60, UNSEEN):
         for stage, generator in generators.items():
             result = generator(scene.image, scene.labels)
