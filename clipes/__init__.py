@@ -8,8 +8,8 @@
 True
 
 Axes, in every shape of this package: B images, P pairs of an image and one of its labels, C labels of an image,
-K classes of the data set, M backgrounds, D width, E embedding, A heads, L blocks, H x W pixels, h x w patches,
-N = h * w, S = 1 + N tokens. Sizes are (height, width).
+K classes of the data set, M backgrounds, D width, E embedding, A heads, L blocks, H x W pixels, h x w patches of
+p x p pixels, N = h * w, S = 1 + N tokens. Sizes are (height, width).
 
 Names are imported when they are first used, so that ``import clipes`` costs nothing.
 """

@@ -60,7 +60,7 @@ def box_masks(cams: Tensor, threshold: float, boxes: Boxes = "reference") -> Ten
 
     Takes maps (P, h, w) in [0, 1]; returns masks (P, h, w) of 0 and 1 in the maps' dtype. Maps are compared at
     256 levels, truncated. ``"reference"`` clips the boxes' exclusive ends to h - 1, w - 1 as the original code
-    does, so the last row and column are never inside; ``"full"`` keeps them.
+    does, so the last row and column are never inside (where there is more than one); ``"full"`` keeps them.
     """
     levels = (cams * 255).to(torch.uint8).cpu().numpy()
     masks = np.stack([_box_mask(level, threshold, boxes) for level in levels]) if len(levels) else levels
@@ -73,5 +73,7 @@ def _box_mask(levels: NDArray[np.uint8], threshold: float, boxes: Boxes) -> NDAr
     for box in ndimage.find_objects(regions):
         mask[box] = 1
     if boxes == "reference":
-        mask[-1:], mask[:, -1:] = 0, 0
+        # An axis of one patch is left alone: the original never met one, and would lose the whole map.
+        mask[max(1, len(mask) - 1) :] = 0
+        mask[:, max(1, mask.shape[1] - 1) :] = 0
     return mask

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -40,21 +41,51 @@ def check_labels(samples: Iterable[Sample], vocabulary: Vocabulary) -> None:
             raise ValueError(f"{sample.origin}: {error}" if sample.origin else str(error)) from error
 
 
-def check_folder(source: str | os.PathLike[str], samples: Iterable[Sample], folder: str | os.PathLike[str]) -> None:
-    """Raise ValueError if masks in ``folder`` would replace images, or later be taken for some of ``source``.
+def check_folder(
+    source: str | os.PathLike[str],
+    samples: Iterable[Sample],
+    folder: str | os.PathLike[str],
+    class_names: Sequence[str],
+) -> None:
+    """Raise ValueError if masks in ``folder`` would replace what no run with these classes wrote, or later be taken
+    for images of ``source``.
 
     Raises NotADirectoryError if ``folder`` is a file.
     """
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise NotADirectoryError(f"{folder} is a file; give a folder for the masks")
+    ours = _is_ours(Path(folder), class_names)
     root, would_be_found = Path(folder).resolve(), _finder(Path(source))
     for sample in samples:
-        mask_path(sample, folder)
         if would_be_found(root / f"{sample.id}.png"):
             raise ValueError(
                 f"the output folder {folder} lies in the source {source}, so that the next run would take "
                 "the masks for images; choose a folder outside it"
             )
+        path = mask_path(sample, folder)
+        if path.is_dir() or (path.exists() and not ours):
+            raise ValueError(
+                f"{path} exists and is no mask of an earlier run with these classes; choose another folder"
+            )
+
+
+def _class_table(class_names: Sequence[str]) -> dict[str, str]:
+    """What ``classes.json`` holds: id to name."""
+    return {str(index): name for index, name in enumerate(("background", *class_names))}
+
+
+def _is_ours(folder: Path, class_names: Sequence[str]) -> bool:
+    """Whether a run with these classes has written to ``folder``; ValueError if one with others has."""
+    file = folder / "classes.json"
+    if not file.exists():
+        return False
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        found = None
+    if found != _class_table(class_names):
+        raise ValueError(f"{file} is of other classes or no clipes file; choose another folder for these masks")
+    return True
 
 
 def mask_path(sample: Sample, folder: str | os.PathLike[str]) -> Path:
@@ -62,6 +93,8 @@ def mask_path(sample: Sample, folder: str | os.PathLike[str]) -> Path:
     path = Path(folder, f"{sample.id}.png")
     if os.path.isabs(sample.id) or ".." in path.relative_to(folder).parts:
         raise ValueError(f"{sample.path}: its id {sample.id!r} leads out of the output folder; use a relative one")
+    if not path.parent.resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(f"{path} leads out of the output folder through a link; remove the link")
     if path.exists() and sample.path.exists() and path.samefile(sample.path):
         raise ValueError(f"{sample.path}: its mask would replace it; choose another folder than {folder}")
     return path
@@ -91,7 +124,8 @@ def write_masks(
 def _written(generator: MaskGenerator, samples: Iterator[Sample], folder: Path, size: int) -> Iterator[Outcome]:
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
-    write_json(folder / "classes.json", {0: "background", **dict(enumerate(generator.class_names, 1))})
+    _is_ours(folder, generator.class_names)
+    write_json(folder / "classes.json", _class_table(generator.class_names))
     while batch := list(islice(samples, size)):
         opened = [_opened(sample, folder) for sample in batch]
         good = [(image, sample) for image, sample in zip(opened, batch, strict=True) if isinstance(image, Image.Image)]

@@ -1,4 +1,4 @@
-"""The command line. Flags come from the config's fields; torch is imported only when there is work for it."""
+"""The command line. torch is imported only when there is work for it."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import os
 import signal
 import sys
 import threading
-import typing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import Field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from clipes._version import __version__
-from clipes.config import PRESETS, AffinityConfig, CamConfig, Config, ImageConfig, MaskConfig, preset_of
+from clipes.flags import add_config_flags, read_config
+
+if TYPE_CHECKING:
+    from clipes.datasets import Sample
 
 DONE, WRONG_USE, FAILED, DISK_FULL, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 130, 143
 EXIT_CODES = (
     "Exit codes: 0 done, 2 wrong use, 3 some images failed (the others are done), 4 disk full, "
     "130 interrupted, 143 terminated."
 )
-STAGES = {"image": ImageConfig, "cam": CamConfig, "affinity": AffinityConfig, "mask": MaskConfig}
 FAILURES_SHOWN = 20
 
 
@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _signals():
             code = int(options.run(options))
-            sys.stdout.flush()
+            if sys.stdout:  # None where the caller closed it
+                sys.stdout.flush()
             return code
     except BrokenPipeError:  # the reader, `head` say, has seen enough; Python's flush at the end must not fail too
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,11 +65,20 @@ def _parser() -> argparse.ArgumentParser:
 
     help = "masks for an image, a folder, a glob or a list of images"
     generate = commands.add_parser("generate", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
-    generate.add_argument("source", help="an image, a folder, a quoted glob pattern, or a .txt list of images")
-    generate.add_argument("--labels", required=True, help="a .csv or .jsonl file, or names for all images: dog,person")
-    generate.add_argument("--out", type=Path, required=True, help="folder for the masks, named as the images are")
+    generate.add_argument(
+        "source", type=_named, help="an image, a folder, a quoted glob pattern, or a .txt list of images"
+    )
+    generate.add_argument(
+        "--labels", type=_named, required=True, help="a .csv or .jsonl file, or names for all images: dog,person"
+    )
+    generate.add_argument(
+        "--out",
+        type=lambda text: Path(_named(text)),
+        required=True,
+        help="folder for the masks, named as the images are",
+    )
     _add_model_flags(generate)
-    _add_config_flags(generate)
+    add_config_flags(generate)
     generate.set_defaults(run=_generate)
 
     help = "what can be loaded, and what cannot and why"
@@ -86,7 +96,7 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--pretrained", metavar="TAG", help="a tag of that name, or a weights file")
     group.add_argument("--trusted", action="store_true", help="allow TorchScript weights, whose loading can run code")
     classes = "voc12, coco14, scenes, a .json or text file, or names: dog,cat (default for tiny: scenes)"
-    group.add_argument("--classes", help=classes)
+    group.add_argument("--classes", type=_named, help=classes)
     background = "a set's name, or words: grass,sky (one: grass, with the comma; none: '') (default: the classes' own)"
     group.add_argument("--background", metavar="WORDS", help=background)
     templates = "a prompt with one {}, or a set's name; may be repeated (default: the paper's)"
@@ -97,52 +107,16 @@ def _add_model_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch-size", type=_natural, metavar="N", help=batch)
 
 
-def _add_config_flags(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("method")
-    group.add_argument("--config", choices=tuple(PRESETS), help="preset (default: the class set's own, else voc12)")
-    group.add_argument("--no-affinity", action="store_true", help="stop at the initial CAM")
-    for name, stage in STAGES.items():
-        types = typing.get_type_hints(stage)
-        for item in fields(stage):
-            help = f"{item.metadata['help']} {_defaults(name, item)}".replace("%", "%%")
-            group.add_argument(_flag(item), default=None, help=help, **_kind(types[item.name]))
-
-
-def _flag(item: Field[Any]) -> str:
-    return "--" + item.name.replace("_", "-")
-
-
-def _defaults(stage: str, item: Field[Any]) -> str:
-    """``(default: X)``, and what other presets say where they differ."""
-    shown = {preset: getattr(getattr(config, stage), item.name) for preset, config in PRESETS.items()}
-    others = [f"; {preset}: {value}" for preset, value in shown.items() if value != item.default]
-    return f"(default: {'none' if item.default is None else item.default}{''.join(others)})"
-
-
-def _kind(hint: Any) -> dict[str, Any]:
-    """How argparse reads a value of a field's type."""
-    if typing.get_origin(hint) is typing.Literal:
-        return {"choices": typing.get_args(hint)}
-    number = next(kind for kind in (int, float) if kind is hint or kind in typing.get_args(hint))
-    return {"type": number, "metavar": "N" if number is int else "X"}
-
-
 def _natural(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
-def _config(options: argparse.Namespace, classes: object) -> Config:
-    """The preset with the flags given; ValueError for a value out of range, or of a stage switched off."""
-    config = PRESETS[options.config] if options.config else preset_of(classes)
-    for name, stage in STAGES.items():
-        given = {item: getattr(options, item.name) for item in fields(stage) if getattr(options, item.name) is not None}
-        if given and name == "affinity" and options.no_affinity:
-            raise ValueError(f"--no-affinity switches off what {_flag(next(iter(given)))} sets; leave one out")
-        changed = replace(getattr(config, name), **{item.name: value for item, value in given.items()})
-        config = replace(config, **{name: changed})
-    return replace(config, affinity=None) if options.no_affinity else config
+def _named(text: str) -> str:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; was a variable of the shell not set?")
+    return text
 
 
 def _words(given: str | None) -> str | list[str] | None:
@@ -156,7 +130,7 @@ def _words(given: str | None) -> str | list[str] | None:
 def _labels(given: str) -> str | list[str]:
     """A labels file's path as it is, else names."""
     suffix = Path(given).suffix.lower()
-    is_file = suffix in (".csv", ".jsonl") or (suffix and os.path.isfile(given))
+    is_file = suffix in (".csv", ".jsonl", ".json", ".txt", ".tsv") or (suffix and os.path.isfile(given))
     return given if is_file else given.split(",")
 
 
@@ -177,26 +151,45 @@ def _generate(options: argparse.Namespace) -> int:
     from clipes.vocabulary import load_vocabulary
 
     settings = _load_settings(options)
-    samples = find_samples(options.source, _labels(options.labels))
-    check_labels(samples, load_vocabulary(settings["classes"], settings["background"], settings["templates"]))
-    check_folder(options.source, samples, options.out)
+    labels = _labels(options.labels)
+    samples = find_samples(options.source, labels)
+    vocabulary = load_vocabulary(settings["classes"], settings["background"], settings["templates"])
+    check_labels(samples, vocabulary)
+    check_folder(options.source, samples, options.out, vocabulary.class_names)
+    _tell_unused(labels, samples, options.source)
 
     from clipes.generator import load
 
     generator = load(options.model, options.pretrained, **settings)
     outcomes = _bar(write_masks(generator, samples, options.out, options.batch_size), len(samples), "masks")
-    failed = [outcome.error for outcome in outcomes if outcome.mask is None]
-    print(f"{len(samples) - len(failed)} of {len(samples)} masks written to {_printable(options.out)}")
-    for error in failed[:FAILURES_SHOWN]:
-        _complain(error)
-    if len(failed) > FAILURES_SHOWN:
-        _complain(f"and {len(failed) - FAILURES_SHOWN} more failed")
+    written, failed = 0, []
+    try:
+        for outcome in outcomes:
+            written += outcome.mask is not None
+            failed += [] if outcome.mask else [outcome.error]
+    finally:  # stopped half-way, too
+        print(f"{written} of {len(samples)} masks written to {_printable(options.out)}")
+        for error in failed[:FAILURES_SHOWN]:
+            _complain(error)
+        if len(failed) > FAILURES_SHOWN:
+            _complain(f"and {len(failed) - FAILURES_SHOWN} more failed")
     return FAILED if failed else DONE
+
+
+def _tell_unused(labels: str | list[str], samples: Sequence[Sample], source: str) -> None:
+    """Say how many rows of a labels file belong to no image: fine for a part of a data set, telling elsewhere."""
+    from clipes.datasets import read_rows
+
+    if isinstance(labels, str):
+        used = {sample.origin for sample in samples}
+        unused = [image for image, row in read_rows(labels).items() if row.origin not in used]
+        if unused:
+            _complain(f"{len(unused)} row(s) of {labels} name no image of {source}, {unused[0]!r} the first")
 
 
 def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
     """What :func:`clipes.load` takes beside the model."""
-    classes = _words(options.classes or None) or ("scenes" if options.model == "tiny" else None)
+    classes = _words(options.classes) or ("scenes" if options.model == "tiny" else None)
     if classes is None:
         raise ValueError(f"no classes given for {options.model}; pass --classes voc12, coco14 or a file of names")
     templates = options.templates
@@ -204,7 +197,7 @@ def _load_settings(options: argparse.Namespace) -> dict[str, Any]:
         "classes": classes,
         "background": _words(options.background),
         "templates": templates[0] if templates and len(templates) == 1 else templates,
-        "config": _config(options, classes),
+        "config": read_config(options, classes),
         "device": options.device,
         "precision": options.precision,
         "trusted": options.trusted,
@@ -215,6 +208,8 @@ def _models(options: argparse.Namespace) -> int:
     from clipes.weights import supported_models
 
     rows = [row for row in supported_models() if options.pattern.lower() in row[0].lower()]
+    if not rows and options.pattern.lower() not in "tiny":
+        raise ValueError(f"no model's name contains {options.pattern!r}; `clipes models` lists them all")
     print("Supported, name and tags:")
     if options.pattern.lower() in "tiny":
         print("tiny  (bundled, for the drawn scenes)")

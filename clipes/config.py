@@ -5,6 +5,7 @@ A field is the only home of a setting: its default, its help text and, by its na
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -15,6 +16,17 @@ Boxes = Literal["reference", "full"]
 def setting(default: Any, help: str) -> Any:
     """A dataclass field with its default and the sentence that the command line shows for it."""
     return field(default=default, metadata={"help": help})
+
+
+def _require_whole(name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; it must be a whole number")
+    _require(value >= 1, name, value, "at least 1")
+
+
+def _require_number(name: str, value: object) -> None:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}; it must be a number")
 
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:
@@ -29,7 +41,7 @@ class ImageConfig:
     max_patches: int = setting(4096, "largest patch grid; a bigger picture is shrunk for CLIP, the mask is not")
 
     def __post_init__(self) -> None:
-        _require(self.max_patches >= 1, "max_patches", self.max_patches, "at least 1")
+        _require_whole("max_patches", self.max_patches)
 
 
 @dataclass(frozen=True)
@@ -53,11 +65,12 @@ class AffinityConfig:
     steps: int = setting(2, "how often the affinity is applied")
 
     def __post_init__(self) -> None:
-        _require(self.blocks >= 1, "blocks", self.blocks, "at least 1")
-        _require(self.sinkhorn_rounds >= 1, "sinkhorn_rounds", self.sinkhorn_rounds, "at least 1")
+        _require_whole("blocks", self.blocks)
+        _require_whole("sinkhorn_rounds", self.sinkhorn_rounds)
+        _require_whole("steps", self.steps)
+        _require_number("box_threshold", self.box_threshold)
         _require(0 <= self.box_threshold < 1, "box_threshold", self.box_threshold, "in [0, 1)")
         _require(self.boxes in ("reference", "full"), "boxes", self.boxes, "'reference' or 'full'")
-        _require(self.steps >= 1, "steps", self.steps, "at least 1")
 
 
 @dataclass(frozen=True)
@@ -65,11 +78,14 @@ class MaskConfig:
     """Background score, decision, ignored pixels (CLIP-ES section 3.4, METHOD of the original code)."""
 
     background_power: float = setting(1.0, "exponent of the background score (1 - max cam)^p; larger: less background")
-    ignore_below: float | None = setting(None, "pixels whose winning score is lower become 255 (ignore); none: off")
+    ignore_below: float | None = setting(None, "pixels whose winning score is lower become 255 (ignore)")
 
     def __post_init__(self) -> None:
-        _require(self.background_power > 0, "background_power", self.background_power, "above 0")
-        below = self.ignore_below
+        _require_number("background_power", self.background_power)
+        power, below = self.background_power, self.ignore_below
+        _require(0 < power < math.inf, "background_power", power, "above 0 and finite")
+        if below is not None:
+            _require_number("ignore_below", below)
         _require(below is None or 0 <= below <= 1, "ignore_below", below, "in [0, 1] or None")
 
 
@@ -77,12 +93,13 @@ class MaskConfig:
 class Config:
     """All settings of one run; ``dataclasses.replace`` makes variants.
 
-    ``affinity=None`` stops at the initial CAM. ``refine`` is the place of the colour refinement (dense CRF,
-    PAR), which this version does not have: it must be None.
+        ``affinity=None`` stops at the initial CAM. ``refine`` is the place of the colour refinement (dense CRF,
+        PAR), which this version does not have: it must be None.
 
-    >>> from dataclasses import replace
-    >>> replace(VOC12, affinity=None).affinity is None
-    True
+        >>> import math
+    from dataclasses import replace
+        >>> replace(VOC12, affinity=None).affinity is None
+        True
     """
 
     image: ImageConfig = field(default_factory=ImageConfig)
@@ -108,8 +125,8 @@ COCO14 = Config(affinity=AffinityConfig(box_threshold=0.7))
 """The settings of the published MS COCO 2014 numbers, less the CRF."""
 
 SCENES = Config(affinity=AffinityConfig(box_threshold=0.7, steps=1))
-"""The settings for the bundled model's scenes, whose grid of 14 x 14 patches is small: the published ones spread too far.
-Chosen by ``benchmarks/scene_settings.py`` on scenes that serve for nothing else."""
+"""The settings for the bundled model's scenes: on their 14 x 14 patches the published ones spread too far. Chosen by
+``benchmarks/scene_settings.py`` on scenes that serve for nothing else."""
 
 PRESETS = {"voc12": VOC12, "coco14": COCO14, "scenes": SCENES}
 """Each shipped class set's own settings; your own classes start from VOC12."""

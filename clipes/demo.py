@@ -89,6 +89,8 @@ def write_scenes(folder: Path, count: int, progress: Progress = lambda items, to
 
 def _make_room(folder: Path) -> None:
     """Remove what an earlier demo wrote; ValueError if the names are taken by something else."""
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file; give a folder for the demo")
     taken = [name for name in (*FOLDERS, *FILES) if (folder / name).exists()]
     if taken and not (folder / "demo.json").exists():
         raise ValueError(f"{folder} has {taken[0]} and is no folder of a demo; choose another folder")

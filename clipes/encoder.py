@@ -1,6 +1,6 @@
 """Images to tokens and attention: our own forward pass over a CLIP ViT's weights, at any image size.
 
-Axes: B images, (h, w) patch grid, N = h * w, S = 1 + N tokens, D width, P patch size.
+Axes: B images, (h, w) patch grid, N = h * w, S = 1 + N tokens, D width, p patch size.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Encoder:
     """The vision tower of a CLIP ViT as frozen tensors. ``mean`` and ``std`` normalise RGB in [0, 1]."""
 
     patch_size: int
-    patch_weight: Tensor  # (D, 3, P, P)
+    patch_weight: Tensor  # (D, 3, p, p)
     class_embedding: Tensor  # (D,)
     positional_embedding: Tensor  # (1 + g * g, D), g the native grid
     ln_pre: Norm | None
@@ -69,7 +69,7 @@ class Encoder:
         """Run the tower over normalised images.
 
         Args:
-            pixels: (B, 3, h * P, w * P), normalised with ``mean`` and ``std``.
+            pixels: (B, 3, h * p, w * p), normalised with ``mean`` and ``std``.
             attention_blocks: over how many of the last blocks to average attention maps; 0: none, more than
                 there are: all.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -34,6 +34,10 @@ class MaskGenerator:
     """Turns images with image-level labels into masks. Made by :func:`load`."""
 
     def __init__(self, clip: Clip, vocabulary: Vocabulary, config: Config = VOC12):
+        if not isinstance(config, Config):
+            raise TypeError(
+                f"config is {config!r}; give a clipes.Config, such as clipes.VOC12 or a dataclasses.replace of it"
+            )
         self.config = config
         self._vocabulary = vocabulary
         self._encoder = clip.encoder
@@ -66,6 +70,7 @@ class MaskGenerator:
                 class, between which a softmax cannot decide.
             FileNotFoundError: no such file.
             TypeError: labels given as one string, an image of another kind.
+            FloatingPointError: a map that is not finite.
         """
         return next(self.generate([image], [labels]))
 
@@ -75,25 +80,40 @@ class MaskGenerator:
         """Masks of many images, in their order, read as they are needed.
 
         ``batch_size`` images (None: :attr:`default_batch_size`) are read at a time, and those of one patch grid
-        encoded together. Raises as a call does, and ValueError where there are more images than labels or the other
-        way round.
+        encoded together. With 1 every result is, bit for bit, that of a call; together, maps move by rounding (up to
+        1e-4 in float32). Raises as a call does, and ValueError where there are more images than labels or the other way
+        round.
         """
-        if batch_size is None:
-            batch_size = self.default_batch_size
-        if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-        if isinstance(images, str | os.PathLike) or isinstance(labels, str):
+        size = self.default_batch_size if batch_size is None else batch_size
+        if not isinstance(size, int) or not 1 <= size < 2**31:
+            raise ValueError(f"batch_size is {size!r}; it must be a whole number of at least 1")
+        single = isinstance(images, str | os.PathLike | Image.Image) or (
+            isinstance(images, np.ndarray) and images.ndim < 4
+        )
+        if single or isinstance(labels, str):
             raise TypeError("generate takes many images and a list of labels for each; call the generator for one")
+        if isinstance(images, Sized) and isinstance(labels, Sized) and len(images) != len(labels):
+            raise ValueError(f"{len(images)} images but {len(labels)} lists of labels; give one list for each image")
+        return self._generate(images, labels, size)
+
+    def _generate(
+        self, images: Iterable[ImageLike], labels: Iterable[Iterable[str]], size: int
+    ) -> Iterator[PseudoMask]:
         rows = zip(images, labels, strict=True)
-        while batch := list(islice(rows, batch_size)):
-            yield from self._batch([open_image(image) for image, _ in batch], [self._ids(row) for _, row in batch])
+        while batch := list(islice(rows, size)):
+            yield from self._batch(
+                [open_image(image) for image, _ in batch], [self._vocabulary.ids(row) for _, row in batch]
+            )
 
     def patch_cams(self, pixels: Tensor, class_ids: Sequence[Sequence[int]]) -> Tensor:
         """The maps of a batch on the patch grid: the tensor door behind :meth:`generate`.
 
-        Takes (B, 3, h * P, w * P) normalised pixels and each image's distinct class ids, 1..K. Returns
+        Takes (B, 3, h * p, w * p) normalised pixels and each image's distinct class ids, 1..K. Returns
         (P, h, w) float32 in [0, 1], all pairs of an image and a label, image by image, refined if the affinity is on.
         """
+        count = len(self._class_text)
+        if len(pixels) != len(class_ids) or any(not 1 <= i <= count for ids in class_ids for i in ids):
+            raise ValueError(f"{len(pixels)} images, class ids {list(class_ids)}; give each image ids of 1..{count}")
         affinity = self.config.affinity
         pairs = torch.tensor([(b, i - 1) for b, ids in enumerate(class_ids) for i in ids], dtype=torch.int64)
         pairs = pairs.reshape(-1, 2).to(self._encoder.device)
@@ -114,17 +134,10 @@ class MaskGenerator:
             if affinity and encoded.attention is not None:
                 cams = refine_cams(cams, encoded.attention, pairs[:, 0], encoded.grid, affinity)
         if not cams.isfinite().all():
-            raise FloatingPointError("a map is not finite; load the model with precision='fp32'")
-        return cams.reshape(-1, *encoded.grid)
-
-    def _ids(self, labels: Iterable[str]) -> tuple[int, ...]:
-        ids = self._vocabulary.ids(labels)
-        if len(ids) == 1 and not self.background_names:
-            raise ValueError(
-                f"{self.class_names[ids[0] - 1]!r} is the only label and there is no background class, so the softmax "
-                "has nothing to decide and the map would be empty; give background words"
+            raise FloatingPointError(
+                "a map is not finite; if the precision is lower, load with precision='fp32', else look at the weights"
             )
-        return ids
+        return cams.reshape(len(pairs), *encoded.grid)
 
     def _batch(self, images: list[Image.Image], class_ids: list[tuple[int, ...]]) -> list[PseudoMask]:
         """One read batch: each group of one grid together, the results in the images' order."""
@@ -203,6 +216,7 @@ def load(
         if model != "tiny":
             raise ValueError(f"no classes given for {model}; pass classes='voc12', 'coco14' or your own names")
         classes = "scenes"
+    config = preset_of(classes) if config is None else config
     vocabulary = load_vocabulary(classes, background, templates)
     where = _device(device)
     dtype = DTYPES[_precision(precision, where)]
@@ -217,10 +231,12 @@ def _device(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError) as error:
         raise ValueError(f"unknown device {device!r}; use 'cpu', 'cuda' or 'cuda:0'") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} asked for, but torch sees no CUDA device; use device='cpu'")
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {device!r} is not supported; use 'cpu', 'cuda' or 'cuda:0'")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {device!r} asked for, but torch sees {torch.cuda.device_count()} CUDA devices")
     return chosen
 
 

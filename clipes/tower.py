@@ -44,6 +44,8 @@ def unsupported(config: Mapping[str, Any]) -> str | None:
         return f"its native image is not square ({size})"
     if isinstance(patch, list | tuple) and len(set(patch)) > 1:
         return f"its patches are not square ({patch})"
+    if (config.get("text_cfg", {}).get("tokenizer_kwargs") or {}).get("trust_remote_code"):
+        return "its tokenizer asks to run code of its own (trust_remote_code)"
     if vision.get("act_kwargs"):
         return f"its activation has settings of its own ({vision['act_kwargs']})"
     return None

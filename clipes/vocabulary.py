@@ -40,13 +40,16 @@ class Vocabulary:
         ValueError: unknown class 'aeroplan' in voc12; did you mean 'aeroplane'?
 
         Raises:
-            ValueError: A label is no class of this vocabulary; all such labels are named at once.
+            ValueError: Labels that are no class (all are named), or one label and no background word.
             TypeError: `labels` is one string, has no order, or holds something else than strings.
         """
         wanted = dict.fromkeys(_strings(labels, "labels"))
         unknown = [label for label in wanted if label not in self._positions]
         if unknown:
             raise ValueError(self._unknown(unknown))
+        if len(wanted) == 1 and not self.background_names:
+            only = f"{next(iter(wanted))!r} is the only label and there is no background word"
+            raise ValueError(f"{only}, so the softmax has nothing to decide; give background words")
         return tuple(self._positions[label] for label in wanted)
 
     def class_sentences(self) -> list[list[str]]:
@@ -172,7 +175,7 @@ def _read_file(path: Path) -> Vocabulary:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: bad JSON: {error}") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         # What is wrong inside a file is a wrong value, whatever its type.
         raise ValueError(f"{path}: {error}") from error
 

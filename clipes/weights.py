@@ -6,6 +6,7 @@ open_clip builds the model and reads the weights; :mod:`clipes.tower` takes the 
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import json
 import pickle
 import warnings
@@ -21,8 +22,6 @@ from torch.nn import functional as F
 
 from clipes.encoder import Encoder
 from clipes.tower import SUPPORTED, ModelError, unsupported, vision_encoder
-
-__all__ = ["Clip", "ModelError", "load_clip", "supported_models", "unsupported", "vision_encoder"]
 
 TINY_FOLDER = Path(__file__).with_name("tiny")
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -49,7 +48,11 @@ def load_clip(model: str, pretrained: str | Path | None = None, *, trusted: bool
         ModelError: an unknown name or tag, no weights, not a plain ViT, weights that do not fit.
         FileNotFoundError: a folder or a weights file that does not exist.
     """
+    if not isinstance(model, str):
+        raise TypeError(f"model is {model!r}; give a name, or 'local-dir:' with the folder")
     if model == "tiny":
+        if pretrained is not None:
+            raise ModelError(f"tiny brings its own weights; leave out pretrained={str(pretrained)!r}")
         model = f"local-dir:{TINY_FOLDER}"
     named = not model.startswith(("local-dir:", "hf-hub:"))
     if named:
@@ -57,7 +60,7 @@ def load_clip(model: str, pretrained: str | Path | None = None, *, trusted: bool
         config = _config_of_name(model)
     else:
         config = _config_of_place(model, pretrained)
-    reason = unsupported(config)
+    reason = unsupported(config) or _missing_package(config)
     if reason:
         raise ModelError(f"{model} is not supported: {reason}; clipes reads {SUPPORTED}")
     quick_gelu = named and _needs_quick_gelu(model, pretrained, config)
@@ -75,10 +78,36 @@ def supported_models() -> list[tuple[str, tuple[str, ...], str | None]]:
 
     rows = []
     for name in open_clip.list_models():
+        config = open_clip.get_model_config(name)
+        reason = unsupported(config) or _missing_package(config)
         tags = tuple(open_clip.list_pretrained_tags_by_model(name))
+        if reason is None:
+            tags = tuple(tag for tag in tags if _other_name(name, tag, config) is None)
         if tags:
-            rows.append((name, tags, unsupported(open_clip.get_model_config(name))))
+            rows.append((name, tags, reason))
     return rows
+
+
+def _missing_package(config: Mapping[str, Any]) -> str | None:
+    """Why the text side cannot run here, or None if it can."""
+    text = config.get("text_cfg", {})
+    needed = text.get("hf_model_name") or text.get("hf_tokenizer_name")
+    if needed and importlib.util.find_spec("transformers") is None:
+        return f"its text side ({needed}) needs another package: pip install transformers"
+    return None
+
+
+def _other_name(model: str, tag: str, config: Mapping[str, Any]) -> str | None:
+    """The name under which a tag's weights have the GELU they were trained with; None if that is this one."""
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
+    quick = bool(config.get("quick_gelu"))
+    other = model.removesuffix("-quickgelu") if quick else f"{model}-quickgelu"
+    if tag.lower() == "openai" or quick == bool(get_pretrained_cfg(model, tag).get("quick_gelu")):
+        return None
+    # Where there is no other name, the configuration is right and the tag merely says nothing.
+    return other if other != model and other in open_clip.list_models() else None
 
 
 def _config_of_name(model: str) -> dict[str, Any]:
@@ -146,16 +175,12 @@ def _needs_quick_gelu(model: str, pretrained: str | Path | None, config: Mapping
         if path.suffix in WEIGHT_SUFFIXES or path.parent != Path("."):
             raise FileNotFoundError(f"weights file {path} does not exist")
         raise ModelError(f"{model} has no tag {str(path)!r}; its tags are {', '.join(tags) or 'none'}")
-    if str(pretrained).lower() == "openai":
-        return True
-    quick = bool(config.get("quick_gelu"))
-    other = model.removesuffix("-quickgelu") if quick else f"{model}-quickgelu"
-    # Where there is no other name, the configuration is right and the tag merely says nothing.
-    if quick != bool(tag.get("quick_gelu")) and other != model and other in open_clip.list_models():
+    other = _other_name(model, str(pretrained), config)
+    if other:
         raise ModelError(
             f"the weights {pretrained} were trained with another GELU than that of {model}; load {other!r}"
         )
-    return False
+    return str(pretrained).lower() == "openai"
 
 
 def _open_clip_model(model: str, pretrained: str | None, quick_gelu: bool, trusted: bool) -> Any:
@@ -175,6 +200,11 @@ def _open_clip_model(model: str, pretrained: str | None, quick_gelu: bool, trust
         )
     except Exception as error:  # torch's, safetensors', pickle's, the hub's: each says what is wrong in its way
         where = f"{model} with {pretrained}" if pretrained else model
+        if "download" in str(error).lower() or isinstance(error, ConnectionError):
+            raise ModelError(
+                f"the weights of {where} could not be had: {_short(error)}; "
+                "check the network, or pass a weights file as pretrained"
+            ) from error
         raise ModelError(
             f"the weights of {where} could not be loaded: {_short(error)}; "
             "they must be a whole safetensors file or state dict of this very architecture"

@@ -57,7 +57,7 @@ def sweep(folder: str | os.PathLike[str]) -> int:
         for name in names:
             match = _TEMPORARY.fullmatch(name)
             file = Path(parent, name)
-            with suppress(FileNotFoundError):  # another run may be sweeping too
+            with suppress(FileNotFoundError, PermissionError):  # another run may be sweeping; another user's stay
                 if match and _is_left_over(file, match["host"], int(match["process"])):
                     file.unlink()
                     removed += 1

@@ -4,8 +4,8 @@ CLIP's contrastive loss with every true pair a positive (UniCL, Yang et al. 2022
 picture that shows all it names. The loss sees what a picture shows, never where: no mask takes part in it. Half of the
 patches of whole scenes are dropped; the other steps look at close-ups, whose frames the drawing chooses around things.
 
-Stop it (Ctrl-C) and run the same command again to go on from the last check. The model lies in WORK/latest, an open_clip
-folder: ``python benchmarks/scenes.py --model local-dir:WORK/latest`` judges it.
+Stop it (Ctrl-C) and run the same command again to go on from the last check. The model lies in WORK/latest, an
+open_clip folder: ``python benchmarks/scenes.py --model local-dir:WORK/latest`` judges it.
 """
 
 import argparse

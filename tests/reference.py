@@ -150,7 +150,7 @@ def box_mask(cam: NDArray[np.float64], threshold: float, boxes: str) -> NDArray[
         top, bottom = min(r for r, _ in region), max(r for r, _ in region) + 1
         left, right = min(c for _, c in region), max(c for _, c in region) + 1
         if boxes == "reference":
-            bottom, right = min(bottom, h - 1), min(right, w - 1)
+            bottom, right = min(bottom, max(1, h - 1)), min(right, max(1, w - 1))
         mask[top:bottom, left:right] = 1
     return mask
 

@@ -114,7 +114,7 @@ def test_errors_of_the_generator_get_the_path(photos: Path, tmp_path: Path) -> N
     bare = load(background=[])
     samples = [Sample("a", photos / "a.jpg", ("cat",)), Sample("b", photos / "b.png", ("cat", "tree"))]
     a, b = write_masks(bare, samples, tmp_path / "m", 2)
-    assert a.error.startswith(f"{photos / 'a.jpg'}: 'cat' is the only label and there is no background class")
+    assert a.error.startswith(f"{photos / 'a.jpg'}: 'cat' is the only label and there is no background word")
     assert b.mask == tmp_path / "m" / "b.png"
 
 
@@ -199,12 +199,44 @@ def test_masks_are_not_put_where_they_are_taken_for_images(
         samples = find_samples(base / source, ["cat"])
         if refused:
             with pytest.raises(ValueError, match=r"lies in the source .* choose a folder outside it"):
-                check_folder(base / source, samples, base / out)
+                check_folder(base / source, samples, base / out, ["cat"])
         else:
-            check_folder(base / source, samples, base / out)
+            check_folder(base / source, samples, base / out, ["cat"])
 
 
 def test_a_file_in_place_of_the_folder_is_refused(photos: Path) -> None:
     (photos.parent / "m").touch()
     with pytest.raises(NotADirectoryError, match="m is a file; give a folder for the masks"):
-        check_folder(photos, [], photos.parent / "m")
+        check_folder(photos, [], photos.parent / "m", ["cat"])
+
+
+def test_nothing_foreign_is_replaced(tiny, photos: Path, tmp_path: Path) -> None:
+    """Neither a classes.json of other classes, nor a PNG that no run wrote; an earlier run's masks are."""
+    samples, out = find_samples(photos / "a.jpg", ["cat"]), tmp_path / "m"
+    out.mkdir()
+    (out / "a.png").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"a\.png exists and is no mask of an earlier run"):
+        check_folder(photos, samples, out, tiny.class_names)
+    (out / "a.png").unlink()
+    (out / "classes.json").write_text('{"dog": ["dog", "puppy"]}')
+    with pytest.raises(ValueError, match=r"classes\.json is of other classes or no clipes file"):
+        check_folder(photos, samples, out, tiny.class_names)
+    with pytest.raises(ValueError, match="choose another folder"):
+        list(write_masks(tiny, samples, out))
+    assert (out / "classes.json").read_text() == '{"dog": ["dog", "puppy"]}'
+    (out / "classes.json").unlink()
+    for _ in range(2):
+        check_folder(photos, samples, out, tiny.class_names)
+        assert [outcome.error for outcome in write_masks(tiny, samples, out)] == [""]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are made otherwise elsewhere")
+def test_a_link_does_not_lead_out_of_the_folder(tiny, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "sub").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="leads out of the output folder through a link"):
+        check_folder(photos, find_samples(photos, ["cat"]), tmp_path / "m", tiny.class_names)
+    outcomes = write_masks(tiny, [Sample("sub/c", photos / "sub" / "c.jpg", ("cat",))], tmp_path / "m")
+    assert "through a link" in next(outcomes).error
+    assert not list((tmp_path / "elsewhere").iterdir())

@@ -6,7 +6,7 @@ import torch
 from models import make_clip
 
 from clipes.cam import label_probabilities, min_max, softmax_gradcam
-from clipes.weights import vision_encoder
+from clipes.tower import vision_encoder
 
 VARIANTS = {
     "plain": {},

@@ -35,14 +35,30 @@ def test_frozen():
         (lambda: AffinityConfig(box_threshold=1.0), r"box_threshold is 1\.0; it must be in \[0, 1\)"),
         (lambda: AffinityConfig(boxes="half"), "boxes is 'half'"),
         (lambda: AffinityConfig(steps=0), "steps is 0"),
-        (lambda: MaskConfig(background_power=0), "background_power is 0; it must be above 0"),
+        (lambda: MaskConfig(background_power=0), "background_power is 0; it must be above 0 and finite"),
         (lambda: MaskConfig(ignore_below=1.5), r"ignore_below is 1\.5; it must be in \[0, 1\] or None"),
         (lambda: MaskConfig(ignore_below=float("nan")), "ignore_below is nan"),
+        (lambda: MaskConfig(background_power=float("inf")), "background_power is inf"),
         (lambda: Config(refine="crf"), "no colour refinement"),
     ],
 )
 def test_out_of_range(make, message):
     with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: AffinityConfig(blocks=2.5), r"blocks is 2\.5; it must be a whole number"),
+        (lambda: AffinityConfig(steps=True), "steps is True; it must be a whole number"),
+        (lambda: ImageConfig(max_patches="9"), "max_patches is '9'; it must be a whole number"),
+        (lambda: MaskConfig(background_power="1"), "background_power is '1'; it must be a number"),
+        (lambda: MaskConfig(ignore_below="none"), "ignore_below is 'none'; it must be a number"),
+    ],
+)
+def test_of_the_wrong_type(make, message):
+    with pytest.raises(TypeError, match=message):
         make()
 
 

@@ -16,7 +16,8 @@ from clipes.generator import MaskGenerator
 from clipes.image import patch_grid
 from clipes.scenes import draw_scene
 from clipes.vocabulary import load_vocabulary
-from clipes.weights import Clip, vision_encoder
+from clipes.tower import vision_encoder
+from clipes.weights import Clip
 
 NAMES = ["cat", "dog", "bus", "tree"]
 
@@ -202,13 +203,23 @@ def test_errors_teach(model, tmp_path):
         generator(picture(16, 16), "dog")
     with pytest.raises(FileNotFoundError, match=r"no such image: .*none\.jpg"):
         generator(tmp_path / "none.jpg", ["dog"])
-    with pytest.raises(ValueError, match="batch_size is 0; it must be at least 1"):
+    with pytest.raises(ValueError, match="batch_size is 0; it must be a whole number of at least 1"):
         list(generator.generate([], [], 0))
+    with pytest.raises(ValueError, match=r"longer|shorter"):
+        list(generator.generate(iter([picture(16, 16)] * 2), [["dog", "cat"]]))
+    for one in (picture(16, 16), np.zeros((16, 16, 3), np.uint8)):
+        with pytest.raises(TypeError, match="call the generator for one"):
+            generator.generate(one, [["dog"]])
+    with pytest.raises(TypeError, match="config is 'voc12'; give a clipes"):
+        make_generator(model, "voc12")
+    for ids in ([], [[0]], [[5]]):
+        with pytest.raises(ValueError, match=r"give each image ids of 1\.\.4"):
+            generator.patch_cams(torch.zeros(1, 3, 16, 16), ids)
     with pytest.raises(TypeError, match="call the generator for one"):
         list(generator.generate("dog.jpg", [["dog"]]))
-    with pytest.raises(ValueError, match=r"longer|shorter"):
+    with pytest.raises(ValueError, match="2 images but 1 lists of labels"):
         list(generator.generate([picture(16, 16)] * 2, [["dog", "cat"]]))
-    with pytest.raises(ValueError, match="'dog' is the only label and there is no background class"):
+    with pytest.raises(ValueError, match="'dog' is the only label and there is no background word"):
         make_generator(model, background=[])(picture(16, 16), ["dog"])
 
 
@@ -229,6 +240,8 @@ def test_maps_that_are_not_finite_are_refused(model):
     [
         ({"model": "ViT-B-16", "pretrained": "openai"}, "no classes given for ViT-B-16"),
         ({"device": "abacus"}, "unknown device 'abacus'"),
+        ({"device": "meta"}, "device 'meta' is not supported"),
+        ({"device": "cuda:99"}, "CUDA devices"),
         ({"precision": "fp12"}, "unknown precision 'fp12'; it is one of fp32, bf16, fp16"),
         ({"precision": "fp16", "device": "cpu"}, "use 'bf16' or 'fp32'"),
         ({"classes": "voc13"}, "voc12"),

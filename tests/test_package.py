@@ -39,6 +39,7 @@ ROWS = (
     ("result", "numpy PIL"),
     ("generator", "numpy torch PIL"),
     ("batch demo", "numpy PIL"),
+    ("flags", ""),
     ("cli", "tqdm"),
 )
 
