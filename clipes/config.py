@@ -93,13 +93,12 @@ class MaskConfig:
 class Config:
     """All settings of one run; ``dataclasses.replace`` makes variants.
 
-        ``affinity=None`` stops at the initial CAM. ``refine`` is the place of the colour refinement (dense CRF,
-        PAR), which this version does not have: it must be None.
+    ``affinity=None`` stops at the initial CAM. ``refine`` is the place of the colour refinement (dense CRF,
+    PAR), which this version does not have: it must be None.
 
-        >>> import math
-    from dataclasses import replace
-        >>> replace(VOC12, affinity=None).affinity is None
-        True
+    >>> from dataclasses import replace
+    >>> replace(VOC12, affinity=None).affinity is None
+    True
     """
 
     image: ImageConfig = field(default_factory=ImageConfig)
