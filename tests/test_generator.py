@@ -15,8 +15,8 @@ from clipes.config import AffinityConfig, CamConfig, Config, ImageConfig, MaskCo
 from clipes.generator import MaskGenerator
 from clipes.image import patch_grid
 from clipes.scenes import draw_scene
-from clipes.vocabulary import load_vocabulary
 from clipes.tower import vision_encoder
+from clipes.vocabulary import load_vocabulary
 from clipes.weights import Clip
 
 NAMES = ["cat", "dog", "bus", "tree"]
