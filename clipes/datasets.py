@@ -207,8 +207,8 @@ def _find_images(source: Path) -> tuple[Path, list[Path]]:
 
 def _is_image(path: Path) -> bool:
     hidden = path.name.startswith(".")
-    # A link to nothing counts: it is an image that cannot be read, not one that is not there.
-    return not hidden and path.suffix.lower() in IMAGE_SUFFIXES and os.path.lexists(path) and not os.path.isdir(path)
+    there = os.path.lexists(path) and not os.path.isdir(path)  # a broken link is an image that cannot be read
+    return there and not hidden and path.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _walk(folder: Path, above: frozenset[str]) -> Iterator[Path]:

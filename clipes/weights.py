@@ -165,7 +165,7 @@ def _needs_quick_gelu(model: str, pretrained: str | Path | None, config: Mapping
 
     tags = open_clip.list_pretrained_tags_by_model(model)
     if pretrained is None:
-        known = ", ".join(tags) or "it has none"
+        known = ", ".join(tag for tag in tags if _other_name(model, tag, config) is None) or "it has none"
         raise ModelError(f"no weights given for {model}; pass pretrained= a tag ({known}) or a weights file")
     tag = get_pretrained_cfg(model, str(pretrained))
     if not tag:
