@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 Pool = Literal["patch", "cls"]
 Boxes = Literal["reference", "full"]
+Resolution = Literal["full", "half"]
 
 
 def setting(default: Any, help: str) -> Any:
@@ -27,6 +28,11 @@ def _require_whole(name: str, value: object) -> None:
 def _require_number(name: str, value: object) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}; it must be a number")
+
+
+def _require_positive(name: str, value: object) -> None:
+    _require_number(name, value)
+    _require(0 < cast("float", value) < math.inf, name, value, "above 0 and finite")
 
 
 def _require(condition: bool, name: str, value: object, expected: str) -> None:
@@ -74,54 +80,120 @@ class AffinityConfig:
 
 
 @dataclass(frozen=True)
-class MaskConfig:
-    """Background score, decision, ignored pixels (CLIP-ES section 3.4, METHOD of the original code)."""
+class CrfConfig:
+    """Fully connected CRF (Krähenbühl & Koltun 2011) with the parameters of CLIP-ES."""
 
-    background_power: float = setting(1.0, "exponent of the background score (1 - max cam)^p; larger: less background")
-    ignore_below: float | None = setting(None, "pixels whose winning score is lower become 255 (ignore)")
+    iterations: int = setting(10, "mean-field iterations")
+    smooth_sigma: float = setting(1.0, "reach of the smoothness kernel in pixels")
+    smooth_weight: float = setting(3.0, "weight of the smoothness kernel")
+    bilateral_sigma: float = setting(67.0, "reach of the appearance kernel in pixels")
+    colour_sigma: float = setting(3.0, "reach of the appearance kernel in colour levels, of 255")
+    bilateral_weight: float = setting(4.0, "weight of the appearance kernel")
 
     def __post_init__(self) -> None:
-        _require_number("background_power", self.background_power)
-        power, below = self.background_power, self.ignore_below
-        _require(0 < power < math.inf, "background_power", power, "above 0 and finite")
-        if below is not None:
+        _require_whole("iterations", self.iterations)
+        for name in ("smooth_sigma", "bilateral_sigma", "colour_sigma"):
+            _require_positive(name, getattr(self, name))
+        for name in ("smooth_weight", "bilateral_weight"):
+            value = getattr(self, name)
+            _require_number(name, value)
+            _require(0 <= value < math.inf, name, value, "0 or more and finite")
+
+
+@dataclass(frozen=True)
+class ParConfig:
+    """Pixel-adaptive refinement (Ru et al. 2022, AFA section 3.4), the choice without a CRF."""
+
+    iterations: int = setting(10, "rounds; 15 for COCO in AFA")
+    dilations: tuple[int, ...] = setting((1, 2, 4, 8, 12, 24), "distances of the eight neighbours, in pixels")
+    colour_scale: float = setting(0.3, "sharpness of both kernels, in standard deviations of the neighbourhood")
+    position_weight: float = setting(0.01, "weight of the position kernel; the colour kernel's is 1")
+    resolution: Resolution = setting("half", "of the picture that is worked on; AFA's is half")
+
+    def __post_init__(self) -> None:
+        _require_whole("iterations", self.iterations)
+        _require_positive("colour_scale", self.colour_scale)
+        _require_number("position_weight", self.position_weight)
+        weight, given = self.position_weight, self.dilations
+        _require(0 <= weight < math.inf, "position_weight", weight, "0 or more and finite")
+        _require(isinstance(given, tuple) and len(given) > 0, "dilations", given, "a tuple of distances")
+        for distance in given:
+            _require_whole("dilations", distance)
+        _require(len(set(given)) == len(given), "dilations", given, "without repeats")
+        _require(self.resolution in ("full", "half"), "resolution", self.resolution, "'full' or 'half'")
+
+
+@dataclass(frozen=True)
+class MaskConfig:
+    """Background score, decision, ignored pixels (CLIP-ES section 3.4, METHOD of the original code).
+
+    ``ignore_below="auto"`` is :data:`CRF_IGNORES_BELOW` after the CRF, whose scores are close to 0 and 1, and no
+    ignored pixels without it.
+    """
+
+    background_power: float = setting(1.0, "exponent of the background score (1 - max cam)^p; larger: less background")
+    ignore_below: float | Literal["auto"] | None = setting(
+        "auto", "pixels whose winning score is lower become 255 (ignore); auto: 0.95 with the CRF, none without"
+    )
+
+    def __post_init__(self) -> None:
+        _require_positive("background_power", self.background_power)
+        below = self.ignore_below
+        if below is not None and below != "auto":
             _require_number("ignore_below", below)
-        _require(below is None or 0 <= below <= 1, "ignore_below", below, "in [0, 1] or None")
+            _require(0 <= below <= 1, "ignore_below", below, "in [0, 1], 'auto' or None")
 
 
 @dataclass(frozen=True)
 class Config:
     """All settings of one run; ``dataclasses.replace`` makes variants.
 
-    ``affinity=None`` stops at the initial CAM. ``refine`` is the place of the colour refinement (dense CRF,
-    PAR), which this version does not have: it must be None.
+    ``affinity=None`` stops at the initial CAM, ``refine=None`` at the scores of the maps.
 
     >>> from dataclasses import replace
-    >>> replace(VOC12, affinity=None).affinity is None
-    True
+    >>> replace(VOC12, refine=None).ignore_below is None, VOC12.ignore_below
+    (True, 0.95)
     """
 
     image: ImageConfig = field(default_factory=ImageConfig)
     cam: CamConfig = field(default_factory=CamConfig)
     affinity: AffinityConfig | None = field(default_factory=AffinityConfig)
-    refine: None = None
+    refine: CrfConfig | ParConfig | None = field(default_factory=CrfConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
 
     def __post_init__(self) -> None:
-        kinds = {"image": ImageConfig, "cam": CamConfig, "affinity": AffinityConfig, "mask": MaskConfig}
         for item in fields(self):
-            value = getattr(self, item.name)
-            if item.name == "refine":
-                _require(value is None, "refine", value, "None: this version has no colour refinement")
-            elif not (isinstance(value, kinds[item.name]) or (item.name == "affinity" and value is None)):
-                raise TypeError(f"Config.{item.name} takes a {kinds[item.name].__name__}, not {value!r}")
+            value, kinds = getattr(self, item.name), STAGES[item.name]
+            if not (isinstance(value, kinds) or (item.name in ("affinity", "refine") and value is None)):
+                names = " or ".join(kind.__name__ for kind in kinds)
+                raise TypeError(f"Config.{item.name} takes a {names}, not {value!r}")
 
+    @property
+    def ignore_below(self) -> float | None:
+        """The threshold that ``mask.ignore_below`` stands for."""
+        below = self.mask.ignore_below
+        if below != "auto":
+            return below
+        return CRF_IGNORES_BELOW if isinstance(self.refine, CrfConfig) else None
+
+
+CRF_IGNORES_BELOW = 0.95
+"""Published threshold below which a pixel's CRF score is not trusted."""
+
+STAGES: dict[str, tuple[type, ...]] = {
+    "image": (ImageConfig,),
+    "cam": (CamConfig,),
+    "affinity": (AffinityConfig,),
+    "refine": (CrfConfig, ParConfig),
+    "mask": (MaskConfig,),
+}
+"""What each field of :class:`Config` may hold, the default first."""
 
 VOC12 = Config()
-"""The settings of the published PASCAL VOC 2012 numbers, less the CRF."""
+"""The settings of the published PASCAL VOC 2012 numbers."""
 
 COCO14 = Config(affinity=AffinityConfig(box_threshold=0.7))
-"""The settings of the published MS COCO 2014 numbers, less the CRF."""
+"""The settings of the published MS COCO 2014 numbers."""
 
 SCENES = Config(affinity=AffinityConfig(box_threshold=0.7, steps=1))
 """The settings for the bundled model's scenes: on their 14 x 14 patches the published ones spread too far. Chosen by

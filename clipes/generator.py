@@ -167,7 +167,7 @@ class MaskGenerator:
         cams = upsample(maps, (image.height, image.width))
         scores = score_maps(cams, self.config.mask.background_power)
         ids = torch.tensor(class_ids, dtype=torch.int64, device=maps.device)
-        mask, confidence = decide(scores, ids, ignore, self.config.mask)
+        mask, confidence = decide(scores, ids, ignore, self.config.ignore_below)
         return PseudoMask(
             labels=tuple(self.class_names[i - 1] for i in class_ids),
             class_ids=np.array(class_ids, dtype=np.int64),

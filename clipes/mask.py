@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipes.config import MaskConfig
-
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Maps (C, h, w) to the image's own size: (C, H, W), bilinear with half-pixel centres, as OpenCV does."""
@@ -30,15 +28,15 @@ def score_maps(cams: Tensor, background_power: float = 1.0) -> Tensor:
     return scores / scores.sum(0)
 
 
-def decide(scores: Tensor, class_ids: Tensor, ignore: int, config: MaskConfig) -> tuple[Tensor, Tensor]:
+def decide(scores: Tensor, class_ids: Tensor, ignore: int, ignore_below: float | None) -> tuple[Tensor, Tensor]:
     """The winner's id and score at every pixel.
 
     Takes scores (C + 1, H, W), background first, and the labels' ids (C,) int64. Returns ids (H, W) int64, 0 for
-    the background, ``ignore`` where the winning score is below ``config.ignore_below``; and the winning scores
+    the background, ``ignore`` where the winning score is below ``ignore_below``; and the winning scores
     (H, W). The earlier row wins a tie.
     """
     confidence, winner = scores.max(0)
     ids = F.pad(class_ids, (1, 0))[winner]
-    if config.ignore_below is not None:
-        ids = ids.masked_fill(confidence < config.ignore_below, ignore)
+    if ignore_below is not None:
+        ids = ids.masked_fill(confidence < ignore_below, ignore)
     return ids, confidence

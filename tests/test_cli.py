@@ -353,7 +353,7 @@ def test_as_a_process(photos: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
 def test_a_reader_that_leaves_early() -> None:
-    code = "from clipes import cli; cli._demo = lambda options: print('x' * 10**6); exit(cli.main(['demo']))"
+    code = "from clipes import cli; cli.demo.run = lambda options: print('x' * 10**6); exit(cli.main(['demo']))"
     run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     assert run.stdout and run.stderr
     run.stdout.close()

@@ -5,7 +5,6 @@ import pytest
 import reference
 import torch
 
-from clipes.config import MaskConfig
 from clipes.mask import decide, score_maps, upsample
 
 
@@ -28,8 +27,7 @@ def test_scores_and_decision_equal_the_loop(labels, power):
     expected = reference.scores(cams.numpy(), power)
     np.testing.assert_allclose(stacked.numpy(), expected, rtol=0, atol=1e-12)
     for below in (None, 0.0, 0.4, 1.0):
-        config = MaskConfig(background_power=power, ignore_below=below)
-        mask, confidence = decide(stacked, torch.tensor(ids), 255, config)
+        mask, confidence = decide(stacked, torch.tensor(ids), 255, below)
         np.testing.assert_array_equal(mask.numpy(), reference.decision(expected, ids, below))
         np.testing.assert_allclose(confidence.numpy(), expected.max(0), rtol=0, atol=1e-12)
 
@@ -42,11 +40,11 @@ def test_scores_sum_to_one_at_the_extremes():
 def test_without_labels_all_is_background():
     scores = score_maps(upsample(torch.zeros(0, 2, 3), (5, 6)))
     assert scores.shape == (1, 5, 6)
-    mask, confidence = decide(scores, torch.zeros(0, dtype=torch.int64), 255, MaskConfig())
+    mask, confidence = decide(scores, torch.zeros(0, dtype=torch.int64), 255, None)
     assert mask.unique().tolist() == [0]
     assert confidence.unique().tolist() == [1.0]
 
 
 def test_a_tie_goes_to_the_earlier_row():
     scores = torch.tensor([[[0.5]], [[0.5]]])
-    assert decide(scores, torch.tensor([9]), 255, MaskConfig())[0].item() == 0
+    assert decide(scores, torch.tensor([9]), 255, None)[0].item() == 0

@@ -1,0 +1,30 @@
+"""``clipes demo``: draw scenes, make their masks with the bundled model, show and judge them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .terminal import DONE, bar, natural, printable
+
+
+def add(commands: Any) -> None:
+    """Add the command to ``commands``, an argparse subparsers action."""
+    help = "draw scenes, make their masks with the bundled model, show and judge them"
+    demo = commands.add_parser("demo", help=help, description=help, allow_abbrev=False)
+    demo.add_argument("--out", type=Path, default=Path("clipes-demo"), help="folder (default: %(default)s)")
+    demo.add_argument("--count", type=natural, default=200, metavar="N", help="scenes (default: %(default)s)")
+    demo.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the demo and print its numbers."""
+    from clipes.demo import run_demo
+
+    report = run_demo(options.out, options.count, bar)
+    print(f"{report['count']} scenes, model {report['model']}, mean IoU over the background and the classes:")
+    for stage, value in report["miou"].items():
+        print(f"  {stage:10} {value:.3f}")
+    print(f"Look at {printable(options.out / 'index.html')}")
+    return DONE

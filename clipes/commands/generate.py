@@ -1,0 +1,90 @@
+"""``clipes generate``: masks for an image, a folder, a glob or a list of images."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipes.flags import add_config_flags
+
+from .model import add_model_flags, load_settings
+from .terminal import DONE, EXIT_CODES, FAILED, bar, complain, named, printable
+
+if TYPE_CHECKING:
+    from clipes.datasets import Sample
+
+FAILURES_SHOWN = 20
+
+
+def add(commands: Any) -> None:
+    """Add the command to ``commands``, an argparse subparsers action."""
+    help = "masks for an image, a folder, a glob or a list of images"
+    generate = commands.add_parser("generate", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
+    generate.add_argument(
+        "source", type=named, help="an image, a folder, a quoted glob pattern, or a .txt list of images"
+    )
+    generate.add_argument(
+        "--labels", type=named, required=True, help="a .csv or .jsonl file, or names for all images: dog,person"
+    )
+    generate.add_argument(
+        "--out",
+        type=lambda text: Path(named(text)),
+        required=True,
+        help="folder for the masks, named as the images are",
+    )
+    add_model_flags(generate)
+    add_config_flags(generate)
+    generate.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check everything that can be checked without the model, then write the masks."""
+    from clipes.batch import check_folder, check_labels, write_masks
+    from clipes.datasets import find_samples
+    from clipes.vocabulary import load_vocabulary
+
+    settings = load_settings(options)
+    labels = _labels(options.labels)
+    samples = find_samples(options.source, labels)
+    vocabulary = load_vocabulary(settings["classes"], settings["background"], settings["templates"])
+    check_labels(samples, vocabulary)
+    check_folder(options.source, samples, options.out, vocabulary.class_names)
+    _tell_unused(labels, samples, options.source)
+
+    from clipes.generator import load
+
+    generator = load(options.model, options.pretrained, **settings)
+    outcomes = bar(write_masks(generator, samples, options.out, options.batch_size), len(samples), "masks")
+    written, failed = 0, []
+    try:
+        for outcome in outcomes:
+            written += outcome.mask is not None
+            failed += [] if outcome.mask else [outcome.error]
+    finally:  # stopped half-way, too
+        print(f"{written} of {len(samples)} masks written to {printable(options.out)}")
+        for error in failed[:FAILURES_SHOWN]:
+            complain(error)
+        if len(failed) > FAILURES_SHOWN:
+            complain(f"and {len(failed) - FAILURES_SHOWN} more failed")
+    return FAILED if failed else DONE
+
+
+def _labels(given: str) -> str | list[str]:
+    """A labels file's path as it is, else names."""
+    suffix = Path(given).suffix.lower()
+    is_file = suffix in (".csv", ".jsonl", ".json", ".txt", ".tsv") or (suffix and os.path.isfile(given))
+    return given if is_file else given.split(",")
+
+
+def _tell_unused(labels: str | list[str], samples: Sequence[Sample], source: str) -> None:
+    """Say how many rows of a labels file belong to no image: fine for a part of a data set, telling elsewhere."""
+    from clipes.datasets import read_rows
+
+    if isinstance(labels, str):
+        used = {sample.origin for sample in samples}
+        unused = [image for image, row in read_rows(labels).items() if row.origin not in used]
+        if unused:
+            complain(f"{len(unused)} row(s) of {labels} name no image of {source}, {unused[0]!r} the first")
