@@ -27,7 +27,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
         group.add_argument(_flag(stage, item), default=None, help=help, **_kind(hint))
 
 
-def _settings() -> Iterator[tuple[str, type, Field[Any]]]:
+def _settings() -> Iterator[tuple[str, type[Any], Field[Any]]]:
     """Every setting: its stage's name in Config, the stage's class, the field."""
     for name, stages in STAGES.items():
         for stage in stages:
@@ -109,7 +109,7 @@ def override(config: Config, options: argparse.Namespace) -> Config:
             switch = {"affinity": "--no-affinity"}.get(name, f"--refine {_chosen(current)}")
             raise ValueError(f"{switch} switches off what {_flag(stage, item)} sets; leave one out")
         value = None if value == "none" else value
-        stages: dict[str, Any] = {name: replace(current, **{item.name: value})}
+        stages: Any = {name: replace(current, **{item.name: value})}
         config = replace(config, **stages)
     return config
 

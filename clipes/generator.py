@@ -17,9 +17,8 @@ from torch import Tensor
 from clipes.affinity import refine_cams
 from clipes.cam import softmax_gradcam
 from clipes.config import VOC12, Config, preset_of
+from clipes.decision import decide_masks
 from clipes.image import open_image, patch_grid, prepare
-from clipes.mask import decide, score_maps, upsample
-from clipes.metrics import ignore_index
 from clipes.result import PseudoMask
 from clipes.text import text_features
 from clipes.vocabulary import Vocabulary, load_vocabulary
@@ -147,36 +146,16 @@ class MaskGenerator:
             size = (image.height, image.width)
             grid = patch_grid(size, encoder.patch_size, self.config.image.max_patches)
             groups.setdefault(grid, []).append(index)
-        results: dict[int, PseudoMask] = {}
+        maps: dict[int, Tensor] = {}
         for grid, members in groups.items():
+            maps |= {index: torch.zeros(0, *grid, device=encoder.device) for index in members}
             labelled = [index for index in members if class_ids[index]]
-            maps: dict[int, Tensor] = {}
             if labelled:
                 pixels = [prepare(images[i], grid, encoder.patch_size, encoder.mean, encoder.std) for i in labelled]
                 cams = self.patch_cams(torch.from_numpy(np.stack(pixels)), [class_ids[i] for i in labelled])
-                maps = dict(zip(labelled, torch.split(cams, [len(class_ids[i]) for i in labelled]), strict=True))
-            for index in members:
-                empty = torch.zeros(0, *grid, device=encoder.device)
-                results[index] = self._finish(images[index], class_ids[index], maps.get(index, empty))
-        return [results[index] for index in range(len(images))]
-
-    def _finish(self, image: Image.Image, class_ids: tuple[int, ...], maps: Tensor) -> PseudoMask:
-        """Maps (C, h, w) of one image to its PseudoMask."""
-        count = len(self.class_names)
-        ignore = ignore_index(count)
-        cams = upsample(maps, (image.height, image.width))
-        scores = score_maps(cams, self.config.mask.background_power)
-        ids = torch.tensor(class_ids, dtype=torch.int64, device=maps.device)
-        mask, confidence = decide(scores, ids, ignore, self.config.ignore_below)
-        return PseudoMask(
-            labels=tuple(self.class_names[i - 1] for i in class_ids),
-            class_ids=np.array(class_ids, dtype=np.int64),
-            cams=cams.cpu().numpy(),
-            scores=scores.cpu().numpy(),
-            mask=mask.cpu().numpy().astype(np.uint8 if ignore == 255 else np.uint16),
-            confidence=confidence.cpu().numpy(),
-            image=image,
-            class_count=count,
+                maps |= zip(labelled, torch.split(cams, [len(class_ids[i]) for i in labelled]), strict=True)
+        return decide_masks(
+            images, class_ids, [maps[index] for index in range(len(images))], self.class_names, self.config
         )
 
 

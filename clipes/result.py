@@ -21,8 +21,9 @@ class PseudoMask:
     Attributes:
         labels: class names in the order given, repeats dropped.
         class_ids: (C,) int64, the labels' places in the data set, 1..K.
-        cams: (C, H, W) float32 in [0, 1], refined by the affinity if that is on.
-        scores: (C + 1, H, W) float32, row 0 the background, columns sum to 1.
+        patch_cams: (C, h, w) float32 in [0, 1], the maps on the patch grid, refined by the affinity if that is on.
+        cams: (C, H, W) float32 in [0, 1], the same at the image's size.
+        scores: (C + 1, H, W) float32, row 0 the background, refined by the CRF or PAR if that is on; columns sum to 1.
         mask: (H, W) uint8, 0 background, else class ids, 255 ignored; above 254 classes uint16 and 65535.
         confidence: (H, W) float32, the winning score.
         image: the RGB picture, upright.
@@ -31,6 +32,7 @@ class PseudoMask:
 
     labels: tuple[str, ...]
     class_ids: NDArray[np.int64]
+    patch_cams: NDArray[np.float32]
     cams: NDArray[np.float32]
     scores: NDArray[np.float32]
     mask: NDArray[Any]

@@ -43,6 +43,7 @@ def result() -> PseudoMask:
     return PseudoMask(
         labels=("cat", "dog", "bus"),
         class_ids=np.array([2, 3, 1]),
+        patch_cams=np.linspace(0, 1, 6, dtype=np.float32).reshape(3, 1, 2),
         cams=np.linspace(0, 1, 72, dtype=np.float32).reshape(3, 4, 6),
         scores=scores,
         mask=mask,

@@ -215,3 +215,90 @@ def cams_of_image(
     initial, last = gradcam(visual, x, label_text, background_text, scale, pool)
     attention = torch.stack([*maps, last][-blocks:]).mean(0)[1:, 1:]
     return initial, torch.stack([refine(cam, attention, grid, threshold, boxes) for cam in initial])
+
+
+def softmax(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    exponentials = np.exp(values - values.max())
+    return exponentials / exponentials.sum()
+
+
+def pixel_adaptive_refinement(
+    image: NDArray[np.uint8],
+    stacked: NDArray[np.float64],
+    iterations: int = 10,
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24),
+    colour_scale: float = 0.3,
+    position_weight: float = 0.01,
+    half: bool = True,
+) -> NDArray[np.float64]:
+    """Image (H, W, 3) and scores (C + 1, H, W): a loop over pixels and neighbours; sums to one only at the end."""
+    colours, maps, size = image.astype(np.float64), stacked.astype(np.float64), image.shape[:2]
+    if half:
+        small = (math.ceil(size[0] / 2), math.ceil(size[1] / 2))
+        colours = np.stack([upsample(colours[..., channel], small) for channel in range(3)], axis=-1)
+        maps = np.stack([upsample(row, small) for row in maps])
+    h, w = colours.shape[:2]
+    steps = [(d * r, d * c) for d in dilations for r in (-1, 0, 1) for c in (-1, 0, 1) if (r, c) != (0, 0)]
+    distances = np.array([math.sqrt(r * r + c * c) for r, c in steps])
+    position = softmax(-((distances / (distances.std(ddof=1) + 1e-8) / colour_scale) ** 2))
+    near, kernel = {}, {}
+    for r, c in np.ndindex(h, w):
+        near[r, c] = [(min(max(r + down, 0), h - 1), min(max(c + right, 0), w - 1)) for down, right in steps]
+        around = np.array([colours[pixel] for pixel in near[r, c]])  # (n, 3)
+        difference = np.abs(around - colours[r, c]) / (around.std(axis=0, ddof=1) + 1e-8) / colour_scale
+        kernel[r, c] = softmax(-(difference**2).mean(axis=1)) + position_weight * position
+    for _ in range(iterations):
+        spread = np.zeros_like(maps)
+        for r, c in np.ndindex(h, w):
+            for (row, column), weight in zip(near[r, c], kernel[r, c], strict=True):
+                spread[:, r, c] += weight * maps[:, row, column]
+        maps = spread
+    if half:
+        maps = np.stack([upsample(row, size) for row in maps])
+    return maps / maps.sum(0)
+
+
+# --- evaluation
+
+
+def class_counts(mask: NDArray, truth: NDArray, classes: int, ignore: int) -> list[list[int]]:
+    """Pixel by pixel: pixels of each class in the truth, in the mask, in both, and in the truth but ignored."""
+    in_truth, in_mask, in_both, ignored = ([0] * (classes + 1) for _ in range(4))
+    for given, true in zip(mask.ravel().tolist(), truth.ravel().tolist(), strict=True):
+        if true == ignore:
+            continue
+        in_truth[true] += 1
+        if given == ignore:
+            ignored[true] += 1
+        else:
+            in_mask[given] += 1
+            in_both[given] += given == true
+    return [in_truth, in_mask, in_both, ignored]
+
+
+def boundary(region: NDArray[np.bool_], void: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """What 3 x 3 erosions take from a region (Cheng et al. 2021, their code): outside the image is not the region.
+
+    Void pixels count as the region while it is eroded, and belong to no boundary.
+    """
+    h, w = region.shape
+    left = region | void
+    for _ in range(max(1, round(0.02 * math.sqrt(h * h + w * w)))):
+        padded = np.pad(left, 1)
+        left = np.array([[padded[r : r + 3, c : c + 3].all() for c in range(w)] for r in range(h)])
+    return region & ~void & ~left
+
+
+def boundary_counts(mask: NDArray, truth: NDArray, classes: int, ignore: int) -> list[list[int]]:
+    """Intersection and union of the boundaries, class by class."""
+    both, either = [], []
+    for index in range(classes + 1):
+        of_mask, of_truth = (boundary(ids == index, truth == ignore) for ids in (mask, truth))
+        both.append(int((of_mask & of_truth).sum()))
+        either.append(int((of_mask | of_truth).sum()))
+    return [both, either]
+
+
+def mean_of_ratios(both: list[int], either: list[int]) -> float:
+    ratios = [part / whole for part, whole in zip(both, either, strict=True) if whole]
+    return sum(ratios) / len(ratios) if ratios else math.nan

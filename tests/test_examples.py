@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from clipes.scenes import draw_scenes
 from clipes.weights import load_clip
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -55,8 +56,33 @@ def test_training_runs_stops_and_goes_on(tmp_path, close):
     assert features.isfinite().all()
 
 
+def test_a_student_is_trained_and_judged():
+    output = run("train_student", "--scenes", "8", "--test", "2", "--steps", "2", "--threshold", "0")
+    assert output.startswith("mean IoU of 2 unseen scenes\nmasks made with their labels: 0.")
+    assert "student, without labels:      0." in output
+
+
+def test_a_student_learns_from_confident_pixels_alone(monkeypatch):
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    import train_student as example
+
+    monkeypatch.setattr(example, "VIEW", 32)
+    images, truth = example.tensors(list(draw_scenes(4, example.TEST_SEED)))
+    unsure = torch.where(truth > 0, 0.9, 1.0)
+
+    def things(threshold: float) -> torch.Tensor:
+        """The probability of any thing at each pixel."""
+        student = example.train(images, truth, unsure, threshold, steps=50, seed=1)
+        with torch.inference_mode():
+            return 1 - student(images.float()).softmax(1)[:, 0]
+
+    taught, untaught = things(0.9), things(0.95)
+    assert taught[truth > 0].mean() > taught[truth == 0].mean() + 0.2
+    assert untaught[truth > 0].mean() < 0.05, "it has seen the background alone"
+
+
 def test_examples_are_short():
-    """All but the training, which is a program."""
+    """All but the trainings, which are programs."""
     for file in EXAMPLES.glob("*.py"):
-        if file.name != "train_tiny.py":
-            assert len(file.read_text().splitlines()) <= 60, file.name
+        most = {"train_tiny.py": 340, "train_student.py": 130}.get(file.name, 60)
+        assert len(file.read_text().splitlines()) <= most, file.name

@@ -1,0 +1,130 @@
+"""``clipes evaluate``: masks judged against the truth."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .terminal import DONE, EXIT_CODES, FAILED, bar, complain, named, natural, printable, words
+
+if TYPE_CHECKING:
+    from clipes.evaluation import Evaluation
+    from clipes.sweep import Sweep
+
+SHOWN = 5
+WIDEST_NAME = 40
+
+
+def add(commands: Any) -> None:
+    """Add the command to ``commands``, an argparse subparsers action."""
+    help = "judge masks against the truth: mIoU, per class, boundary IoU, ignored pixels, coverage"
+    evaluate = commands.add_parser("evaluate", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
+    for name, what in (("masks", "folder of PNG masks of class ids"), ("truth", "folder of the same names")):
+        evaluate.add_argument(name, type=lambda text: Path(named(text)), help=f"{what}, or one file")
+    classes = "voc12, coco14, scenes, a .json or text file, or names: dog,cat (default: MASKS/classes.json)"
+    evaluate.add_argument("--classes", type=named, help=classes)
+    evaluate.add_argument("--json", type=lambda text: Path(named(text)), metavar="FILE", help="write everything here")
+    sweep = "also other thresholds and background powers, from what `clipes generate` saved beside the masks"
+    evaluate.add_argument("--sweep", action="store_true", help=sweep)
+    evaluate.add_argument("--workers", type=natural, metavar="N", help="processes (default: one per core)")
+    evaluate.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Judge the masks, print the figures, say what could not be judged."""
+    from clipes.evaluation import evaluate
+    from clipes.sweep import SWEEP_NOTE, sweep
+    from clipes.writer import write_json
+
+    given = (options.masks, options.truth, _class_names(options.classes))
+    sweeps = sweep(*given, workers=options.workers, progress=bar) if options.sweep else ()
+    evaluation = evaluate(*given, workers=options.workers, progress=bar)
+    _print_classes(evaluation)
+    _print_figures(evaluation)
+    for one in sweeps:
+        _print_sweep(one)
+    if options.json:
+        report = {"masks": str(options.masks), "truth": str(options.truth), **evaluation.as_dict()}
+        if sweeps:
+            report["sweep"] = {"note": SWEEP_NOTE, **{one.setting: one.as_dict() for one in sweeps}}
+        write_json(options.json, report)
+    judged: list[Evaluation | Sweep] = [evaluation, *sweeps]
+    troubled = [_tell_problems(found) for found in judged]
+    return FAILED if any(troubled) else DONE
+
+
+def _class_names(given: str | None) -> tuple[str, ...] | None:
+    if given is None:
+        return None
+    from clipes.vocabulary import load_vocabulary
+
+    return load_vocabulary(words(given) or [], background=[]).class_names
+
+
+def _print_classes(evaluation: Evaluation) -> None:
+    rows = [(str(row["id"]), _short(row["name"]), row["iou"], row["boundary_iou"]) for row in evaluation.table()]
+    id_width, name_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    print(f"{'id':>{id_width + 1}}  {'class':{name_width}}    IoU  boundary IoU")
+    for index, name, iou, boundary in rows:
+        print(f"{index:>{id_width + 1}}  {name:{name_width}}  {_figure(iou):>5}  {_figure(boundary):>12}")
+
+
+def _print_figures(evaluation: Evaluation) -> None:
+    from clipes.evaluation import IGNORED_NOTE, number
+
+    truths = evaluation.images + sum(map(len, (evaluation.missing, evaluation.mis_sized, evaluation.failed)))
+    print(f"\nmIoU            {_figure(number(evaluation.miou))}  over the classes that occur")
+    print(f"boundary IoU    {_figure(number(evaluation.boundary_iou))}")
+    print(f"pixel accuracy  {_figure(number(evaluation.pixel_accuracy))}")
+    print(f"coverage        {evaluation.coverage:.3f}  {evaluation.images} of {truths} truth files judged")
+    if evaluation.ignored_share > 0:
+        print(f"ignored         {evaluation.ignored_share:.3f}  of the pixels")
+        print(f"mIoU decided    {_figure(number(evaluation.miou_decided))}  on the pixels that are not ignored")
+        print(f"{IGNORED_NOTE}.")
+
+
+def _print_sweep(sweep: Sweep) -> None:
+    from clipes.sweep import SWEEP_NOTE
+
+    rows = sweep.table()
+    how = "before any refinement by colours; " if sweep.setting == "background_power" else ""
+    print(f"\n{sweep.setting} over {sweep.images} images: {how}{SWEEP_NOTE}")
+    print(f"{sweep.setting:>16}   mIoU  mIoU decided  ignored")
+    best = max((row["miou"] for row in rows if row["miou"] is not None), default=None)
+    for row in rows:
+        value, miou, decided, ignored = row.values()
+        mark = "  <- best" if miou is not None and miou == best else ""
+        print(f"{value:>16g}  {_figure(miou):>5}  {_figure(decided):>12}  {_figure(ignored):>7}{mark}")
+    if rows[0]["ignored_share"]:
+        complain(
+            "the masks themselves ignore pixels, so a lower threshold than theirs cannot be judged; "
+            "generate with --ignore-below none to judge them all"
+        )
+
+
+def _tell_problems(found: Evaluation | Sweep) -> bool:
+    """Say what was not judged, and return whether something should have been."""
+    missing, extra = getattr(found, "missing", ()), getattr(found, "extra", ())
+    _tell(len(missing), "truth file(s) without a mask", [", ".join(map(repr, missing[:SHOWN]))])
+    _tell(len(extra), "mask(s) without a truth file, left out", [", ".join(map(repr, extra[:SHOWN]))])
+    for problems, what in ((found.mis_sized, "of another size than the truth"), (found.failed, "could not be read")):
+        _tell(len(problems), what, [problem.reason for problem in problems[:SHOWN]])
+    return bool(missing or found.mis_sized or found.failed)
+
+
+def _tell(count: int, what: str, lines: Sequence[str]) -> None:
+    if count:
+        complain(f"{count} {what}{', the first' if count > SHOWN else ''}:")
+        for line in lines:
+            complain(f"  {line}")
+
+
+def _short(name: str) -> str:
+    name = printable(name)
+    return name if len(name) <= WIDEST_NAME else f"{name[: WIDEST_NAME - 1]}…"
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

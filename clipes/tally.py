@@ -1,0 +1,214 @@
+"""Mask files and truth files: which belong together, how they are read, and counts added up over all of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+
+from clipes.metrics import known_ids
+
+Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
+Judge = Callable[..., NDArray[np.int64]]
+Task = tuple[Any, ...]  # a name and the paths of its files
+
+_MODES = ("P", "L", "1", "I;16", "I;16B", "I")  # of a PNG; older Pillow opens 16-bit grey as I
+_CHUNK = 16  # files that a worker takes at a time
+_BLOCK = 1024  # files per worker that are in hand at a time
+
+
+class SizeError(ValueError):
+    """Files of one name whose sizes differ; the message names both."""
+
+
+class Pairs(NamedTuple):
+    """The relative names, with forward slashes and sorted, of a folder of masks and a folder of truth files."""
+
+    names: list[str]  # in both
+    missing: list[str]  # truth without a mask
+    extra: list[str]  # masks without truth
+
+
+class Problem(NamedTuple):
+    """A pair that was not counted; the reason begins with the path of the file at fault."""
+
+    name: str
+    reason: str
+
+
+@dataclass
+class Tally:
+    """Counts over all files, and which could not be counted."""
+
+    counts: NDArray[np.int64]
+    images: int = 0
+    mis_sized: list[Problem] = field(default_factory=list)
+    failed: list[Problem] = field(default_factory=list)
+
+
+def match_files(masks: Path, truth: Path) -> Pairs:
+    """Return which PNG files of two folders have a name in common; two files are one pair with an empty name.
+
+    Raises FileNotFoundError for a path that is not there, ValueError for a file and a folder, and when no name
+    is in both.
+    """
+    for path, what in ((masks, "masks"), (truth, "truth")):
+        if not path.exists():
+            raise FileNotFoundError(f"no such folder or file of {what}: {path}")
+    if masks.is_file() and truth.is_file():
+        return Pairs([""], [], [])
+    if masks.is_file() or truth.is_file():
+        raise ValueError(f"one of {masks} and {truth} is a file, one a folder; give two folders or two files")
+    left, right = (set(_mask_names(folder)) for folder in (masks, truth))
+    for folder, names in ((masks, left), (truth, right)):
+        if not names:
+            raise ValueError(f"no PNG file in {folder}; masks and truth are PNG files of class ids")
+    if not left & right:
+        raise ValueError(
+            f"no mask has the name of a truth file: {min(left)!r} in {masks}, {min(right)!r} in {truth}; "
+            "give the folders below which the names agree"
+        )
+    return Pairs(sorted(left & right), sorted(right - left), sorted(left - right))
+
+
+def find_files(folder: Path, suffix: str, skip: frozenset[str] = frozenset()) -> Iterator[str]:
+    """Yield the relative names, with forward slashes, of the files below ``folder`` with this suffix, in any case.
+
+    Hidden files and folders are left out, as are the folders named in ``skip`` directly in ``folder``. Links
+    are followed, except back into a folder above.
+    """
+    return _walk(os.fspath(folder), "", suffix, skip, frozenset())
+
+
+def read_pair(classes: int, mask: Path, truth: Path) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the ids of two mask files: (H, W) integers, 0..classes or the ignore value.
+
+    Raises ValueError, naming the file, for one that is no PNG, is broken, has colours for pixels or other values;
+    SizeError when they differ in size.
+    """
+    arrays = []
+    for path in (mask, truth):
+        ids = read_png(path, _MODES, "holds colours, not class ids; save palette indices, 8-bit or 16-bit grey")
+        known_ids(ids, str(path), classes)
+        arrays.append(ids)
+    check_size(arrays[0].shape, mask, arrays[1].shape, truth)
+    return arrays[0], arrays[1]
+
+
+def read_png(path: Path, modes: tuple[str, ...], otherwise: str) -> NDArray[Any]:
+    """Return the pixel values (H, W) of a PNG file, as integers; ValueError with ``otherwise`` for another mode."""
+    try:
+        if not path.is_file():  # a named pipe would wait for ever
+            raise ValueError("no such file" if not path.exists() else "not a file")
+        with Image.open(path, formats=("PNG",)) as image:
+            if image.mode not in modes:
+                raise ValueError(f"mode {image.mode} {otherwise}")
+            pixels = np.asarray(image)
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path}: not a PNG file") from error
+    except Exception as error:  # Pillow's parsers raise nearly anything on hostile bytes
+        raise ValueError(f"{path}: {str(error) or type(error).__name__}") from error
+    return pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
+
+
+def check_size(size: tuple[int, ...], path: Path, truth_size: tuple[int, ...], truth: Path) -> None:
+    """Raise SizeError if two sizes (H, W) differ."""
+    if size != truth_size:
+        ours, theirs = (" x ".join(map(str, reversed(shape))) for shape in (size, truth_size))
+        raise SizeError(f"{path}: {ours} pixels, but {truth} has {theirs}")
+
+
+def add_up(
+    judge: Judge, tasks: Iterable[Task], count: int, shape: tuple[int, ...], workers: int | None, progress: Progress
+) -> Tally:
+    """Add up ``judge(*paths)``, an int64 array of ``shape``, over ``count`` tasks ``(name, *paths)``.
+
+    A task whose judge raises ValueError, OSError or MemoryError is noted in the order of the tasks. They are
+    taken lazily by ``workers`` processes (None: one per core), at most one for 16 tasks; with one, in this process.
+
+    Raises ValueError for less than 1 worker, ChildProcessError when one is killed.
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers is {workers}; it must be at least 1")
+    processes = max(1, min(workers or _cores(), count // _CHUNK))
+    tally = Tally(np.zeros(shape, np.int64))
+    for name, result in progress(_results(partial(_judged, judge), iter(tasks), processes), count, "images"):
+        if isinstance(result, SizeError):
+            tally.mis_sized.append(Problem(name, str(result)))
+        elif isinstance(result, Exception):
+            tally.failed.append(Problem(name, str(result) or type(result).__name__))
+        else:
+            present, counts = result
+            tally.counts[..., present] += counts
+            tally.images += 1
+    return tally
+
+
+def _judged(judge: Judge, task: Task) -> tuple[str, Any]:
+    """The task's name, and its counts (of the classes that occur, last axis) or why there are none."""
+    name, *paths = task
+    try:
+        counts = judge(*paths)
+    except (ValueError, OSError, MemoryError) as error:
+        return name, error.with_traceback(None)
+    present = np.flatnonzero(counts.any(axis=tuple(range(counts.ndim - 1))))
+    return name, (present, counts[..., present])
+
+
+def _results(work: Callable[[Task], Any], tasks: Iterator[Task], processes: int) -> Iterator[Any]:
+    """The results in the order of the tasks, of which only a block is in hand at a time."""
+    if processes == 1:
+        yield from map(work, tasks)
+        return
+    pool = ProcessPoolExecutor(processes, initializer=_leave_signals_to_parent)
+    try:
+        while block := list(islice(tasks, _BLOCK * processes)):
+            yield from pool.map(work, block, chunksize=_CHUNK)
+    except BrokenProcessPool as error:
+        raise ChildProcessError("a worker was killed, perhaps for want of memory; take fewer workers") from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_signals_to_parent() -> None:
+    """Ctrl-C goes to every process of a terminal: the parent alone answers, and ends its workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _cores() -> int:
+    """The cores that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _mask_names(folder: Path) -> Iterator[str]:
+    ours = (folder / "classes.json").is_file()  # then these two hold what `clipes generate` saves beside masks
+    return find_files(folder, ".png", frozenset({"confidence", "cams"} if ours else ()))
+
+
+def _walk(folder: str, prefix: str, suffix: str, skip: frozenset[str], above: frozenset[str]) -> Iterator[str]:
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") or (not prefix and entry.name in skip):
+                continue
+            fits = entry.name.lower().endswith(suffix)
+            if fits and entry.is_file(follow_symlinks=False):
+                yield prefix + entry.name
+            elif os.path.isdir(entry.path):
+                yield from _walk(entry.path, f"{prefix}{entry.name}/", suffix, skip, above | {here})
+            elif fits:  # a link, perhaps broken: the reader will tell
+                yield prefix + entry.name

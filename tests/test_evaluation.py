@@ -1,0 +1,360 @@
+"""clipes.evaluation, clipes.tally: which files are judged, what is counted, what is reported."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import reference
+from PIL import Image
+
+from clipes import tally
+from clipes.evaluation import Evaluation, evaluate
+from clipes.writer import write_json, write_mask
+
+NAMES = ("cat", "dog", "bus")
+TABLE = {"0": "background", "1": "cat", "2": "dog", "3": "bus"}
+
+
+def random_ids(seed: int, shape: tuple[int, int] = (12, 15), ignored: float = 0.2) -> np.ndarray:
+    """Blobs of 3 pixels of the ids 0..3, and 255."""
+    rng = np.random.default_rng(seed)
+    small = rng.choice(
+        [0, 1, 2, 3, 255], size=(-(-shape[0] // 3), -(-shape[1] // 3)), p=[*[(1 - ignored) / 4] * 4, ignored]
+    )
+    return small.repeat(3, axis=0).repeat(3, axis=1)[: shape[0], : shape[1]].astype(np.uint8)
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Three masks and their truth: a.png, b.png, sub/c.png."""
+    for seed, name in enumerate(("a.png", "b.png", "sub/c.png")):
+        write_mask(tmp_path / "masks" / name, random_ids(seed), 3)
+        write_mask(tmp_path / "truth" / name, random_ids(seed + 10), 3)
+    return tmp_path / "masks", tmp_path / "truth"
+
+
+def many(folder: Path, count: int) -> tuple[Path, Path]:
+    """``count`` masks and truths; number 20 is broken, 30 is of another size."""
+    for index in range(count):
+        write_mask(folder / "m" / f"{index:03d}.png", random_ids(index, (9, 9) if index == 30 else (12, 15)), 3)
+        write_mask(folder / "t" / f"{index:03d}.png", random_ids(index + 1000), 3)
+    (folder / "m" / "020.png").write_bytes(b"no image")
+    return folder / "m", folder / "t"
+
+
+def numbers(evaluation: Evaluation) -> str:
+    return json.dumps(evaluation.as_dict())
+
+
+# --- what is counted
+
+
+def test_figures_equal_loops_over_all_pixels_of_all_images(folders: tuple[Path, Path]) -> None:
+    found = evaluate(*folders, NAMES)
+    pairs = [(random_ids(seed), random_ids(seed + 10)) for seed in range(3)]
+    truth, mask, both, ignored = np.sum([reference.class_counts(*pair, 3, 255) for pair in pairs], axis=0).tolist()
+    either = [t + m - b for t, m, b in zip(truth, mask, both, strict=True)]
+    boundaries = np.sum([reference.boundary_counts(*pair, 3, 255) for pair in pairs], axis=0).tolist()
+    decided = [whole - out for whole, out in zip(either, ignored, strict=True)]
+    assert found.miou == pytest.approx(reference.mean_of_ratios(both, either))
+    assert found.miou_decided == pytest.approx(reference.mean_of_ratios(both, decided))
+    assert found.boundary_iou == pytest.approx(reference.mean_of_ratios(*boundaries))
+    assert found.pixel_accuracy == pytest.approx(sum(both) / sum(truth))
+    assert found.ignored_share == pytest.approx(sum(ignored) / sum(truth))
+    assert found.class_iou.tolist() == pytest.approx([b / e for b, e in zip(both, either, strict=True)])
+    assert (found.images, found.coverage, found.missing, found.extra) == (3, 1, (), ())
+    assert len({found.miou, found.miou_decided, found.boundary_iou, found.pixel_accuracy}) == 4
+
+
+def test_a_mask_that_is_the_truth_scores_one(folders: tuple[Path, Path]) -> None:
+    _, truth = folders
+    found = evaluate(truth, truth, NAMES)
+    assert (found.miou, found.miou_decided, found.boundary_iou, found.pixel_accuracy) == (1, 1, 1, 1)
+    assert found.ignored_share == 0
+
+
+def test_ids_count_and_not_colours_or_the_files_kind(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    masks, truth = folders
+    expected = numbers(evaluate(masks, truth, NAMES))
+    for seed, name in enumerate(("a.png", "b.png", "sub/c.png")):
+        ids = random_ids(seed)
+        image = Image.fromarray(ids if name == "a.png" else ids.astype(np.uint16))
+        if name == "a.png":
+            image.putpalette([7, 7, 7] * 256)
+        (tmp_path / "other" / name).parent.mkdir(parents=True, exist_ok=True)
+        image.save(tmp_path / "other" / name)
+    assert numbers(evaluate(tmp_path / "other", truth, NAMES)) == expected
+
+
+def test_a_large_data_set_ignores_65535_and_counts_255(tmp_path: Path) -> None:
+    names = [f"class {index}" for index in range(1, 301)]
+    truth = np.array([[255, 300, 0, 65535]], np.uint16)
+    write_mask(tmp_path / "truth.png", truth, 300)
+    write_mask(tmp_path / "mask.png", np.array([[255, 65535, 0, 7]], np.uint16), 300)
+    found = evaluate(tmp_path / "mask.png", tmp_path / "truth.png", names)
+    assert {row["id"]: row["iou"] for row in found.table() if row["iou"] is not None} == {0: 1, 255: 1, 300: 0}
+    assert found.ignored_share == pytest.approx(1 / 3)
+
+
+def test_one_bit_files_hold_the_ids_0_and_1(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[True, False, False]])).save(tmp_path / "a.png")
+    write_mask(tmp_path / "b.png", np.array([[1, 1, 0]], np.uint8), 1)
+    assert evaluate(tmp_path / "a.png", tmp_path / "b.png", ["thing"]).class_iou.tolist() == [0.5, 0.5]
+
+
+def test_json_holds_everything(folders: tuple[Path, Path]) -> None:
+    masks, truth = folders
+    write_mask(masks / "more.png", random_ids(1), 3)
+    write_mask(truth / "less.png", random_ids(1), 3)
+    found = evaluate(masks, truth, (*NAMES, "nowhere")).as_dict()
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert found["missing"] == ["less.png"] and found["extra"] == ["more.png"] and found["coverage"] == 0.75
+    assert found["images"] == 3 and found["failed"] == [] == found["mis_sized"]
+    assert [row["name"] for row in found["classes"]] == ["background", *NAMES, "nowhere"]
+    assert found["classes"][4] == {
+        "id": 4,
+        "name": "nowhere",
+        "iou": None,
+        "boundary_iou": None,
+        "truth_pixels": 0,
+        "mask_pixels": 0,
+        "ignored_pixels": 0,
+    }
+    assert "ignores as missed" in found["note"]
+
+
+# --- which files
+
+
+def test_files_are_matched_by_their_relative_names(folders: tuple[Path, Path]) -> None:
+    masks, truth = folders
+    (masks / "sub" / "c.png").rename(masks / "c.png")
+    (masks / ".hidden.png").write_bytes(b"")
+    (masks / "notes.txt").write_text("no mask")
+    found = evaluate(masks, truth, NAMES)
+    assert (found.images, found.missing, found.extra) == (2, ("sub/c.png",), ("c.png",))
+    assert found.coverage == pytest.approx(2 / 3)
+
+
+def test_what_generate_saves_beside_masks_is_no_mask(folders: tuple[Path, Path]) -> None:
+    masks, truth = folders
+    for name in ("confidence/a.png", "cams/b.png", "sub/cams/d.png"):
+        write_mask(masks / name, random_ids(0), 3)
+    assert evaluate(masks, truth, NAMES).extra == ("cams/b.png", "confidence/a.png", "sub/cams/d.png")
+    write_json(masks / "classes.json", TABLE)
+    assert evaluate(masks, truth).extra == ("sub/cams/d.png",)
+
+
+def test_links_are_followed_but_not_in_circles(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    masks, truth = folders
+    (masks / "sub" / "up").symlink_to(masks, target_is_directory=True)
+    (masks / "self.png").symlink_to(masks / "self.png")
+    (tmp_path / "linked").symlink_to(masks, target_is_directory=True)
+    found = evaluate(tmp_path / "linked", truth, NAMES)
+    assert (found.images, found.missing, found.extra) == (3, (), ("self.png",))
+
+
+@pytest.mark.parametrize(
+    ("masks", "truth", "error", "message"),
+    [
+        ("no", "truth", FileNotFoundError, "no such folder or file of masks: .*no"),
+        ("masks", "no", FileNotFoundError, "no such folder or file of truth: .*no"),
+        ("masks/a.png", "truth", ValueError, "is a file, one a folder; give two folders or two files"),
+        ("empty", "truth", ValueError, "no PNG file in .*empty"),
+        ("masks", "empty", ValueError, "no PNG file in .*empty"),
+        ("masks/sub", "truth", ValueError, r"'c.png' in .*sub, 'a.png' in .*truth; give the folders below which"),
+    ],
+)
+def test_nothing_to_compare(
+    masks: str, truth: str, error: type[Exception], message: str, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(error, match=message):
+        evaluate(tmp_path / masks, tmp_path / truth, NAMES)
+
+
+# --- files that cannot be judged
+
+
+def _colours(file: Path, mode: str = "RGB") -> None:
+    Image.new(mode, (15, 12)).save(file)
+
+
+def _half(file: Path) -> None:
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 4, (100, 100)).astype(np.uint8)).save(file)
+    file.write_bytes(file.read_bytes()[:1500])
+
+
+BROKEN = {
+    "colours": (_colours, "mode RGB holds colours, not class ids"),
+    "alpha": (lambda file: _colours(file, "RGBA"), "mode RGBA holds colours"),
+    "text": (lambda file: file.write_text("ids"), "not a PNG file"),
+    "empty": (lambda file: file.write_bytes(b""), "not a PNG file"),
+    "jpeg": (lambda file: Image.new("L", (15, 12)).save(file, format="JPEG"), "not a PNG file"),
+    "half": (_half, "truncated"),
+    "value": (lambda file: Image.new("L", (15, 12), 4).save(file), "holds 4, but 3 classes allow"),
+    "nowhere": (lambda file: (file.unlink(), file.symlink_to("nothing")), "no such file"),
+    "device": (lambda file: (file.unlink(), file.symlink_to("/dev/null")), "not a file"),
+    "pipe": (lambda file: (file.unlink(), os.mkfifo(file)), "not a file"),
+}
+
+
+@pytest.mark.parametrize("side", ["masks", "truth"])
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_broken_file_is_reported_and_the_others_are_judged(
+    kind: str, side: str, folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    break_it, message = BROKEN[kind]
+    break_it(tmp_path / side / "b.png")
+    found = evaluate(*folders, NAMES)
+    assert found.images == 2 and found.coverage == pytest.approx(2 / 3)
+    assert [problem.name for problem in found.failed] == ["b.png"]
+    assert found.failed[0].reason.startswith(f"{tmp_path / side / 'b.png'}") and message in found.failed[0].reason
+    for folder in folders:
+        (folder / "b.png").unlink()
+    assert evaluate(*folders, NAMES).pixels.truth.tolist() == found.pixels.truth.tolist()
+
+
+def test_pillows_limit_of_pixels_holds(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    write_mask(folders[0] / "b.png", np.zeros((40, 40), np.uint8), 3)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 700)
+    found = evaluate(*folders, NAMES)
+    assert found.images == 2
+    assert "decompression bomb" in found.failed[0].reason
+
+
+def test_another_size_is_reported(folders: tuple[Path, Path]) -> None:
+    write_mask(folders[0] / "a.png", random_ids(0, (15, 12)), 3)
+    found = evaluate(*folders, NAMES)
+    assert found.images == 2 and found.failed == ()
+    assert found.mis_sized[0].name == "a.png"
+    expected = f"{folders[0] / 'a.png'}: 12 x 15 pixels, but {folders[1] / 'a.png'} has 15 x 12"
+    assert found.mis_sized[0].reason == expected
+
+
+def test_figures_are_none_when_every_file_is_broken(folders: tuple[Path, Path]) -> None:
+    for file in folders[0].rglob("*.png"):
+        _colours(file)
+    found = evaluate(*folders, NAMES)
+    assert len(found.failed) == 3 and found.coverage == 0
+    assert found.as_dict()["miou"] is None is found.as_dict()["boundary_iou"]
+
+
+# --- class names
+
+
+def test_class_names_come_from_classes_json(folders: tuple[Path, Path]) -> None:
+    masks, truth = folders
+    with pytest.raises(ValueError, match=r"no .*classes\.json; give the classes \(--classes\)"):
+        evaluate(masks, truth)
+    write_json(masks / "classes.json", TABLE)
+    assert evaluate(masks, truth).class_names == NAMES
+    assert evaluate(masks / "a.png", truth / "a.png").class_names == NAMES
+    assert numbers(evaluate(masks, truth)) == numbers(evaluate(masks, truth, list(NAMES)))
+
+
+def test_other_class_names_than_in_classes_json_are_refused(folders: tuple[Path, Path]) -> None:
+    masks, truth = folders
+    write_json(masks / "classes.json", TABLE)
+    with pytest.raises(ValueError, match=r"the classes given are not those of .*classes\.json; leave them out"):
+        evaluate(masks, truth, ("dog", "cat", "bus"))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "3", '{"0": "background"}', '{"0": "a", "2": "b"}', '{"0": "a", "1": 5}']
+)
+def test_a_broken_classes_json_is_told(text: str, folders: tuple[Path, Path]) -> None:
+    masks, truth = folders
+    (masks / "classes.json").write_text(text)
+    with pytest.raises(ValueError, match=r"classes\.json is no table of ids and names"):
+        evaluate(masks, truth)
+
+
+# --- several processes
+
+
+def test_the_result_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
+    masks, truth = many(tmp_path, 40)
+    one = evaluate(masks, truth, NAMES, workers=1)
+    assert numbers(one) == numbers(evaluate(masks, truth, NAMES, workers=2))
+    assert (one.images, len(one.failed), len(one.mis_sized)) == (38, 1, 1)
+
+
+def test_few_files_need_no_second_process(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally, "ProcessPoolExecutor", None)
+    assert evaluate(*folders, NAMES, workers=8).images == 3
+
+
+def test_workers_must_be_at_least_one(folders: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match="workers is 0; it must be at least 1"):
+        evaluate(*folders, NAMES, workers=0)
+
+
+def _two(*paths: Path) -> np.ndarray:
+    return np.array([2])
+
+
+def test_files_are_taken_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tally, "_BLOCK", 16)
+    taken = []
+    tasks = ((taken.append(index) or str(index), Path("x")) for index in range(100))
+    ahead = []
+
+    def progress(items, total, unit):
+        assert (total, unit) == (100, "images")
+        for index, item in enumerate(items):
+            ahead.append(len(taken) - index)
+            yield item
+
+    total = tally.add_up(_two, tasks, 100, (1,), 2, progress)
+    assert (total.counts.tolist(), total.images) == ([200], 100)
+    assert max(ahead) <= 32
+
+
+def _die(*paths: Path) -> np.ndarray:
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def test_a_killed_worker_is_told() -> None:
+    tasks = ((str(index), Path("x")) for index in range(40))
+    with pytest.raises(ChildProcessError, match="a worker was killed, perhaps for want of memory; take fewer workers"):
+        tally.add_up(_die, tasks, 40, (1,), 2, lambda items, total, unit: items)
+
+
+def _out_of_memory(*paths: Path) -> np.ndarray:
+    raise MemoryError
+
+
+def _mistaken(*paths: Path) -> np.ndarray:
+    raise ZeroDivisionError
+
+
+def test_a_file_too_large_for_the_memory_fails_and_a_mistake_of_ours_is_not_hidden() -> None:
+    total = tally.add_up(_out_of_memory, [("a", Path("a"))], 1, (1,), 1, lambda items, total, unit: items)
+    assert total.failed == [tally.Problem("a", "MemoryError")]
+    with pytest.raises(ZeroDivisionError):
+        tally.add_up(_mistaken, [("a", Path("a"))], 1, (1,), 1, lambda items, total, unit: items)
+
+
+CODE = """
+import sys
+from clipes.evaluation import evaluate
+if __name__ == "__main__":
+    print(evaluate({!r}, {!r}, {!r}, workers=2).images, "torch" in sys.modules)
+"""
+
+
+def test_torch_is_not_needed(tmp_path: Path) -> None:
+    masks, truth = many(tmp_path, 40)
+    code = CODE.format(str(masks), str(truth), NAMES)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout.split() == ["38", "False"], done.stderr
