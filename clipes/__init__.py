@@ -21,9 +21,12 @@ from clipes._version import __version__
 
 if TYPE_CHECKING:
     from clipes import scenes
-    from clipes.config import COCO14, SCENES, VOC12, Config
+    from clipes.config import COCO14, SCENES, VOC12, Config, CrfConfig, ParConfig
+    from clipes.crf import dense_crf
     from clipes.generator import MaskGenerator, load
+    from clipes.losses import confidence_guided_loss
     from clipes.metrics import confusion_matrix, mean_iou
+    from clipes.par import pixel_adaptive_refinement
     from clipes.result import PseudoMask
 
 __all__ = [
@@ -31,12 +34,17 @@ __all__ = [
     "SCENES",
     "VOC12",
     "Config",
+    "CrfConfig",
     "MaskGenerator",
+    "ParConfig",
     "PseudoMask",
     "__version__",
+    "confidence_guided_loss",
     "confusion_matrix",
+    "dense_crf",
     "load",
     "mean_iou",
+    "pixel_adaptive_refinement",
     "scenes",
 ]
 
@@ -45,11 +53,16 @@ _HOMES = {
     "SCENES": "config",
     "VOC12": "config",
     "Config": "config",
+    "CrfConfig": "config",
+    "ParConfig": "config",
     "MaskGenerator": "generator",
     "PseudoMask": "result",
+    "confidence_guided_loss": "losses",
     "confusion_matrix": "metrics",
+    "dense_crf": "crf",
     "load": "generator",
     "mean_iou": "metrics",
+    "pixel_adaptive_refinement": "par",
 }
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import glob
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from PIL import Image
 
+from clipes._version import __version__
 from clipes.datasets import Sample
 from clipes.image import open_image
 from clipes.result import PseudoMask
@@ -21,6 +23,12 @@ from clipes.writer import sweep, write_json
 
 if TYPE_CHECKING:  # it loads torch, and the checks here are done before that
     from clipes.generator import MaskGenerator
+
+
+SAVED = {"confidence": ".png", "cams": ".npz"}
+"""The folders beside the masks, of confidences and maps, and their files' suffixes."""
+
+MapsKind = Literal["patch", "full"]
 
 
 @dataclass(frozen=True)
@@ -57,6 +65,12 @@ def check_folder(
     ours = _is_ours(Path(folder), class_names)
     root, would_be_found = Path(folder).resolve(), _finder(Path(source))
     for sample in samples:
+        first = sample.id.split("/")[0]
+        if first in SAVED and sample.id != first:
+            raise ValueError(
+                f"{sample.path}: in the output, {first}/ is for what is saved beside the masks; rename the folder, or "
+                "run it by itself"
+            )
         if would_be_found(root / f"{sample.id}.png"):
             raise ValueError(
                 f"the output folder {folder} lies in the source {source}, so that the next run would take "
@@ -105,12 +119,20 @@ def write_masks(
     samples: Iterable[Sample],
     folder: str | os.PathLike[str],
     batch_size: int | None = None,
+    *,
+    save_confidence: bool = False,
+    save_cams: MapsKind | None = None,
+    record: Mapping[str, Any] | None = None,
 ) -> Iterator[Outcome]:
-    """Write ``folder/ID.png`` for every sample and ``folder/classes.json`` (id to name), lazily, in order.
+    """Write ``folder/ID.png`` for every sample, and what is beside them, lazily, in order.
 
     ``batch_size`` images (None: the generator's ``default_batch_size``) are read and encoded together. An
     image that cannot be read, or whose maps are not finite, or that alone is too large for the memory, yields
-    an outcome with an error, and the others are done. A mask file is whole or absent.
+    an outcome with an error, and the others are done. A file is whole or absent.
+
+    Beside the masks: ``classes.json`` (id to name); ``run.json``, the settings and what ``record`` adds to them;
+    ``confidence/ID.png`` if ``save_confidence`` (grey, 255 for 1); ``cams/ID.npz`` if ``save_cams`` (see
+    :mod:`clipes.maps`), ``"patch"`` on the patch grid, ``"full"`` at the image's size, too.
 
     Raises ValueError for a ``batch_size`` below 1, and OSError when the folder cannot be written to (a full
     disk, no permission): nothing would go well then.
@@ -118,14 +140,42 @@ def write_masks(
     size = generator.default_batch_size if batch_size is None else batch_size
     if size < 1:
         raise ValueError(f"batch_size is {size}; it must be at least 1")
-    return _written(generator, iter(samples), Path(folder), size)
+    if save_cams not in (None, "patch", "full"):
+        raise ValueError(f"save_cams is {save_cams!r}; it is 'patch', 'full' or None")
+    run = {"clipes": __version__, "config": generator.config.to_dict(), **(record or {})}
+
+    return _written(generator, iter(samples), Path(folder), size, run, partial(_save, save_confidence, save_cams))
 
 
-def _written(generator: MaskGenerator, samples: Iterator[Sample], folder: Path, size: int) -> Iterator[Outcome]:
+def _save(confidence: bool, cams: MapsKind | None, result: PseudoMask, sample: Sample, folder: Path) -> Path:
+    """Write a result's files, and remove those that an earlier run left and this one does not renew."""
+    path = mask_path(sample, folder)
+    beside = {name: folder / name / f"{sample.id}{suffix}" for name, suffix in SAVED.items()}
+    for stale in beside.values():
+        stale.unlink(missing_ok=True)
+    result.save(path)
+    if confidence:
+        result.save_confidence(beside["confidence"])
+    if cams:
+        result.save_cams(beside["cams"], full=cams == "full")
+    return path
+
+
+def _written(
+    generator: MaskGenerator,
+    samples: Iterator[Sample],
+    folder: Path,
+    size: int,
+    run: Mapping[str, Any],
+    save: Callable[[PseudoMask, Sample, Path], Path],
+) -> Iterator[Outcome]:
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
-    _is_ours(folder, generator.class_names)
+    taken = [name for name in SAVED if (folder / name).exists()]
+    if not _is_ours(folder, generator.class_names) and taken:
+        raise ValueError(f"{folder / taken[0]} is not of an earlier run; choose another folder for the masks")
     write_json(folder / "classes.json", _class_table(generator.class_names))
+    write_json(folder / "run.json", run)
     while batch := list(islice(samples, size)):
         opened = [_opened(sample, folder) for sample in batch]
         good = [(image, sample) for image, sample in zip(opened, batch, strict=True) if isinstance(image, Image.Image)]
@@ -135,9 +185,7 @@ def _written(generator: MaskGenerator, samples: Iterator[Sample], folder: Path, 
             if isinstance(result, str):
                 yield Outcome(sample, None, _named(sample, result))
             else:
-                path = mask_path(sample, folder)
-                result.save(path)
-                yield Outcome(sample, path)
+                yield Outcome(sample, save(result, sample, folder))
 
 
 def _opened(sample: Sample, folder: Path) -> Image.Image | str:

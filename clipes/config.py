@@ -6,7 +6,8 @@ A field is the only home of a setting: its default, its help text and, by its na
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, cast
 
 Pool = Literal["patch", "cls"]
@@ -176,6 +177,41 @@ class Config:
             return below
         return CRF_IGNORES_BELOW if isinstance(self.refine, CrfConfig) else None
 
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as JSON holds them; the refinement under its name: ``{"refine": {"crf": {...}}, ...}``."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        stages = {name: asdict(stage) if stage is not None else None for name, stage in values.items()}
+        if self.refine is not None:
+            stages["refine"] = {refinement_name(self.refine): stages["refine"]}
+        return stages
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """The config that :meth:`to_dict` gave ``values``, JSON's lists for tuples; ValueError if there is none."""
+        try:
+            stages = dict(values)
+            if stages["refine"] is not None:
+                ((name, settings),) = stages["refine"].items()
+                stages["refine"] = _made(REFINEMENTS[name], settings)
+            for name, (kind, *others) in STAGES.items():
+                if not others and stages[name] is not None:
+                    stages[name] = _made(kind, stages[name])
+            return cls(**stages)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"these are no settings of this version of clipes: {error}") from error
+
+
+def _made(kind: Any, settings: Mapping[str, Any]) -> Any:
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()})
+
+
+def refinement_name(refine: CrfConfig | ParConfig | None) -> str:
+    """``"crf"``, ``"par"`` or ``"none"``."""
+    return next(name for name, kind in REFINEMENTS.items() if isinstance(refine, kind or type(None)))
+
+
+REFINEMENTS: dict[str, type[CrfConfig] | type[ParConfig] | None] = {"crf": CrfConfig, "par": ParConfig, "none": None}
+"""The refinements by colour, by name."""
 
 CRF_IGNORES_BELOW = 0.95
 """Published threshold below which a pixel's CRF score is not trusted."""
@@ -195,8 +231,11 @@ VOC12 = Config()
 COCO14 = Config(affinity=AffinityConfig(box_threshold=0.7))
 """The settings of the published MS COCO 2014 numbers."""
 
-SCENES = Config(affinity=AffinityConfig(box_threshold=0.7, steps=1))
-"""The settings for the bundled model's scenes: on their 14 x 14 patches the published ones spread too far. Chosen by
+SCENES = Config(
+    affinity=AffinityConfig(box_threshold=0.7, steps=1),
+    refine=CrfConfig(bilateral_sigma=10.0, colour_sigma=15.0, bilateral_weight=10.0),
+)
+"""The settings for the bundled model's scenes: small pictures of 14 x 14 patches, flat colours. Chosen by
 ``benchmarks/scene_settings.py`` on scenes that serve for nothing else."""
 
 PRESETS = {"voc12": VOC12, "coco14": COCO14, "scenes": SCENES}

@@ -13,17 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from clipes.config import SCENES
+from clipes.decision import decide_masks
 from clipes.generator import load
 from clipes.metrics import confusion_matrix, mean_iou
-from clipes.overlay import draw_maps, draw_mask, draw_overlay
+from clipes.overlay import draw_maps, draw_mask
 from clipes.result import PseudoMask
 from clipes.scenes import THINGS, draw_scenes
 from clipes.writer import atomic, voc_palette, write_json, write_mask
 
+_DECIDED = replace(SCENES, mask=replace(SCENES.mask, ignore_below=None))
+STAGES = {
+    "initial": replace(_DECIDED, affinity=None, refine=None),
+    "refined": replace(_DECIDED, refine=None),
+    "crf": _DECIDED,
+}
 SHOWN = 24
 SIZE = (112, 112)
 SEED = 0
@@ -40,8 +48,8 @@ def run_demo(
 
     ``images/*.jpg``, ``labels.csv`` and ``truth/*.png``, an ordinary data set; ``masks/*.png``;
     ``pictures/*.png`` and ``index.html`` to look at; ``demo.json``, which is also returned: ``{"count",
-    "model", "miou": {"initial", "refined"}}``, the mean IoU over the background and the classes that occur;
-    ``miou`` is empty until all is done.
+    "model", "miou": {"initial", "refined", "crf"}}``, the mean IoU over the background and the classes that occur,
+    every pixel decided; ``miou`` is empty until all is done.
 
     What an earlier demo wrote is replaced. Raises ValueError if ``count`` is below 1, or if ``folder`` holds
     files of these names that no demo wrote.
@@ -52,22 +60,28 @@ def run_demo(
     _make_room(folder)
     report: dict[str, Any] = {"count": count, "model": "tiny", "miou": {}}
     write_json(folder / "demo.json", report)
-    generators = {"initial": load("tiny", config=replace(SCENES, affinity=None)), "refined": load("tiny")}
-    confusion = {stage: np.zeros((len(THINGS) + 1, len(THINGS) + 1), np.int64) for stage in generators}
+    initial, refined = (load("tiny", config=STAGES[stage]) for stage in ("initial", "refined"))
+    confusion = {stage: np.zeros((len(THINGS) + 1, len(THINGS) + 1), np.int64) for stage in STAGES}
     cards: list[str] = []
     for name, labels in progress(write_scenes(folder, count, progress), count, "masks"):
         truth = np.asarray(Image.open(folder / "truth" / f"{name}.png"))
         image = folder / "images" / f"{name}.jpg"
-        results = {stage: generator(image, labels) for stage, generator in generators.items()}
+        results = {"initial": initial(image, labels), "refined": refined(image, labels)}
+        results["crf"] = _with_crf(results["refined"])
         for stage, result in results.items():
             confusion[stage] += confusion_matrix(result.mask, truth, len(THINGS))
-        results["refined"].save(folder / "masks" / f"{name}.png")
+        results["crf"].save(folder / "masks" / f"{name}.png")
         if len(cards) < SHOWN:
             cards.append(_card(folder, name, results, truth))
     report["miou"] = {stage: round(mean_iou(matrix), 4) for stage, matrix in confusion.items()}
     _write_page(folder / "index.html", report, cards)
     write_json(folder / "demo.json", report)
     return report
+
+
+def _with_crf(result: PseudoMask) -> PseudoMask:
+    maps = [torch.from_numpy(result.patch_cams)]
+    return decide_masks([result.image], [result.class_ids.tolist()], maps, THINGS, STAGES["crf"])[0]
 
 
 def write_scenes(folder: Path, count: int, progress: Progress = lambda items, total, unit: items) -> list[Named]:
@@ -103,13 +117,13 @@ def _make_room(folder: Path) -> None:
 
 def _card(folder: Path, name: str, results: dict[str, PseudoMask], truth: NDArray[Any]) -> str:
     """Write one scene's pictures; returns its part of the page."""
-    result = results["refined"]
+    result = results["crf"]
     panels = {
         "picture": result.image,
         "initial maps": draw_maps(results["initial"].cams, result.class_ids.tolist()),
         "refined maps": draw_maps(result.cams, result.class_ids.tolist()),
+        "mask before the CRF": draw_mask(results["refined"].mask),
         "mask": draw_mask(result.mask),
-        "mask on picture": draw_overlay(result.image, result.mask, [], [], len(THINGS)),
         "truth": draw_mask(truth),
     }
     figures = []

@@ -146,7 +146,8 @@ def evaluate(
     Args:
         masks, truth: two folders or two files.
         class_names: K names, the background apart; None: those of the ``classes.json`` beside the masks.
-        workers: processes, at most one for 16 files; None: one per core. The result is the same.
+        workers: processes, at most one for 16 files; None: one per core. The result is the same. Where processes
+            are not forked (macOS, Windows), a script needs its ``if __name__ == "__main__":``.
         progress: wraps the files in a progress bar; called with an iterable, its length and a unit.
 
     Raises:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import Field, fields, replace
 from typing import Any
 
-from clipes.config import PRESETS, STAGES, Config, CrfConfig, ParConfig, preset_of
+from clipes.config import PRESETS, REFINEMENTS, STAGES, Config, CrfConfig, ParConfig, preset_of, refinement_name
 
-REFINEMENTS: dict[str, type[CrfConfig] | type[ParConfig] | None] = {"crf": CrfConfig, "par": ParConfig, "none": None}
+DECISION = ("refine", "mask")
 _PREFIX = {CrfConfig: "crf_", ParConfig: "par_"}  # their fields share names
 
 
@@ -19,18 +19,27 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method")
     group.add_argument("--config", choices=tuple(PRESETS), help="preset (default: the class set's own, else voc12)")
     group.add_argument("--no-affinity", action="store_true", help="stop at the initial CAM")
+    _add_settings(group, tuple(STAGES))
+
+
+def add_decision_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the stages after the maps."""
+    _add_settings(parser.add_argument_group("method (default: as the run's)"), DECISION)
+
+
+def _add_settings(group: Any, stages: Sequence[str]) -> None:
     help = "refinement by the picture's colours: dense CRF, pixel-adaptive, or none (default: crf)"
     group.add_argument("--refine", choices=tuple(REFINEMENTS), help=help)
-    for name, stage, item in _settings():
+    for name, stage, item in _settings(stages):
         help = f"{item.metadata['help']} {_defaults(name, stage, item)}".replace("%", "%%")
         hint = typing.get_type_hints(stage)[item.name]
         group.add_argument(_flag(stage, item), default=None, help=help, **_kind(hint))
 
 
-def _settings() -> Iterator[tuple[str, type[Any], Field[Any]]]:
-    """Every setting: its stage's name in Config, the stage's class, the field."""
-    for name, stages in STAGES.items():
-        for stage in stages:
+def _settings(stages: Sequence[str]) -> Iterator[tuple[str, type[Any], Field[Any]]]:
+    """Every setting of ``stages``: the stage's name in Config, its class, the field."""
+    for name in stages:
+        for stage in STAGES[name]:
             for item in fields(stage):
                 yield name, stage, item
 
@@ -91,28 +100,27 @@ def read_config(options: argparse.Namespace, classes: object) -> Config:
     config = PRESETS[options.config] if options.config else preset_of(classes)
     if options.no_affinity:
         config = replace(config, affinity=None)
+    return _changed(config, options, tuple(STAGES))
+
+
+def change_decision(config: Config, options: argparse.Namespace) -> Config:
+    """``config`` with the flags of :func:`add_decision_flags`; errors as :func:`read_config`."""
+    return _changed(config, options, DECISION)
+
+
+def _changed(config: Config, options: argparse.Namespace, stages: Sequence[str]) -> Config:
     if options.refine:
         kind = REFINEMENTS[options.refine]
         if kind is None or not isinstance(config.refine, kind):
             config = replace(config, refine=kind() if kind else None)
-    return override(config, options)
-
-
-def override(config: Config, options: argparse.Namespace) -> Config:
-    """``config`` with the settings that ``options`` holds flags for; ValueError as in :func:`read_config`."""
-    for name, stage, item in _settings():
-        value = getattr(options, _destination(stage, item), None)
+    for name, stage, item in _settings(stages):
+        value = getattr(options, _destination(stage, item))
         if value is None:
             continue
         current: Any = getattr(config, name)
         if not isinstance(current, stage):
-            switch = {"affinity": "--no-affinity"}.get(name, f"--refine {_chosen(current)}")
+            switch = {"affinity": "--no-affinity"}.get(name, f"--refine {refinement_name(config.refine)}")
             raise ValueError(f"{switch} switches off what {_flag(stage, item)} sets; leave one out")
-        value = None if value == "none" else value
-        stages: Any = {name: replace(current, **{item.name: value})}
-        config = replace(config, **stages)
+        changes: Any = {name: replace(current, **{item.name: None if value == "none" else value})}
+        config = replace(config, **changes)
     return config
-
-
-def _chosen(refine: object) -> str:
-    return next(name for name, kind in REFINEMENTS.items() if kind is (type(refine) if refine is not None else None))

@@ -24,7 +24,7 @@ def score_maps(cams: Tensor, background_power: float = 1.0) -> Tensor:
     the winner nor, but for its clip, the mean field of a CRF.
     """
     strongest = cams.amax(0) if len(cams) else cams.new_zeros(cams.shape[1:])
-    scores = torch.cat([(1 - strongest).pow(background_power)[None], cams])
+    scores = torch.cat([(1 - strongest).clamp(min=0).pow(background_power)[None], cams])
     return scores / scores.sum(0)
 
 

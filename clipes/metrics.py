@@ -161,8 +161,8 @@ def boundary_counts(mask: NDArray[Any], truth: NDArray[Any], classes: int) -> ND
     if mask.ndim != 2 or mask.size == 0:
         raise ValueError(f"boundaries are those of one mask (H, W), not {mask.shape}")
     distance = max(1, round(BOUNDARY_WIDTH * math.hypot(*mask.shape)))
-    in_truth = counted & _near_others(truth, ~counted, classes, distance)
-    in_mask = counted & decided & _near_others(np.where(decided, mask, classes + 1), ~counted, classes, distance)
+    in_truth = counted & _near_others(truth, counted, ~counted, classes, distance)
+    in_mask = counted & decided & _near_others(mask, counted & decided, ~counted, classes, distance)
     parts = truth[in_truth & in_mask & (truth == mask)], truth[in_truth], mask[in_mask]
     both, of_truth, of_mask = (_per_class(part, classes) for part in parts)
     return np.stack([both, of_truth + of_mask - both])
@@ -218,15 +218,16 @@ def _per_class(ids: NDArray[Any], classes: int) -> NDArray[np.int64]:
     return np.bincount(ids, minlength=classes + 1).astype(np.int64, copy=False)
 
 
-def _near_others(ids: NDArray[Any], void: NDArray[np.bool_], classes: int, distance: int) -> NDArray[np.bool_]:
-    """Where another of the ids 0..K+1, or the image's end, is at most `distance` away; void pixels are no id.
+def _near_others(
+    ids: NDArray[Any], known: NDArray[np.bool_], void: NDArray[np.bool_], classes: int, distance: int
+) -> NDArray[np.bool_]:
+    """Where another id, no id or the image's end is at most `distance` from a known pixel; void is what one wants.
 
-    All classes at once: around a pixel with no other id near it, the lowest and the highest id are one.
+    All classes at once: around a pixel with nothing else near it, the lowest and the highest id are one.
     """
-    ids = ids.astype(np.min_scalar_type(classes + 2)) + 1  # 0 is outside
-    lowest = _extreme(np.minimum, np.where(void, classes + 2, ids), distance)
-    highest = _extreme(np.maximum, np.where(void, 0, ids), distance)
-    near: NDArray[np.bool_] = lowest != highest
+    ids = np.where(known, ids.astype(np.min_scalar_type(classes + 1)) + 1, 0)  # 0 is no id, as outside the image
+    lowest = _extreme(np.minimum, np.where(void, classes + 1, ids), distance)
+    near: NDArray[np.bool_] = lowest != _extreme(np.maximum, ids, distance)
     return near
 
 

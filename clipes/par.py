@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipes.checks import check_picture, check_scores
 from clipes.config import ParConfig
 
 _DIRECTIONS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0)]
@@ -57,8 +58,8 @@ def pixel_adaptive_refinement(image: Any, scores: NDArray[Any], config: ParConfi
     config = ParConfig() if config is None else config
     if not isinstance(config, ParConfig):
         raise TypeError(f"config is {config!r}; pass a ParConfig, or None for the default")
-    pixels = _checked_image(np.asarray(image))
-    rows = _checked_scores(np.asarray(scores), pixels.shape[:2])
+    pixels = check_picture(image)
+    rows = check_scores(scores, pixels.shape[:2])
     picture = torch.from_numpy(np.moveaxis(pixels, -1, 0).copy())
     return refine_par(picture[None], torch.from_numpy(rows)[None], config)[0].numpy()
 
@@ -112,7 +113,7 @@ def _neighbour_weights(images: Tensor, config: ParConfig) -> Tensor:
         torch.mean((near - images).div_(scale).square_(), 1, out=term)
     # Not Tensor.softmax: its last bits depend on the batch. A pixel unlike all its neighbours has terms of up to 1e20
     # that differ little, hence float64 up to here.
-    colour = energy.amin(1, keepdim=True).sub(energy).float().exp_()
+    colour = energy.sub_(energy.amin(1, keepdim=True)).neg_().float().exp_()
     colour /= _sum(colour.unbind(1))[:, None]
     position = _position_weights(config.dilations, config.colour_scale).to(colour)
     whole = 1 + config.position_weight
@@ -156,30 +157,3 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def _sum(terms: Sequence[Tensor]) -> Tensor:
     """The sum from first to last: unlike Tensor.sum's order, it does not depend on zeros among the terms."""
     return reduce(torch.add, terms)
-
-
-def _checked_image(image: NDArray[Any]) -> NDArray[np.uint8]:
-    if image.dtype != np.uint8:
-        raise TypeError(f"image holds {image.dtype}, not uint8; pass an RGB picture with values 0..255")
-    if image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise ValueError(f"image is {image.shape}, not (H, W, 3); pass an RGB picture, such as image.convert('RGB')")
-    return image
-
-
-def _checked_scores(scores: NDArray[Any], size: tuple[int, ...]) -> NDArray[np.float32]:
-    if scores.dtype.kind != "f":
-        raise TypeError(f"scores hold {scores.dtype}, not floats; pass shares in [0, 1], such as PseudoMask.scores")
-    if scores.ndim != 3 or len(scores) == 0:
-        raise ValueError(f"scores are {scores.shape}, not (C + 1, H, W); row 0 is the background")
-    if scores.shape[1:] != size:
-        raise ValueError(f"scores have {scores.shape[1:]} pixels, the image {size}; resize the scores to the image")
-    with np.errstate(over="ignore"):
-        single = scores.astype(np.float32)
-    wrong = ~np.isfinite(single) | (single < 0)
-    if wrong.any():
-        raise ValueError(f"scores hold {scores[wrong][0]}; they must be shares in [0, 1]")
-    empty = ~(single > 0).any(0)
-    if empty.any():
-        row, column = np.argwhere(empty)[0]
-        raise ValueError(f"scores are all 0 at row {row}, column {column}; every pixel needs one above 0")
-    return single

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipes.maps import Maps, write_maps
 from clipes.overlay import draw_overlay
 from clipes.writer import atomic, write_mask
 
@@ -53,16 +54,23 @@ class PseudoMask:
         """
         write_mask(path, self.mask, self.class_count)
 
-    def save_cams(self, path: str | os.PathLike[str]) -> None:
-        """Write the maps as .npz: ``keys`` (C,) int64, class ids less one as CLIP-ES counts them, and
-        ``attn_highres`` (C, H, W) float16.
+    def save_confidence(self, path: str | os.PathLike[str]) -> None:
+        """Write the confidence as a grey PNG, 255 for 1, whole or not at all.
 
-        Raises ValueError if ``path`` does not end in .npz, OSError if it cannot be written.
+        Raises ValueError if ``path`` does not end in .png, OSError if it cannot be written.
         """
-        if not os.fspath(path).endswith(".npz"):
-            raise ValueError(f"maps are an .npz file, not {os.fspath(path)!r}; end its name in .npz")
-        with atomic(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, keys=self.class_ids - 1, attn_highres=self.cams.astype(np.float16))
+        if not os.fspath(path).lower().endswith(".png"):
+            raise ValueError(f"the confidence is a PNG file, not {os.fspath(path)!r}; end its name in .png")
+        with atomic(path) as temporary:
+            Image.fromarray((255 * self.confidence).round().astype(np.uint8)).save(temporary, format="PNG")
+
+    def save_cams(self, path: str | os.PathLike[str], full: bool = True) -> None:
+        """Write the maps as .npz, on the patch grid and, if ``full``, at the image's size as CLIP-ES does.
+
+        See :mod:`clipes.maps` for what is in it. Raises ValueError if ``path`` does not end in .npz, OSError if it
+        cannot be written.
+        """
+        write_maps(path, Maps(self.class_ids, self.patch_cams, self.size), self.cams if full else None)
 
     def overlay(self) -> Image.Image:
         """The picture tinted and outlined in the palette's colours, with a legend below it."""

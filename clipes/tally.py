@@ -24,7 +24,8 @@ Judge = Callable[..., NDArray[np.int64]]
 Task = tuple[Any, ...]  # a name and the paths of its files
 
 _MODES = ("P", "L", "1", "I;16", "I;16B", "I")  # of a PNG; older Pillow opens 16-bit grey as I
-_CHUNK = 16  # files that a worker takes at a time
+_WORTH = 16  # files for which a further process is worth its start
+_CHUNK = 4  # files that a worker takes at a time, and finishes when the parent alone is stopped
 _BLOCK = 1024  # files per worker that are in hand at a time
 
 
@@ -141,7 +142,7 @@ def add_up(
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; it must be at least 1")
-    processes = max(1, min(workers or _cores(), count // _CHUNK))
+    processes = max(1, min(workers or _cores(), count // _WORTH))
     tally = Tally(np.zeros(shape, np.int64))
     for name, result in progress(_results(partial(_judged, judge), iter(tasks), processes), count, "images"):
         if isinstance(result, SizeError):
@@ -171,7 +172,7 @@ def _results(work: Callable[[Task], Any], tasks: Iterator[Task], processes: int)
     if processes == 1:
         yield from map(work, tasks)
         return
-    pool = ProcessPoolExecutor(processes, initializer=_leave_signals_to_parent)
+    pool = ProcessPoolExecutor(processes, initializer=_end_at_signals)
     try:
         while block := list(islice(tasks, _BLOCK * processes)):
             yield from pool.map(work, block, chunksize=_CHUNK)
@@ -181,9 +182,9 @@ def _results(work: Callable[[Task], Any], tasks: Iterator[Task], processes: int)
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_signals_to_parent() -> None:
-    """Ctrl-C goes to every process of a terminal: the parent alone answers, and ends its workers."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _end_at_signals() -> None:
+    """A terminal's Ctrl-C reaches every process: a worker ends without a word, the parent speaks."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 

@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 import clipes
-from clipes import cli, flags
+from clipes import cli
 from clipes.cli import main
-from clipes.config import AffinityConfig, CamConfig, ImageConfig, MaskConfig
+from clipes.config import STAGES, AffinityConfig, CrfConfig, ParConfig
 from clipes.generator import load
 from clipes.scenes import THINGS
 from clipes.writer import voc_palette
@@ -78,8 +78,9 @@ def _files(folder: str | Path) -> set[str]:
 
 
 def _ids(mask: str) -> set[int]:
+    """The ids in a mask file, the ignored pixels apart."""
     with Image.open(mask) as image:
-        return set(np.unique(np.asarray(image)).tolist())
+        return set(np.unique(np.asarray(image)).tolist()) - {255}
 
 
 # --- generate: sources, labels, masks
@@ -88,7 +89,7 @@ def _ids(mask: str) -> set[int]:
 def test_a_folder_with_a_table(said) -> None:
     code, out, err = said("generate", "photos", "--labels", "labels.csv", "--out", "m")
     assert (code, out, err) == (0, "3 of 3 masks written to m\n", "")
-    assert _files("m") == {"a.png", "b.png", "sub/c.png", "classes.json"}
+    assert _files("m") == {"a.png", "b.png", "sub/c.png", "classes.json", "run.json"}
     for row in Path("labels.csv").read_text().splitlines()[1:]:
         name, labels = row.split(",")
         mask = f"m/{Path(name).with_suffix('.png')}"
@@ -116,7 +117,7 @@ def test_sources_and_labels(said, source: str, written: set[str], labels: str) -
     lines = [json.dumps({"image": image, "labels": names.split(";")}) for image, names in rows]
     Path("labels.jsonl").write_text("\n".join(lines))
     assert said("generate", source, "--labels", labels, "--out", "m")[0] == 0
-    assert _files("m") == {"classes.json", *written}
+    assert _files("m") == {"classes.json", "run.json", *written}
     if labels == "cat,tree":
         assert all(_ids(f"m/{name}") <= {0, 7, 15} for name in written)
 
@@ -160,7 +161,7 @@ def test_unreadable_images_are_named_and_the_others_done(said) -> None:
     assert code == 3
     assert out == "2 of 4 masks written to m\n"
     assert [line.split(":")[0] for line in err.splitlines()] == ["photos/b.png", "photos/d.jpg"]
-    assert _files("m") == {"a.png", "sub/c.png", "classes.json"}
+    assert _files("m") == {"a.png", "sub/c.png", "classes.json", "run.json"}
 
 
 def test_nothing_written(said) -> None:
@@ -364,14 +365,11 @@ def test_a_reader_that_leaves_early() -> None:
 
 # --- flags and settings
 
+PREFIX = {CrfConfig: "crf_", ParConfig: "par_"}
 SETTINGS = [
-    (name, item)
-    for name, stage in (
-        ("image", ImageConfig),
-        ("cam", CamConfig),
-        ("affinity", AffinityConfig),
-        ("mask", MaskConfig),
-    )
+    pytest.param(name, stage, item, id=PREFIX.get(stage, "") + item.name)
+    for name, stages in STAGES.items()
+    for stage in stages
     for item in fields(stage)
 ]
 OTHER = {
@@ -382,31 +380,79 @@ OTHER = {
     "box_threshold": 0.25,
     "boxes": "full",
     "steps": 1,
+    "crf_iterations": 3,
+    "crf_smooth_sigma": 2.5,
+    "crf_smooth_weight": 1.5,
+    "crf_bilateral_sigma": 20.5,
+    "crf_colour_sigma": 4.5,
+    "crf_bilateral_weight": 0.0,
+    "par_iterations": 2,
+    "par_dilations": (1, 5),
+    "par_colour_scale": 0.5,
+    "par_position_weight": 0.25,
+    "par_resolution": "full",
     "background_power": 2.5,
     "ignore_below": 0.5,
 }
 
 
-def test_every_part_of_the_config_has_its_flags() -> None:
-    assert {item.name for _, item in SETTINGS} == set(OTHER)
-    assert {item.name for item in fields(clipes.Config)} == {*flags.STAGES, "refine"}
+def _text(value: object) -> str:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else "none" if value is None else str(value)
 
 
-@pytest.mark.parametrize(("stage", "item"), SETTINGS, ids=[item.name for _, item in SETTINGS])
-def test_a_flag_shows_its_default_and_reaches_the_config(said, loads, stage: str, item) -> None:
-    flag = "--" + item.name.replace("_", "-")
+def test_every_setting_has_its_flag() -> None:
+    assert {setting.id for setting in SETTINGS} == set(OTHER)
+    assert {item.name for item in fields(clipes.Config)} == set(STAGES)
+
+
+@pytest.mark.parametrize(("name", "stage", "item"), SETTINGS)
+def test_a_flag_shows_its_default_and_reaches_the_config(said, loads, name: str, stage: type, item) -> None:
+    destination = PREFIX.get(stage, "") + item.name
+    flag, given = "--" + destination.replace("_", "-"), OTHER[destination]
     code, out, _ = said("generate", "--help")
     help = " ".join(out.split("method:")[1].split())
     shown = help.split(f"{flag} ")[-1].split(" --")[0].split(" Exit codes")[0]
     assert code == 0 and " ".join(item.metadata["help"].split()) in shown
-    assert f"(default: {'none' if item.default is None else item.default}" in shown
-    given = OTHER[item.name]
-    arguments = ("--labels", "cat", "--out", "m", "--config", "voc12", flag, given)
-    assert said("generate", "photos/a.jpg", *arguments)[0] == 0
-    base = clipes.VOC12
-    expected = replace(base, **{stage: replace(getattr(base, stage), **{item.name: given})})
+    assert f"(default: {_text(item.default)}" in shown
+    arguments = ("--labels", "cat", "--out", "m", "--config", "voc12", flag, _text(given))
+    chosen = ("--refine", "par") if stage is ParConfig else ()
+    assert said("generate", "photos/a.jpg", *arguments, *chosen)[0] == 0
+    base = replace(clipes.VOC12, refine=ParConfig()) if chosen else clipes.VOC12
+    expected = replace(base, **{name: replace(getattr(base, name), **{item.name: given})})
     assert [call["config"] for call in loads] == [expected]
     assert expected != base
+
+
+@pytest.mark.parametrize(
+    ("given", "refine", "below"),
+    [
+        ("", clipes.SCENES.refine, 0.95),
+        ("--refine crf", clipes.SCENES.refine, 0.95),
+        ("--config voc12", CrfConfig(), 0.95),
+        ("--refine par", ParConfig(), None),
+        ("--refine none", None, None),
+        ("--ignore-below none", clipes.SCENES.refine, None),
+        ("--refine none --ignore-below 0.25", None, 0.25),
+    ],
+)
+def test_refinements(said, loads, given: str, refine: object, below: float | None) -> None:
+    assert said("generate", "photos/a.jpg", "--labels", "cat", "--out", "m", *given.split())[0] == 0
+    assert loads[0]["config"].refine == refine and loads[0]["config"].ignore_below == below
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("--refine none --crf-iterations 3", "--refine none switches off what --crf-iterations sets; leave one out"),
+        ("--refine par --crf-iterations 3", "--refine par switches off what --crf-iterations sets"),
+        ("--par-iterations 3", "--refine crf switches off what --par-iterations sets"),
+        ("--ignore-below much", "'much' is neither a number nor 'auto' or 'none'"),
+        ("--refine par --par-dilations 1,x", "'1,x' is not a list of whole numbers such as 1,2,4"),
+    ],
+)
+def test_refinement_flags_that_do_not_fit(said, loads, given: str, message: str) -> None:
+    code, _, err = said("generate", "photos/a.jpg", "--labels", "cat", "--out", "m", *given.split())
+    assert code == 2 and message in err and loads == []
 
 
 def test_presets(said, loads) -> None:
@@ -429,7 +475,7 @@ def test_no_affinity_gives_the_initial_maps(said) -> None:
 def test_ignored_pixels_reach_the_mask(said) -> None:
     arguments = ("--labels", "cat,car,tree", "--ignore-below", "0.9")
     assert said("generate", "photos", "--out", "m", *arguments)[0] == 0
-    strict = load(config=replace(clipes.SCENES, mask=MaskConfig(ignore_below=0.9)))
+    strict = load(config=replace(clipes.SCENES, mask=replace(clipes.SCENES.mask, ignore_below=0.9)))
     for mask, image in (("m/a.png", "photos/a.jpg"), ("m/b.png", "photos/b.png")):
         with Image.open(mask) as written:
             expected = strict(image, ["cat", "car", "tree"])
@@ -486,7 +532,7 @@ def test_help_is_whole() -> None:
     parser = cli._parser()
     parser.format_help()
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
-    assert list(commands) == ["demo", "generate", "models"]
+    assert list(commands) == ["demo", "generate", "finalize", "evaluate", "models"]
     for command in commands.values():
         assert command.format_help().isascii()
         assert all(action.help for action in command._actions)
@@ -509,7 +555,8 @@ def test_demo(said) -> None:
     assert _files("d") >= tops | folders | {f"images/{name}.jpg" for name in names}
     assert len(_files("d/pictures")) == 18
 
-    assert said("generate", "d/images", "--labels", "d/labels.csv", "--out", "m")[0] == 0
+    arguments = ("--labels", "d/labels.csv", "--out", "m", "--ignore-below", "none")
+    assert said("generate", "d/images", *arguments)[0] == 0
     for name in names:
         assert Path(f"m/{name}.png").read_bytes() == Path(f"d/masks/{name}.png").read_bytes()
 

@@ -1,17 +1,33 @@
 """Defaults are the paper's; values out of range are refused."""
 
+import json
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
-from clipes.config import COCO14, SCENES, VOC12, AffinityConfig, CamConfig, Config, ImageConfig, MaskConfig, preset_of
+from clipes.config import (
+    COCO14,
+    SCENES,
+    VOC12,
+    AffinityConfig,
+    CamConfig,
+    Config,
+    CrfConfig,
+    ImageConfig,
+    MaskConfig,
+    ParConfig,
+    preset_of,
+)
 
 
 def test_presets_hold_the_published_settings():
     expected = AffinityConfig(blocks=8, sinkhorn_rounds=3, box_threshold=0.4, boxes="reference", steps=2)
     assert VOC12.affinity == expected
     assert VOC12.cam == CamConfig(pool="patch")
-    assert VOC12.mask == MaskConfig(background_power=1, ignore_below=None)
+    assert VOC12.refine == CrfConfig(
+        iterations=10, smooth_sigma=1, smooth_weight=3, bilateral_sigma=67, colour_sigma=3, bilateral_weight=4
+    )
+    assert VOC12.mask == MaskConfig(background_power=1, ignore_below="auto")
     assert replace(VOC12, affinity=replace(VOC12.affinity, box_threshold=0.7)) == COCO14
 
 
@@ -36,10 +52,18 @@ def test_frozen():
         (lambda: AffinityConfig(boxes="half"), "boxes is 'half'"),
         (lambda: AffinityConfig(steps=0), "steps is 0"),
         (lambda: MaskConfig(background_power=0), "background_power is 0; it must be above 0 and finite"),
-        (lambda: MaskConfig(ignore_below=1.5), r"ignore_below is 1\.5; it must be in \[0, 1\] or None"),
+        (lambda: MaskConfig(ignore_below=1.5), r"ignore_below is 1\.5; it must be in \[0, 1\], 'auto' or None"),
         (lambda: MaskConfig(ignore_below=float("nan")), "ignore_below is nan"),
         (lambda: MaskConfig(background_power=float("inf")), "background_power is inf"),
-        (lambda: Config(refine="crf"), "no colour refinement"),
+        (lambda: CrfConfig(iterations=0), "iterations is 0"),
+        (lambda: CrfConfig(smooth_sigma=0.0), r"smooth_sigma is 0\.0; it must be above 0 and finite"),
+        (lambda: CrfConfig(colour_sigma=float("nan")), "colour_sigma is nan"),
+        (lambda: CrfConfig(bilateral_weight=-1.0), r"bilateral_weight is -1\.0; it must be 0 or more and finite"),
+        (lambda: ParConfig(dilations=()), "a tuple of distances"),
+        (lambda: ParConfig(dilations=(1, 1)), "without repeats"),
+        (lambda: ParConfig(dilations=(0,)), "dilations is 0; it must be at least 1"),
+        (lambda: ParConfig(resolution="third"), "resolution is 'third'; it must be 'full' or 'half'"),
+        (lambda: ParConfig(position_weight=-0.1), "position_weight is -0.1"),
     ],
 )
 def test_out_of_range(make, message):
@@ -55,6 +79,8 @@ def test_out_of_range(make, message):
         (lambda: ImageConfig(max_patches="9"), "max_patches is '9'; it must be a whole number"),
         (lambda: MaskConfig(background_power="1"), "background_power is '1'; it must be a number"),
         (lambda: MaskConfig(ignore_below="none"), "ignore_below is 'none'; it must be a number"),
+        (lambda: CrfConfig(smooth_sigma="1"), "smooth_sigma is '1'; it must be a number"),
+        (lambda: ParConfig(dilations=(1.5,)), r"dilations is 1\.5; it must be a whole number"),
     ],
 )
 def test_of_the_wrong_type(make, message):
@@ -65,3 +91,30 @@ def test_of_the_wrong_type(make, message):
 def test_a_stage_of_the_wrong_kind():
     with pytest.raises(TypeError, match=r"Config\.mask takes a MaskConfig"):
         Config(mask=CamConfig())
+    with pytest.raises(TypeError, match=r"Config\.refine takes a CrfConfig or ParConfig, not 'crf'"):
+        Config(refine="crf")
+
+
+def test_ignored_pixels_go_with_the_crf():
+    assert VOC12.ignore_below == COCO14.ignore_below == SCENES.ignore_below == 0.95
+    assert replace(VOC12, refine=None).ignore_below is None
+    assert replace(VOC12, refine=ParConfig()).ignore_below is None
+    assert replace(VOC12, refine=None, mask=MaskConfig(ignore_below=0.5)).ignore_below == 0.5
+    assert replace(VOC12, mask=MaskConfig(ignore_below=None)).ignore_below is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [VOC12, SCENES, replace(VOC12, refine=None, affinity=None), replace(COCO14, refine=ParConfig(dilations=(3, 5)))],
+)
+def test_a_config_survives_json(config):
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"refine": {"snake": {}}}, {"refine": {"crf": {"depth": 1}}}, {"mask": {"background_power": -1}}, {"cam": 3}],
+)
+def test_json_of_no_config(change):
+    with pytest.raises(ValueError, match="these are no settings of this version of clipes"):
+        Config.from_dict({**VOC12.to_dict(), **change})

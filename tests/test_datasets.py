@@ -6,7 +6,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipes.datasets import DatasetError, LabelRow, Sample, find_samples, read_labels, read_rows
+from clipes.datasets import Sample, find_samples
+from clipes.labels import DatasetError, LabelRow, read_labels, read_rows
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -1,12 +1,16 @@
-"""clipes.evaluation, clipes.tally: which files are judged, what is counted, what is reported."""
+"""clipes.evaluation, clipes.tally, clipes evaluate: what is judged, counted, reported and printed."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ import reference
 from PIL import Image
 
 from clipes import tally
+from clipes.commands import evaluate as command
 from clipes.evaluation import Evaluation, evaluate
 from clipes.writer import write_json, write_mask
 
@@ -41,11 +46,12 @@ def folders(tmp_path: Path) -> tuple[Path, Path]:
 
 
 def many(folder: Path, count: int) -> tuple[Path, Path]:
-    """``count`` masks and truths; number 20 is broken, 30 is of another size."""
+    """``count`` masks and truths; numbers 20 to 27 are broken, 30 is of another size."""
     for index in range(count):
         write_mask(folder / "m" / f"{index:03d}.png", random_ids(index, (9, 9) if index == 30 else (12, 15)), 3)
         write_mask(folder / "t" / f"{index:03d}.png", random_ids(index + 1000), 3)
-    (folder / "m" / "020.png").write_bytes(b"no image")
+    for index in range(20, 28):
+        (folder / "m" / f"{index:03d}.png").write_bytes(b"no image")
     return folder / "m", folder / "t"
 
 
@@ -238,6 +244,8 @@ def test_another_size_is_reported(folders: tuple[Path, Path]) -> None:
     assert found.mis_sized[0].name == "a.png"
     expected = f"{folders[0] / 'a.png'}: 12 x 15 pixels, but {folders[1] / 'a.png'} has 15 x 12"
     assert found.mis_sized[0].reason == expected
+    single = evaluate(folders[0] / "a.png", folders[1] / "sub" / "c.png", NAMES)
+    assert single.mis_sized[0].name == "a.png" and single.coverage == 0
 
 
 def test_figures_are_none_when_every_file_is_broken(folders: tuple[Path, Path]) -> None:
@@ -285,7 +293,8 @@ def test_the_result_is_the_same_for_any_number_of_workers(tmp_path: Path) -> Non
     masks, truth = many(tmp_path, 40)
     one = evaluate(masks, truth, NAMES, workers=1)
     assert numbers(one) == numbers(evaluate(masks, truth, NAMES, workers=2))
-    assert (one.images, len(one.failed), len(one.mis_sized)) == (38, 1, 1)
+    assert (one.images, len(one.mis_sized)) == (31, 1)
+    assert [problem.name for problem in one.failed] == [f"{index:03d}.png" for index in range(20, 28)]
 
 
 def test_few_files_need_no_second_process(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,7 +312,7 @@ def _two(*paths: Path) -> np.ndarray:
 
 
 def test_files_are_taken_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "_BLOCK", 16)
+    monkeypatch.setattr(tally, "_BLOCK", 8)
     taken = []
     tasks = ((taken.append(index) or str(index), Path("x")) for index in range(100))
     ahead = []
@@ -316,7 +325,21 @@ def test_files_are_taken_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
 
     total = tally.add_up(_two, tasks, 100, (1,), 2, progress)
     assert (total.counts.tolist(), total.images) == ([200], 100)
-    assert max(ahead) <= 32
+    assert 4 < max(ahead) <= 16
+
+
+def _handlers(*paths: Path) -> np.ndarray:
+    return np.array([signal.getsignal(number) == signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)])
+
+
+def test_workers_end_at_signals_without_a_word() -> None:
+    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        tasks = ((str(index), Path("x")) for index in range(32))
+        total = tally.add_up(_handlers, tasks, 32, (2,), 2, lambda items, total, unit: items)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert total.counts.tolist() == [32, 32]
 
 
 def _die(*paths: Path) -> np.ndarray:
@@ -357,4 +380,204 @@ def test_torch_is_not_needed(tmp_path: Path) -> None:
     masks, truth = many(tmp_path, 40)
     code = CODE.format(str(masks), str(truth), NAMES)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-    assert done.stdout.split() == ["38", "False"], done.stderr
+    assert done.stdout.split() == ["31", "False"], done.stderr
+
+
+# --- the command
+
+Said = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str]) -> Said:
+    """Run ``clipes evaluate``; returns its exit code, what it printed and its errors."""
+    parser = argparse.ArgumentParser()
+    command.add(parser.add_subparsers(dest="command"))
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        options = parser.parse_args(["evaluate", *map(str, arguments)])
+        return options.run(options), *capsys.readouterr()
+
+    return run
+
+
+def test_the_table(said: Said, folders: tuple[Path, Path]) -> None:
+    masks, truth = folders
+    code, out, error = said(masks, truth, "--classes", "cat,dog,bus,zebra crossing")
+    found = evaluate(masks, truth, NAMES)
+    assert (code, error) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == " id  class             IoU  boundary IoU"
+    assert lines[1] == f"  0  background      {found.class_iou[0]:.3f}         {found.class_boundary_iou[0]:.3f}"
+    assert lines[5] == "  4  zebra crossing      -             -"
+    assert f"mIoU            {found.miou:.3f}  over the classes that occur" in lines
+    assert f"boundary IoU    {found.boundary_iou:.3f}" in lines
+    assert f"pixel accuracy  {found.pixel_accuracy:.3f}" in lines
+    assert f"ignored         {found.ignored_share:.3f}  of the pixels" in lines
+    assert f"mIoU decided    {found.miou_decided:.3f}  on the pixels that are not ignored" in lines
+    assert "coverage        1.000  3 of 3 truth files judged" in lines
+    assert "count a pixel that the mask ignores as missed" in lines[-1]
+
+
+def test_nothing_is_said_of_ignored_pixels_where_there_are_none(said: Said, folders: tuple[Path, Path]) -> None:
+    code, out, _ = said(folders[1], folders[1], "--classes", "cat,dog,bus")
+    assert code == 0 and "ignore" not in out and "decided" not in out
+
+
+def test_classes_are_a_sets_name_a_file_or_names(said: Said, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("cat\ndog\nbus\n")
+    assert " 20  tvmonitor        -" in said(*folders, "--classes", "voc12")[1]
+    assert said(*folders, "--classes", tmp_path / "own.txt")[1] == said(*folders, "--classes", "cat,dog,bus")[1]
+    with pytest.raises(ValueError, match="unknown class set 'voc13'; did you mean 'voc12'"):
+        said(*folders, "--classes", "voc13")
+    with pytest.raises(ValueError, match=r"no .*classes\.json; give the classes \(--classes\)"):
+        said(*folders)
+
+
+def test_more_masks_than_truth_are_fine(said: Said, folders: tuple[Path, Path]) -> None:
+    (folders[1] / "a.png").unlink()
+    code, out, error = said(*folders, "--classes", "cat,dog,bus")
+    assert code == 0 and "2 of 2 truth files judged" in out
+    assert error == "1 mask(s) without a truth file, left out:\n  'a.png'\n"
+
+
+def test_what_is_missing_broken_or_mis_sized_is_told(said: Said, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    masks, truth = folders
+    _colours(masks / "a.png")
+    write_mask(masks / "b.png", random_ids(0, (9, 9)), 3)
+    for index in range(7):
+        write_mask(truth / f"m{index}.png", random_ids(0), 3)
+    code, out, error = said(masks, truth, "--classes", "cat,dog,bus", "--json", tmp_path / "out" / "found.json")
+    assert code == 3 and "coverage        0.100  1 of 10 truth files judged" in out
+    assert error.splitlines() == [
+        "7 truth file(s) without a mask, the first:",
+        "  'm0.png', 'm1.png', 'm2.png', 'm3.png', 'm4.png'",
+        "1 of another size than the truth:",
+        f"  {masks / 'b.png'}: 9 x 9 pixels, but {truth / 'b.png'} has 15 x 12",
+        "1 could not be read:",
+        f"  {masks / 'a.png'}: mode RGB holds colours, not class ids; save palette indices, 8-bit or 16-bit grey",
+    ]
+    found = json.loads((tmp_path / "out" / "found.json").read_text())
+    assert found["missing"] == [f"m{index}.png" for index in range(7)]
+    assert [found["mis_sized"][0]["name"], found["failed"][0]["name"]] == ["b.png", "a.png"]
+    assert (found["masks"], found["truth"]) == (str(masks), str(truth))
+    assert "sweep" not in found
+
+
+@pytest.mark.parametrize("fault", ["missing", "mis_sized", "failed"])
+def test_each_fault_alone_gives_exit_code_3(fault: str, said: Said, folders: tuple[Path, Path]) -> None:
+    file = folders[0] / "a.png"
+    {"missing": file.unlink, "failed": lambda: _colours(file)}.get(fault, lambda: Image.new("L", (2, 2)).save(file))()
+    assert said(*folders, "--classes", "cat,dog,bus")[0] == 3
+
+
+def test_hostile_names_are_escaped(said: Said, folders: tuple[Path, Path]) -> None:
+    masks, truth = folders
+    write_json(masks / "classes.json", TABLE | {"1": "cat\x1b[31m\n" + "long" * 20})
+    write_mask(truth / "x\x1b[2J\n.png", random_ids(0), 3)
+    write_mask(masks / "y\udc80.png", random_ids(0), 3)
+    (masks / "z\n.png").write_bytes(b"")
+    write_mask(truth / "z\n.png", random_ids(0), 3)
+    code, out, error = said(masks, truth)
+    assert code == 3 and "\x1b" not in out + error
+    assert re.search(r"^  1  cat\\x1b\[31m\\n[long]{26}…  ", out, re.MULTILINE)
+    assert len(error.splitlines()) == 6 and "\\udc80" in error
+
+
+def test_hundreds_of_classes_are_still_aligned(said: Said, folders: tuple[Path, Path]) -> None:
+    _, out, _ = said(*folders, "--classes", ",".join(f"class {index}" for index in range(1, 251)))
+    lines = out.splitlines()[:252]
+    assert lines[251].startswith(" 250  class 250 ") and len({len(line) for line in lines}) == 1
+
+
+@pytest.fixture
+def swept(folders: tuple[Path, Path]) -> tuple[Path, Path]:
+    """The masks with their confidence."""
+    for seed, name in enumerate(("a.png", "b.png", "sub/c.png")):
+        (folders[0] / "confidence" / name).parent.mkdir(parents=True, exist_ok=True)
+        levels = np.random.default_rng(seed).integers(0, 256, (12, 15))
+        Image.fromarray(levels.astype(np.uint8)).save(folders[0] / "confidence" / name)
+    write_json(folders[0] / "classes.json", TABLE)
+    return folders
+
+
+def test_a_sweep_says_that_it_uses_the_truth(said: Said, swept: tuple[Path, Path], tmp_path: Path) -> None:
+    code, out, error = said(*swept, "--sweep", "--json", tmp_path / "found.json")
+    assert code == 0
+    note = "a sweep uses the truth: its best value is an upper bound, not a result"
+    assert f"ignore_below over 3 images: {note}\n" in out
+    found = json.loads((tmp_path / "found.json").read_text())["sweep"]
+    assert found["note"] == note and found["ignore_below"]["images"] == 3
+    rows = found["ignore_below"]["rows"]
+    for row in rows:
+        values = f"{row['ignore_below']:g} +{row['miou']:.3f} +{row['miou_decided']:.3f} +{row['ignored_share']:.3f}"
+        best = row["miou"] == max(other["miou"] for other in rows)
+        assert re.search(rf"^ +{values}{'  <- best' if best else ''}$", out, re.MULTILINE)
+    assert "the masks themselves ignore pixels, so a lower threshold than theirs cannot be judged" in error
+    assert "upper bound" not in said(*swept)[1]
+
+
+def test_a_sweep_over_maps_says_what_it_leaves_out(said: Said, swept: tuple[Path, Path]) -> None:
+    masks, truth = swept
+    (masks / "cams").mkdir()
+    np.savez(
+        masks / "cams" / "a.npz",
+        keys=np.array([0]),
+        patch_cams=np.ones((1, 2, 2), np.float32),
+        size=np.array([12, 15]),
+    )
+    (masks / "cams" / "b.npz").write_bytes(b"")
+    code, out, error = said(masks, truth, "--sweep")
+    assert code == 3 and "background_power over 1 images: before any refinement by colours; a sweep uses" in out
+    assert "1 could not be read:" in error and "cams/b.npz" in error
+
+
+def test_a_sweep_without_its_files_is_told(said: Said, folders: tuple[Path, Path]) -> None:
+    with pytest.raises(ValueError, match="--save-confidence or --save-cams"):
+        said(*folders, "--classes", "cat,dog,bus", "--sweep")
+
+
+MAIN = """
+import argparse, sys
+from clipes.commands import evaluate
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    evaluate.add(parser.add_subparsers())
+    print({'torch', 'numpy', 'PIL', 'scipy'} & set(sys.modules))
+    options = parser.parse_args(["evaluate", *sys.argv[1:]])
+    print("ready", flush=True)
+    try:
+        options.run(options)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
+
+
+def test_help_loads_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, "--help"], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines()[0] == "set()" and "--sweep" in done.stdout
+
+
+def test_ctrl_c_ends_all_processes_without_noise(tmp_path: Path) -> None:
+    big = np.zeros((3000, 3000), np.uint8)
+    for folder in ("m", "t"):
+        write_mask(tmp_path / folder / "0.png", big, 3)
+        for index in range(1, 400):
+            os.link(tmp_path / folder / "0.png", tmp_path / folder / f"{index}.png")
+    script = tmp_path / "script.py"
+    script.write_text(MAIN)
+    arguments = [sys.executable, script, tmp_path / "m", tmp_path / "t", "--classes", "a,b,c", "--workers", "2"]
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    assert process.stdout is not None
+    while process.stdout.readline() != "ready\n":
+        pass
+    time.sleep(2)  # into the work of the pool
+    os.killpg(process.pid, signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert (process.returncode, error) == (130, "")
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)

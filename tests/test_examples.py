@@ -69,6 +69,8 @@ def test_a_student_learns_from_confident_pixels_alone(monkeypatch):
     monkeypatch.setattr(example, "VIEW", 32)
     images, truth = example.tensors(list(draw_scenes(4, example.TEST_SEED)))
     unsure = torch.where(truth > 0, 0.9, 1.0)
+    views = [example.view(truth[:1], truth[0], unsure[0]) for _ in range(20)]
+    assert all(torch.equal(image[0], mask) and mask.shape == (32, 32) for image, mask, _ in views), "cut alike"
 
     def things(threshold: float) -> torch.Tensor:
         """The probability of any thing at each pixel."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -158,11 +159,7 @@ def test_broken_maps_are_reported(changes: dict[str, object], reason: str, run: 
     _save_maps(masks / "cams" / "a.npz", **changes)
     found = sweep(masks, truth)[1]
     assert found.images == 1 and [problem.name for problem in found.failed] == ["a.png"]
-    pytest.raises(ValueError, _raise, found.failed[0].reason).match(f"cams/a.npz: .*{reason}|cams/a.npz: {reason}")
-
-
-def _raise(reason: str) -> None:
-    raise ValueError(reason)
+    assert re.search(f"cams/a.npz: (.*){reason}", found.failed[0].reason)
 
 
 def test_files_that_are_no_maps_or_of_another_size_are_reported(run: tuple[Path, Path]) -> None:

@@ -64,11 +64,11 @@ def _class_names(given: str | None) -> tuple[str, ...] | None:
 
 
 def _print_classes(evaluation: Evaluation) -> None:
-    rows = [(str(row["id"]), _short(row["name"]), row["iou"], row["boundary_iou"]) for row in evaluation.table()]
-    id_width, name_width = (max(len(row[column]) for row in rows) for column in (0, 1))
-    print(f"{'id':>{id_width + 1}}  {'class':{name_width}}    IoU  boundary IoU")
+    rows = [(f"{row['id']:2}", _short(row["name"]), row["iou"], row["boundary_iou"]) for row in evaluation.table()]
+    id_width, name_width = len(rows[-1][0]), max(len(row[1]) for row in rows)
+    print(f" {'id':>{id_width}}  {'class':{name_width}}    IoU  boundary IoU")
     for index, name, iou, boundary in rows:
-        print(f"{index:>{id_width + 1}}  {name:{name_width}}  {_figure(iou):>5}  {_figure(boundary):>12}")
+        print(f" {index:>{id_width}}  {name:{name_width}}  {_figure(iou):>5}  {_figure(boundary):>12}")
 
 
 def _print_figures(evaluation: Evaluation) -> None:

@@ -11,12 +11,10 @@ from typing import TYPE_CHECKING, Any
 from clipes.flags import add_config_flags
 
 from .model import add_model_flags, load_settings
-from .terminal import DONE, EXIT_CODES, FAILED, bar, complain, named, printable
+from .terminal import EXIT_CODES, account, complain, named, printable
 
 if TYPE_CHECKING:
     from clipes.datasets import Sample
-
-FAILURES_SHOWN = 20
 
 
 def add(commands: Any) -> None:
@@ -34,6 +32,19 @@ def add(commands: Any) -> None:
         type=lambda text: Path(named(text)),
         required=True,
         help="folder for the masks, named as the images are",
+    )
+    generate.add_argument(
+        "--save-confidence",
+        action="store_true",
+        help="write OUT/confidence/*.png: the winning scores, 255 for 1",
+    )
+    generate.add_argument(
+        "--save-cams",
+        nargs="?",
+        const="full",
+        choices=("patch", "full"),
+        help="write OUT/cams/*.npz, for `clipes finalize`: the maps on the patch grid, and with full (the default when"
+        " no word follows) also at the image's size, as CLIP-ES saves them",
     )
     add_model_flags(generate)
     add_config_flags(generate)
@@ -57,19 +68,16 @@ def run(options: argparse.Namespace) -> int:
     from clipes.generator import load
 
     generator = load(options.model, options.pretrained, **settings)
-    outcomes = bar(write_masks(generator, samples, options.out, options.batch_size), len(samples), "masks")
-    written, failed = 0, []
-    try:
-        for outcome in outcomes:
-            written += outcome.mask is not None
-            failed += [] if outcome.mask else [outcome.error]
-    finally:  # stopped half-way, too
-        print(f"{written} of {len(samples)} masks written to {printable(options.out)}")
-        for error in failed[:FAILURES_SHOWN]:
-            complain(error)
-        if len(failed) > FAILURES_SHOWN:
-            complain(f"and {len(failed) - FAILURES_SHOWN} more failed")
-    return FAILED if failed else DONE
+    outcomes = write_masks(
+        generator,
+        samples,
+        options.out,
+        options.batch_size,
+        save_confidence=options.save_confidence,
+        save_cams=options.save_cams,
+        record={"model": options.model, "pretrained": options.pretrained, "source": os.path.abspath(options.source)},
+    )
+    return account(outcomes, len(samples), f"masks written to {printable(options.out)}")
 
 
 def _labels(given: str) -> str | list[str]:
@@ -81,7 +89,7 @@ def _labels(given: str) -> str | list[str]:
 
 def _tell_unused(labels: str | list[str], samples: Sequence[Sample], source: str) -> None:
     """Say how many rows of a labels file belong to no image: fine for a part of a data set, telling elsewhere."""
-    from clipes.datasets import read_rows
+    from clipes.labels import read_rows
 
     if isinstance(labels, str):
         used = {sample.origin for sample in samples}

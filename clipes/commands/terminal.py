@@ -5,13 +5,18 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # it loads PIL
+    from clipes.batch import Outcome
 
 DONE, WRONG_USE, FAILED, DISK_FULL, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 130, 143
 EXIT_CODES = (
     "Exit codes: 0 done, 2 wrong use, 3 some images failed (the others are done), 4 disk full, "
     "130 interrupted, 143 terminated."
 )
+FAILURES_SHOWN = 20
 
 
 def natural(text: str) -> int:
@@ -41,6 +46,22 @@ def bar(items: Any, total: int, unit: str) -> Any:
     from tqdm import tqdm
 
     return tqdm(items, total=total, unit=f" {unit}", disable=None, smoothing=0.05)
+
+
+def account(outcomes: Iterable[Outcome], total: int, done: str) -> int:
+    """Go through the outcomes behind a progress bar and say how they ended; returns the exit code."""
+    written, failed = 0, []
+    try:
+        for outcome in bar(outcomes, total, "masks"):
+            written += outcome.mask is not None
+            failed += [] if outcome.mask else [outcome.error]
+    finally:  # stopped half-way, too
+        print(f"{written} of {total} {done}")
+        for error in failed[:FAILURES_SHOWN]:
+            complain(error)
+        if len(failed) > FAILURES_SHOWN:
+            complain(f"and {len(failed) - FAILURES_SHOWN} more failed")
+    return FAILED if failed else DONE
 
 
 def complain(text: str) -> None:

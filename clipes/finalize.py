@@ -1,0 +1,120 @@
+"""Masks decided again from saved maps: other thresholds, powers and refinements, without the network."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from clipes.batch import Outcome
+from clipes.config import Config
+from clipes.datasets import Sample, find_images
+from clipes.decision import decide_masks
+from clipes.evaluation import read_class_names
+from clipes.image import open_image
+from clipes.maps import read_maps
+from clipes.writer import sweep, write_json
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A folder that ``clipes generate --save-cams`` wrote. Made by :func:`read_run`.
+
+    Attributes:
+        folder: where the masks are.
+        class_names: the data set's classes, in its order.
+        config: the settings that the masks were made with.
+        record: all of ``run.json``.
+        ids: of the images whose maps are saved.
+        unsaved: ids of masks whose maps are not.
+    """
+
+    folder: Path
+    class_names: tuple[str, ...]
+    config: Config
+    record: dict[str, Any]
+    ids: tuple[str, ...]
+    unsaved: tuple[str, ...]
+
+
+def read_run(folder: str | os.PathLike[str]) -> SavedRun:
+    """The run of ``folder``.
+
+    Raises FileNotFoundError where there is no run or none with maps, ValueError where its record cannot be read.
+    """
+    folder = Path(folder)
+    file = folder / "run.json"
+    if not file.is_file():
+        raise FileNotFoundError(f"{folder} has no run.json; give the folder of a `clipes generate --save-cams`")
+    try:
+        record = json.loads(file.read_text(encoding="utf-8"))
+        config = Config.from_dict(record["config"])
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"{file}: no record of a run: {error}") from error
+    ids = _ids(folder / "cams", ".npz")
+    if not ids:
+        raise FileNotFoundError(f"{folder} has no saved maps; make it with `clipes generate --save-cams`")
+    masks = [name for name in _ids(folder, ".png") if not name.startswith("confidence/")]
+    unsaved = tuple(name for name in masks if name not in set(ids))
+    return SavedRun(folder, read_class_names(folder, None), config, record, ids, unsaved)
+
+
+def finalize(run: SavedRun, config: Config, source: str | os.PathLike[str] | None = None) -> Iterator[Outcome]:
+    """Decide the masks of ``run`` again with the refinement and the decision of ``config``, in place, lazily.
+
+    Saved confidences are renewed with their masks; ``run.json`` holds the new settings at the end. ``source`` is where
+    the images are, as in ``clipes generate``; it is read only if ``config.refine`` is not None, for it needs their
+    colours. An image whose maps or pixels cannot be read yields an outcome with an error, and its mask stays.
+
+    Raises ValueError for a ``config`` whose image, CAM or affinity differ from the run's: those need the network.
+    FileNotFoundError for a missing source; other errors as :func:`clipes.datasets.find_images`.
+    """
+    for name in ("image", "cam", "affinity"):
+        if getattr(config, name) != getattr(run.config, name):
+            raise ValueError(f"{name} settings differ from those of the saved maps; run `clipes generate` for that")
+    if config.refine is not None and source is None:
+        raise ValueError("a refinement by colours needs the images; say where they are, or refine='none'")
+    images = find_images(source) if config.refine is not None and source is not None else {}
+    return _finalized(run, config, images)
+
+
+def _finalized(run: SavedRun, config: Config, images: dict[str, Path]) -> Iterator[Outcome]:
+    sweep(run.folder)
+    for name in run.ids:
+        maps_path = run.folder / "cams" / f"{name}.npz"
+        sample = Sample(name, images.get(name, maps_path), ())
+        try:
+            class_ids, patch_cams, (height, width) = read_maps(maps_path, len(run.class_names))
+            if config.refine is None:
+                image = Image.new("RGB", (width, height))  # only its size is looked at
+            elif name not in images:
+                raise ValueError(f"{maps_path}: no image {name!r} in the source; say where the images are")
+            else:
+                image = open_image(images[name])
+            if (image.height, image.width) != (height, width):
+                raise ValueError(
+                    f"{images[name]} is {image.height} x {image.width}, its maps are of {height} x {width}; "
+                    "it is another picture than the one that the maps were made from"
+                )
+            maps = torch.from_numpy(patch_cams)
+            result = decide_masks([image], [class_ids.tolist()], [maps], run.class_names, config)[0]
+        except (ValueError, OSError, MemoryError) as error:
+            yield Outcome(sample, None, str(error) or f"{sample.path}: out of memory")
+            continue
+        result.save(run.folder / f"{name}.png")
+        if (run.folder / "confidence").is_dir():
+            result.save_confidence(run.folder / "confidence" / f"{name}.png")
+        yield Outcome(sample, run.folder / f"{name}.png")
+    write_json(run.folder / "run.json", {**run.record, "config": config.to_dict()})
+
+
+def _ids(folder: Path, suffix: str) -> tuple[str, ...]:
+    files = folder.rglob(f"*{suffix}") if folder.is_dir() else ()
+    names = (path.relative_to(folder).with_suffix("").as_posix() for path in files if path.is_file())
+    return tuple(sorted(name for name in names if not name.rpartition("/")[2].startswith(".")))
