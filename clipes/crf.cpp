@@ -116,6 +116,7 @@ struct Keys {
       double high = 0, low = 0;
       for (int j = i; j < D; ++j) high += double(scale[j]) * reach[j];
       if (i > 0) low = -i * double(scale[i - 1]) * reach[i - 1];
+      if (!(high - low < 1 << 21)) throw std::range_error("coordinates");  // see `fits` in clipes/lattice.py
       lowest[i] = static_cast<std::int64_t>(std::floor(low)) - 3 * (D + 1);
       const std::int64_t base = static_cast<std::int64_t>(std::ceil(high)) + 3 * (D + 1) - lowest[i];
       stride[i] = product;

@@ -21,7 +21,7 @@ from torch import Tensor
 from clipes.checks import check_picture, check_scores
 from clipes.compiled import compiled_mean_field, library
 from clipes.config import CrfConfig
-from clipes.lattice import Lattice, build_lattice
+from clipes.lattice import Lattice, build_lattice, fits
 
 _CLIP = 1e-5
 _KEPT_PIXELS = 2**20
@@ -64,13 +64,27 @@ def refine_crf(images: Sequence[Tensor], scores: Sequence[Tensor], config: CrfCo
     """Refine several images, of any sizes and numbers of labels: the tensor door behind :func:`dense_crf`.
 
     Takes images (H, W, 3) uint8 and scores (C + 1, H, W) float32 on one device; returns refined scores. On a CPU by the
-    compiled mean field where there is one, elsewhere all together by :func:`mean_field`.
+    compiled mean field where there is one, elsewhere all together by :func:`mean_field`. Raises ValueError for sigmas
+    too small for a picture's size.
     """
+    for image in images:
+        _check_reach(image.shape[0], image.shape[1], config)
     code = library() if images and images[0].device.type == "cpu" else None
     if code is None:
         return mean_field(images, scores, config)
     pairs = zip(images, scores, strict=True)
     return [torch.from_numpy(compiled_mean_field(code, i.numpy(), s.numpy(), config)) for i, s in pairs]
+
+
+def _check_reach(height: int, width: int, config: CrfConfig) -> None:
+    smooth, bilateral, colour = config.smooth_sigma, config.bilateral_sigma, config.colour_sigma
+    if not fits((width / smooth, height / smooth)):
+        raise ValueError(f"smooth_sigma is {smooth}, too small for {height} x {width} pixels; use a larger one")
+    if not fits((width / bilateral, height / bilateral, *[255 / colour] * 3)):
+        raise ValueError(
+            f"bilateral_sigma is {bilateral} and colour_sigma {colour}, together too small for {height} x {width} "
+            "pixels; use larger ones"
+        )
 
 
 def mean_field(images: Sequence[Tensor], scores: Sequence[Tensor], config: CrfConfig) -> list[Tensor]:

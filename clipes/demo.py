@@ -108,7 +108,7 @@ def _make_room(folder: Path) -> None:
     taken = [name for name in (*FOLDERS, *FILES) if (folder / name).exists()]
     if taken and not (folder / "demo.json").exists():
         raise ValueError(f"{folder} has {taken[0]} and is no folder of a demo; choose another folder")
-    ours = re.compile(r"\d{5,}(-[a-z-]+)?\.(jpg|png)")
+    ours = re.compile(r"\d{5,}(-[A-Za-z-]+)?\.(jpg|png)")
     for name in FOLDERS:
         for file in (folder / name).glob("*"):
             if ours.fullmatch(file.name):
@@ -122,7 +122,7 @@ def _card(folder: Path, name: str, results: dict[str, PseudoMask], truth: NDArra
         "picture": result.image,
         "initial maps": draw_maps(results["initial"].cams, result.class_ids.tolist()),
         "refined maps": draw_maps(result.cams, result.class_ids.tolist()),
-        "mask before the CRF": draw_mask(results["refined"].mask),
+        "mask without CRF": draw_mask(results["refined"].mask),
         "mask": draw_mask(result.mask),
         "truth": draw_mask(truth),
     }

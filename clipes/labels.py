@@ -60,6 +60,7 @@ def read_rows(path: AnyPath) -> dict[str, LabelRow]:
 
 
 def read_text(path: Path) -> str:
+    """The text of a table or list, UTF-8 with or without a BOM; DatasetError with the line where it is not."""
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}; a labels file is .csv or .jsonl, an image list .txt")
     data = path.read_bytes().removeprefix(codecs.BOM_UTF8)

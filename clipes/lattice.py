@@ -7,6 +7,7 @@ C channels of values.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,11 +49,22 @@ class Lattice:
         return sliced / (1 + 2.0 ** (1 - corners))
 
 
+def fits(reach: Sequence[float]) -> bool:
+    """Whether a lattice can hold features from 0 to ``reach`` (d,): its coordinates exact in float32, with room for
+    fractions, and 64-bit keys for the vertices of one picture. (Also the condition of ``crf.cpp``.)
+    """
+    d = len(reach)
+    scaled = [math.sqrt(2 / 3) * (d + 1) / math.sqrt((i + 1) * (i + 2)) * most for i, most in enumerate(reach)]
+    spread = [sum(scaled[i:]) + (i * scaled[i - 1] if i else 0) for i in range(d)]
+    return max(spread) < 2**21 and math.prod(most + 6 * d + 8 for most in spread) < 2**63
+
+
 def build_lattice(features: Tensor, picture: Tensor) -> Lattice:
     """The lattice of features (n, d) float32, in units of the kernel's standard deviation.
 
     ``picture`` (n,) int64, 0, 1, ... says which picture a point belongs to: those of different pictures do not meet.
-    Raises ValueError where the features spread too far for 64-bit keys.
+    Each picture's features must lie within what :func:`fits`. Raises ValueError where all the pictures' vertices together
+    are too many for 64-bit keys.
     """
     remainder, rank, weights = _simplex(features)
     keys, moves = _keys(remainder, rank, picture)
@@ -112,7 +124,7 @@ def _keys(remainder: Tensor, rank: Tensor, picture: Tensor) -> tuple[Tensor, lis
     strides = [math.prod(bases[i + 1 :]) for i in range(d)]
     pictures = int(picture.max()) + 1
     if strides[0] * bases[0] * pictures >= 2**63:
-        raise ValueError("the kernel is too narrow for pictures of this size; use larger sigmas, or fewer at a time")
+        raise ValueError(f"the CRF's kernels are too narrow for {pictures} pictures together; give fewer at a time")
     base = ((first - lowest) * torch.tensor(strides, device=first.device)).sum(1) + picture * (strides[0] * bases[0])
     keys = base[:, None].repeat(1, d + 1)
     for i in range(d):  # (n, d + 1) at a time

@@ -1,4 +1,4 @@
-"""The picture at the top of the README, out of a demo's folder: ``python examples/readme_picture.py clipes-demo``."""
+"""The README's pictures, out of a demo's folder: ``python examples/readme_picture.py clipes-demo``."""
 
 import argparse
 from pathlib import Path
@@ -13,14 +13,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("demo", type=Path, help="folder that `clipes demo --out` wrote")
     parser.add_argument("--scenes", type=int, nargs="+", default=[0, 1, 2, 3], help="which of its pictures")
+    parser.add_argument("--panels", nargs="+", default=TITLES, help="which panels of each")
     parser.add_argument("--out", type=Path, default=Path("docs/demo.png"))
     options = parser.parse_args()
 
-    width = len(TITLES) * (SIDE + GAP) - GAP
+    width = len(options.panels) * (SIDE + GAP) - GAP
     sheet = Image.new("RGB", (width, HEAD + len(options.scenes) * (SIDE + GAP) - GAP), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(16)
-    for column, title in enumerate(TITLES):
+    for column, title in enumerate(options.panels):
         left = column * (SIDE + GAP)
         draw.text((left + SIDE / 2, HEAD / 2), title, fill="black", font=font, anchor="mm")
         for row, scene in enumerate(options.scenes):

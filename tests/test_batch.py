@@ -21,7 +21,7 @@ class Faulty:
 
     def __init__(self, generator, fails):
         self.generator, self.fails, self.batches = generator, fails, []
-        self.class_names, self.default_batch_size = generator.class_names, 3
+        self.class_names, self.config, self.default_batch_size = generator.class_names, generator.config, 3
 
     def generate(self, images, labels, batch_size):
         self.batches.append(len(images))
@@ -29,6 +29,9 @@ class Faulty:
         if error:
             raise error
         return self.generator.generate(images, labels, batch_size)
+
+
+RECORDS = {"classes.json", "run.json"}
 
 
 def _samples(photos: Path) -> list[Sample]:
@@ -45,7 +48,7 @@ def test_masks_are_those_of_the_generator_whatever_the_batch_size(tiny, photos: 
         outcomes = list(write_masks(tiny, samples, tmp_path / str(size), size))
         assert outcomes == [Outcome(s, tmp_path / str(size) / f"{s.id}.png") for s in samples]
     first = _bytes(tmp_path / "1")
-    assert set(first) == {"a.png", "b.png", "sub/c.png", "classes.json"}
+    assert set(first) == {"a.png", "b.png", "sub/c.png", *RECORDS}
     assert all(_bytes(tmp_path / str(size)) == first for size in (2, 5, None))
     for sample in samples:
         with Image.open(tmp_path / "1" / f"{sample.id}.png") as image:
@@ -57,7 +60,7 @@ def test_masks_are_those_of_the_generator_whatever_the_batch_size(tiny, photos: 
 def test_masks_are_written_as_they_are_asked_for(tiny, photos: Path, tmp_path: Path) -> None:
     outcomes = write_masks(tiny, _samples(photos), tmp_path / "m")
     next(outcomes)
-    assert set(_bytes(tmp_path / "m")) == {"classes.json", "a.png"}
+    assert set(_bytes(tmp_path / "m")) == {*RECORDS, "a.png"}
 
 
 def test_a_bad_image_is_named_and_the_others_are_done(tiny, photos: Path, tmp_path: Path) -> None:
@@ -68,7 +71,7 @@ def test_a_bad_image_is_named_and_the_others_are_done(tiny, photos: Path, tmp_pa
     assert a.mask is None and a.error == f"{photos / 'a.jpg'}: the file is empty"
     assert c.mask is None and c.error == f"{photos / 'sub/c.jpg'}: no such image"
     assert b.mask == tmp_path / "m" / "b.png" and b.error == ""
-    assert set(_bytes(tmp_path / "m")) == {"b.png", "classes.json"}
+    assert set(_bytes(tmp_path / "m")) == {"b.png", *RECORDS}
 
 
 def test_one_culprit_does_not_spoil_its_batch(tiny, photos: Path, tmp_path: Path) -> None:
@@ -137,7 +140,7 @@ def test_left_overs_are_swept(tiny, tmp_path: Path) -> None:
     old.touch()
     os.utime(old, (0, 0))
     assert list(write_masks(tiny, [], tmp_path)) == []
-    assert set(_bytes(tmp_path)) == {"classes.json"}
+    assert set(_bytes(tmp_path)) == RECORDS
 
 
 # --- what is refused before a run
@@ -160,7 +163,7 @@ def test_ids_that_leave_the_folder_are_refused(tiny, photos: Path, tmp_path: Pat
         mask_path(sample, tmp_path / "m")
     (outcome,) = write_masks(tiny, [sample], tmp_path / "m")
     assert outcome.mask is None and "leads out" in outcome.error
-    assert set(_bytes(tmp_path / "m")) == {"classes.json"}
+    assert set(_bytes(tmp_path / "m")) == RECORDS
 
 
 def test_a_mask_never_replaces_its_image(tiny, photos: Path) -> None:

@@ -314,7 +314,7 @@ def test_no_half_file_is_left(said, monkeypatch: pytest.MonkeyPatch, error: Base
     _interrupting(monkeypatch, error)
     code, _, err = said("generate", "photos", "--labels", "cat", "--out", "m")
     assert code == expected and err.startswith("clipes generate: ") and len(err.splitlines()) == 1
-    assert _files("m") == {"a.png", "classes.json"}
+    assert _files("m") == {"a.png", "classes.json", "run.json"}
     assert _ids("m/a.png") <= {0, 7}
 
 
@@ -336,7 +336,7 @@ def test_signals(number: int, expected: int) -> None:
         run.kill()
     assert run.returncode == expected, err
     assert "Traceback" not in err and "the files written so far are whole" in err
-    masks = _files("m") - {"classes.json"}
+    masks = _files("m") - {"classes.json", "run.json"}
     assert "a.png" in masks and len(masks) < 303
     assert all(_ids(f"m/{name}") <= {0, 7} for name in masks)
 

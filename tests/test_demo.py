@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from clipes.config import SCENES, MaskConfig
 from clipes.datasets import find_samples
 from clipes.demo import run_demo
+from clipes.generator import load
 from clipes.metrics import confusion_matrix, mean_iou
 from clipes.scenes import THINGS, draw_scenes
 
@@ -43,16 +46,17 @@ def test_it_writes_a_data_set(demo: Path) -> None:
 def test_its_report_is_the_iou_of_its_files(demo: Path) -> None:
     report = json.loads((demo / "demo.json").read_text())
     assert list(report) == ["count", "model", "miou"]
-    assert report["count"] == 3 and report["model"] == "tiny" and list(report["miou"]) == ["initial", "refined"]
+    assert report["count"] == 3 and report["model"] == "tiny" and list(report["miou"]) == ["initial", "refined", "crf"]
     confusion = np.zeros((17, 17), np.int64)
     for name in _names(demo / "masks"):
         with Image.open(demo / "masks" / name) as mask, Image.open(demo / "truth" / name) as truth:
             confusion += confusion_matrix(np.asarray(mask), np.asarray(truth), len(THINGS))
-    assert report["miou"]["refined"] == round(mean_iou(confusion), 4)
+    assert report["miou"]["crf"] == round(mean_iou(confusion), 4)
     assert 0 <= report["miou"]["initial"] <= 1
 
 
-def test_its_masks_are_the_generators(demo: Path, tiny) -> None:
+def test_its_masks_are_the_generators_with_every_pixel_decided(demo: Path) -> None:
+    tiny = load(config=replace(SCENES, mask=MaskConfig(ignore_below=None)))
     for sample in find_samples(demo / "images", demo / "labels.csv"):
         with Image.open(demo / "masks" / f"{sample.id}.png") as mask:
             assert np.array_equal(np.asarray(mask), tiny(sample.path, sample.labels).mask)
@@ -106,7 +110,7 @@ def test_an_interrupted_demo_can_be_run_again(tmp_path: Path) -> None:
         run_demo(tmp_path, 2, stop)
     assert json.loads((tmp_path / "demo.json").read_text())["miou"] == {}
     assert not (tmp_path / "index.html").exists()
-    assert run_demo(tmp_path, 1)["miou"].keys() == {"initial", "refined"}
+    assert run_demo(tmp_path, 1)["miou"].keys() == {"initial", "refined", "crf"}
 
 
 @pytest.mark.parametrize("count", [0, -3])

@@ -33,10 +33,17 @@ def test_many_classes_are_saved_in_16_bits(result: PseudoMask, tmp_path: Path) -
 def test_maps_are_saved_as_clip_es_reads_them(result: PseudoMask, tmp_path: Path) -> None:
     result.save_cams(tmp_path / "cat.npz")
     with np.load(tmp_path / "cat.npz", allow_pickle=False) as saved:
-        assert set(saved) == {"keys", "attn_highres"}
+        assert set(saved) == {"keys", "attn_highres", "patch_cams", "size"}
         assert saved["keys"].tolist() == [1, 2, 0] and saved["keys"].dtype == np.int64
         assert saved["attn_highres"].dtype == np.float16
         np.testing.assert_allclose(saved["attn_highres"], result.cams, atol=5e-4)
+
+
+def test_the_confidence_is_saved_in_255ths(result: PseudoMask, tmp_path: Path) -> None:
+    result.save_confidence(tmp_path / "cat.png")
+    with Image.open(tmp_path / "cat.png") as image:
+        assert image.mode == "L"
+        assert np.array_equal(np.asarray(image), np.round(255 * result.confidence))
 
 
 def test_wrong_suffixes_are_refused_and_leave_nothing(result: PseudoMask, tmp_path: Path) -> None:
@@ -44,6 +51,8 @@ def test_wrong_suffixes_are_refused_and_leave_nothing(result: PseudoMask, tmp_pa
         result.save(tmp_path / "cat.jpg")
     with pytest.raises(ValueError, match=r"maps are an .npz file, not .*cat.npy'; end its name in .npz"):
         result.save_cams(tmp_path / "cat.npy")
+    with pytest.raises(ValueError, match=r"the confidence is a PNG file, not .*cat.jpg'; end its name in .png"):
+        result.save_confidence(tmp_path / "cat.jpg")
     assert list(tmp_path.iterdir()) == []
 
 

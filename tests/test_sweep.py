@@ -25,7 +25,10 @@ def _ids(seed: int, values: tuple[int, ...]) -> np.ndarray:
 
 
 def _confidence(seed: int) -> np.ndarray:
-    return np.random.default_rng(seed).random(SIZE)
+    """Random, with rows of three that are a threshold and a whole number of 255ths."""
+    confidence = np.random.default_rng(seed).random(SIZE)
+    confidence[:3] = np.array([[0], [0.6], [0.8]])
+    return confidence
 
 
 def _maps(seed: int) -> np.ndarray:
@@ -99,7 +102,7 @@ def test_a_map_of_ones_leaves_no_background(run: tuple[Path, Path]) -> None:
     """Interpolation of ones rounds to more than one, of which no power but a whole one is a number."""
     masks, truth = run
     for name in ("a", "sub/b"):
-        _save_maps(masks / "cams" / f"{name}.npz", keys=np.array([1]), patch_cams=np.ones((1, 7, 9), np.float32))
+        _save_maps(masks / "cams" / f"{name}.npz", keys=np.array([1]), patch_cams=np.ones((1, 2, 2), np.float32))
     (found,) = (one for one in sweep(masks, truth) if one.setting == "background_power")
     for counts in found.counts.values():
         assert counts.mask[[0, 1, 3]].sum() == 0 < counts.mask[2]

@@ -1,0 +1,224 @@
+"""Masks decided again from saved maps: the same bytes where nothing changed, the right ones where something did."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import clipes
+from clipes.batch import check_folder, write_masks
+from clipes.cli import main
+from clipes.config import AffinityConfig, Config, CrfConfig, MaskConfig, ParConfig
+from clipes.datasets import find_samples
+from clipes.finalize import finalize, read_run
+from clipes.maps import Maps, read_maps, write_maps
+
+
+@pytest.fixture
+def saved(tiny, photos: Path) -> Path:
+    """A run over the pictures with everything saved; "sub/c" has no label."""
+    table = photos.parent / "labels.csv"
+    table.write_text("image,labels\na.jpg,cat;tree\nb.png,car\nsub/c.jpg,\n")
+    samples = find_samples(photos, table)
+    outcomes = write_masks(tiny, samples, photos.parent / "m", save_confidence=True, save_cams="full", record={"x": 1})
+    assert all(outcome.mask for outcome in outcomes)
+    return photos.parent / "m"
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_run_saves_what_was_asked_for(saved: Path) -> None:
+    names = {"a", "b", "sub/c"}
+    expected = {f"{name}.png" for name in names} | {f"confidence/{name}.png" for name in names}
+    assert set(_files(saved)) == {"classes.json", "run.json", *expected, *(f"cams/{name}.npz" for name in names)}
+    record = json.loads((saved / "run.json").read_text())
+    assert record["x"] == 1 and record["clipes"] == clipes.__version__
+    assert Config.from_dict(record["config"]) == clipes.SCENES
+
+
+def test_saved_files_hold_what_the_result_does(tiny, saved: Path, photos: Path) -> None:
+    result = tiny(photos / "a.jpg", ["cat", "tree"])
+    maps = read_maps(saved / "cams" / "a.npz", 16)
+    assert np.array_equal(maps.patch_cams, result.patch_cams) and maps.size == result.size
+    assert np.array_equal(maps.class_ids, result.class_ids)
+    with np.load(saved / "cams" / "a.npz", allow_pickle=False) as file:
+        assert np.array_equal(file["attn_highres"], result.cams.astype(np.float16))
+    with Image.open(saved / "confidence" / "a.png") as image:
+        assert image.mode == "L"
+        np.testing.assert_allclose(np.asarray(image) / 255, result.confidence, atol=0.5 / 255 + 1e-6)
+    assert read_maps(saved / "cams" / "sub" / "c.npz", 16).patch_cams.shape[0] == 0
+
+
+def test_the_same_settings_give_the_same_bytes(saved: Path, photos: Path) -> None:
+    before = _files(saved)
+    run = read_run(saved)
+    assert run.config == clipes.SCENES and run.ids == ("a", "b", "sub/c") and run.unsaved == ()
+    assert all(outcome.mask for outcome in finalize(run, run.config, photos))
+    assert _files(saved) == before
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        replace(clipes.SCENES, refine=None),
+        replace(clipes.SCENES, refine=ParConfig(iterations=3), mask=MaskConfig(background_power=2, ignore_below=0.5)),
+        replace(clipes.SCENES, refine=CrfConfig(iterations=2), mask=MaskConfig(ignore_below=0.99)),
+    ],
+    ids=["none", "par", "crf"],
+)
+def test_other_settings_give_what_a_new_run_gives(saved: Path, photos: Path, config: Config) -> None:
+    before = _files(saved)
+    list(finalize(read_run(saved), config, photos))
+    again = photos.parent / "again"
+    samples = find_samples(photos, photos.parent / "labels.csv")
+    generator = clipes.load(config=config)
+    list(write_masks(generator, samples, again, save_confidence=True, save_cams="full", record={"x": 1}))
+    found = _files(saved)
+    maps = [name for name in found if name.startswith("cams/")]
+    assert {name: found[name] for name in maps} == {name: before[name] for name in maps}
+    assert {k: v for k, v in found.items() if k not in maps} == {
+        k: v for k, v in _files(again).items() if k not in maps
+    }
+    assert found["a.png"] != before["a.png"]
+
+
+def test_without_refinement_no_image_is_needed(saved: Path, photos: Path) -> None:
+    shutil.rmtree(photos)
+    outcomes = list(finalize(read_run(saved), replace(clipes.SCENES, refine=None)))
+    assert [outcome.error for outcome in outcomes] == ["", "", ""]
+
+
+def test_patch_maps_are_smaller_and_enough(tiny, saved: Path, photos: Path) -> None:
+    samples = find_samples(photos, photos.parent / "labels.csv")
+    small = photos.parent / "small"
+    list(write_masks(tiny, samples, small, save_cams="patch"))
+    assert (small / "cams/a.npz").stat().st_size < (saved / "cams/a.npz").stat().st_size / 2
+    before = _files(small)
+    list(finalize(read_run(small), clipes.SCENES, photos))
+    assert _files(small) == before and not (small / "confidence").exists()
+
+
+def test_a_run_that_saves_nothing_leaves_nothing_stale(tiny, saved: Path, photos: Path) -> None:
+    samples = find_samples(photos, photos.parent / "labels.csv")
+    list(write_masks(tiny, samples, saved))
+    assert set(_files(saved)) == {"classes.json", "run.json", "a.png", "b.png", "sub/c.png"}
+    with pytest.raises(FileNotFoundError, match="has no saved maps; make it with `clipes generate --save-cams`"):
+        read_run(saved)
+
+
+def test_what_no_run_wrote_is_not_touched(tiny, photos: Path) -> None:
+    folder = photos.parent / "mine"
+    (folder / "cams").mkdir(parents=True)
+    (folder / "cams" / "a.npz").write_bytes(b"mine")
+    samples = find_samples(photos, ["cat"])
+    with pytest.raises(ValueError, match="cams is not of an earlier run; choose another folder for the masks"):
+        list(write_masks(tiny, samples, folder, save_cams="patch"))
+    assert _files(folder) == {"cams/a.npz": b"mine"}
+
+
+def test_images_in_a_folder_of_a_reserved_name(tiny, photos: Path) -> None:
+    (photos / "sub").rename(photos / "cams")
+    samples = find_samples(photos, ["cat"])
+    with pytest.raises(ValueError, match="cams/ is for what is saved beside the masks; rename the folder"):
+        check_folder(photos, samples, photos.parent / "m", tiny.class_names)
+
+
+# --- what cannot be decided again
+
+
+def test_settings_that_need_the_network(saved: Path, photos: Path) -> None:
+    config = replace(clipes.SCENES, affinity=AffinityConfig())
+    with pytest.raises(
+        ValueError, match="affinity settings differ from those of the saved maps; run `clipes generate`"
+    ):
+        finalize(read_run(saved), config, photos)
+
+
+def test_the_crf_needs_the_images(saved: Path, photos: Path) -> None:
+    with pytest.raises(ValueError, match="a refinement by colours needs the images; say where they are"):
+        finalize(read_run(saved), clipes.SCENES)
+    before = (saved / "a.png").read_bytes()
+    (photos / "a.jpg").unlink()
+    outcomes = list(finalize(read_run(saved), clipes.SCENES, photos))
+    assert "no image 'a' in the source" in outcomes[0].error and outcomes[0].mask is None
+    assert [outcome.error for outcome in outcomes[1:]] == ["", ""]
+    assert (saved / "a.png").read_bytes() == before
+
+
+def test_another_picture_of_that_name(saved: Path, photos: Path) -> None:
+    Image.new("RGB", (20, 10)).save(photos / "a.jpg")
+    outcomes = list(finalize(read_run(saved), clipes.SCENES, photos))
+    assert "a.jpg is 10 x 20, its maps are of 64 x 96" in outcomes[0].error
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", b"\x93NUMPY"])
+def test_a_broken_file_of_maps_is_told_and_the_others_are_done(saved: Path, photos: Path, damage: bytes) -> None:
+    (saved / "cams" / "b.npz").write_bytes(damage)
+    outcomes = list(finalize(read_run(saved), clipes.SCENES, photos))
+    assert [bool(outcome.mask) for outcome in outcomes] == [True, False, True]
+    assert "b.npz: no maps of `clipes generate --save-cams`" in outcomes[1].error
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"class_ids": np.array([17, 1])}, r"keys are not all in 0\.\.15"),
+        ({"class_ids": np.array([1])}, "do not fit together"),
+        ({"patch_cams": np.full((2, 3, 4), 2, np.float32)}, r"patch_cams not in \[0, 1\]"),
+        ({"patch_cams": np.full((2, 3, 4), np.nan, np.float32)}, r"patch_cams not in \[0, 1\]"),
+        ({"patch_cams": np.zeros((2, 3, 4))}, "do not fit together"),
+        ({"patch_cams": np.zeros((2, 0, 4), np.float32)}, "do not fit together"),
+        ({"size": (0, 5)}, "do not fit together"),
+    ],
+)
+def test_maps_that_are_none(tmp_path: Path, change: dict[str, object], message: str) -> None:
+    maps = Maps(np.array([1, 2]), np.zeros((2, 3, 4), np.float32), (30, 40))
+    write_maps(tmp_path / "a.npz", maps._replace(**change), None)
+    with pytest.raises(ValueError, match=message):
+        read_maps(tmp_path / "a.npz", 16)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"config": {}}', "{"])
+def test_a_record_of_no_run(saved: Path, text: str) -> None:
+    (saved / "run.json").write_text(text)
+    with pytest.raises(ValueError, match=r"run\.json: no record of a run"):
+        read_run(saved)
+
+
+# --- the command
+
+
+def test_the_command(saved: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = _files(saved)
+    assert main(["finalize", str(saved), "--source", str(photos), "--ignore-below", "none"]) == 0
+    assert capsys.readouterr().out == f"3 of 3 masks decided again in {saved}\n"
+    assert Config.from_dict(json.loads((saved / "run.json").read_text())["config"]).ignore_below is None
+    assert _files(saved)["confidence/a.png"] == before["confidence/a.png"]
+    (saved / "cams" / "b.npz").unlink()
+    assert main(["finalize", str(saved), "--refine", "none"]) == 0
+    assert "1 mask(s) without saved maps stay as they are, 'b' the first" in capsys.readouterr().err
+    assert main(["finalize", str(saved), "--refine", "crf"]) == 2
+    assert "needs the images" in capsys.readouterr().err
+    assert main(["finalize", str(photos)]) == 2
+    assert "has no run.json" in capsys.readouterr().err
+
+
+def test_the_command_finds_the_images_of_the_run(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos.parent)
+    assert main(["generate", "photos", "--labels", "cat,tree", "--out", "m", "--save-cams", "--save-confidence"]) == 0
+    before = _files(Path("m"))
+    assert main(["finalize", "m"]) == 0
+    assert _files(Path("m")) == before
+    with np.load("m/cams/a.npz", allow_pickle=False) as file:
+        assert "attn_highres" in file
+    assert main(["generate", "photos", "--labels", "cat,tree", "--out", "m", "--save-cams", "patch"]) == 0
+    with np.load("m/cams/a.npz", allow_pickle=False) as file:
+        assert "attn_highres" not in file
