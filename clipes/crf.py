@@ -64,15 +64,16 @@ def refine_crf(images: Sequence[Tensor], scores: Sequence[Tensor], config: CrfCo
     """Refine several images, of any sizes and numbers of labels: the tensor door behind :func:`dense_crf`.
 
     Takes images (H, W, 3) uint8 and scores (C + 1, H, W) float32 on one device; returns refined scores. On a CPU by the
-    compiled mean field where there is one, elsewhere all together by :func:`mean_field`. Raises ValueError for sigmas
-    too small for a picture's size.
+    compiled mean field where there is one, elsewhere by :func:`mean_field`, on a GPU all together. Raises ValueError
+    for sigmas too small for a picture's size.
     """
     for image in images:
         _check_reach(image.shape[0], image.shape[1], config)
-    code = library() if images and images[0].device.type == "cpu" else None
-    if code is None:
+    if not images or images[0].device.type != "cpu":
         return mean_field(images, scores, config)
-    pairs = zip(images, scores, strict=True)
+    code, pairs = library(), zip(images, scores, strict=True)
+    if code is None:  # one by one: no slower, and the same bits whatever else is in the batch
+        return [mean_field([image], [rows], config)[0] for image, rows in pairs]
     return [torch.from_numpy(compiled_mean_field(code, i.numpy(), s.numpy(), config)) for i, s in pairs]
 
 

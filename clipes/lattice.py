@@ -63,8 +63,8 @@ def build_lattice(features: Tensor, picture: Tensor) -> Lattice:
     """The lattice of features (n, d) float32, in units of the kernel's standard deviation.
 
     ``picture`` (n,) int64, 0, 1, ... says which picture a point belongs to: those of different pictures do not meet.
-    Each picture's features must lie within what :func:`fits`. Raises ValueError where all the pictures' vertices together
-    are too many for 64-bit keys.
+    Each picture's features must be such as :func:`fits`. Raises ValueError where the pictures together have too many
+    vertices for 64-bit keys.
     """
     remainder, rank, weights = _simplex(features)
     keys, moves = _keys(remainder, rank, picture)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipes.evaluation import AnyPath, number, read_class_names
+from clipes.maps import read_maps
 from clipes.metrics import ClassCounts, class_counts, ignore_index
 from clipes.tally import Judge, Problem, Progress, add_up, check_size, find_files, match_files, read_pair, read_png
 
@@ -67,9 +68,9 @@ def sweep(
     """Judge what :data:`THRESHOLDS` of ``ignore_below`` and :data:`POWERS` of ``background_power`` would have given.
 
     The first needs ``masks/confidence/NAME.png``, grey, the confidence in 255ths; it can ignore more pixels than the
-    masks do, not fewer. The second needs ``masks/cams/NAME.npz`` with ``keys`` (C,) class ids less one, ``patch_cams``
-    (C, h, w) float32 in [0, 1] and ``size`` (H, W); it is the arg max of the scores, without refinement by the
-    picture's colours, and loads torch. A sweep is left out when its files are not there.
+    masks do, not fewer. The second needs ``masks/cams/NAME.npz``, see :mod:`clipes.maps`; it is the arg max of the
+    scores, without refinement by the picture's colours, and loads torch. A sweep is left out when its files are not
+    there.
 
     Arguments and errors as in :func:`evaluate`, and ValueError when there are files for neither.
     """
@@ -114,10 +115,10 @@ def _judge_powers(classes: int, mask_file: Path, truth_file: Path, cams_file: Pa
     if multiprocessing.parent_process():  # the other cores are busy with other files
         torch.set_num_threads(1)
     _, truth = read_pair(classes, mask_file, truth_file)
-    keys, maps, size = _read_maps(cams_file, classes)
+    class_ids, maps, size = read_maps(cams_file, classes)
     check_size(size, cams_file, truth.shape, truth_file)
-    cams = upsample(torch.from_numpy(maps), size).clamp(0, 1)  # interpolation may round beyond
-    ids, ignore = torch.from_numpy(keys) + 1, ignore_index(classes)
+    cams = upsample(torch.from_numpy(maps), size)
+    ids, ignore = torch.from_numpy(class_ids), ignore_index(classes)
     masks = (decide(score_maps(cams, power), ids, ignore, None)[0].numpy() for power in POWERS)
     return np.stack([class_counts(mask, truth, classes) for mask in masks])
 
@@ -126,25 +127,3 @@ _SWEEPS: tuple[tuple[str, tuple[float, ...], str, str, Judge], ...] = (
     ("ignore_below", THRESHOLDS, "confidence", ".png", _judge_thresholds),
     ("background_power", POWERS, "cams", ".npz", _judge_powers),
 )
-
-
-def _read_maps(path: Path, classes: int) -> tuple[NDArray[np.int64], NDArray[np.float32], tuple[int, int]]:
-    """``keys`` (C,), ``patch_cams`` (C, h, w) and ``size`` of a file of maps; ValueError if they are not so."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            keys, maps, size = file["keys"], file["patch_cams"], file["size"]
-    except Exception as error:  # numpy's and zipfile's parsers raise nearly anything on hostile bytes
-        raise ValueError(f"{path}: no maps of `clipes generate --save-cams`: {error}") from error
-    kinds = keys.dtype.kind == "i" and maps.dtype == np.float32 and size.dtype.kind == "i"
-    if (
-        not kinds
-        or keys.ndim != 1
-        or maps.ndim != 3
-        or len(keys) != len(maps)
-        or 0 in maps.shape[1:]
-        or size.shape != (2,)
-    ):
-        raise ValueError(f"{path}: keys {keys.shape}, patch_cams {maps.shape}, size {size.shape} do not fit together")
-    if not ((keys >= 0) & (keys < classes)).all() or not ((maps >= 0) & (maps <= 1)).all():
-        raise ValueError(f"{path}: keys are not all in 0..{classes - 1}, or patch_cams not in [0, 1]")
-    return keys.astype(np.int64), maps, (int(size[0]), int(size[1]))

@@ -302,3 +302,85 @@ def boundary_counts(mask: NDArray, truth: NDArray, classes: int, ignore: int) ->
 def mean_of_ratios(both: list[int], either: list[int]) -> float:
     ratios = [part / whole for part, whole in zip(both, either, strict=True) if whole]
     return sum(ratios) / len(ratios) if ratios else math.nan
+
+
+# --- dense CRF
+
+
+def gaussian_kernel(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    """All pairs of n points with features (n, d), each point with itself included."""
+    return np.array([np.exp(-((features - feature) ** 2).sum(1) / 2) for feature in features])
+
+
+def simplex(feature: NDArray[np.float64]) -> list[tuple[tuple[int, ...], float]]:
+    """The d + 1 lattice vertices around a point, each with a barycentric coordinate (Adams et al. 2010, section 3)."""
+    d = len(feature)
+    embedding = np.zeros((d + 1, d))
+    for i in range(d):
+        embedding[: i + 1, i], embedding[i + 1, i] = 1, -(i + 1)
+        embedding[:, i] /= math.sqrt((i + 1) * (i + 2))
+    place = embedding @ feature * (d + 1) * math.sqrt(2 / 3)
+    origin = [(d + 1) * round(p / (d + 1)) for p in place]
+    order = sorted(range(d + 1), key=lambda i: place[i] - origin[i], reverse=True)
+    while sum(origin) > 0:  # back to the plane: the coordinate that rounding raised most goes down, and is first
+        order.insert(0, order.pop())
+        origin[order[0]] -= d + 1
+    while sum(origin) < 0:
+        order.append(order.pop(0))
+        origin[order[-1]] += d + 1
+    offset = [(place[i] - origin[i]) / (d + 1) for i in order]
+    corners = []
+    for colour in range(d + 1):
+        vertex = list(origin)
+        for rank, i in enumerate(order):
+            vertex[i] += colour if rank <= d - colour else colour - (d + 1)
+        weight = offset[d - colour] - offset[d - colour + 1] if colour else 1 + offset[d] - offset[0]
+        corners.append((tuple(vertex), weight))
+    return corners
+
+
+def lattice_filter(features: NDArray[np.float64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Values (n, C), about as by ``gaussian_kernel`` times a factor: splat, blur, slice (Adams et al. 2010, section 3).
+
+    Only corners of the points' simplices are there to receive. The divisor is of Krähenbühl and Koltun's code.
+    """
+    d = features.shape[1]
+    points = [simplex(feature) for feature in features]
+    lattice: dict[tuple[int, ...], NDArray[np.float64]] = {}
+    for corners, value in zip(points, values, strict=True):
+        for vertex, weight in corners:
+            lattice[vertex] = lattice.get(vertex, 0) + weight * value
+    for axis in range(d + 1):
+        step = [d if i == axis else -1 for i in range(d + 1)]
+        blurred = {}
+        for vertex, value in lattice.items():
+            before, after = (tuple(v + side * s for v, s in zip(vertex, step, strict=True)) for side in (-1, 1))
+            blurred[vertex] = value + (lattice.get(before, 0) + lattice.get(after, 0)) / 2
+        lattice = blurred
+    return np.array([sum(weight * lattice[vertex] for vertex, weight in corners) for corners in points]) / (1 + 2.0**-d)
+
+
+def lattice_kernel(features: NDArray[np.float64]) -> NDArray[np.float64]:
+    return lattice_filter(features, np.eye(len(features)))
+
+
+def mean_field(image: NDArray[np.uint8], stacked: NDArray, config, kernel=gaussian_kernel) -> NDArray[np.float64]:
+    """Image (H, W, 3) and scores (C + 1, H, W): algorithm 1 of Krähenbühl & Koltun (2011) with a Potts cost."""
+    places = np.array([(column, row) for row, column in np.ndindex(image.shape[:2])])
+    smooth = places / config.smooth_sigma
+    alike = np.hstack([places / config.bilateral_sigma, image.reshape(-1, 3) / config.colour_sigma])
+    tie = np.zeros((len(places), len(places)))
+    for weight, features in ((config.smooth_weight, smooth), (config.bilateral_weight, alike)):
+        pairs = kernel(features)
+        norm = np.sqrt(pairs.sum(1))
+        tie += weight * pairs / norm[:, None] / norm[None, :]
+    cost = -np.log(np.clip(stacked.reshape(len(stacked), -1).astype(np.float64), 1e-5, 1))
+    marginals = np.array([softmax(pixel) for pixel in -cost.T]).T
+    for _ in range(config.iterations):
+        energy = cost.copy()
+        for label in range(len(cost)):
+            for other in range(len(cost)):
+                if other != label:
+                    energy[label] += tie @ marginals[other]
+        marginals = np.array([softmax(pixel) for pixel in -energy.T]).T
+    return marginals.reshape(stacked.shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import re
@@ -19,7 +18,7 @@ import reference
 from PIL import Image
 
 from clipes import tally
-from clipes.commands import evaluate as command
+from clipes.cli import main
 from clipes.evaluation import Evaluation, evaluate
 from clipes.writer import write_json, write_mask
 
@@ -391,12 +390,9 @@ Said = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Said:
     """Run ``clipes evaluate``; returns its exit code, what it printed and its errors."""
-    parser = argparse.ArgumentParser()
-    command.add(parser.add_subparsers(dest="command"))
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        options = parser.parse_args(["evaluate", *map(str, arguments)])
-        return options.run(options), *capsys.readouterr()
+        return main(["evaluate", *map(str, arguments)]), *capsys.readouterr()
 
     return run
 
@@ -428,10 +424,17 @@ def test_classes_are_a_sets_name_a_file_or_names(said: Said, folders: tuple[Path
     (tmp_path / "own.txt").write_text("cat\ndog\nbus\n")
     assert " 20  tvmonitor        -" in said(*folders, "--classes", "voc12")[1]
     assert said(*folders, "--classes", tmp_path / "own.txt")[1] == said(*folders, "--classes", "cat,dog,bus")[1]
-    with pytest.raises(ValueError, match="unknown class set 'voc13'; did you mean 'voc12'"):
-        said(*folders, "--classes", "voc13")
-    with pytest.raises(ValueError, match=r"no .*classes\.json; give the classes \(--classes\)"):
-        said(*folders)
+    for arguments, message in (
+        (("--classes", "voc13"), "unknown class set 'voc13'; did you mean 'voc12'"),
+        ((), f"there is no {folders[0] / 'classes.json'}; give the classes (--classes)"),
+    ):
+        code, out, error = said(*folders, *arguments)
+        assert (code, out) == (2, "") and message in error
+
+
+def test_nothing_to_compare_is_wrong_use(said: Said, folders: tuple[Path, Path], tmp_path: Path) -> None:
+    code, out, error = said(tmp_path / "no", folders[1], "--classes", "cat,dog,bus")
+    assert (code, out) == (2, "") and error == f"clipes evaluate: no such folder or file of masks: {tmp_path / 'no'}\n"
 
 
 def test_more_masks_than_truth_are_fine(said: Said, folders: tuple[Path, Path]) -> None:
@@ -529,35 +532,15 @@ def test_a_sweep_over_maps_says_what_it_leaves_out(said: Said, swept: tuple[Path
     (masks / "cams" / "b.npz").write_bytes(b"")
     code, out, error = said(masks, truth, "--sweep")
     assert code == 3 and "background_power over 1 images: before any refinement by colours; a sweep uses" in out
+    table = out[out.index("background_power over") :].splitlines()[1:]
+    assert table[0] == "background_power   mIoU" and re.fullmatch(r" +0\.5  0\.\d{3}(  <- best)?", table[1])
+    assert len(table) == 8
     assert "1 could not be read:" in error and "cams/b.npz" in error
 
 
 def test_a_sweep_without_its_files_is_told(said: Said, folders: tuple[Path, Path]) -> None:
-    with pytest.raises(ValueError, match="--save-confidence or --save-cams"):
-        said(*folders, "--classes", "cat,dog,bus", "--sweep")
-
-
-MAIN = """
-import argparse, sys
-from clipes.commands import evaluate
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    evaluate.add(parser.add_subparsers())
-    print({'torch', 'numpy', 'PIL', 'scipy'} & set(sys.modules))
-    options = parser.parse_args(["evaluate", *sys.argv[1:]])
-    print("ready", flush=True)
-    try:
-        options.run(options)
-    except KeyboardInterrupt:
-        sys.exit(130)
-"""
-
-
-def test_help_loads_nothing() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", MAIN, "--help"], capture_output=True, text=True, timeout=60, check=True
-    )
-    assert done.stdout.splitlines()[0] == "set()" and "--sweep" in done.stdout
+    code, out, error = said(*folders, "--classes", "cat,dog,bus", "--sweep")
+    assert (code, out) == (2, "") and "--save-confidence or --save-cams" in error
 
 
 def test_ctrl_c_ends_all_processes_without_noise(tmp_path: Path) -> None:
@@ -566,18 +549,18 @@ def test_ctrl_c_ends_all_processes_without_noise(tmp_path: Path) -> None:
         write_mask(tmp_path / folder / "0.png", big, 3)
         for index in range(1, 400):
             os.link(tmp_path / folder / "0.png", tmp_path / folder / f"{index}.png")
-    script = tmp_path / "script.py"
-    script.write_text(MAIN)
-    arguments = [sys.executable, script, tmp_path / "m", tmp_path / "t", "--classes", "a,b,c", "--workers", "2"]
+    arguments = [tmp_path / "m", tmp_path / "t", "--classes", "a,b,c", "--workers", "2"]
     process = subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-m", "clipes.cli", "evaluate", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
-    assert process.stdout is not None
-    while process.stdout.readline() != "ready\n":
-        pass
-    time.sleep(2)  # into the work of the pool
+    time.sleep(4)  # into the work of the pool
     os.killpg(process.pid, signal.SIGINT)
-    _, error = process.communicate(timeout=60)
-    assert (process.returncode, error) == (130, "")
+    out, error = process.communicate(timeout=60)
+    assert (process.returncode, out) == (130, "")
+    assert error == "clipes evaluate: stopped; the files written so far are whole\n"
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)

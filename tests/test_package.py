@@ -171,7 +171,9 @@ def test_importing_clipes_loads_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["generate", "--help"], ["demo", "--help"], ["--version"]], ids=" ".join
+    "arguments",
+    [["--help"], *([name, "--help"] for name in ("generate", "demo", "evaluate", "finalize", "models")), ["--version"]],
+    ids=" ".join,
 )
 def test_help_loads_nothing(arguments: list[str], tmp_path: Path) -> None:
     code = f"from clipes.cli import main\ntry: main({arguments})\nexcept SystemExit as e: assert not e.code\n"
@@ -236,7 +238,7 @@ def test_wheel_metadata(wheel: Path) -> None:
         entry_points.read_string(archive.read(f"{info}/entry_points.txt").decode())
         assert archive.read(f"{info}/licenses/LICENSE").startswith(b"MIT License")
     assert metadata["Name"] == "clipes" and metadata["Version"] == clipes.__version__
-    assert set(metadata.get_all("Provides-Extra") or []) == {"plot", "test", "dev"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {"plot", "test", "oracle", "dev"}
     needed = {line.split(">")[0] for line in metadata.get_all("Requires-Dist") or [] if "extra" not in line}
     assert needed >= {"torch", "open_clip_torch", "numpy", "scipy", "pillow", "tqdm"}
     assert not needed & {"pytest", "hypothesis", "ruff", "mypy", "setuptools"}

@@ -20,7 +20,11 @@ WIDEST_NAME = 40
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "judge masks against the truth: mIoU, per class, boundary IoU, ignored pixels, coverage"
-    evaluate = commands.add_parser("evaluate", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
+    about = (
+        f"{help}. Pixels that the truth ignores do not count; those that a mask ignores are missed. A truth file "
+        "without a mask is reported and gives exit code 3; a mask without a truth file is only reported."
+    )
+    evaluate = commands.add_parser("evaluate", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
     for name, what in (("masks", "folder of PNG masks of class ids"), ("truth", "folder of the same names")):
         evaluate.add_argument(name, type=lambda text: Path(named(text)), help=f"{what}, or one file")
     classes = "voc12, coco14, scenes, a .json or text file, or names: dog,cat (default: MASKS/classes.json)"
@@ -89,14 +93,16 @@ def _print_sweep(sweep: Sweep) -> None:
     from clipes.sweep import SWEEP_NOTE
 
     rows = sweep.table()
-    how = "before any refinement by colours; " if sweep.setting == "background_power" else ""
+    ignores = sweep.setting == "ignore_below"  # a background power ignores nothing
+    how = "" if ignores else "before any refinement by colours; "
     print(f"\n{sweep.setting} over {sweep.images} images: {how}{SWEEP_NOTE}")
-    print(f"{sweep.setting:>16}   mIoU  mIoU decided  ignored")
+    print(f"{sweep.setting:>16}   mIoU{'  mIoU decided  ignored' if ignores else ''}")
     best = max((row["miou"] for row in rows if row["miou"] is not None), default=None)
     for row in rows:
         value, miou, decided, ignored = row.values()
+        others = f"  {_figure(decided):>12}  {_figure(ignored):>7}" if ignores else ""
         mark = "  <- best" if miou is not None and miou == best else ""
-        print(f"{value:>16g}  {_figure(miou):>5}  {_figure(decided):>12}  {_figure(ignored):>7}{mark}")
+        print(f"{value:>16g}  {_figure(miou):>5}{others}{mark}")
     if rows[0]["ignored_share"]:
         complain(
             "the masks themselves ignore pixels, so a lower threshold than theirs cannot be judged; "
