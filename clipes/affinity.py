@@ -49,6 +49,7 @@ def refine_cams(
 def sinkhorn_scaling(attention: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
     """Row and column factors (B, N), (B, N) after ``rounds`` of dividing by column sums, then by row sums."""
     rows = attention.new_ones(attention.shape[:-1])
+    columns = torch.ones_like(rows)
     for _ in range(rounds):
         columns = 1 / (attention.mT @ rows[..., None])[..., 0]
         rows = 1 / (attention @ columns[..., None])[..., 0]

@@ -155,11 +155,13 @@ def box_mask(cam: NDArray[np.float64], threshold: float, boxes: str) -> NDArray[
     return mask
 
 
-def refine(cam: Tensor, attention: Tensor, grid: tuple[int, int], threshold: float, boxes: str) -> Tensor:
+def refine(
+    cam: Tensor, attention: Tensor, grid: tuple[int, int], threshold: float, boxes: str, rounds: int = 3, steps: int = 2
+) -> Tensor:
     """A map (N,) to its refined map (N,), with the N x N x N product of the reference."""
-    a = affinity(attention)
+    a = affinity(attention, rounds)
     mask = torch.from_numpy(box_mask(cam.double().reshape(grid).numpy(), threshold, boxes)).reshape(-1).to(cam)
-    return min_max((a @ a * mask) @ cam)
+    return min_max((torch.linalg.matrix_power(a, steps) * mask) @ cam)
 
 
 def upsample(cam: NDArray[np.float64], size: tuple[int, int]) -> NDArray[np.float64]:

@@ -19,16 +19,19 @@ def random_attention(images: int, count: int, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (1, 9), (7, 5), (4, 12)])
-@pytest.mark.parametrize("boxes", ["reference", "full"])
-def test_equals_the_matrix_statement(grid, boxes):
+@pytest.mark.parametrize(
+    ("boxes", "rounds", "steps"), [("reference", 3, 2), ("full", 3, 2), ("full", 0, 1), ("full", 1, 3)]
+)
+def test_equals_the_matrix_statement(grid, boxes, rounds, steps):
     generator = torch.Generator().manual_seed(1)
     count = grid[0] * grid[1]
     attention = random_attention(3, count, 2)
     image = torch.tensor([0, 0, 1, 2, 2])
     cams = torch.rand(5, count, generator=generator, dtype=torch.float64) ** 3
-    config = AffinityConfig(boxes=boxes, box_threshold=0.6)
+    config = AffinityConfig(boxes=boxes, box_threshold=0.6, sinkhorn_rounds=rounds, steps=steps)
     fast = refine_cams(cams, attention, image, grid, config)
-    slow = [reference.refine(cam, attention[i], grid, 0.6, boxes) for cam, i in zip(cams, image, strict=True)]
+    pairs = zip(cams, image, strict=True)
+    slow = [reference.refine(cam, attention[i], grid, 0.6, boxes, rounds, steps) for cam, i in pairs]
     torch.testing.assert_close(fast, torch.stack(slow), rtol=0, atol=1e-9)
 
 

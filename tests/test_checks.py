@@ -13,7 +13,7 @@ SCORES = np.random.default_rng(1).random((3, 4, 6)).astype(np.float32)
 def test_pictures_pass_as_they_are():
     assert check_picture(PICTURE) is PICTURE
     np.testing.assert_array_equal(check_picture(Image.fromarray(PICTURE)), PICTURE)
-    np.testing.assert_array_equal(check_picture(PICTURE.tolist() and PICTURE[::-1, ::2]), PICTURE[::-1, ::2])
+    np.testing.assert_array_equal(check_picture(PICTURE[::-1, ::2]), PICTURE[::-1, ::2])
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ def test_frozen():
         (lambda: ImageConfig(max_patches=0), "max_patches is 0; it must be at least 1"),
         (lambda: CamConfig(pool="mean"), "pool is 'mean'; it must be 'patch' or 'cls'"),
         (lambda: AffinityConfig(blocks=0), "blocks is 0"),
-        (lambda: AffinityConfig(sinkhorn_rounds=0), "sinkhorn_rounds is 0"),
+        (lambda: AffinityConfig(sinkhorn_rounds=-1), "sinkhorn_rounds is -1; it must be at least 0"),
         (lambda: AffinityConfig(box_threshold=1.0), r"box_threshold is 1\.0; it must be in \[0, 1\)"),
         (lambda: AffinityConfig(boxes="half"), "boxes is 'half'"),
         (lambda: AffinityConfig(steps=0), "steps is 0"),
