@@ -62,13 +62,18 @@ def recognition(scenes: list, model: str) -> dict[str, float]:
 def segmentation(scenes: list, model: str) -> dict[str, np.ndarray]:
     """Confusion matrices (17, 17) of every stage; without background words, only pictures of several labels."""
     several = [scene for scene in scenes if len(scene.labels) > 1]
-    initial = replace(clipes.VOC12, affinity=None)
+    voc, own = (
+        replace(config, mask=replace(config.mask, ignore_below=None)) for config in (clipes.VOC12, clipes.SCENES)
+    )
+    initial = replace(voc, affinity=None, refine=None)
     stages = {
         "initial, no background words (several labels)": (initial, [], several),
         "initial (several labels)": (initial, None, several),
         "initial": (initial, None, scenes),
-        "refined, VOC's settings": (clipes.VOC12, None, scenes),
-        "refined, the scenes' settings": (clipes.SCENES, None, scenes),
+        "with affinity, VOC's settings": (replace(voc, refine=None), None, scenes),
+        "with affinity and CRF, VOC's settings": (voc, None, scenes),
+        "with affinity, the scenes' settings": (replace(own, refine=None), None, scenes),
+        "with affinity and CRF, the scenes' settings": (own, None, scenes),
     }
     matrices = {}
     for stage, (config, background, pictures) in stages.items():

@@ -236,9 +236,9 @@ SCENES = Config(
     refine=CrfConfig(bilateral_sigma=10.0, colour_sigma=15.0, bilateral_weight=10.0),
     mask=MaskConfig(background_power=2.0),
 )
-"""The settings for the bundled model's scenes, small drawings of 14 x 14 patches, and not for photographs: its attention
-dwells on things, which Sinkhorn would level out. Chosen by ``benchmarks/scene_settings.py`` on scenes that serve for
-nothing else."""
+"""The settings for the bundled model's scenes, small drawings of 14 x 14 patches, and not for photographs: its
+attention dwells on things, which Sinkhorn would level out. Chosen by ``benchmarks/scene_settings.py`` on scenes that
+serve for nothing else."""
 
 PRESETS = {"voc12": VOC12, "coco14": COCO14, "scenes": SCENES}
 """Each shipped class set's own settings; your own classes start from VOC12."""

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipes.config import SCENES
+from clipes.config import SCENES, MaskConfig
 from clipes.decision import decide_masks
 from clipes.generator import load
 from clipes.metrics import confusion_matrix, mean_iou
@@ -28,7 +28,7 @@ from clipes.writer import atomic, voc_palette, write_json, write_mask
 
 _DECIDED = replace(SCENES, mask=replace(SCENES.mask, ignore_below=None))
 STAGES = {
-    "initial": replace(_DECIDED, affinity=None, refine=None),
+    "initial": replace(_DECIDED, affinity=None, refine=None, mask=MaskConfig(ignore_below=None)),
     "refined": replace(_DECIDED, refine=None),
     "crf": _DECIDED,
 }

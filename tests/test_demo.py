@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipes.config import SCENES, MaskConfig
+from clipes.config import SCENES
 from clipes.datasets import find_samples
 from clipes.demo import run_demo
 from clipes.generator import load
@@ -56,7 +56,7 @@ def test_its_report_is_the_iou_of_its_files(demo: Path) -> None:
 
 
 def test_its_masks_are_the_generators_with_every_pixel_decided(demo: Path) -> None:
-    tiny = load(config=replace(SCENES, mask=MaskConfig(ignore_below=None)))
+    tiny = load(config=replace(SCENES, mask=replace(SCENES.mask, ignore_below=None)))
     for sample in find_samples(demo / "images", demo / "labels.csv"):
         with Image.open(demo / "masks" / f"{sample.id}.png") as mask:
             assert np.array_equal(np.asarray(mask), tiny(sample.path, sample.labels).mask)
