@@ -49,6 +49,14 @@ def test_ties_and_repeats_are_exact_too(features):
     assert_equals_the_reference(features.astype(np.float32), values)
 
 
+def test_the_rim_of_the_lattice_is_not_linked_to_the_other_side():
+    """Points that fill the range of both coordinates: a key that is too short would run over into the next digit."""
+    side = np.linspace(0, 18, 24)
+    first, second = np.meshgrid(side + 0.7, side + 0.2)
+    features = np.stack([(first - second) / np.sqrt(12), (first + second) / 2], axis=-1).reshape(-1, 2)
+    assert_equals_the_reference(features.astype(np.float32), np.random.default_rng(0).random((576, 1), np.float32))
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 20), st.sampled_from([2, 5]), st.floats(0, 100), st.integers(1, 9), st.integers(0, 2**32 - 1))
 def test_any_points(n, d, spread, channels, seed):
