@@ -107,10 +107,16 @@ def mask_path(sample: Sample, folder: str | os.PathLike[str]) -> Path:
     path = Path(folder, f"{sample.id}.png")
     if os.path.isabs(sample.id) or ".." in path.relative_to(folder).parts:
         raise ValueError(f"{sample.path}: its id {sample.id!r} leads out of the output folder; use a relative one")
-    if not path.parent.resolve().is_relative_to(Path(folder).resolve()):
-        raise ValueError(f"{path} leads out of the output folder through a link; remove the link")
+    inside(path, folder)
     if path.exists() and sample.path.exists() and path.samefile(sample.path):
         raise ValueError(f"{sample.path}: its mask would replace it; choose another folder than {folder}")
+    return path
+
+
+def inside(path: Path, folder: str | os.PathLike[str]) -> Path:
+    """``path`` itself; ValueError if a link leads it out of ``folder``."""
+    if not path.parent.resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(f"{path} leads out of the output folder through a link; remove the link")
     return path
 
 
@@ -150,7 +156,7 @@ def write_masks(
 def _save(confidence: bool, cams: MapsKind | None, result: PseudoMask, sample: Sample, folder: Path) -> Path:
     """Write a result's files, and remove those that an earlier run left and this one does not renew."""
     path = mask_path(sample, folder)
-    beside = {name: folder / name / f"{sample.id}{suffix}" for name, suffix in SAVED.items()}
+    beside = {name: inside(folder / name / f"{sample.id}{suffix}", folder) for name, suffix in SAVED.items()}
     for stale in beside.values():
         stale.unlink(missing_ok=True)
     result.save(path)
@@ -159,6 +165,23 @@ def _save(confidence: bool, cams: MapsKind | None, result: PseudoMask, sample: S
     if cams:
         result.save_cams(beside["cams"], full=cams == "full")
     return path
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    """What ``run.json`` holds; empty where it cannot be read."""
+    try:
+        found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, dict) else {}
+
+
+def _makes_maps(run: Mapping[str, Any]) -> str:
+    """The part of a run's record on which its maps depend."""
+    given = {name: value for name, value in run.items() if name not in ("clipes", "source", "config")}
+    config = run.get("config") if isinstance(run.get("config"), dict) else {}
+    stages = {name: value for name, value in (config or {}).items() if name not in ("refine", "mask")}
+    return json.dumps([given, stages], sort_keys=True, default=str)
 
 
 def _written(
@@ -174,6 +197,8 @@ def _written(
     taken = [name for name in SAVED if (folder / name).exists()]
     if not _is_ours(folder, generator.class_names) and taken:
         raise ValueError(f"{folder / taken[0]} is not of an earlier run; choose another folder for the masks")
+    if "cams" in taken and _makes_maps(run) != _makes_maps(_record(folder)):
+        raise ValueError(f"{folder / 'cams'} holds maps of other settings; choose another folder, or remove that one")
     write_json(folder / "classes.json", _class_table(generator.class_names))
     write_json(folder / "run.json", run)
     while batch := list(islice(samples, size)):
@@ -204,7 +229,7 @@ def _made(generator: MaskGenerator, batch: Sequence[tuple[Image.Image, Sample]])
     try:
         return list(generator.generate([image for image, _ in batch], [s.labels for _, s in batch], len(batch)))
     except (ValueError, FloatingPointError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise
         cause = str(error)
     # Out of the handler: the error's traceback keeps the failed batch's tensors alive.
@@ -214,7 +239,7 @@ def _made(generator: MaskGenerator, batch: Sequence[tuple[Image.Image, Sample]])
     return [*_made(generator, batch[:middle]), *_made(generator, batch[middle:])]
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
     """Whether ``error`` is torch's, of a GPU or of its allocator on a CPU, for want of memory."""
     text = str(error).lower()
     return "out of memory" in text or "can't allocate memory" in text

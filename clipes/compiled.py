@@ -26,14 +26,17 @@ def library() -> ctypes.CDLL | None:
     try:
         if spec is None or spec.origin is None:
             raise OSError("it was not built")
-        loaded = ctypes.CDLL(spec.origin)
-    except OSError as error:
+        return _declared(ctypes.CDLL(spec.origin))
+    except (OSError, AttributeError) as error:
         logging.getLogger("clipes").warning(
             "no compiled CRF (%s): the portable one gives the same masks, several times slower; "
             "with a C++ compiler, install clipes again",
             error,
         )
         return None
+
+
+def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     loaded.clipes_spatial.restype = ctypes.c_void_p
     loaded.clipes_spatial.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_float]
     loaded.clipes_free.restype = None

@@ -1,4 +1,4 @@
-"""Every setting of the method: one frozen dataclass per stage, and the two published presets made of them.
+"""Every setting of the method: one frozen dataclass per stage, and the presets made of them.
 
 A field is the only home of a setting: its default, its help text and, by its name, its command-line flag.
 """
@@ -93,12 +93,13 @@ class CrfConfig:
 
     def __post_init__(self) -> None:
         _require_whole("iterations", self.iterations)
+        _require(self.iterations <= 10**6, "iterations", self.iterations, "at most a million")
         for name in ("smooth_sigma", "bilateral_sigma", "colour_sigma"):
             _require_positive(name, getattr(self, name))
         for name in ("smooth_weight", "bilateral_weight"):
             value = getattr(self, name)
             _require_number(name, value)
-            _require(0 <= value < math.inf, name, value, "0 or more and finite")
+            _require(0 <= value <= 1e6, name, value, "in [0, 1e6]")
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ class ParConfig:
 
 @dataclass(frozen=True)
 class MaskConfig:
-    """Background score, decision, ignored pixels (CLIP-ES section 3.4, METHOD of the original code).
+    """Background score, decision, ignored pixels (CLIP-ES section 3.4, as in the original code).
 
     ``ignore_below="auto"`` is :data:`CRF_IGNORES_BELOW` after the CRF, whose scores are close to 0 and 1, and no
     ignored pixels without it.

@@ -44,6 +44,7 @@ class Table {
     std::size_t at = home(key);
     while (slots_[at].key != key) {
       if (slots_[at].key == kEmpty) {
+        if (keys_.size() >= std::size_t{1} << 30) throw std::bad_alloc();
         const auto number = static_cast<std::int32_t>(keys_.size());
         slots_[at] = {key, number};
         keys_.push_back(key);
@@ -195,7 +196,7 @@ void link(Lattice& lattice, const Table& table, const Keys<D>& keys) {
       const std::int32_t after = table.find(all[v] + keys.step[j]);
       if (after >= 0) {  // found from one side, linked from both
         pair[2 * v] = after;
-        pair[2 * after + 1] = static_cast<std::int32_t>(v);
+        pair[2 * static_cast<std::size_t>(after) + 1] = static_cast<std::int32_t>(v);
       }
     }
   }

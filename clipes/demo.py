@@ -26,6 +26,7 @@ from clipes.result import PseudoMask
 from clipes.scenes import THINGS, draw_scenes
 from clipes.writer import atomic, voc_palette, write_json, write_mask
 
+# Every pixel is decided, to be judged; the initial maps are at their best with a background power of 1.
 _DECIDED = replace(SCENES, mask=replace(SCENES.mask, ignore_below=None))
 STAGES = {
     "initial": replace(_DECIDED, affinity=None, refine=None, mask=MaskConfig(ignore_below=None)),

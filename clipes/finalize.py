@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from clipes.batch import Outcome
+from clipes.batch import Outcome, inside, is_out_of_memory
 from clipes.config import Config
 from clipes.datasets import Sample, find_images
 from clipes.decision import decide_masks
@@ -61,16 +61,17 @@ def read_run(folder: str | os.PathLike[str]) -> SavedRun:
     if not ids:
         raise FileNotFoundError(f"{folder} has no saved maps; make it with `clipes generate --save-cams`")
     masks = [name for name in _ids(folder, ".png") if not name.startswith("confidence/")]
-    unsaved = tuple(name for name in masks if name not in set(ids))
+    saved = set(ids)
+    unsaved = tuple(name for name in masks if name not in saved)
     return SavedRun(folder, read_class_names(folder, None), config, record, ids, unsaved)
 
 
 def finalize(run: SavedRun, config: Config, source: str | os.PathLike[str] | None = None) -> Iterator[Outcome]:
     """Decide the masks of ``run`` again with the refinement and the decision of ``config``, in place, lazily.
 
-    Saved confidences are renewed with their masks; ``run.json`` holds the new settings at the end. ``source`` is where
-    the images are, as in ``clipes generate``; it is read only if ``config.refine`` is not None, for it needs their
-    colours. An image whose maps or pixels cannot be read yields an outcome with an error, and its mask stays.
+    Saved confidences are renewed with their masks; ``run.json`` holds the new settings at the end, if any mask does.
+    ``source`` is where the images are, as in ``clipes generate``; it is read only if ``config.refine`` is not None, for
+    it needs their colours. An image whose maps or pixels cannot be read yields an outcome with an error; its mask stays.
 
     Raises ValueError for a ``config`` whose image, CAM or affinity differ from the run's: those need the network.
     FileNotFoundError for a missing source; other errors as :func:`clipes.datasets.find_images`.
@@ -79,13 +80,17 @@ def finalize(run: SavedRun, config: Config, source: str | os.PathLike[str] | Non
         if getattr(config, name) != getattr(run.config, name):
             raise ValueError(f"{name} settings differ from those of the saved maps; run `clipes generate` for that")
     if config.refine is not None and source is None:
-        raise ValueError("a refinement by colours needs the images; say where they are, or refine='none'")
-    images = find_images(source) if config.refine is not None and source is not None else {}
+        raise ValueError("a refinement by colours needs the images: give their source (--source), or --refine none")
+    try:
+        images = find_images(source) if config.refine is not None and source is not None else {}
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; say where the images are (--source), or --refine none") from error
     return _finalized(run, config, images)
 
 
 def _finalized(run: SavedRun, config: Config, images: dict[str, Path]) -> Iterator[Outcome]:
     sweep(run.folder)
+    decided = False
     for name in run.ids:
         maps_path = run.folder / "cams" / f"{name}.npz"
         sample = Sample(name, images.get(name, maps_path), ())
@@ -94,7 +99,7 @@ def _finalized(run: SavedRun, config: Config, images: dict[str, Path]) -> Iterat
             if config.refine is None:
                 image = Image.new("RGB", (width, height))  # only its size is looked at
             elif name not in images:
-                raise ValueError(f"{maps_path}: no image {name!r} in the source; say where the images are")
+                raise ValueError(f"{maps_path}: no image {name!r} in the source; say where the images are (--source)")
             else:
                 image = open_image(images[name])
             if (image.height, image.width) != (height, width):
@@ -104,14 +109,20 @@ def _finalized(run: SavedRun, config: Config, images: dict[str, Path]) -> Iterat
                 )
             maps = torch.from_numpy(patch_cams)
             result = decide_masks([image], [class_ids.tolist()], [maps], run.class_names, config)[0]
-        except (ValueError, OSError, MemoryError) as error:
+            path = inside(run.folder / f"{name}.png", run.folder)
+            beside = inside(run.folder / "confidence" / f"{name}.png", run.folder)
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                raise
             yield Outcome(sample, None, str(error) or f"{sample.path}: out of memory")
             continue
-        result.save(run.folder / f"{name}.png")
+        result.save(path)
         if (run.folder / "confidence").is_dir():
-            result.save_confidence(run.folder / "confidence" / f"{name}.png")
-        yield Outcome(sample, run.folder / f"{name}.png")
-    write_json(run.folder / "run.json", {**run.record, "config": config.to_dict()})
+            result.save_confidence(beside)
+        decided = True
+        yield Outcome(sample, path)
+    if decided:
+        write_json(run.folder / "run.json", {**run.record, "config": config.to_dict()})
 
 
 def _ids(folder: Path, suffix: str) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, fields, replace
 from typing import Any
 
@@ -19,19 +19,19 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("method")
     group.add_argument("--config", choices=tuple(PRESETS), help="preset (default: the class set's own, else voc12)")
     group.add_argument("--no-affinity", action="store_true", help="stop at the initial CAM")
-    _add_settings(group, tuple(STAGES))
+    _add_settings(group, tuple(STAGES), _defaults)
 
 
 def add_decision_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the stages after the maps."""
-    _add_settings(parser.add_argument_group("method (default: as the run's)"), DECISION)
+    _add_settings(parser.add_argument_group("method, by default as the masks were made"), DECISION, lambda *setting: "")
 
 
-def _add_settings(group: Any, stages: Sequence[str]) -> None:
-    help = "refinement by the picture's colours: dense CRF, pixel-adaptive, or none (default: crf)"
+def _add_settings(group: Any, stages: Sequence[str], defaults: Callable[[str, type, Field[Any]], str]) -> None:
+    help = "refinement by the picture's colours: dense CRF, pixel-adaptive, or none"
     group.add_argument("--refine", choices=tuple(REFINEMENTS), help=help)
     for name, stage, item in _settings(stages):
-        help = f"{item.metadata['help']} {_defaults(name, stage, item)}".replace("%", "%%")
+        help = f"{item.metadata['help']} {defaults(name, stage, item)}".strip().replace("%", "%%")
         hint = typing.get_type_hints(stage)[item.name]
         group.add_argument(_flag(stage, item), default=None, help=help, **_kind(hint))
 
@@ -100,27 +100,33 @@ def read_config(options: argparse.Namespace, classes: object) -> Config:
     config = PRESETS[options.config] if options.config else preset_of(classes)
     if options.no_affinity:
         config = replace(config, affinity=None)
-    return _changed(config, options, tuple(STAGES))
+    return _changed(config, options, tuple(STAGES), config)
 
 
-def change_decision(config: Config, options: argparse.Namespace) -> Config:
-    """``config`` with the flags of :func:`add_decision_flags`; errors as :func:`read_config`."""
-    return _changed(config, options, DECISION)
+def change_decision(config: Config, options: argparse.Namespace, classes: object) -> Config:
+    """``config`` with the flags of :func:`add_decision_flags`, of the class set's preset where a refinement is new.
+
+    Errors as :func:`read_config`.
+    """
+    return _changed(config, options, DECISION, preset_of(classes))
 
 
-def _changed(config: Config, options: argparse.Namespace, stages: Sequence[str]) -> Config:
-    if options.refine:
+def _changed(config: Config, options: argparse.Namespace, stages: Sequence[str], preset: Config) -> Config:
+    if options.refine and options.refine != refinement_name(config.refine):
         kind = REFINEMENTS[options.refine]
-        if kind is None or not isinstance(config.refine, kind):
-            config = replace(config, refine=kind() if kind else None)
+        own = options.refine == refinement_name(preset.refine)
+        config = replace(config, refine=preset.refine if own else kind() if kind else None)
     for name, stage, item in _settings(stages):
         value = getattr(options, _destination(stage, item))
         if value is None:
             continue
         current: Any = getattr(config, name)
         if not isinstance(current, stage):
-            switch = {"affinity": "--no-affinity"}.get(name, f"--refine {refinement_name(config.refine)}")
-            raise ValueError(f"{switch} switches off what {_flag(stage, item)} sets; leave one out")
+            flag = _flag(stage, item)
+            if name == "affinity":
+                raise ValueError(f"--no-affinity switches off what {flag} sets; leave one out")
+            needed = refinement_name(stage())
+            raise ValueError(f"{flag} needs --refine {needed}; the refinement is {refinement_name(config.refine)}")
         changes: Any = {name: replace(current, **{item.name: None if value == "none" else value})}
         config = replace(config, **changes)
     return config

@@ -200,9 +200,7 @@ def load(
     where = _device(device)
     dtype = DTYPES[_precision(precision, where)]
     clip = load_clip(model, pretrained, trusted=trusted)
-    return MaskGenerator(
-        Clip(clip.encoder.to(where, dtype), clip.encode_text), vocabulary, config or preset_of(classes)
-    )
+    return MaskGenerator(Clip(clip.encoder.to(where, dtype), clip.encode_text), vocabulary, config)
 
 
 def _device(device: str | torch.device | None) -> torch.device:

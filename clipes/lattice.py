@@ -24,7 +24,7 @@ class Lattice:
         weights: (n, d + 1) float32, the point's barycentric coordinates, rows sum to 1.
         order: (n (d + 1),) int64, the corners sorted by vertex; with ``counts`` the rows of the splat.
         counts: (V,) int64, how many corners each vertex has.
-        neighbours: (d + 1, 2, V) int64, the vertices before and after along each axis; V where there is none.
+        neighbours: (d + 1, 2, V) int64, the next and the last vertex along each axis; V where there is none.
     """
 
     vertices: Tensor
@@ -42,9 +42,9 @@ class Lattice:
         corners = self.vertices.shape[1]
         splat = values[self.order // corners] * self.weights.reshape(-1)[self.order, None]
         at_vertices = torch.segment_reduce(splat, "sum", lengths=self.counts, axis=0, unsafe=True)
-        for before, after in self.neighbours:
+        for after, before in self.neighbours:
             padded = torch.cat([at_vertices, at_vertices.new_zeros(1, at_vertices.shape[1])])
-            at_vertices = at_vertices + 0.5 * (padded[before] + padded[after])
+            at_vertices = at_vertices + 0.5 * (padded[after] + padded[before])
         sliced = torch.einsum("nk,nkc->nc", self.weights, at_vertices[self.vertices])
         return sliced / (1 + 2.0 ** (1 - corners))
 

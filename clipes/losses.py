@@ -22,7 +22,7 @@ def confidence_guided_loss(
     ``ignore_index``. The original code writes the same into its masks: 255 where the confidence is below 0.95.
 
     Masks that already hold ``ignore_index`` (``Config.ignore_below``) can only lose more pixels here: make them with
-    ``MaskConfig(ignore_below=None)`` to choose the threshold in training.
+    ``replace(config.mask, ignore_below=None)`` to choose the threshold in training.
 
     Args:
         logits: (B, K+1, H, W) of any float dtype, background first. Computed in float32, in float64 if given so.

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from clipes.image import MAX_PIXELS
 from clipes.writer import atomic
 
 
@@ -49,8 +50,8 @@ def read_maps(path: str | os.PathLike[str], classes: int) -> Maps:
     except Exception as error:  # numpy's and zipfile's parsers raise nearly anything on hostile bytes
         raise ValueError(f"{path}: no maps of `clipes generate --save-cams`: {error}") from error
     kinds = keys.dtype.kind == "i" and maps.dtype == np.float32 and size.dtype.kind == "i"
-    fit = keys.ndim == 1 and maps.ndim == 3 and len(keys) == len(maps) and maps.size >= len(maps) and size.shape == (2,)
-    if not (kinds and fit and (size > 0).all()):
+    fit = keys.ndim == 1 and maps.ndim == 3 and len(keys) == len(maps) and 0 not in maps.shape[1:]
+    if not (kinds and fit and size.shape == (2,) and (size > 0).all() and int(size[0]) * int(size[1]) <= MAX_PIXELS):
         raise ValueError(f"{path}: keys {keys.shape}, patch_cams {maps.shape}, size {size} do not fit together")
     if not ((keys >= 0) & (keys < classes)).all() or not ((maps >= 0) & (maps <= 1)).all():
         raise ValueError(f"{path}: keys are not all in 0..{classes - 1}, or patch_cams not in [0, 1]")

@@ -3,7 +3,7 @@
 In each round a pixel's scores become the weighted mean of those of its eight neighbours at several distances; the
 likelier a neighbour's colour is to belong to the same thing, the larger its weight.
 
-Two departures from the original code, neither of which can change a winner: its weights sum to
+Three departures from the original code, neither of which can change a winner: its weights sum to
 1 + ``position_weight``, ours to 1, so that scores do not grow from round to round; and the result is divided by its
 sum at every pixel. Half resolution is rounded up, not down, so that a picture of one row keeps it.
 

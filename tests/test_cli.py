@@ -443,9 +443,9 @@ def test_refinements(said, loads, given: str, refine: object, below: float | Non
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("--refine none --crf-iterations 3", "--refine none switches off what --crf-iterations sets; leave one out"),
-        ("--refine par --crf-iterations 3", "--refine par switches off what --crf-iterations sets"),
-        ("--par-iterations 3", "--refine crf switches off what --par-iterations sets"),
+        ("--refine none --crf-iterations 3", "--crf-iterations needs --refine crf; the refinement is none"),
+        ("--refine par --crf-iterations 3", "--crf-iterations needs --refine crf; the refinement is par"),
+        ("--par-iterations 3", "--par-iterations needs --refine par; the refinement is crf"),
         ("--ignore-below much", "'much' is neither a number nor 'auto' or 'none'"),
         ("--refine par --par-dilations 1,x", "'1,x' is not a list of whole numbers such as 1,2,4"),
     ],

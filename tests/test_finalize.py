@@ -108,7 +108,7 @@ def test_patch_maps_are_smaller_and_enough(tiny, saved: Path, photos: Path) -> N
 
 def test_a_run_that_saves_nothing_leaves_nothing_stale(tiny, saved: Path, photos: Path) -> None:
     samples = find_samples(photos, photos.parent / "labels.csv")
-    list(write_masks(tiny, samples, saved))
+    list(write_masks(tiny, samples, saved, record={"x": 1}))
     assert set(_files(saved)) == {"classes.json", "run.json", "a.png", "b.png", "sub/c.png"}
     with pytest.raises(FileNotFoundError, match="has no saved maps; make it with `clipes generate --save-cams`"):
         read_run(saved)
@@ -122,6 +122,17 @@ def test_what_no_run_wrote_is_not_touched(tiny, photos: Path) -> None:
     with pytest.raises(ValueError, match="cams is not of an earlier run; choose another folder for the masks"):
         list(write_masks(tiny, samples, folder, save_cams="patch"))
     assert _files(folder) == {"cams/a.npz": b"mine"}
+
+
+def test_maps_of_other_settings_are_not_mixed(tiny, saved: Path, photos: Path) -> None:
+    samples, before = find_samples(photos, photos.parent / "labels.csv"), _files(saved)
+    initial = clipes.load(config=replace(clipes.SCENES, affinity=None))
+    for generator, record in ((initial, {"x": 1}), (tiny, {"x": 2})):
+        with pytest.raises(ValueError, match="cams holds maps of other settings; choose another folder, or remove"):
+            list(write_masks(generator, samples, saved, save_cams="full", record=record))
+    assert _files(saved) == before
+    other = clipes.load(config=replace(clipes.SCENES, refine=None))  # the same maps
+    assert all(outcome.mask for outcome in write_masks(other, samples, saved, save_cams="full", record={"x": 1}))
 
 
 def test_images_in_a_folder_of_a_reserved_name(tiny, photos: Path) -> None:
@@ -143,7 +154,7 @@ def test_settings_that_need_the_network(saved: Path, photos: Path) -> None:
 
 
 def test_the_crf_needs_the_images(saved: Path, photos: Path) -> None:
-    with pytest.raises(ValueError, match="a refinement by colours needs the images; say where they are"):
+    with pytest.raises(ValueError, match="a refinement by colours needs the images: give their source"):
         finalize(read_run(saved), clipes.SCENES)
     before = (saved / "a.png").read_bytes()
     (photos / "a.jpg").unlink()
@@ -219,6 +230,6 @@ def test_the_command_finds_the_images_of_the_run(photos: Path, monkeypatch: pyte
     assert _files(Path("m")) == before
     with np.load("m/cams/a.npz", allow_pickle=False) as file:
         assert "attn_highres" in file
-    assert main(["generate", "photos", "--labels", "cat,tree", "--out", "m", "--save-cams", "patch"]) == 0
+    assert main(["generate", "photos", "--labels", "cat,tree", "--out", "m", "--save-patch-cams"]) == 0
     with np.load("m/cams/a.npz", allow_pickle=False) as file:
         assert "attn_highres" not in file

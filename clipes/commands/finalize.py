@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from clipes.finalize import finalize, read_run
 
     saved = read_run(options.folder)
-    config = change_decision(saved.config, options)
+    config = change_decision(saved.config, options, saved.record.get("classes"))
     outcomes = finalize(saved, config, options.source or saved.record.get("source"))
     if saved.unsaved:
         complain(f"{len(saved.unsaved)} mask(s) without saved maps stay as they are, {saved.unsaved[0]!r} the first")

@@ -40,11 +40,17 @@ def add(commands: Any) -> None:
     )
     generate.add_argument(
         "--save-cams",
-        nargs="?",
+        action="store_const",
         const="full",
-        choices=("patch", "full"),
-        help="write OUT/cams/*.npz, for `clipes finalize`: the maps on the patch grid, and with full (the default when"
-        " no word follows) also at the image's size, as CLIP-ES saves them",
+        help="write OUT/cams/*.npz, for `clipes finalize`: the maps on the patch grid and, as CLIP-ES saves them, at"
+        " the image's size",
+    )
+    generate.add_argument(
+        "--save-patch-cams",
+        dest="save_cams",
+        action="store_const",
+        const="patch",
+        help="the same, only on the patch grid: far smaller files, and all that `clipes finalize` needs",
     )
     add_model_flags(generate)
     add_config_flags(generate)
@@ -75,7 +81,12 @@ def run(options: argparse.Namespace) -> int:
         options.batch_size,
         save_confidence=options.save_confidence,
         save_cams=options.save_cams,
-        record={"model": options.model, "pretrained": options.pretrained, "source": os.path.abspath(options.source)},
+        record={
+            "source": os.path.abspath(options.source),
+            "model": options.model,
+            "pretrained": options.pretrained,
+            **{name: settings[name] for name in ("classes", "background", "templates", "precision")},
+        },
     )
     return account(outcomes, len(samples), f"masks written to {printable(options.out)}")
 

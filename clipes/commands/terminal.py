@@ -53,8 +53,10 @@ def account(outcomes: Iterable[Outcome], total: int, done: str) -> int:
     written, failed = 0, []
     try:
         for outcome in bar(outcomes, total, "masks"):
-            written += outcome.mask is not None
-            failed += [] if outcome.mask else [outcome.error]
+            if outcome.mask:
+                written += 1
+            else:
+                failed.append(outcome.error)
     finally:  # stopped half-way, too
         print(f"{written} of {total} {done}")
         for error in failed[:FAILURES_SHOWN]:
