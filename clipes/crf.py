@@ -42,7 +42,8 @@ def dense_crf(image: Any, scores: NDArray[Any], config: CrfConfig | None = None)
         TypeError: an image that is not uint8, scores that are not floats, a config of another kind.
         ValueError: another shape, sizes that differ, scores that are negative, not finite or all 0 at a pixel; sigmas
             too small for the picture's size.
-        MemoryError: a picture too large for the memory, about TODO bytes a pixel and label.
+        MemoryError: a picture too large for the memory (benchmarks/crf.md says how much it takes); where the CRF is not
+            compiled, torch's RuntimeError.
 
     >>> image = np.zeros((2, 4, 3), np.uint8)
     >>> image[:, 2:] = 255

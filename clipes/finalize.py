@@ -70,8 +70,9 @@ def finalize(run: SavedRun, config: Config, source: str | os.PathLike[str] | Non
     """Decide the masks of ``run`` again with the refinement and the decision of ``config``, in place, lazily.
 
     Saved confidences are renewed with their masks; ``run.json`` holds the new settings at the end, if any mask does.
-    ``source`` is where the images are, as in ``clipes generate``; it is read only if ``config.refine`` is not None, for
-    it needs their colours. An image whose maps or pixels cannot be read yields an outcome with an error; its mask stays.
+    ``source`` is where the images are, as in ``clipes generate``; it is read only if ``config.refine`` is not None,
+    for it needs their colours. An image whose maps or pixels cannot be read yields an outcome with an error; its mask
+    stays.
 
     Raises ValueError for a ``config`` whose image, CAM or affinity differ from the run's: those need the network.
     FileNotFoundError for a missing source; other errors as :func:`clipes.datasets.find_images`.
