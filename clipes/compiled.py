@@ -49,6 +49,8 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
 class _Spatial:
     """The lattice of the smoothness kernel for one image size; freed with its last owner."""
 
+    address: int | None = None  # also of one whose making was interrupted
+
     def __init__(self, code: Any, height: int, width: int, sigma: float):
         self._free = code.clipes_free
         self.address = code.clipes_spatial(height, width, sigma)

@@ -462,7 +462,7 @@ def test_presets(said, loads) -> None:
     stepped = clipes.Config(affinity=AffinityConfig(box_threshold=0.7, steps=3))
     initial = replace(clipes.SCENES, affinity=None)
     assert [call["config"] for call in loads] == [clipes.SCENES, clipes.COCO14, initial, stepped]
-    assert "(default: 0.4; coco14: 0.7; scenes: 0.7)" in " ".join(said("generate", "--help")[1].split())
+    assert "(default: 0.4; coco14: 0.7; scenes: 0.6)" in " ".join(said("generate", "--help")[1].split())
 
 
 def test_no_affinity_gives_the_initial_maps(said) -> None:
