@@ -8,9 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipes.compiled import library
 from clipes.generator import MaskGenerator, load
 from clipes.result import PseudoMask
 from clipes.scenes import draw_scenes
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _said_once() -> None:
+    """Where the CRF is not compiled, that is said here, and not in the middle of what a test reads."""
+    library()
 
 
 @pytest.fixture(scope="session")

@@ -346,7 +346,8 @@ def test_as_a_process(photos: Path) -> None:
     assert command, "the entry point is not installed"
     arguments = ["generate", "photos", "--labels", "labels.csv", "--out", "m"]
     done = subprocess.run([command, *arguments], capture_output=True, text=True, timeout=120)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "3 of 3 masks written to m\n", "")
+    said = [line for line in done.stderr.splitlines() if not line.startswith("no compiled CRF")]
+    assert (done.returncode, done.stdout, said) == (0, "3 of 3 masks written to m\n", [])
     bad = subprocess.run([command, "generate", "x", "--labels", "y", "--out", "z"], capture_output=True, text=True)
     assert (bad.returncode, bad.stdout) == (2, "")
     assert bad.stderr == "clipes generate: no such image, folder or list: x\n"
