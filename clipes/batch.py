@@ -194,7 +194,7 @@ def _written(
 ) -> Iterator[Outcome]:
     folder.mkdir(parents=True, exist_ok=True)
     sweep(folder)
-    taken = [name for name in SAVED if (folder / name).exists()]
+    taken = [name for name in (*SAVED, "run.json") if os.path.lexists(folder / name)]
     if not _is_ours(folder, generator.class_names) and taken:
         raise ValueError(f"{folder / taken[0]} is not of an earlier run; choose another folder for the masks")
     if "cams" in taken and _makes_maps(run) != _makes_maps(_record(folder)):

@@ -29,6 +29,7 @@ def _require_whole(name: str, value: object, least: int = 1) -> None:
 def _require_number(name: str, value: object) -> None:
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}; it must be a number")
+    _require(not isinstance(value, int) or abs(value) < 2**53, name, value, "a number of ordinary size")
 
 
 def _require_positive(name: str, value: object) -> None:
@@ -93,7 +94,7 @@ class CrfConfig:
 
     def __post_init__(self) -> None:
         _require_whole("iterations", self.iterations)
-        _require(self.iterations <= 10**6, "iterations", self.iterations, "at most a million")
+        _require(self.iterations <= 1000, "iterations", self.iterations, "at most 1000")
         for name in ("smooth_sigma", "bilateral_sigma", "colour_sigma"):
             _require_positive(name, getattr(self, name))
         for name in ("smooth_weight", "bilateral_weight"):
@@ -115,12 +116,14 @@ class ParConfig:
     def __post_init__(self) -> None:
         _require_whole("iterations", self.iterations)
         _require_positive("colour_scale", self.colour_scale)
+        _require(self.colour_scale >= 1e-6, "colour_scale", self.colour_scale, "at least 1e-6")
         _require_number("position_weight", self.position_weight)
         weight, given = self.position_weight, self.dilations
         _require(0 <= weight < math.inf, "position_weight", weight, "0 or more and finite")
         _require(isinstance(given, tuple) and len(given) > 0, "dilations", given, "a tuple of distances")
         for distance in given:
             _require_whole("dilations", distance)
+            _require(distance <= 10**6, "dilations", distance, "at most a million")
         _require(len(set(given)) == len(given), "dilations", given, "without repeats")
         _require(self.resolution in ("full", "half"), "resolution", self.resolution, "'full' or 'half'")
 

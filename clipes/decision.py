@@ -26,11 +26,14 @@ def decide_masks(
 ) -> list[PseudoMask]:
     """The second half of the path, from each image's maps on its patch grid (C, h, w) to its mask; no network.
 
-    Raises ValueError, as the refinements do, for settings that do not suit a picture's size.
+    Raises ValueError, as the refinements do, for settings that do not suit a picture's size; FloatingPointError for
+    a score that is not finite.
     """
     with torch.inference_mode():
         cams = [upsample(m, (i.height, i.width)) for m, i in zip(patch_cams, images, strict=True)]
         scores = refine_scores(images, [score_maps(c, config.mask.background_power) for c in cams], config.refine)
+    if not all(bool(score.isfinite().all()) for score in scores):
+        raise FloatingPointError("a score is not finite; look at the maps and at the refinement's settings")
     ignore = ignore_index(len(class_names))
     results = []
     for image, ids, coarse, cam, score in zip(images, class_ids, patch_cams, cams, scores, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import os
 import re
 import string
@@ -106,14 +107,24 @@ def _make_room(folder: Path) -> None:
     """Remove what an earlier demo wrote; ValueError if the names are taken by something else."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file; give a folder for the demo")
-    taken = [name for name in (*FOLDERS, *FILES) if (folder / name).exists()]
-    if taken and not (folder / "demo.json").exists():
+    taken = [name for name in (*FOLDERS, *FILES, "demo.json") if os.path.lexists(folder / name)]
+    linked = any((folder / name).is_symlink() for name in taken)
+    if taken and (linked or not _is_report(folder / "demo.json")):
         raise ValueError(f"{folder} has {taken[0]} and is no folder of a demo; choose another folder")
     ours = re.compile(r"\d{5,}(-[A-Za-z-]+)?\.(jpg|png)")
     for name in FOLDERS:
         for file in (folder / name).glob("*"):
             if ours.fullmatch(file.name):
                 file.unlink()
+
+
+def _is_report(file: Path) -> bool:
+    """Whether a demo wrote ``file``."""
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(report, dict) and set(report) == {"count", "model", "miou"}
 
 
 def _card(folder: Path, name: str, results: dict[str, PseudoMask], truth: NDArray[Any]) -> str:

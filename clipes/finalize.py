@@ -21,6 +21,9 @@ from clipes.image import open_image
 from clipes.maps import read_maps
 from clipes.writer import sweep, write_json
 
+MIXED = "finalize was stopped: some masks are of other settings than config says; run it again"
+"""What ``run.json`` says while masks are decided again."""
+
 
 @dataclass(frozen=True)
 class SavedRun:
@@ -53,9 +56,10 @@ def read_run(folder: str | os.PathLike[str]) -> SavedRun:
     if not file.is_file():
         raise FileNotFoundError(f"{folder} has no run.json; give the folder of a `clipes generate --save-cams`")
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
+        record.pop("mixed", None)
         config = Config.from_dict(record["config"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{file}: no record of a run: {error}") from error
     ids = _ids(folder / "cams", ".npz")
     if not ids:
@@ -64,6 +68,10 @@ def read_run(folder: str | os.PathLike[str]) -> SavedRun:
     saved = set(ids)
     unsaved = tuple(name for name in masks if name not in saved)
     return SavedRun(folder, read_class_names(folder, None), config, record, ids, unsaved)
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
 
 
 def finalize(run: SavedRun, config: Config, source: str | os.PathLike[str] | None = None) -> Iterator[Outcome]:
@@ -112,15 +120,19 @@ def _finalized(run: SavedRun, config: Config, images: dict[str, Path]) -> Iterat
             result = decide_masks([image], [class_ids.tolist()], [maps], run.class_names, config)[0]
             path = inside(run.folder / f"{name}.png", run.folder)
             beside = inside(run.folder / "confidence" / f"{name}.png", run.folder)
-        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+        except (ValueError, FloatingPointError, OSError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not is_out_of_memory(error):
                 raise
             yield Outcome(sample, None, str(error) or f"{sample.path}: out of memory")
             continue
+        if not decided:
+            write_json(run.folder / "run.json", {**run.record, "mixed": MIXED})
+            decided = True
+        saves_confidence = (run.folder / "confidence").is_dir()
+        beside.unlink(missing_ok=True)
         result.save(path)
-        if (run.folder / "confidence").is_dir():
+        if saves_confidence:
             result.save_confidence(beside)
-        decided = True
         yield Outcome(sample, path)
     if decided:
         write_json(run.folder / "run.json", {**run.record, "config": config.to_dict()})

@@ -156,7 +156,9 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
     except Exception as error:  # as above; a truncated file ends up here
         raise ImageError(f"{name}: cannot be decoded: {_cause(error)}") from error
     turn = _UPRIGHT.get(_orientation(image, name))
-    return rgb if turn is None else rgb.transpose(turn)
+    upright = rgb if turn is None else rgb.transpose(turn)
+    upright.info = {}  # so that nobody turns it by its EXIF again
+    return upright
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

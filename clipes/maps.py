@@ -44,9 +44,11 @@ def read_maps(path: str | os.PathLike[str], classes: int) -> Maps:
 
     Raises ValueError, naming the file, if it is none, or if its ids are not in 1..``classes``.
     """
+    if not os.path.isfile(path):  # a named pipe would wait for ever
+        raise ValueError(f"{path}: not a file")
     try:
         with np.load(path, allow_pickle=False) as file:
-            keys, maps, size = file["keys"], file["patch_cams"], file["size"]
+            keys, maps, size = (np.asarray(file[name]) for name in ("keys", "patch_cams", "size"))
     except Exception as error:  # numpy's and zipfile's parsers raise nearly anything on hostile bytes
         raise ValueError(f"{path}: no maps of `clipes generate --save-cams`: {error}") from error
     kinds = keys.dtype.kind == "i" and maps.dtype == np.float32 and size.dtype.kind == "i"

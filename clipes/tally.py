@@ -115,6 +115,8 @@ def read_png(path: Path, modes: tuple[str, ...], otherwise: str) -> NDArray[Any]
         with Image.open(path, formats=("PNG",)) as image:
             if image.mode not in modes:
                 raise ValueError(f"mode {image.mode} {otherwise}")
+            if image.mode == "L" and image.tile and image.tile[0][3] in ("L;2", "L;4"):
+                raise ValueError("grey of 2 or 4 bits, whose values Pillow scales; save it in 8 bits")
             pixels = np.asarray(image)
     except UnidentifiedImageError as error:
         raise ValueError(f"{path}: not a PNG file") from error

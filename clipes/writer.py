@@ -8,6 +8,7 @@ import os
 import re
 import secrets
 import socket
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,9 +32,12 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     The temporary file lies in the same folder (made if need be), is hidden, and has the suffix of `path`.
     It is synced to disk before it takes the final name, so `path` is never half a file, and two writers
-    never mix. Raises FileNotFoundError when the block wrote nothing.
+    never mix. Raises FileNotFoundError when the block wrote nothing, FileExistsError when `path` is there and
+    no ordinary file.
     """
     path = Path(path)
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        raise FileExistsError(f"{path} is a folder, a link or a device, which is not written over; give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".clipes-{_HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp{path.suffix}"
     try:

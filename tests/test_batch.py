@@ -13,6 +13,7 @@ from PIL import Image
 from clipes.batch import Outcome, check_folder, check_labels, mask_path, write_masks
 from clipes.datasets import Sample, find_samples
 from clipes.generator import load
+from clipes.image import open_image
 from clipes.vocabulary import load_vocabulary
 
 
@@ -243,3 +244,27 @@ def test_a_link_does_not_lead_out_of_the_folder(tiny, photos: Path, tmp_path: Pa
     outcomes = write_masks(tiny, [Sample("sub/c", photos / "sub" / "c.jpg", ("cat",))], tmp_path / "m")
     assert "through a link" in next(outcomes).error
     assert not list((tmp_path / "elsewhere").iterdir())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_photograph_is_turned_once(tiny, photos: Path, tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x112] = orientation
+    with Image.open(photos / "a.jpg") as image:
+        image.save(photos / "turned.jpg", exif=exif)
+    upright = open_image(photos / "turned.jpg")
+    assert np.array_equal(np.asarray(open_image(upright)), np.asarray(upright))
+    samples = [Sample("turned", photos / "turned.jpg", ("cat", "tree"))]
+    (outcome,) = write_masks(tiny, samples, tmp_path / "m", save_cams="patch")
+    expected = tiny(photos / "turned.jpg", ["cat", "tree"]).mask
+    with Image.open(outcome.mask) as mask:
+        assert mask.size == upright.size == ((96, 64) if orientation < 5 else (64, 96))
+        assert np.array_equal(np.asarray(mask), expected)
+
+
+def test_a_record_that_no_run_wrote_is_kept(tiny, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "run.json").write_text('{"my": 1}')
+    with pytest.raises(ValueError, match=r"run\.json is not of an earlier run; choose another folder"):
+        list(write_masks(tiny, _samples(photos), tmp_path / "m"))
+    assert _bytes(tmp_path / "m") == {"run.json": b'{"my": 1}'}

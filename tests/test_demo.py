@@ -118,3 +118,22 @@ def test_a_demo_of_nothing_is_refused(tmp_path: Path, count: int) -> None:
     with pytest.raises(ValueError, match=f"count is {count}; draw at least 1 scene"):
         run_demo(tmp_path / "d", count)
     assert not (tmp_path / "d").exists()
+
+
+@pytest.mark.parametrize("report", ["{}", "[]", "{", '{"count": 1, "model": "tiny", "miou": {}, "mine": 1}'])
+def test_a_foreign_report_does_not_make_a_folder_a_demos(tmp_path: Path, report: str) -> None:
+    (tmp_path / "demo.json").write_text(report)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "00012.jpg").write_text("mine")
+    with pytest.raises(ValueError, match="is no folder of a demo; choose another folder"):
+        run_demo(tmp_path, 1)
+    assert (tmp_path / "images" / "00012.jpg").read_text() == "mine"
+
+
+def test_links_out_of_a_demos_folder_are_not_followed(tmp_path: Path) -> None:
+    run_demo(tmp_path / "d", 1)
+    (tmp_path / "d" / "images").rename(tmp_path / "elsewhere")
+    (tmp_path / "d" / "images").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="is no folder of a demo"):
+        run_demo(tmp_path / "d", 1)
+    assert _names(tmp_path / "elsewhere") == ["00000.jpg"]

@@ -6,9 +6,11 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -564,3 +566,24 @@ def test_ctrl_c_ends_all_processes_without_noise(tmp_path: Path) -> None:
     assert error == "clipes evaluate: stopped; the files written so far are whole\n"
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+
+
+def test_grey_of_few_bits_is_refused(tmp_path: Path) -> None:
+    """Pillow would read the id 1 of a 4-bit grey file as 17."""
+    header = struct.pack(">IIBBBBB", 2, 1, 4, 0, 0, 0, 0)
+    chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(b"\0\x12")), (b"IEND", b"")]
+    parts = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks]
+    (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    write_mask(tmp_path / "b.png", np.array([[1, 2]], np.uint8), 3)
+    found = evaluate(tmp_path / "b.png", tmp_path / "a.png", ["cat", "dog", "bus"])
+    assert "grey of 2 or 4 bits, whose values Pillow scales" in found.failed[0].reason
+
+
+def test_a_truth_without_classes_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("masks", "truth"):
+        write_mask(tmp_path / name / "a.png", np.array([[0, 255]], np.uint8), 3)
+    arguments = ["evaluate", str(tmp_path / "masks"), str(tmp_path / "truth"), "--classes", "cat,dog,bus"]
+    assert main(arguments) == 0
+    assert "the truth shows no class" in capsys.readouterr().err
+    assert main([*arguments, "--json", str(tmp_path / "masks" / "a.png")]) == 2
+    assert "--json writes a .json file" in capsys.readouterr().err

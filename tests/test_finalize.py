@@ -197,7 +197,7 @@ def test_maps_that_are_none(tmp_path: Path, change: dict[str, object], message: 
         read_maps(tmp_path / "a.npz", 16)
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"config": {}}', "{"])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"config": {}}', "{", '{"note": NaN}'])
 def test_a_record_of_no_run(saved: Path, text: str) -> None:
     (saved / "run.json").write_text(text)
     with pytest.raises(ValueError, match=r"run\.json: no record of a run"):
@@ -233,3 +233,22 @@ def test_the_command_finds_the_images_of_the_run(photos: Path, monkeypatch: pyte
     assert main(["generate", "photos", "--labels", "cat,tree", "--out", "m", "--save-patch-cams"]) == 0
     with np.load("m/cams/a.npz", allow_pickle=False) as file:
         assert "attn_highres" not in file
+
+
+def test_a_stopped_finalize_says_that_masks_are_mixed(saved: Path, photos: Path) -> None:
+    outcomes = finalize(read_run(saved), replace(clipes.SCENES, refine=None), photos)
+    next(outcomes)
+    outcomes.close()
+    record = json.loads((saved / "run.json").read_text())
+    assert "run it again" in record["mixed"] and Config.from_dict(record["config"]) == clipes.SCENES
+    list(finalize(read_run(saved), clipes.SCENES, photos))
+    assert "mixed" not in json.loads((saved / "run.json").read_text())
+
+
+def test_scores_that_are_not_finite_make_no_mask(saved: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = _files(saved)
+    monkeypatch.setattr("clipes.decision.refine_crf", lambda images, scores, config: [s * np.nan for s in scores])
+    outcomes = list(finalize(read_run(saved), clipes.SCENES, photos))
+    assert [bool(outcome.mask) for outcome in outcomes] == [False, False, True]  # the last has no label
+    assert "a score is not finite" in outcomes[0].error
+    assert _files(saved)["a.png"] == before["a.png"]

@@ -206,3 +206,15 @@ def test_json_refuses_what_it_cannot_hold(tmp_path, value, error):
     with pytest.raises(error, match="JSON"):
         write_json(tmp_path / "a.json", {"value": value})
     assert os.listdir(tmp_path) == []
+
+
+def test_what_is_no_ordinary_file_is_not_written_over(tmp_path):
+    (tmp_path / "file").write_text("kept")
+    (tmp_path / "link").symlink_to("file")
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("link", "folder", "pipe"):
+        with pytest.raises(FileExistsError, match="is a folder, a link or a device, which is not written over"):
+            write_json(tmp_path / name, {})
+    assert (tmp_path / "file").read_text() == "kept" and (tmp_path / "link").is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "link", "pipe"]

@@ -6,14 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .terminal import DONE, bar, natural, printable
+from .terminal import DONE, bar, named, natural, printable
 
 
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "draw scenes, make their masks with the bundled model, show and judge them"
     demo = commands.add_parser("demo", help=help, description=help, allow_abbrev=False)
-    demo.add_argument("--out", type=Path, default=Path("clipes-demo"), help="folder (default: %(default)s)")
+    demo.add_argument(
+        "--out", type=lambda text: Path(named(text)), default=Path("clipes-demo"), help="folder (default: %(default)s)"
+    )
     demo.add_argument("--count", type=natural, default=200, metavar="N", help="scenes (default: %(default)s)")
     demo.set_defaults(run=run)
 

@@ -42,18 +42,24 @@ def run(options: argparse.Namespace) -> int:
     from clipes.sweep import SWEEP_NOTE, sweep
     from clipes.writer import write_json
 
+    if options.json and options.json.suffix != ".json":
+        raise ValueError(f"--json writes a .json file, not {options.json}; end its name in .json")
     given = (options.masks, options.truth, _class_names(options.classes))
     sweeps = sweep(*given, workers=options.workers, progress=bar) if options.sweep else ()
     evaluation = evaluate(*given, workers=options.workers, progress=bar)
-    _print_classes(evaluation)
-    _print_figures(evaluation)
-    for one in sweeps:
-        _print_sweep(one)
     if options.json:
         report = {"masks": str(options.masks), "truth": str(options.truth), **evaluation.as_dict()}
         if sweeps:
             report["sweep"] = {"note": SWEEP_NOTE, **{one.setting: one.as_dict() for one in sweeps}}
         write_json(options.json, report)
+    _print_classes(evaluation)
+    _print_figures(evaluation)
+    for one in sweeps:
+        _print_sweep(one)
+    if evaluation.images and not evaluation.pixels.truth[1:].any():
+        complain(
+            "the truth shows no class: the ids of the classes occur nowhere in it; 255 means ignored, not an object"
+        )
     judged: list[Evaluation | Sweep] = [evaluation, *sweeps]
     troubled = [_tell_problems(found) for found in judged]
     return FAILED if any(troubled) else DONE

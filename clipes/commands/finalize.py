@@ -30,7 +30,9 @@ def run(options: argparse.Namespace) -> int:
 
     saved = read_run(options.folder)
     config = change_decision(saved.config, options, saved.record.get("classes"))
-    outcomes = finalize(saved, config, options.source or saved.record.get("source"))
+    recorded = saved.record.get("source")
+    source = options.source or (recorded if isinstance(recorded, str) and recorded else None)
+    outcomes = finalize(saved, config, source)
     if saved.unsaved:
         complain(f"{len(saved.unsaved)} mask(s) without saved maps stay as they are, {saved.unsaved[0]!r} the first")
     return account(outcomes, len(saved.ids), f"masks decided again in {printable(options.folder)}")

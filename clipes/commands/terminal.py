@@ -45,7 +45,7 @@ def bar(items: Any, total: int, unit: str) -> Any:
     """A progress bar on a terminal, silence elsewhere."""
     from tqdm import tqdm
 
-    return tqdm(items, total=total, unit=f" {unit}", disable=None, smoothing=0.05)
+    return tqdm(items, total=total, unit=f" {unit}", disable=None if sys.stderr else True, smoothing=0.05)
 
 
 def account(outcomes: Iterable[Outcome], total: int, done: str) -> int:
