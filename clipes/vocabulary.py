@@ -142,8 +142,9 @@ def template_set_names() -> tuple[str, ...]:
 
 @cache
 def _shipped() -> dict[str, Any]:
-    found = (entry for entry in files("clipes.prompts").iterdir() if entry.name.endswith(".json"))
-    texts = {entry.name.removesuffix(".json"): entry.read_text("utf-8") for entry in found}
+    here = files("clipes")
+    folder = here / "prompts" if (here / "prompts").is_dir() else here / ".." / "prompts"  # beside it in a clone
+    texts = {e.name.removesuffix(".json"): e.read_text("utf-8") for e in folder.iterdir() if e.name.endswith(".json")}
     return {name: json.loads(texts[name]) for name in sorted(texts)}
 
 
