@@ -96,16 +96,14 @@ def mean_field(images: Sequence[Tensor], scores: Sequence[Tensor], config: CrfCo
     device = images[0].device
     sizes = tuple((image.shape[0], image.shape[1]) for image in images)
     counts = [height * width for height, width in sizes]
-    picture = torch.repeat_interleave(torch.arange(len(images)), torch.tensor(counts)).to(device)
     make = _kept_spatial if sum(counts) <= _KEPT_PIXELS else _spatial
     colours = torch.cat([image.reshape(-1, 3) for image in images]).to(torch.float32)
     features = torch.cat([_places(sizes).to(device) / config.bilateral_sigma, colours / config.colour_sigma], 1)
     kernels = (
         (config.smooth_weight, make(sizes, config.smooth_sigma, device)),
-        (config.bilateral_weight, _Kernel(features, picture)),
+        (config.bilateral_weight, _Kernel(features, _owners(sizes).to(device))),
     )
-    unary = _unary(scores)
-    rows = _infer(unary, kernels, config.iterations)
+    rows = _infer(_unary(scores), kernels, config.iterations)
     parts = torch.split(rows, counts)
     return [
         part[:, : len(s)].T.reshape(len(s), *size).contiguous()
@@ -146,11 +144,15 @@ class _Kernel:
 
 
 def _spatial(sizes: tuple[tuple[int, int], ...], sigma: float, device: torch.device) -> _Kernel:
-    picture = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor([h * w for h, w in sizes]))
-    return _Kernel(_places(sizes).to(device) / sigma, picture.to(device))
+    return _Kernel(_places(sizes).to(device) / sigma, _owners(sizes).to(device))
 
 
 _kept_spatial = lru_cache(maxsize=4)(_spatial)
+
+
+def _owners(sizes: Sequence[tuple[int, int]]) -> Tensor:
+    """Each pixel's picture: (n,) int64."""
+    return torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor([h * w for h, w in sizes]))
 
 
 def _places(sizes: Sequence[tuple[int, int]]) -> Tensor:

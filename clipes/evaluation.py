@@ -55,10 +55,14 @@ class Evaluation:
     failed: tuple[Problem, ...] = ()
 
     @property
+    def truths(self) -> int:
+        """How many truth files there are."""
+        return self.images + len(self.missing) + len(self.mis_sized) + len(self.failed)
+
+    @property
     def coverage(self) -> float:
         """The share of the truth files that a mask was compared with."""
-        truths = self.images + len(self.missing) + len(self.mis_sized) + len(self.failed)
-        return self.images / truths
+        return self.images / self.truths
 
     @property
     def miou(self) -> float:

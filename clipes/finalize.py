@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
-from clipes.batch import Outcome, inside, is_out_of_memory
+from clipes.batch import SAVED, Outcome, inside, is_out_of_memory
 from clipes.config import Config
 from clipes.datasets import Sample, find_images
 from clipes.decision import decide_masks
@@ -64,7 +64,7 @@ def read_run(folder: str | os.PathLike[str]) -> SavedRun:
     ids = _ids(folder / "cams", ".npz")
     if not ids:
         raise FileNotFoundError(f"{folder} has no saved maps; make it with `clipes generate --save-cams`")
-    masks = [name for name in _ids(folder, ".png") if not name.startswith("confidence/")]
+    masks = [name for name in _ids(folder, ".png") if name.split("/")[0] not in SAVED or "/" not in name]
     saved = set(ids)
     unsaved = tuple(name for name in masks if name not in saved)
     return SavedRun(folder, read_class_names(folder, None), config, record, ids, unsaved)

@@ -144,8 +144,8 @@ def template_set_names() -> tuple[str, ...]:
 def _shipped() -> dict[str, Any]:
     here = files("clipes")
     folder = here / "prompts" if (here / "prompts").is_dir() else here / ".." / "prompts"  # beside it in a clone
-    texts = {e.name.removesuffix(".json"): e.read_text("utf-8") for e in folder.iterdir() if e.name.endswith(".json")}
-    return {name: json.loads(texts[name]) for name in sorted(texts)}
+    found = sorted((e for e in folder.iterdir() if e.name.endswith(".json")), key=lambda entry: entry.name)
+    return {e.name.removesuffix(".json"): json.loads(e.read_text("utf-8")) for e in found}
 
 
 def _load_classes(classes: object) -> Vocabulary:

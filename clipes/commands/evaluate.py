@@ -84,11 +84,10 @@ def _print_classes(evaluation: Evaluation) -> None:
 def _print_figures(evaluation: Evaluation) -> None:
     from clipes.evaluation import IGNORED_NOTE, number
 
-    truths = evaluation.images + sum(map(len, (evaluation.missing, evaluation.mis_sized, evaluation.failed)))
     print(f"\nmIoU            {_figure(number(evaluation.miou))}  over the classes that occur")
     print(f"boundary IoU    {_figure(number(evaluation.boundary_iou))}")
     print(f"pixel accuracy  {_figure(number(evaluation.pixel_accuracy))}")
-    print(f"coverage        {evaluation.coverage:.3f}  {evaluation.images} of {truths} truth files judged")
+    print(f"coverage        {evaluation.coverage:.3f}  {evaluation.images} of {evaluation.truths} truth files judged")
     if evaluation.ignored_share > 0:
         print(f"ignored         {evaluation.ignored_share:.3f}  of the pixels")
         print(f"mIoU decided    {_figure(number(evaluation.miou_decided))}  on the pixels that are not ignored")
