@@ -291,8 +291,7 @@ def _check_keys(data: Mapping[str, Any], known: tuple[str, ...], where: str) -> 
 def _unknown_name(kind: str, name: str, known: Iterable[str], cure: str) -> ValueError:
     by_key = {word.casefold(): word for word in known}
     choices = f"choose one of {', '.join(by_key.values())}, or {cure}"
-    parts = (f"unknown {kind} {name!r};", _hint(name, by_key), choices)
-    return ValueError(" ".join(part for part in parts if part))
+    return ValueError(" ".join(filter(None, (f"unknown {kind} {name!r};", _hint(name, by_key), choices))))
 
 
 def _hint(word: str, known: Mapping[str, str]) -> str:
