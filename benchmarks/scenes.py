@@ -41,8 +41,7 @@ def recognition(scenes: list, model: str) -> dict[str, float]:
     clip = load_clip(model)
     encoder = clip.encoder
     vocabulary = load_vocabulary("scenes")
-    sentences = vocabulary.class_sentences() + vocabulary.background_sentences()
-    text = text_features(clip.encode_text, sentences).numpy()
+    text = text_features(clip.text, vocabulary.sentences())[:, 0].numpy()
     shown = np.array([[w in {*s.labels, *s.grounds} for w in THINGS + GROUNDS] for s in scenes])
     found = {}
     for pool in ("cls", "patch"):

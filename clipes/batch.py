@@ -178,7 +178,7 @@ def _record(folder: Path) -> dict[str, Any]:
 
 def _makes_maps(run: Mapping[str, Any]) -> str:
     """The part of a run's record on which its maps depend."""
-    given = {name: value for name, value in run.items() if name not in ("clipes", "source", "config")}
+    given = {name: value for name, value in run.items() if name not in ("clipes", "source", "classes", "config")}
     config = run.get("config") if isinstance(run.get("config"), dict) else {}
     stages = {name: value for name, value in (config or {}).items() if name not in ("refine", "mask")}
     return json.dumps([given, stages], sort_keys=True, default=str)

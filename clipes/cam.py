@@ -5,8 +5,8 @@ background classes) with respect to u, the output of the last block's ``ln_1``, 
 positions; that average weighs the channels of u. Only the average is needed, so the in-projection's backward
 is a matrix-vector product and the only N x N work is one product with the transposed attention.
 
-Axes: B images, P pairs of an image and one of its labels, K classes, M backgrounds, E embedding, D width,
-A heads, S = 1 + N tokens, N = h * w patches.
+Axes: B images, P pairs of an image and one of its labels, K classes, M backgrounds, V names of each, E embedding,
+D width, A heads, S = 1 + N tokens, N = h * w patches.
 """
 
 from __future__ import annotations
@@ -44,17 +44,23 @@ def pool_tokens(tokens: Tensor, pool: Pool) -> Tensor:
     return tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(1)
 
 
-def label_probabilities(
-    features: Tensor, class_text: Tensor, background_text: Tensor, present: Tensor, logit_scale: float
-) -> Tensor:
+def label_probabilities(features: Tensor, text: Tensor, present: Tensor, logit_scale: float) -> Tensor:
     """Softmax over [the image's labels, all backgrounds] (equation 1).
 
-    Takes image features (B, E), unit text features (K, E) and (M, E), and ``present`` (B, K) bool, the labels
-    of each image. Returns (B, K + M) in [0, 1]; classes that are not labels of the image get 0.
+    The logit of a class is that of its likeliest name. Takes image features (B, E), unit text features (K + M, V, E)
+    of V names of each class and background word, and ``present`` (B, K) bool, the labels of each image. Returns (B, K + M) in [0, 1]; classes that are not labels of
+    the image get 0.
     """
-    text = torch.cat([class_text, background_text])
-    logits = logit_scale * F.normalize(features, dim=-1) @ text.T
-    allowed = F.pad(present, (0, len(background_text)), value=True)
+    return _softmax(name_logits(features, text, logit_scale).amax(-1), present)
+
+
+def name_logits(features: Tensor, text: Tensor, logit_scale: float) -> Tensor:
+    """Logits (B, K + M, V) of image features (B, E) and unit text features (K + M, V, E)."""
+    return (logit_scale * F.normalize(features, dim=-1) @ text.flatten(0, 1).T).reshape(-1, *text.shape[:2])
+
+
+def _softmax(logits: Tensor, present: Tensor) -> Tensor:
+    allowed = F.pad(present, (0, logits.shape[1] - present.shape[1]), value=True)
     return logits.masked_fill(~allowed, -torch.inf).softmax(-1)
 
 
@@ -62,8 +68,7 @@ def softmax_gradcam(
     block: Block,
     head: Head,
     trace: Trace,
-    class_text: Tensor,
-    background_text: Tensor,
+    text: Tensor,
     present: Tensor,
     pairs: Tensor,
     pool: Pool = "patch",
@@ -72,7 +77,7 @@ def softmax_gradcam(
 
     Args:
         block, head, trace: the last block, the projection head, and what the block left behind.
-        class_text, background_text: unit text features (K, E), (M, E).
+        text: unit text features (K + M, V, E), the classes' first; of a class's V names the likeliest counts.
         present: (B, K) bool, the labels of each image.
         pairs: (P, 2) int64, (image index, class index) of every wanted map.
         pool: how the image feature is pooled.
@@ -81,11 +86,10 @@ def softmax_gradcam(
         (P, N) in [0, 1], of the trace's dtype, min-max scaled as in the reference.
     """
     features = image_features(head, trace.output, pool)
-    probabilities = label_probabilities(features, class_text, background_text, present, head.logit_scale)
+    logits, likeliest = name_logits(features, text, head.logit_scale).max(-1)
+    probabilities = _softmax(logits, present)
     image, label = pairs.unbind(1)
-    grad = _feature_gradient(
-        features[image], probabilities[image], label, torch.cat([class_text, background_text]), head.logit_scale
-    )
+    grad = _feature_gradient(features[image], probabilities[image], label, text, likeliest[image], head.logit_scale)
     # The direction alone goes through the matrix products; its length is given back before the scaling,
     # whose 1e-7 makes the length matter for tiny maps.
     length = grad.norm(dim=-1, keepdim=True)
@@ -102,16 +106,20 @@ def min_max(maps: Tensor) -> Tensor:
 
 
 def _feature_gradient(
-    features: Tensor, probabilities: Tensor, label: Tensor, text: Tensor, logit_scale: float
+    features: Tensor, probabilities: Tensor, label: Tensor, text: Tensor, likeliest: Tensor, logit_scale: float
 ) -> Tensor:
-    """Gradient (P, E) of each pair's probability with respect to its image's feature, ``features`` (P, E)."""
+    """Gradient (P, E) of each pair's probability with respect to its image's feature, ``features`` (P, E).
+
+    It flows through the ``likeliest`` (P, K + M) of the V names alone.
+    """
     own = probabilities.gather(1, label[:, None])
     others = probabilities.scatter(1, label[:, None], 0.0)
     # 1 - own as the sum of the others: exact where the label's probability is close to 1.
     slopes = own * (-others).scatter(1, label[:, None], others.sum(1, keepdim=True))
     length = features.norm(dim=-1, keepdim=True)
     unit = features / length
-    grad_unit = logit_scale * slopes @ text
+    by_name = slopes.new_zeros(*slopes.shape, text.shape[1]).scatter(2, likeliest[..., None], slopes[..., None])
+    grad_unit = logit_scale * by_name.flatten(1) @ text.flatten(0, 1)
     grad: Tensor = (grad_unit - unit * (unit * grad_unit).sum(-1, keepdim=True)) / length
     return grad
 

@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, one of EXIT_CODES. Unknown flags raise SystemExit(2)."""
     options = _parser().parse_args(arguments)
     try:
-        with _signals():
+        with _signals(), _warnings(options.command):
             code = int(options.run(options))
             if sys.stdout:  # None where the caller closed it
                 sys.stdout.flush()
@@ -67,6 +68,14 @@ def _signals() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _warnings(command: str) -> Iterator[None]:
+    """A warning is one line for the reader, without the line of code that gave it."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *where: complain(f"clipes {command}: warning: {message}")
+        yield
 
 
 if __name__ == "__main__":

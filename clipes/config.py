@@ -13,6 +13,8 @@ from typing import Any, Literal, cast
 Pool = Literal["patch", "cls"]
 Boxes = Literal["reference", "full"]
 Resolution = Literal["full", "half"]
+Fuse = Literal["sentence", "features", "max"]
+"""How several names of a class become one: listed in one sentence, the mean of their features, the likeliest."""
 
 
 def setting(default: Any, help: str) -> Any:
@@ -245,9 +247,4 @@ attention dwells on things, which Sinkhorn would level out. Chosen by ``benchmar
 serve for nothing else."""
 
 PRESETS = {"voc12": VOC12, "coco14": COCO14, "scenes": SCENES}
-"""Each shipped class set's own settings; your own classes start from VOC12."""
-
-
-def preset_of(classes: object) -> Config:
-    """The settings that belong to ``classes`` as :func:`clipes.load` takes them: a shipped set's own, else VOC12."""
-    return PRESETS.get(classes, VOC12) if isinstance(classes, str) else VOC12
+"""The settings by the names that class files give them; your own classes start from voc12."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, fields, replace
 from typing import Any
 
-from clipes.config import PRESETS, REFINEMENTS, STAGES, Config, CrfConfig, ParConfig, preset_of, refinement_name
+from clipes.config import PRESETS, REFINEMENTS, STAGES, Config, CrfConfig, ParConfig, refinement_name
 
 DECISION = ("refine", "mask")
 _PREFIX = {CrfConfig: "crf_", ParConfig: "par_"}  # their fields share names
@@ -95,20 +95,23 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 1,2,4") from error
 
 
-def read_config(options: argparse.Namespace, classes: object) -> Config:
-    """The preset with the flags given; ValueError for a value out of range, or of a stage switched off."""
-    config = PRESETS[options.config] if options.config else preset_of(classes)
+def read_config(options: argparse.Namespace, preset: str) -> Config:
+    """The class set's preset, or that of the flag, with the flags given.
+
+    Raises ValueError for a value out of range, or of a stage switched off.
+    """
+    config = PRESETS[options.config or preset]
     if options.no_affinity:
         config = replace(config, affinity=None)
     return _changed(config, options, tuple(STAGES), config)
 
 
-def change_decision(config: Config, options: argparse.Namespace, classes: object) -> Config:
+def change_decision(config: Config, options: argparse.Namespace, preset: str) -> Config:
     """``config`` with the flags of :func:`add_decision_flags`, of the class set's preset where a refinement is new.
 
     Errors as :func:`read_config`.
     """
-    return _changed(config, options, DECISION, preset_of(classes))
+    return _changed(config, options, DECISION, PRESETS[preset])
 
 
 def _changed(config: Config, options: argparse.Namespace, stages: Sequence[str], preset: Config) -> Config:

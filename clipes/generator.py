@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -14,19 +13,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clipes.affinity import refine_cams
-from clipes.cam import softmax_gradcam
-from clipes.config import VOC12, Config, preset_of
+from clipes.config import PRESETS, VOC12, Config, Fuse
 from clipes.decision import decide_masks
-from clipes.image import open_image, patch_grid, prepare
+from clipes.device import Precision
+from clipes.image import open_image, patch_grid
+from clipes.localization import encode_images, encode_pixels, localize
 from clipes.result import PseudoMask
-from clipes.text import text_features
+from clipes.text import encode_sentences, text_features
 from clipes.vocabulary import Vocabulary, load_vocabulary
 from clipes.weights import Clip, load_clip
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
-Precision = Literal["fp32", "bf16", "fp16"]
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class MaskGenerator:
@@ -39,10 +36,9 @@ class MaskGenerator:
             )
         self.config = config
         self._vocabulary = vocabulary
-        self._encoder = clip.encoder
+        self._encoder, self._tower = clip.encoder, clip.text
         wide = clip.encoder.head.projection  # the last block's and the head's dtype and device
-        self._class_text = text_features(clip.encode_text, vocabulary.class_sentences()).to(wide)
-        self._background_text = text_features(clip.encode_text, vocabulary.background_sentences()).to(wide)
+        self._text = text_features(clip.text, vocabulary.sentences()).to(wide)  # (K + M, V, E)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -58,6 +54,10 @@ class MaskGenerator:
     def default_batch_size(self) -> int:
         """Images encoded together unless told otherwise: 1 on a CPU, where more gains nothing, else 16."""
         return 1 if self._encoder.device.type == "cpu" else 16
+
+    def encode_text(self, sentences: Sequence[str]) -> NDArray[np.float32]:
+        """The unit features (n, E) float32 of n >= 1 sentences, in CLIP's space."""
+        return encode_sentences(self._tower, sentences).numpy()
 
     def __call__(self, image: ImageLike, labels: Iterable[str]) -> PseudoMask:
         """The mask of one image: a file, a PIL image or a uint8 array (H, W, 3) RGB or (H, W).
@@ -110,50 +110,26 @@ class MaskGenerator:
         Takes (B, 3, h * p, w * p) normalised pixels and each image's distinct class ids, 1..K. Returns
         (P, h, w) float32 in [0, 1], all pairs of an image and a label, image by image, refined if the affinity is on.
         """
-        count = len(self._class_text)
+        count = len(self.class_names)
         if len(pixels) != len(class_ids) or any(not 1 <= i <= count for ids in class_ids for i in ids):
             raise ValueError(f"{len(pixels)} images, class ids {list(class_ids)}; give each image ids of 1..{count}")
-        affinity = self.config.affinity
-        pairs = torch.tensor([(b, i - 1) for b, ids in enumerate(class_ids) for i in ids], dtype=torch.int64)
-        pairs = pairs.reshape(-1, 2).to(self._encoder.device)
-        present = torch.zeros(len(pixels), len(self._class_text), dtype=torch.bool, device=pairs.device)
-        present[pairs[:, 0], pairs[:, 1]] = True
-        with torch.inference_mode():
-            encoded = self._encoder.encode(pixels, affinity.blocks if affinity else 0)
-            cams = softmax_gradcam(
-                self._encoder.blocks[-1],
-                self._encoder.head,
-                encoded.trace,
-                self._class_text,
-                self._background_text,
-                present,
-                pairs,
-                self.config.cam.pool,
-            )
-            if affinity and encoded.attention is not None:
-                cams = refine_cams(cams, encoded.attention, pairs[:, 0], encoded.grid, affinity)
-        if not cams.isfinite().all():
-            raise FloatingPointError(
-                "a map is not finite; if the precision is lower, load with precision='fp32', else look at the weights"
-            )
-        return cams.reshape(len(pairs), *encoded.grid)
+        encoded = encode_pixels(self._encoder, pixels, self.config)
+        return localize(self._encoder, encoded, self._text, class_ids, count, self.config)
 
     def _batch(self, images: list[Image.Image], class_ids: list[tuple[int, ...]]) -> list[PseudoMask]:
         """One read batch: each group of one grid together, the results in the images' order."""
-        encoder = self._encoder
-        groups: dict[tuple[int, int], list[int]] = {}
-        for index, image in enumerate(images):
-            size = (image.height, image.width)
-            grid = patch_grid(size, encoder.patch_size, self.config.image.max_patches)
-            groups.setdefault(grid, []).append(index)
+        encoder, config = self._encoder, self.config
+        labelled = [index for index, ids in enumerate(class_ids) if ids]
         maps: dict[int, Tensor] = {}
-        for grid, members in groups.items():
-            maps |= {index: torch.zeros(0, *grid, device=encoder.device) for index in members}
-            labelled = [index for index in members if class_ids[index]]
-            if labelled:
-                pixels = [prepare(images[i], grid, encoder.patch_size, encoder.mean, encoder.std) for i in labelled]
-                cams = self.patch_cams(torch.from_numpy(np.stack(pixels)), [class_ids[i] for i in labelled])
-                maps |= zip(labelled, torch.split(cams, [len(class_ids[i]) for i in labelled]), strict=True)
+        for members, encoded in encode_images(encoder, [images[index] for index in labelled], config):
+            ids = [class_ids[labelled[member]] for member in members]
+            cams = localize(encoder, encoded, self._text, ids, len(self.class_names), config)
+            parts = torch.split(cams, [len(row) for row in ids])
+            maps |= zip((labelled[member] for member in members), parts, strict=True)
+        for index in set(range(len(images))) - set(labelled):
+            size = (images[index].height, images[index].width)
+            grid = patch_grid(size, encoder.patch_size, config.image.max_patches)
+            maps[index] = torch.zeros(0, *grid, device=encoder.device)
         return decide_masks(
             images, class_ids, [maps[index] for index in range(len(images))], self.class_names, self.config
         )
@@ -166,6 +142,7 @@ def load(
     classes: str | Path | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
     background: str | Sequence[str] | None = None,
     templates: str | Sequence[str] | None = None,
+    fuse: Fuse | None = None,
     config: Config | None = None,
     device: str | torch.device | None = None,
     precision: Precision | None = None,
@@ -179,7 +156,11 @@ def load(
         classes: ``"voc12"``, ``"coco14"``, ``"scenes"``, a list of names, a dict from name to prompt name(s), or a
             JSON or text file. The default is ``"scenes"`` for the bundled model; other models need it.
         background: a set's name, a list, or ``[]``; the default is the class set's own, or VOC's for your own names.
-        templates: one or more with one ``{}`` each, or a set's name; the default is the paper's.
+        templates: one or more with one ``{}`` each, or a set's name; the default is the class set's own, else the
+            paper's.
+        fuse: how several names of a class become one: ``"sentence"``, listed in one sentence (the paper);
+            ``"features"``, the mean of their features; ``"max"``, the likeliest in each picture. The default is the
+            class set's own, else ``"sentence"``.
         config: the method's settings; by default the class set's own (``clipes.VOC12``, ``COCO14``, ``SCENES``), and
             ``VOC12`` for your own names.
         device: by default CUDA where there is one, else the CPU.
@@ -195,33 +176,6 @@ def load(
         if model != "tiny":
             raise ValueError(f"no classes given for {model}; pass classes='voc12', 'coco14' or your own names")
         classes = "scenes"
-    config = preset_of(classes) if config is None else config
-    vocabulary = load_vocabulary(classes, background, templates)
-    where = _device(device)
-    dtype = DTYPES[_precision(precision, where)]
-    clip = load_clip(model, pretrained, trusted=trusted)
-    return MaskGenerator(Clip(clip.encoder.to(where, dtype), clip.encode_text), vocabulary, config)
-
-
-def _device(device: str | torch.device | None) -> torch.device:
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except (RuntimeError, TypeError) as error:
-        raise ValueError(f"unknown device {device!r}; use 'cpu', 'cuda' or 'cuda:0'") from error
-    if chosen.type not in ("cpu", "cuda"):
-        raise ValueError(f"device {device!r} is not supported; use 'cpu', 'cuda' or 'cuda:0'")
-    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {device!r} asked for, but torch sees {torch.cuda.device_count()} CUDA devices")
-    return chosen
-
-
-def _precision(precision: str | None, device: torch.device) -> str:
-    if precision is None:
-        return "fp16" if device.type == "cuda" else "fp32"
-    if precision not in DTYPES:
-        raise ValueError(f"unknown precision {precision!r}; it is one of {', '.join(DTYPES)}")
-    if precision == "fp16" and device.type == "cpu":
-        raise ValueError("fp16 is about ten times slower than fp32 on a CPU; use 'bf16' or 'fp32'")
-    return precision
+    vocabulary = load_vocabulary(classes, background, templates, fuse)
+    clip = load_clip(model, pretrained, device=device, precision=precision, trusted=trusted)
+    return MaskGenerator(clip, vocabulary, PRESETS[vocabulary.preset] if config is None else config)

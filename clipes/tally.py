@@ -98,13 +98,16 @@ def read_pair(classes: int, mask: Path, truth: Path) -> tuple[NDArray[Any], NDAr
     Raises ValueError, naming the file, for one that is no PNG, is broken, has colours for pixels or other values;
     SizeError when they differ in size.
     """
-    arrays = []
-    for path in (mask, truth):
-        ids = read_png(path, _MODES, "holds colours, not class ids; save palette indices, 8-bit or 16-bit grey")
-        known_ids(ids, str(path), classes)
-        arrays.append(ids)
-    check_size(arrays[0].shape, mask, arrays[1].shape, truth)
-    return arrays[0], arrays[1]
+    ids, true_ids = read_ids(mask, classes), read_ids(truth, classes)
+    check_size(ids.shape, mask, true_ids.shape, truth)
+    return ids, true_ids
+
+
+def read_ids(path: Path, classes: int) -> NDArray[Any]:
+    """Return the ids of one mask file; errors as in :func:`read_pair`."""
+    ids = read_png(path, _MODES, "holds colours, not class ids; save palette indices, 8-bit or 16-bit grey")
+    known_ids(ids, str(path), classes)
+    return ids
 
 
 def read_png(path: Path, modes: tuple[str, ...], otherwise: str) -> NDArray[Any]:

@@ -6,21 +6,24 @@ open_clip builds the model and reads the weights; :mod:`clipes.tower` takes the 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 import json
 import pickle
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clipes.device import Precision, choose_device, choose_dtype
 from clipes.encoder import Encoder
+from clipes.text import TextTower
 from clipes.tower import SUPPORTED, ModelError, unsupported, vision_encoder
 
 TINY_FOLDER = Path(__file__).with_name("tiny")
@@ -29,27 +32,38 @@ WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 @dataclass(frozen=True)
 class Clip:
-    """A loaded CLIP: its vision tower, and its text side as a function from sentences to unit features."""
+    """A loaded CLIP: its vision tower on its device, and its text tower, in float32 on the CPU."""
 
     encoder: Encoder
-    encode_text: Callable[[Sequence[str]], Tensor]  # n sentences to (n, E)
+    text: TextTower
 
 
-def load_clip(model: str, pretrained: str | Path | None = None, *, trusted: bool = False) -> Clip:
-    """Load a CLIP with a ViT tower, in float32 on the CPU.
+def load_clip(
+    model: str,
+    pretrained: str | Path | None = None,
+    *,
+    device: str | torch.device | None = None,
+    precision: Precision | None = None,
+    trusted: bool = False,
+) -> Clip:
+    """Load a CLIP with a ViT tower.
 
     Args:
         model: an open_clip name, ``hf-hub:org/repo``, ``local-dir:PATH``, or ``"tiny"``, the bundled model.
         pretrained: for an open_clip name, one of its tags or a weights file: ``.safetensors``, or a state
             dict (``.pt``, ``.bin``), read with ``weights_only=True``.
+        device, precision: of the vision tower; by default CUDA in fp16 where there is one, else the CPU in fp32.
         trusted: allow OpenAI's TorchScript archives, whose loading can run code.
 
     Raises:
+        ValueError: a device or precision that cannot be had.
         ModelError: an unknown name or tag, no weights, not a plain ViT, weights that do not fit.
         FileNotFoundError: a folder or a weights file that does not exist.
     """
     if not isinstance(model, str):
         raise TypeError(f"model is {model!r}; give a name, or 'local-dir:' with the folder")
+    where = choose_device(device)
+    dtype = choose_dtype(precision, where)
     if model == "tiny":
         if pretrained is not None:
             raise ModelError(f"tiny brings its own weights; leave out pretrained={str(pretrained)!r}")
@@ -69,7 +83,7 @@ def load_clip(model: str, pretrained: str | Path | None = None, *, trusted: bool
     if broken:
         raise ModelError(f"the weights of {model} hold NaN or infinity in {broken[0]}; get the file again")
     clip.eval().requires_grad_(False).float()
-    return Clip(vision_encoder(clip), _text_encoder(clip, model))
+    return Clip(vision_encoder(clip).to(where, dtype), _text_tower(clip, model))
 
 
 def supported_models() -> list[tuple[str, tuple[str, ...], str | None]]:
@@ -243,19 +257,35 @@ def _short(error: Exception) -> str:
     return text if len(text) <= 300 else text[:300] + " …"
 
 
-def _text_encoder(model: Any, name: str) -> Callable[[Sequence[str]], Tensor]:
+def _text_tower(model: Any, name: str) -> TextTower:
     import open_clip
 
     tokenizer = open_clip.get_tokenizer(name)
 
-    def encode(sentences: Sequence[str]) -> Tensor:
-        tokens = tokenizer(list(sentences))
+    def tokenize(sentences: Sequence[str]) -> Tensor:
+        tokens: Tensor = tokenizer(list(sentences))
         context = tokens.shape[1]
         longer = tokenizer(list(sentences), context + 1)  # a sentence that fits stays the same, but for padding
         for sentence, cut in zip(sentences, (longer[:, :context] != tokens).any(1).tolist(), strict=True):
             if cut:
                 warnings.warn(f"{name} reads {context} tokens; the end of {sentence!r} is cut", stacklevel=2)
+        return tokens
+
+    def encode(tokens: Tensor) -> Tensor:
         with torch.inference_mode():
             return F.normalize(model.encode_text(tokens).float(), dim=-1)
 
-    return encode
+    return TextTower(tokenize, encode, _fingerprint(model))
+
+
+def _fingerprint(model: nn.Module) -> str:
+    """A SHA-256 of every weight, and of every layer's kind and plain settings, such as the number of heads."""
+    digest = hashlib.sha256()
+    for name, layer in model.named_modules():
+        plain = {key: value for key, value in vars(layer).items() if isinstance(value, bool | int | float | str)}
+        plain.pop("training", None)
+        digest.update(f"{name} {type(layer).__name__} {sorted(plain.items())}\n".encode())
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        digest.update(value.detach().reshape(-1).contiguous().numpy())
+    return digest.hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+
+from clipes.text import TextTower
 
 CONTEXT = 16
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -112,6 +115,20 @@ def randomise(model: Any, seed: int = 0) -> Any:
                 fan_in = value[0].numel() if name.endswith("weight") else value.shape[0]
                 value.copy_(normal(value, fan_in**-0.5))
     return model.eval().requires_grad_(False)
+
+
+def text_tower(width: int) -> TextTower:
+    """A text side whose unit features depend on the sentence alone: seeded by its characters, one token each."""
+
+    def tokenize(sentences: Sequence[str]) -> Tensor:
+        return torch.tensor([list(sentence.encode().ljust(120, b"\0")) for sentence in sentences])
+
+    def encode(tokens: Tensor) -> Tensor:
+        seeds = (tokens * torch.arange(1, tokens.shape[1] + 1)).sum(1).tolist()
+        rows = [torch.randn(width, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+        return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
+
+    return TextTower(tokenize, encode, f"seeded {width}")
 
 
 def save_folder(model: Any, path: Path, cfg: dict[str, Any]) -> Path:

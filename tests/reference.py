@@ -93,9 +93,11 @@ def image_feature(visual, output: Tensor, pool: str) -> Tensor:
 
 
 def probabilities(visual, output: Tensor, text: Tensor, logit_scale: float, pool: str) -> Tensor:
-    """Softmax over the rows of text: the image's labels first, then all backgrounds."""
+    """Softmax over the first axis of text (C + M, V, E): the image's labels, then all backgrounds; of V names the
+    likeliest counts."""
     feature = image_feature(visual, output, pool)
-    return torch.softmax(logit_scale * text @ (feature / feature.norm()), dim=0)
+    logits = [max(logit_scale * name @ (feature / feature.norm()) for name in names) for names in text]
+    return torch.softmax(torch.stack(logits), dim=0)
 
 
 def min_max(x: Tensor) -> Tensor:

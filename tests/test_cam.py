@@ -18,15 +18,15 @@ VARIANTS = {
 }
 
 
-def unit(rows: int, width: int, generator: torch.Generator) -> torch.Tensor:
-    return torch.nn.functional.normalize(torch.randn(rows, width, generator=generator, dtype=torch.float64), dim=-1)
+def unit(rows: int, names: int, width: int, generator: torch.Generator) -> torch.Tensor:
+    values = torch.randn(rows, names, width, generator=generator, dtype=torch.float64)
+    return torch.nn.functional.normalize(values, dim=-1)
 
 
-def both(model, grid, label_sets, backgrounds, pool, dtype, seed=0):
+def both(model, grid, label_sets, backgrounds, pool, dtype, seed=0, names=1):
     """Maps of the library (one batch) and of the reference (one label at a time), in the order of the pairs."""
     generator = torch.Generator().manual_seed(seed)
-    text = unit(20, 24, generator)
-    background = unit(backgrounds, 24, generator)
+    text = unit(20 + backgrounds, names, 24, generator)
     pixels = torch.randn(len(label_sets), 3, grid[0] * 8, grid[1] * 8, generator=generator, dtype=torch.float64)
     encoder = vision_encoder(model).to(dtype=dtype)
     present = torch.zeros(len(label_sets), 20, dtype=torch.bool)
@@ -35,13 +35,13 @@ def both(model, grid, label_sets, backgrounds, pool, dtype, seed=0):
     pairs = torch.tensor([(row, label) for row, labels in enumerate(label_sets) for label in labels])
     head, block = encoder.head, encoder.blocks[-1]
     trace = encoder.encode(pixels).trace
-    fast = softmax_gradcam(block, head, trace, text.to(dtype), background.to(dtype), present, pairs, pool)
+    fast = softmax_gradcam(block, head, trace, text.to(dtype), present, pairs, pool)
     slow = []
     for row, labels in enumerate(label_sets):
         with torch.no_grad():
             x, _ = reference.encode(model.visual, pixels[row].to(dtype))
         scale = float(model.logit_scale.detach().exp())
-        slow.append(reference.gradcam(model.visual, x, text[labels].to(dtype), background.to(dtype), scale, pool)[0])
+        slow.append(reference.gradcam(model.visual, x, text[labels].to(dtype), text[20:].to(dtype), scale, pool)[0])
     return fast, torch.cat(slow)
 
 
@@ -59,6 +59,14 @@ def test_equals_autograd(variant, pool):
     narrow, autograd = both(model, (5, 3), label_sets, 6, pool, torch.float32)
     unavoidable = 3 * (autograd - slow).norm(dim=1)  # maps on which autograd itself is that far from exact
     assert ((narrow - slow).norm(dim=1) <= torch.maximum(1e-5 * slow.norm(dim=1), unavoidable)).all()
+
+
+@pytest.mark.parametrize("pool", ["patch", "cls"])
+def test_the_likeliest_of_several_names_counts(pool):
+    """Four names of each class and background word: to 1e-10, and not what the first names alone give."""
+    label_sets = [[4], [7, 2], [0, 19, 5]]
+    fast, slow = both(make_clip(seed=5), (4, 5), label_sets, 6, pool, torch.float64, names=4)
+    torch.testing.assert_close(fast, slow, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (1, 7), (6, 1), (4, 4), (9, 2)])
@@ -98,14 +106,15 @@ def test_order_of_labels_only_orders_the_maps():
 
 def test_probabilities_leave_out_absent_classes():
     generator = torch.Generator().manual_seed(0)
-    text, background = unit(5, 24, generator), unit(3, 24, generator)
-    features = 7 * unit(2, 24, generator)
+    text = unit(8, 3, 24, generator)
+    features = 7 * unit(1, 2, 24, generator)[0]
     present = torch.tensor([[True, False, False, True, False], [False, True, False, False, False]])
-    found = label_probabilities(features, text, background, present, 30.0)
+    found = label_probabilities(features, text, present, 30.0)
     for row, labels in enumerate(([0, 3], [1])):
-        rows = torch.cat([text[labels], background])
-        expected = torch.softmax(30 * rows @ (features[row] / features[row].norm()), 0)
-        torch.testing.assert_close(found[row, [*labels, 5, 6, 7]], expected)
+        logits = [
+            max(30 * name @ (features[row] / features[row].norm()) for name in text[i]) for i in [*labels, 5, 6, 7]
+        ]
+        torch.testing.assert_close(found[row, [*labels, 5, 6, 7]], torch.softmax(torch.stack(logits), 0))
     assert found[0, [1, 2, 4]].tolist() == [0, 0, 0]
     torch.testing.assert_close(found.sum(1), torch.ones(2, dtype=torch.float64))
 

@@ -15,6 +15,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
+import open_clip
 import pytest
 from PIL import Image
 
@@ -22,8 +23,10 @@ import clipes
 from clipes import cli
 from clipes.cli import main
 from clipes.config import STAGES, AffinityConfig, CrfConfig, ParConfig
-from clipes.generator import load
+from clipes.generator import MaskGenerator, load
 from clipes.scenes import THINGS
+from clipes.vocabulary import Vocabulary, load_vocabulary
+from clipes.weights import Clip, load_clip
 from clipes.writer import voc_palette
 
 COMMAND = [sys.executable, "-m", "clipes.cli"]
@@ -57,24 +60,34 @@ def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_clip(*arguments: object, **settings: object) -> None:
         pytest.fail("a model was loaded")
 
-    monkeypatch.setattr("clipes.generator.load_clip", load_clip)
+    monkeypatch.setattr("clipes.weights.load_clip", load_clip)
 
 
 @pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
-    """What the command line passes to clipes.load; the bundled model is loaded instead."""
+    """What the command line loads and makes a generator of; the bundled model and its vocabulary are used instead."""
     calls: list[dict[str, object]] = []
+    bundled = load_clip("tiny", device="cpu")
 
-    def instead(model: str, pretrained: object, **settings: object):
-        calls.append({"model": model, "pretrained": pretrained, **settings})
-        return load(config=settings["config"])  # type: ignore[arg-type]
+    def instead(**settings: object) -> Clip:
+        calls.append(settings)
+        return bundled
 
-    monkeypatch.setattr("clipes.generator.load", instead)
+    def generator(clip: Clip, vocabulary: Vocabulary, config: clipes.Config) -> MaskGenerator:
+        calls[-1] |= {"vocabulary": vocabulary, "config": config}
+        return MaskGenerator(clip, load_vocabulary("scenes"), config)
+
+    monkeypatch.setattr("clipes.weights.load_clip", instead)
+    monkeypatch.setattr("clipes.generator.MaskGenerator", generator)
     return calls
 
 
 def _files(folder: str | Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+def _masks(folder: str) -> dict[str, bytes]:
+    return {name: Path(folder, name).read_bytes() for name in _files(folder) if name.endswith(".png")}
 
 
 def _ids(mask: str) -> set[int]:
@@ -211,7 +224,7 @@ def test_hostile_names_stay_on_one_line(said) -> None:
         ),
         ("photos --labels few.csv", "2 image(s) without a row in the labels file: b.png, sub/c.jpg"),
         ("empty --labels cat", "empty: no image found"),
-        ("photos --labels cat --background sky,cat", "background: also a class or prompt of scenes: 'cat'"),
+        ("photos --labels cat --background sky,Sky", "background: 'Sky' repeats 'sky'; remove one"),
         ("photos --labels cat --background voc2", "unknown background set 'voc2'; did you mean 'voc12'?"),
         ("photos --labels cat --templates photo", "unknown template set 'photo'; choose one of clip-es,"),
         (
@@ -456,6 +469,44 @@ def test_refinement_flags_that_do_not_fit(said, loads, given: str, message: str)
     assert code == 2 and message in err and loads == []
 
 
+def test_a_warning_is_one_line(said) -> None:
+    code, _, err = said("generate", "photos/a.jpg", "--labels", "cat", "--background", "sky,house cat", "--out", "m")
+    expected = (
+        "background words that name a class of scenes compete with it: 'house cat' ('house', 'cat'); leave them out"
+    )
+    assert code == 0 and err.splitlines() == [f"clipes generate: warning: {expected}"]
+
+
+@pytest.mark.parametrize("fuse", ["sentence", "features", "max"])
+def test_a_class_file_says_how_its_names_are_fused(said, fuse: str) -> None:
+    names = {"name": "cat", "synonyms": {"cat%1:05:00::": ["kitten"]}}
+    file = {"classes": [names, "tree"], "background": "scenes", "config": "scenes", "templates": ["my {}."]}
+    Path("own.json").write_text(json.dumps({**file, "fuse": fuse}))
+    Path("bare.json").write_text(json.dumps(file))
+    for out, options in (("file", ["own.json"]), ("flag", ["bare.json", "--fuse", fuse])):
+        assert said("generate", "photos", "--labels", "cat,tree", "--out", out, "--classes", *options)[0] == 0
+    assert _masks("file") == _masks("flag")
+    generator = load(classes="own.json")
+    assert generator.config == clipes.SCENES
+    for name in ("a", "b"):
+        suffix = {"a": "jpg", "b": "png"}[name]
+        mask = generator(f"photos/{name}.{suffix}", ["cat", "tree"]).mask
+        np.testing.assert_array_equal(np.asarray(Image.open(f"file/{name}.png")), mask)
+    record = json.loads(Path("file/run.json").read_text())
+    assert record["fuse"] == fuse and record["templates"] == ["my {}."] and len(record["background"]) == 10
+
+
+def test_a_second_run_encodes_no_text(said, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("CLIPES_CACHE", str(tmp_path / "cache"))
+    encoded = []
+    encode_text = open_clip.CLIP.encode_text
+    monkeypatch.setattr(open_clip.CLIP, "encode_text", lambda *a, **k: encoded.append(1) or encode_text(*a, **k))
+    for out in ("m", "n"):
+        assert said("generate", "photos", "--labels", "cat", "--out", out)[0] == 0
+    assert encoded == [1]
+    assert _masks("m") == _masks("n")
+
+
 def test_presets(said, loads) -> None:
     base = ("generate", "photos/a.jpg", "--labels", "cat", "--out", "m")
     assert said(*base)[0] == said(*base, "--config", "coco14")[0] == said(*base, "--no-affinity")[0] == 0
@@ -487,39 +538,41 @@ def test_ignored_pixels_reach_the_mask(said) -> None:
 @pytest.mark.parametrize(
     ("given", "background"),
     [
-        (["--background", "grass, sky"], ["grass", "sky"]),
-        (["--background", "grass,"], ["grass"]),
-        (["--background", ""], []),
-        (["--background", "scenes"], "scenes"),
-        ([], None),
+        (["--background", "grass, sky"], ("grass", "sky")),
+        (["--background", "grass,"], ("grass",)),
+        (["--background", ""], ()),
+        (["--background", "voc12"], load_vocabulary("voc12").background_names),
+        ([], load_vocabulary("scenes").background_names),
     ],
 )
-def test_background_words(said, loads, given: list[str], background: object) -> None:
+@pytest.mark.filterwarnings("ignore:background words")
+def test_background_words(said, loads, given: list[str], background: tuple[str, ...]) -> None:
     assert said("generate", "photos/a.jpg", "--labels", "cat,tree", "--out", "m", *given)[0] == 0
-    assert loads[0]["background"] == background
+    assert loads[0]["vocabulary"].background_names == background
 
 
 @pytest.mark.parametrize(
     ("given", "templates"),
     [
-        (["a {}."], "a {}."),
-        (["a {}.", "the {}."], ["a {}.", "the {}."]),
-        ([], None),
+        (["a {}."], ("a {}.",)),
+        (["a {}.", "the {}."], ("a {}.", "the {}.")),
+        (["plain"], ("a photo of a {}.",)),
+        ([], ("a clean origami {}.",)),
     ],
 )
-def test_templates(said, loads, given: list[str], templates: object) -> None:
+def test_templates(said, loads, given: list[str], templates: tuple[str, ...]) -> None:
     flags = [part for text in given for part in ("--templates", text)]
     assert said("generate", "photos/a.jpg", "--labels", "cat", "--out", "m", *flags)[0] == 0
-    assert loads[0]["templates"] == templates
+    assert loads[0]["vocabulary"].templates == templates
 
 
 def test_the_model_flags_reach_the_model(said, loads) -> None:
     Path("names.txt").write_text("cat\ndog\n")
     flags = "--model ViT-B-16 --pretrained openai --classes names.txt --device cpu --precision fp32 --trusted"
     assert said("generate", "photos/a.jpg", "--labels", "cat", "--out", "m", *flags.split())[0] == 0
-    expected = {"model": "ViT-B-16", "pretrained": "openai", "classes": "names.txt", "device": "cpu"}
+    expected = {"model": "ViT-B-16", "pretrained": "openai", "device": "cpu", "precision": "fp32", "trusted": True}
     assert {name: loads[0][name] for name in expected} == expected
-    assert loads[0]["precision"] == "fp32" and loads[0]["trusted"] is True
+    assert loads[0]["vocabulary"] == load_vocabulary("names.txt")
 
 
 def test_ones_own_classes(said) -> None:

@@ -16,7 +16,6 @@ from clipes.config import (
     ImageConfig,
     MaskConfig,
     ParConfig,
-    preset_of,
 )
 
 
@@ -29,11 +28,6 @@ def test_presets_hold_the_published_settings():
     )
     assert VOC12.mask == MaskConfig(background_power=1, ignore_below="auto")
     assert replace(VOC12, affinity=replace(VOC12.affinity, box_threshold=0.7)) == COCO14
-
-
-def test_each_class_set_has_its_settings_and_own_names_the_papers():
-    assert [preset_of(name) for name in ("voc12", "coco14", "scenes")] == [VOC12, COCO14, SCENES]
-    assert preset_of(["dog", "cat"]) == preset_of({"dog": "dog"}) == preset_of("scenes.json") == VOC12
 
 
 def test_frozen():

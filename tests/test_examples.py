@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from clipes.scenes import draw_scenes
+from clipes.text import encode_sentences
 from clipes.weights import load_clip
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -52,7 +53,7 @@ def test_training_runs_stops_and_goes_on(tmp_path, close):
     assert output.startswith("      32 pictures"), "it went on, it did not begin anew"
     moved = (first["model"]["visual.conv1.weight"] - second["model"]["visual.conv1.weight"]).abs().max()
     assert 0 < moved < 0.1
-    features = load_clip(f"local-dir:{tmp_path / 'latest'}").encode_text(["a boat", "a fish"])
+    features = encode_sentences(load_clip(f"local-dir:{tmp_path / 'latest'}").text, ["a boat", "a fish"])
     assert features.isfinite().all()
 
 

@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import reference
 import torch
-from models import make_clip
+from models import make_clip, text_tower
 from PIL import Image
 
 import clipes
@@ -22,19 +22,9 @@ from clipes.weights import Clip
 NAMES = ["cat", "dog", "bus", "tree"]
 
 
-def random_text(width: int, dtype: torch.dtype = torch.float32):
-    """Text features that depend on the sentence alone: seeded by its characters."""
-
-    def encode(sentences):
-        rows = [torch.randn(width, generator=torch.Generator().manual_seed(sum(map(ord, s)))) for s in sentences]
-        return torch.nn.functional.normalize(torch.stack(rows), dim=-1).to(dtype)
-
-    return encode
-
-
 def make_generator(model, config=clipes.VOC12, width=24, dtype=torch.float32, **vocabulary) -> MaskGenerator:
     words = load_vocabulary(NAMES, vocabulary.get("background", ["sky", "grass"]))
-    return MaskGenerator(Clip(vision_encoder(model).to(dtype=dtype), random_text(width, dtype)), words, config)
+    return MaskGenerator(Clip(vision_encoder(model).to(dtype=dtype), text_tower(width)), words, config)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +54,9 @@ def test_parity_with_the_float64_statement(base, size, labels):
     resized = np.asarray(image.resize((w * 16, h * 16), Image.Resampling.BICUBIC), np.float64) / 255
     mean, std = generator._encoder.mean, generator._encoder.std
     pixels = torch.from_numpy((resized - mean) / std).permute(2, 0, 1)
-    text = generator._class_text.double()[[NAMES.index(name) for name in labels]]
-    initial, refined = reference.cams_of_image(base, pixels, text, generator._background_text.double())
+    text = generator._text.double()
+    own = text[[NAMES.index(name) for name in labels]]
+    initial, refined = reference.cams_of_image(base, pixels, own, text[len(NAMES) :])
 
     grid_maps = make_generator(base, replace(clipes.VOC12, affinity=None), width=512).patch_cams(
         pixels[None].float(), [[NAMES.index(name) + 1 for name in labels]]
@@ -190,7 +181,7 @@ def test_other_precisions_stay_close(precision):
 def test_more_than_254_classes_make_16_bit_masks(model, tmp_path):
     names = [f"thing {index}" for index in range(300)]
     words = load_vocabulary(names, ["sky"])
-    generator = MaskGenerator(Clip(vision_encoder(model), random_text(24)), words, clipes.VOC12)
+    generator = MaskGenerator(Clip(vision_encoder(model), text_tower(24)), words, clipes.VOC12)
     result = generator(picture(32, 32), ["thing 299", "thing 3"])
     assert result.mask.dtype == np.uint16 and set(np.unique(result.mask)) <= {0, 300, 4, 65535}
     result.save(tmp_path / "mask.png")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import ast
 import json
 import pickle
 import re
-import sys
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipes import vocabulary
+from clipes.class_file import Synonym
 from clipes.vocabulary import (
     Vocabulary,
     background_set_names,
@@ -33,6 +33,9 @@ NAMES = st.lists(
     max_size=12,
     unique_by=str.casefold,
 )
+
+
+FUSES = ("sentence", "features", "max")
 
 
 def shipped(file: str) -> Any:
@@ -53,8 +56,8 @@ def write(tmp_path: Path) -> WriteFile:
 
 
 def test_names_of_the_shipped_sets() -> None:
-    assert class_set_names() == ("coco14", "scenes", "voc12")
-    assert background_set_names() == ("voc12", "coco14", "scenes")
+    assert {"coco14", "scenes", "voc12"} <= set(class_set_names())
+    assert background_set_names() == ("voc12", "coco14", "scenes", "general")
     assert template_set_names() == ("clip-es", "clip-es-runner-up", "plain", "imagenet")
 
 
@@ -77,6 +80,11 @@ def test_a_shipped_file_names_itself(name: str) -> None:
     assert data["description"]
 
 
+def test_each_class_set_names_its_settings_and_own_names_have_the_papers() -> None:
+    assert [load_vocabulary(name).preset for name in ("voc12", "coco14", "scenes")] == ["voc12", "coco14", "scenes"]
+    assert load_vocabulary(["dog", "cat"]).preset == load_vocabulary({"dog": "dog"}).preset == "voc12"
+
+
 def test_voc_prompts_are_those_of_the_reference() -> None:
     voc = load_vocabulary("voc12")
     assert voc.class_names == tuple(sorted(voc.class_names))
@@ -89,7 +97,7 @@ def test_voc_prompts_are_those_of_the_reference() -> None:
         "person": ("person with clothes,people,human",),
         "tvmonitor": ("tvmonitor screen",),
     }
-    assert "a clean origami person with clothes,people,human." in voc.class_sentences()[14]
+    assert "a clean origami person with clothes,people,human." in voc.sentences()[14][0]
 
 
 def test_coco_prompts_are_those_of_the_reference() -> None:
@@ -158,7 +166,7 @@ def test_templates() -> None:
 @pytest.mark.parametrize("templates", template_set_names())
 def test_every_shipped_set_loads_with_every_template_set(classes: str, templates: str) -> None:
     loaded = load_vocabulary(classes, templates=templates)
-    sentences = [text for group in loaded.class_sentences() + loaded.background_sentences() for text in group]
+    sentences = [text for rows in loaded.sentences() for row in rows for text in row]
     assert len(sentences) == len(set(sentences))
     assert not any("{" in sentence for sentence in sentences)
 
@@ -187,18 +195,20 @@ def test_ids_are_positions(names: list[str], data: st.DataObject) -> None:
 
 def test_sentences_go_template_by_template() -> None:
     loaded = load_vocabulary({"dog": ["dog", "puppy"], "cat": "cat"}, ["sky"], ["a {}.", "the {}."])
-    assert loaded.class_sentences() == [
-        ["a dog.", "a puppy.", "the dog.", "the puppy."],
-        ["a cat.", "the cat."],
-    ]
-    assert loaded.background_sentences() == [["a sky.", "the sky."]]
+    sky = [["a sky.", "the sky."]]
+    assert loaded.fuse == "sentence"
+    assert loaded.sentences() == [[["a dog,puppy.", "the dog,puppy."]], [["a cat.", "the cat."]], sky]
+    features = replace(loaded, fuse="features").sentences()
+    assert features == [[["a dog.", "a puppy.", "the dog.", "the puppy."]], [["a cat.", "the cat."]], sky]
+    likeliest = replace(loaded, fuse="max").sentences()
+    assert likeliest == [[["a dog.", "the dog."], ["a puppy.", "the puppy."]], [["a cat.", "the cat."]], sky]
 
 
 @given(names=NAMES, templates=st.lists(st.sampled_from(["{}", "a {}.", "{} x"]), min_size=1, unique=True))
 def test_names_stand_in_sentences_untouched_even_with_braces(names: list[str], templates: list[str]) -> None:
     loaded = load_vocabulary(names, [], templates)
-    for name, sentences in zip(names, loaded.class_sentences(), strict=True):
-        assert sentences == [name.join(template.split("{}")) for template in templates]
+    for name, rows in zip(names, loaded.sentences(), strict=True):
+        assert rows == [[name.join(template.split("{}")) for template in templates]]
 
 
 def test_a_vocabulary_is_a_value() -> None:
@@ -209,13 +219,6 @@ def test_a_vocabulary_is_a_value() -> None:
     assert pickle.loads(pickle.dumps(voc)) == voc
     with pytest.raises(AttributeError):
         voc.name = "other"  # type: ignore[misc]
-
-
-def test_only_the_standard_library_is_imported() -> None:
-    tree = ast.parse(Path(vocabulary.__file__).read_text("utf-8"))
-    modules = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    modules |= {node.module or "." for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert {module.split(".")[0] for module in modules} <= sys.stdlib_module_names
 
 
 UNKNOWN_LABELS = [
@@ -292,13 +295,15 @@ def test_default_background_shares_no_word_with_the_classes(names: list[str]) ->
 
 
 CLASS_SET = """{
-  "name": "anything", "description": "two pets", "background": ["sofa", "lawn"],
+  "name": "anything", "description": "two pets", "config": "scenes", "background": ["sofa", "lawn"],
+  "templates": ["my {}.", "a {}"], "fuse": "max",
   "classes": [
-    {"id": 7, "name": "cat", "prompts": ["cat", "kitten"]},
-    {"name": "dog"},
+    {"name": "cat", "prompts": ["cat", "kitten"]},
+    {"name": "dog", "synonyms": {"dog%1:05:00::": ["domestic dog", "hound"], "": ["pooch"]}},
     "owl"
   ]
 }"""
+DOG = (Synonym("domestic dog", "dog%1:05:00::"), Synonym("hound", "dog%1:05:00::"), Synonym("pooch", ""))
 
 
 def test_a_class_set_file(write: WriteFile) -> None:
@@ -308,12 +313,65 @@ def test_a_class_set_file(write: WriteFile) -> None:
         "pets",
         ("cat", "dog", "owl"),
         (("cat", "kitten"), ("dog",), ("owl",)),
+        ((), DOG, ()),
         ("sofa", "lawn"),
-        ("a clean origami {}.",),
+        ("my {}.", "a {}"),
+        fuse="max",
+        preset="scenes",
     )
+    assert pets.description == "two pets"
+    assert pets.names()[1] == ("dog", "domestic dog", "hound", "pooch")
     assert load_vocabulary(str(path)) == pets
     assert load_vocabulary(path, background=["grass"]).background_names == ("grass",)
     assert load_vocabulary(path, background=[]).background_names == ()
+    assert load_vocabulary(path, templates="plain").templates == ("a photo of a {}.",)
+    assert load_vocabulary(path, fuse="features").fuse == "features"
+
+
+@pytest.mark.parametrize("name", class_set_names())
+def test_a_saved_set_reads_back_the_same(name: str, tmp_path: Path) -> None:
+    shipped_set = load_vocabulary(name)
+    shipped_set.save(tmp_path / "deep" / f"{name}.json")
+    again = load_vocabulary(tmp_path / "deep" / f"{name}.json")
+    assert again == shipped_set and again.description == shipped_set.description
+    assert json.loads((tmp_path / "deep" / f"{name}.json").read_text("utf-8"))["background"] == name
+
+
+def test_what_is_saved_is_whole(write: WriteFile, tmp_path: Path) -> None:
+    pets = load_vocabulary(write("pets.json", CLASS_SET))
+    pets.save(tmp_path / "other.json")
+    assert load_vocabulary(tmp_path / "other.json") == replace(pets, name="other")
+    lines = (tmp_path / "other.json").read_text("utf-8").splitlines()
+    assert '    {"name": "cat", "prompts": ["cat", "kitten"]},' in lines
+
+
+@given(
+    names=NAMES, words=st.lists(st.sampled_from(["sky", "Ünder {}", "😀"]), unique=True), fuse=st.sampled_from(FUSES)
+)
+def test_any_vocabulary_is_saved(names: list[str], words: list[str], fuse: Any, tmp_path_factory: Any) -> None:
+    own = load_vocabulary({name: [name, f"{name}!"] for name in names}, words, fuse=fuse)
+    path = tmp_path_factory.mktemp("own") / "custom.json"
+    own.save(path)
+    assert load_vocabulary(path) == own
+
+
+def test_where_nothing_is_saved(tmp_path: Path) -> None:
+    voc = load_vocabulary("voc12")
+    with pytest.raises(ValueError, match=r"a class file is JSON, not 'voc.txt'; end its name in .json"):
+        voc.save(tmp_path / "voc.txt")
+    (tmp_path / "voc.json").mkdir()
+    with pytest.raises(FileExistsError, match="is no ordinary file; choose another name"):
+        voc.save(tmp_path / "voc.json")
+    assert list(tmp_path.iterdir()) == [tmp_path / "voc.json"]
+
+
+def test_the_fingerprint_is_of_what_is_encoded() -> None:
+    own = load_vocabulary({"dog": ["dog", "puppy"], "cat": "cat"}, ["sky"])
+    same = load_vocabulary({"dog": "dog,puppy", "cat": "cat"}, ["sky"])
+    assert own.fingerprint == same.fingerprint
+    others = [replace(own, fuse="max"), replace(own, background_names=("sea",)), replace(own, templates=("a {}",))]
+    others.append(load_vocabulary({"hound": ["dog", "puppy"], "cat": "cat"}, ["sky"]))
+    assert len({own.fingerprint, *(other.fingerprint for other in others)}) == 5
 
 
 @pytest.mark.parametrize(
@@ -359,7 +417,7 @@ def test_explicit_backgrounds() -> None:
     assert load_vocabulary("voc12", background=["Lawn", "sky"]).background_names == ("Lawn", "sky")
     empty = load_vocabulary(["owl"], background=[])
     assert empty.background_names == ()
-    assert empty.background_sentences() == []
+    assert empty.sentences() == [[["a clean origami owl."]]]
 
 
 def test_own_templates() -> None:
@@ -369,7 +427,7 @@ def test_own_templates() -> None:
 
 # --- what is refused --------------------------------------------------------------------------------------
 
-SETS = "choose one of coco14, scenes, voc12, or give a list of names, or a .json or text file"
+SETS = f"choose one of {', '.join(class_set_names())}, or give a list of names, or a .json or text file"
 
 
 @pytest.mark.parametrize(
@@ -382,7 +440,7 @@ SETS = "choose one of coco14, scenes, voc12, or give a list of names, or a .json
         (
             "gone.json",
             FileNotFoundError,
-            "no class file 'gone.json'; give a list of names, or a .json or text file, or one of coco14, scenes, voc12",
+            "no class file 'gone.json'; give a list of names, or a .json or text file, or one of coco14, ",
         ),
         ("some/where", FileNotFoundError, "no class file 'some/where'; give"),
         (Path("gone"), FileNotFoundError, "no class file 'gone'; give"),
@@ -410,7 +468,7 @@ SETS = "choose one of coco14, scenes, voc12, or give a list of names, or a .json
             [{"name": "owl", "prompt": "owl"}],
             ValueError,
             "unknown key in class 1: 'prompt'; did you mean 'prompts'? "
-            "choose one of name, prompts, id, or leave it out",
+            "choose one of id, name, prompts, synonyms, or leave it out",
         ),
         ([{"prompts": "owl"}], TypeError, "class names: entry 1 is None, not a string"),
     ],
@@ -425,7 +483,7 @@ def test_refused_classes(classes: Any, error: type[Exception], message: str) -> 
     [
         ("own.json", '[\n"owl"\n"elk"]', "bad JSON: Expecting ',' delimiter: line 3 column 1 (char 8)"),
         ("own.json", "", "bad JSON: Expecting value: line 1 column 1 (char 0)"),
-        ("own.json", '{"owl": "a", "owl": "b"}', "keys: 'owl' repeats 'owl'; remove one"),
+        ("own.json", '{"owl": "a", "owl": "b"}', "the key 'owl' comes twice; remove one"),
         ("own.json", "3", "class names: expected a list of strings, got 3"),
         ("own.json", '"owl"', "class names: expected a list of strings, got 'owl'; write ['owl']"),
         ("own.json", '["owl", 5]', "class names: entry 2 is 5, not a string"),
@@ -435,7 +493,7 @@ def test_refused_classes(classes: Any, error: type[Exception], message: str) -> 
             "own.json",
             '{"classes": ["owl"], "backgrounds": []}',
             "unknown key in the class set: 'backgrounds'; did you mean 'background'? "
-            "choose one of name, description, background, classes, or leave it out",
+            "choose one of name, description, config, background, templates, fuse, classes, or leave it out",
         ),
         (
             "own.json",
@@ -444,9 +502,26 @@ def test_refused_classes(classes: Any, error: type[Exception], message: str) -> 
         ),
         (
             "own.json",
-            '{"classes": ["owl"], "background": ["sky", "Owl"]}',
-            "background: also a class or prompt of own: 'Owl'; leave it out",
+            '{"classes": ["owl"], "background": ["sky", "Sky"]}',
+            "background: 'Sky' repeats 'sky'; remove one",
         ),
+        ("own.json", '{"classes": ["owl"], "config": "voc"}', "unknown config 'voc'; did you mean 'voc12'? choose one"),
+        ("own.json", '{"classes": ["owl"], "fuse": "mean"}', "unknown fuse 'mean'; "),
+        ("own.json", '{"classes": ["owl"], "fuse": ["max"]}', "unknown fuse \"['max']\"; "),
+        ("own.json", '{"classes": ["owl"], "templates": "a"}', "unknown template set 'a'; choose one of"),
+        ("own.json", '{"classes": ["owl"], "templates": ["a {}", "b"]}', "template 'b' needs exactly one {}"),
+        ("own.json", '{"classes": ["owl"], "background": "auto"}', "background 'auto' needs your images: run"),
+        (
+            "own.json",
+            '[{"name": "owl", "synonyms": ["bird"]}]',
+            "synonyms of 'owl': expected sense keys and their words, got ['bird']; write {\"\": ['bird']}",
+        ),
+        ("own.json", '[{"name": "owl", "synonyms": {"a": "bird"}}]', "synonyms of 'owl': expected a list of strings"),
+        ("own.json", '[{"name": "owl", "synonyms": {"a": ["Owl"]}}]', "prompts and synonyms of 'owl': 'Owl' repeats"),
+        ("own.json", '[{"name": "owl", "id": 1}, "elk"]', "ids: every class needs one of its own, or none has one"),
+        ("own.json", '[{"name": "a", "id": 1}, {"name": "b", "id": 1}]', "ids: every class needs one of its own"),
+        ("own.json", '[{"name": "owl", "id": "1"}]', "id of 'owl' is '1'; it must be a whole number of at least 0"),
+        ("own.json", '[{"name": "owl", "id": true}]', "id of 'owl' is True; it must be a whole number"),
         (
             "own.json",
             '{"classes": ["owl"], "background": 3}',
@@ -465,7 +540,7 @@ def test_refused_files_are_value_errors_that_name_the_file(
         load_vocabulary(path)
 
 
-BACKGROUNDS = "choose one of voc12, coco14, scenes, or give a list of words"
+BACKGROUNDS = f"choose one of {', '.join(background_set_names())}, or give a list of words"
 
 
 @pytest.mark.parametrize(
@@ -473,11 +548,11 @@ BACKGROUNDS = "choose one of voc12, coco14, scenes, or give a list of words"
     [
         ("voc", ValueError, f"unknown background set 'voc'; did you mean 'voc12'? {BACKGROUNDS}"),
         ("sky", ValueError, f"unknown background set 'sky'; {BACKGROUNDS}"),
-        (["sky", "OWL"], ValueError, "background: also a class or prompt of custom: 'OWL'; leave it out"),
         (
-            ["fawn", "owl"],
+            "auto",
             ValueError,
-            "background: also a class or prompt of custom: 'fawn', 'owl'; leave it out",
+            "background 'auto' needs your images: run `clipes generate --background auto`, or take the words from "
+            "`clipes background` or clipes.background.suggest_background",
         ),
         (["sky", "Sky"], ValueError, "background: 'Sky' repeats 'sky'; remove one"),
         (["sky", ""], ValueError, "background: entry 2 is blank; remove it"),
@@ -490,9 +565,43 @@ def test_refused_backgrounds(background: Any, error: type[Exception], message: s
         load_vocabulary({"owl": "owl", "deer": "Fawn"}, background)
 
 
+@pytest.mark.parametrize(
+    ("background", "named"),
+    [
+        (["sky", "OWL"], "custom compete with it: 'OWL' ('owl'); leave them out"),
+        (["barn-owl nest", "fawn"], "'barn-owl nest' ('owl'), 'fawn' ('Fawn'); leave them out"),
+        (["a person", "some people"], "'a person' ('person'), 'some people' ('people'); leave them out"),
+        (["warm-blooded animal"], "'warm-blooded animal' ('Warm-Blooded Animal'); leave them out"),
+        ([f"owl {letter}" for letter in "abcdefg"], "'owl e' ('owl') and 2 more; leave them out"),
+    ],
+)
+def test_a_background_word_that_names_a_class_is_kept_with_a_warning(background: list[str], named: str) -> None:
+    classes = [
+        {"name": "owl"},
+        {"name": "deer", "prompts": "Fawn"},
+        {"name": "person", "prompts": "person with clothes,people,human"},
+        {"name": "beast", "synonyms": {"animal%1:03:00::": ["Warm-Blooded Animal"]}},
+    ]
+    with pytest.warns(UserWarning, match=re.escape(named)):
+        assert load_vocabulary(classes, background).background_names == tuple(background)
+
+
 def test_an_explicit_set_is_not_thinned_out_silently() -> None:
-    with pytest.raises(ValueError, match="also a class or prompt of coco14: 'keyboard'; leave it out"):
-        load_vocabulary("coco14", background="voc12")
+    with pytest.warns(UserWarning, match=r"name a class of coco14 compete with it: 'keyboard' \('keyboard'\); leave"):
+        assert "keyboard" in load_vocabulary("coco14", background="voc12").background_names
+
+
+def test_words_that_hold_no_class_pass_in_silence() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_vocabulary(["owl", "sign"], ["bowl", "owls", "signpost", "traffic si gn"])
+        for name in class_set_names():
+            load_vocabulary(name)
+
+
+def test_the_default_background_leaves_out_what_holds_a_class() -> None:
+    assert "railway" in load_vocabulary(["rail"]).background_names
+    assert "railway" not in load_vocabulary({"train": "train on a railway,railway"}).background_names
 
 
 TEMPLATES = "choose one of clip-es, clip-es-runner-up, plain, imagenet, or give a template such as 'a photo of a {}.'"

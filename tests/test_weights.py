@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clipes.cam import image_features
+from clipes.text import encode_sentences
 from clipes.tower import ModelError, unsupported
 from clipes.weights import TINY_FOLDER, Clip, load_clip, supported_models
 
@@ -89,7 +90,7 @@ def assert_loaded(clip: Clip, model: Any, tolerance: float = 1e-5) -> None:
     torch.testing.assert_close(got, model.encode_image(images), rtol=0, atol=tolerance * float(got.abs().max()))
     tokens = open_clip.SimpleTokenizer(context_length=16)(["a dog"])
     want = nn.functional.normalize(model.encode_text(tokens), dim=-1)
-    torch.testing.assert_close(clip.encode_text(["a dog"]).clone(), want, rtol=0, atol=tolerance)
+    torch.testing.assert_close(encode_sentences(clip.text, ["a dog"]).clone(), want, rtol=0, atol=tolerance)
 
 
 # --- every door ---------------------------------------------------------------------------------------------
@@ -126,7 +127,7 @@ def test_what_is_loaded_is_frozen(folder: Path, monkeypatch: pytest.MonkeyPatch)
     clip = load_clip(f"local-dir:{folder}")
     assert not built[0].training and not any(value.requires_grad for value in built[0].parameters())
     assert not clip.encoder.patch_weight.requires_grad
-    assert not clip.encode_text(["a"]).requires_grad
+    assert not clip.text.encode(clip.text.tokenize(["a"])).requires_grad
 
 
 def test_the_bundled_model() -> None:

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from clipes.config import PRESETS
 from clipes.flags import add_decision_flags, change_decision
 
 from .terminal import EXIT_CODES, account, complain, named, printable
@@ -29,7 +30,8 @@ def run(options: argparse.Namespace) -> int:
     from clipes.finalize import finalize, read_run
 
     saved = read_run(options.folder)
-    config = change_decision(saved.config, options, saved.record.get("classes"))
+    preset = saved.record.get("preset")
+    config = change_decision(saved.config, options, preset if preset in PRESETS else "voc12")
     recorded = saved.record.get("source")
     source = options.source or (recorded if isinstance(recorded, str) and recorded else None)
     outcomes = finalize(saved, config, source)

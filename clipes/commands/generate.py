@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipes.flags import add_config_flags
+from clipes.flags import add_config_flags, read_config
 
-from .model import add_model_flags, load_settings
-from .terminal import EXIT_CODES, account, complain, named, printable
+from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
+from .terminal import EXIT_CODES, account, complain, labels_argument, named, printable
 
 if TYPE_CHECKING:
     from clipes.datasets import Sample
@@ -52,7 +52,8 @@ def add(commands: Any) -> None:
         const="patch",
         help="the same, only on the patch grid: far smaller files, and all that `clipes finalize` needs",
     )
-    add_model_flags(generate)
+    add_clip_flags(generate)
+    add_vocabulary_flags(generate)
     add_config_flags(generate)
     generate.set_defaults(run=run)
 
@@ -63,19 +64,21 @@ def run(options: argparse.Namespace) -> int:
     from clipes.datasets import find_samples
     from clipes.vocabulary import load_vocabulary
 
-    settings = load_settings(options)
-    labels = _labels(options.labels)
+    given = vocabulary_settings(options)
+    labels = labels_argument(options.labels)
     samples = find_samples(options.source, labels)
-    vocabulary = load_vocabulary(settings["classes"], settings["background"], settings["templates"])
+    vocabulary = load_vocabulary(**given)
+    config = read_config(options, vocabulary.preset)
     check_labels(samples, vocabulary)
     check_folder(options.source, samples, options.out, vocabulary.class_names)
     _tell_unused(labels, samples, options.source)
 
-    from clipes.generator import load
+    from clipes.generator import MaskGenerator
+    from clipes.weights import load_clip
 
-    generator = load(options.model, options.pretrained, **settings)
+    clip = load_clip(**clip_settings(options))
     outcomes = write_masks(
-        generator,
+        MaskGenerator(clip, vocabulary, config),
         samples,
         options.out,
         options.batch_size,
@@ -85,17 +88,17 @@ def run(options: argparse.Namespace) -> int:
             "source": os.path.abspath(options.source),
             "model": options.model,
             "pretrained": options.pretrained,
-            **{name: settings[name] for name in ("classes", "background", "templates", "precision")},
+            "precision": options.precision,
+            "weights": clip.text.fingerprint,
+            "classes": given["classes"],
+            "vocabulary": vocabulary.fingerprint,
+            "background": vocabulary.background_names,
+            "templates": vocabulary.templates,
+            "fuse": vocabulary.fuse,
+            "preset": vocabulary.preset,
         },
     )
     return account(outcomes, len(samples), f"masks written to {printable(options.out)}")
-
-
-def _labels(given: str) -> str | list[str]:
-    """A labels file's path as it is, else names."""
-    suffix = Path(given).suffix.lower()
-    is_file = suffix in (".csv", ".jsonl", ".json", ".txt", ".tsv") or (suffix and os.path.isfile(given))
-    return given if is_file else given.split(",")
 
 
 def _tell_unused(labels: str | list[str], samples: Sequence[Sample], source: str) -> None:

@@ -1,37 +1,51 @@
-"""The flags that choose a model and a vocabulary, and what they mean to :func:`clipes.load`."""
+"""The flags that choose a model and a vocabulary, and what they mean to `load_clip` and `load_vocabulary`."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import Any, get_args
 
-from clipes.flags import read_config
+from clipes.config import Fuse
 
 from .terminal import named, natural, words
 
+TEMPLATES = "a prompt with one {}, or a set's name; may be repeated (default: the classes' own, else the paper's)"
 
-def add_model_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of :func:`clipes.load`, its config's apart."""
-    group = parser.add_argument_group("model and vocabulary")
-    group.add_argument(
-        "--model", default="tiny", help="open_clip name, hf-hub:ID, local-dir:PATH (default: %(default)s)"
-    )
+
+def add_clip_flags(parser: argparse.ArgumentParser, model: str | None = "tiny") -> None:
+    """Add the flags of :func:`clipes.weights.load_clip`, and the batch size."""
+    group = parser.add_argument_group("model")
+    default = f" (default: {model})" if model else ""
+    group.add_argument("--model", default=model, help=f"open_clip name, hf-hub:ID, local-dir:PATH, or tiny{default}")
     group.add_argument("--pretrained", metavar="TAG", help="a tag of that name, or a weights file")
     group.add_argument("--trusted", action="store_true", help="allow TorchScript weights, whose loading can run code")
-    classes = "voc12, coco14, scenes, a .json or text file, or names: dog,cat (default for tiny: scenes)"
-    group.add_argument("--classes", type=named, help=classes)
-    background = "a set's name, or words: grass,sky (one: grass, with the comma; none: '') (default: the classes' own)"
-    group.add_argument("--background", metavar="WORDS", help=background)
-    templates = "a prompt with one {}, or a set's name; may be repeated (default: the paper's)"
-    group.add_argument("--templates", action="append", metavar="TEXT", help=templates)
     group.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
     group.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="(default: fp16 on cuda, else fp32)")
     batch = "images read and encoded together (default: 1 on a CPU, else 16)"
     group.add_argument("--batch-size", type=natural, metavar="N", help=batch)
 
 
-def load_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What :func:`clipes.load` takes beside the model."""
+def clip_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`clipes.weights.load_clip` takes."""
+    return {name: getattr(options, name) for name in ("model", "pretrained", "device", "precision", "trusted")}
+
+
+def add_vocabulary_flags(parser: argparse.ArgumentParser, templates: str = TEMPLATES) -> None:
+    """Add the flags of :func:`clipes.vocabulary.load_vocabulary`; ``templates`` is the help of that flag."""
+    group = parser.add_argument_group("vocabulary")
+    classes = (
+        "a set's name (voc12, coco14, scenes, ...), a .json or text file, or names: dog,cat (default for tiny: scenes)"
+    )
+    group.add_argument("--classes", type=named, help=classes)
+    background = "a set's name, or words: grass,sky (one: grass, with the comma; none: '') (default: the classes' own)"
+    group.add_argument("--background", metavar="WORDS", help=background)
+    group.add_argument("--templates", action="append", metavar="TEXT", help=templates)
+    fuse = "how several names of a class become one: in one sentence, their features' mean, or the likeliest of them"
+    group.add_argument("--fuse", choices=get_args(Fuse), help=f"{fuse} (default: the classes' own, else sentence)")
+
+
+def vocabulary_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`clipes.vocabulary.load_vocabulary` takes."""
     classes = words(options.classes) or ("scenes" if options.model == "tiny" else None)
     if classes is None:
         raise ValueError(f"no classes given for {options.model}; pass --classes voc12, coco14 or a file of names")
@@ -40,8 +54,5 @@ def load_settings(options: argparse.Namespace) -> dict[str, Any]:
         "classes": classes,
         "background": words(options.background),
         "templates": templates[0] if templates and len(templates) == 1 else templates,
-        "config": read_config(options, classes),
-        "device": options.device,
-        "precision": options.precision,
-        "trusted": options.trusted,
+        "fuse": options.fuse,
     }

@@ -33,6 +33,13 @@ def named(text: str) -> str:
     return text
 
 
+def labels_argument(given: str) -> str | list[str]:
+    """A labels file's path as it is, else names: ``dog,person``."""
+    suffix = os.path.splitext(given)[1].lower()
+    is_file = suffix in (".csv", ".jsonl", ".json", ".txt", ".tsv") or (suffix and os.path.isfile(given))
+    return given if is_file else given.split(",")
+
+
 def words(given: str | None) -> str | list[str] | None:
     """A set's or file's name as it is, ``a,b`` and ``a,`` as words, the empty string as no word."""
     if given is None or (given and ("," not in given or os.path.isfile(given))):

@@ -1,0 +1,231 @@
+"""Class sets as data: those shipped in `clipes.prompts`, and files of one's own, in the form of `prompts/README.md`."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from clipes.config import PRESETS, Fuse
+from clipes.words import check_keys, distinct, listed, unknown_name
+from clipes.writer import atomic
+
+_SET_KEYS = ("name", "description", "config", "background", "templates", "fuse", "classes")
+_CLASS_KEYS = ("id", "name", "prompts", "synonyms")
+
+
+class Synonym(NamedTuple):
+    """A further name of a class, and the WordNet sense key it comes from (empty where it is from elsewhere)."""
+
+    name: str
+    sense: str
+
+
+class Content(NamedTuple):
+    """What a class file says; without a background, `clipes.vocabulary` chooses."""
+
+    name: str
+    class_names: tuple[str, ...]
+    prompt_names: tuple[tuple[str, ...], ...]
+    synonyms: tuple[tuple[Synonym, ...], ...]
+    category_ids: tuple[int, ...]
+    background: tuple[str, ...] | None
+    templates: tuple[str, ...]
+    fuse: Fuse
+    preset: str
+    description: str
+
+
+@cache
+def shipped() -> dict[str, Any]:
+    """Return the data of `clipes.prompts`, by the files' stems."""
+    here = files("clipes")
+    folder = here / "prompts" if (here / "prompts").is_dir() else here / ".." / "prompts"  # beside it in a clone
+    found = sorted((e for e in folder.iterdir() if e.name.endswith(".json")), key=lambda entry: entry.name)
+    return {e.name.removesuffix(".json"): json.loads(e.read_text("utf-8")) for e in found}
+
+
+def background_words(given: object) -> tuple[str, ...]:
+    """Return the words of a shipped set, or words as they are; errors as `load_vocabulary`."""
+    sets = shipped()["backgrounds"]
+    if given == "auto":
+        raise ValueError(
+            "background 'auto' needs your images: run `clipes generate --background auto`, or take the words from "
+            "`clipes background` or clipes.background.suggest_background"
+        )
+    if isinstance(given, str) and given not in sets:
+        raise unknown_name("background set", given, sets, "give a list of words")
+    return distinct(sets[given] if isinstance(given, str) else given, "background", at_least=0)
+
+
+def template_list(given: object) -> tuple[str, ...]:
+    """Return the templates of a shipped set, one template, or several; errors as `load_vocabulary`."""
+    sets = shipped()["templates"]
+    if isinstance(given, str) and given not in sets and "{}" not in given:
+        raise unknown_name("template set", given, sets, "give a template such as 'a photo of a {}.'")
+    templates = distinct(sets.get(given, [given]) if isinstance(given, str) else given, "templates")
+    for template in templates:
+        if not template.count("{}") == template.count("{") == template.count("}") == 1:
+            raise ValueError(f"template {template!r} needs exactly one {{}} and no other brace")
+    return templates
+
+
+def read(classes: object, sets: tuple[str, ...]) -> Content:
+    """Return the content of one of the shipped `sets`, of a file, or of names; see `load_vocabulary` for errors."""
+    if isinstance(classes, str) and classes in sets:
+        return _class_set(shipped()[classes], classes)
+    if not isinstance(classes, str | os.PathLike):
+        return _content(classes, "custom", {})
+    path = Path(classes)
+    if path.is_file():
+        return _read_file(path)
+    cure = "give a list of names, or a .json or text file"
+    if not isinstance(classes, str) or path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(f"no class file {str(path)!r}; {cure}, or one of {', '.join(sets)}")
+    raise unknown_name("class set", classes, sets, cure)
+
+
+def write(path: str | os.PathLike[str], content: Content) -> None:
+    """Write `content` as a class file, one class a line, whole or not at all; named as its path's stem.
+
+    Raises errors as :func:`check_path`, and OSError if it cannot be written.
+    """
+    path = check_path(path)
+    sets = {tuple(words): name for name, words in shipped()["backgrounds"].items()}
+    words = content.background or ()
+    head = {
+        "name": path.stem,
+        "description": content.description,
+        "config": content.preset,
+        "background": sets.get(words, words),
+        "templates": content.templates,
+        "fuse": content.fuse,
+    }
+    lines = [f"  {_json(key)}: {_json(value)}," for key, value in head.items() if value != ""]
+    classes = ",\n".join(f"    {_json(entry)}" for entry in _entries(content))
+    text = "\n".join(["{", *lines, '  "classes": [', classes, "  ]", "}", ""])
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def check_path(path: str | os.PathLike[str]) -> Path:
+    """Return `path` if a class file may be written there; ValueError or FileExistsError if not."""
+    path = Path(path)
+    if path.suffix != ".json":
+        raise ValueError(f"a class file is JSON, not {path.name!r}; end its name in .json")
+    if path.exists() and not path.is_file():
+        raise FileExistsError(f"{path} is no ordinary file; choose another name")
+    return path
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _entries(content: Content) -> Iterable[dict[str, Any]]:
+    ids = content.category_ids or [None] * len(content.class_names)
+    rows = zip(ids, content.class_names, content.prompt_names, content.synonyms, strict=True)
+    for number, name, prompts, synonyms in rows:
+        senses: dict[str, list[str]] = {}
+        for synonym in synonyms:
+            senses.setdefault(synonym.sense, []).append(synonym.name)
+        entry = {"id": number, "name": name, "prompts": list(prompts), "synonyms": senses}
+        yield {key: value for key, value in entry.items() if value not in (None, {})}
+
+
+def _read_file(path: Path) -> Content:
+    try:
+        text = path.read_text("utf-8-sig")
+        if path.suffix.lower() != ".json":
+            lines = [line.strip() for line in text.splitlines()]
+            return _content([line for line in lines if line and not line.startswith("#")], path.stem, {})
+        data = json.loads(text, object_pairs_hook=_object)
+        is_class_set = isinstance(data, dict) and "classes" in data
+        return _class_set(data, path.stem) if is_class_set else _content(data, path.stem, {})
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: bad JSON: {error}") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        # What is wrong inside a file is a wrong value, whatever its type.
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Python's reader would keep the last of two equal keys without a word.
+    keys = [key for key, _ in pairs]
+    for key in keys:
+        if keys.count(key) > 1:
+            raise ValueError(f"the key {key!r} comes twice; remove one")
+    return dict(pairs)
+
+
+def _class_set(data: Mapping[str, Any], name: str) -> Content:
+    check_keys(data, _SET_KEYS, "the class set")
+    return _content(data["classes"], name, data)
+
+
+def _content(classes: object, name: str, data: Mapping[str, Any]) -> Content:
+    entries = _class_entries(classes)
+    names = distinct([entry.get("name") for entry in entries], "class names")
+    named = list(zip(names, entries, strict=True))
+    prompts = tuple(_prompts(class_name, entry.get("prompts", class_name)) for class_name, entry in named)
+    others = tuple(_synonyms(*each) for each in zip(names, prompts, entries, strict=True))
+    return Content(
+        name=name,
+        class_names=names,
+        prompt_names=prompts,
+        synonyms=others,
+        category_ids=_category_ids(named),
+        background=None if data.get("background") is None else background_words(data["background"]),
+        templates=template_list(data.get("templates", "clip-es")),
+        fuse=_one_of("fuse", data.get("fuse", "sentence"), get_args(Fuse)),
+        preset=_one_of("config", data.get("config", "voc12"), PRESETS),
+        description=str(data.get("description", "")),
+    )
+
+
+def _one_of(key: str, value: object, known: Iterable[str]) -> Any:
+    if value not in tuple(known):
+        raise unknown_name(key, str(value), known, "leave it out")
+    return value
+
+
+def _class_entries(classes: object) -> list[Mapping[str, Any]]:
+    """Every form of a class as the file's own: a mapping with a name."""
+    if isinstance(classes, Mapping):
+        return [{"name": name, "prompts": prompts} for name, prompts in classes.items()]
+    entries: list[Mapping[str, Any]] = []
+    for number, entry in enumerate(listed(classes, "class names"), start=1):
+        if isinstance(entry, Mapping):
+            check_keys(entry, _CLASS_KEYS, f"class {number}")
+        entries.append(entry if isinstance(entry, Mapping) else {"name": entry})
+    return entries
+
+
+def _prompts(class_name: str, given: object) -> tuple[str, ...]:
+    return distinct([given] if isinstance(given, str) else given, f"prompts of {class_name!r}")
+
+
+def _synonyms(class_name: str, prompts: tuple[str, ...], entry: Mapping[str, Any]) -> tuple[Synonym, ...]:
+    what = f"synonyms of {class_name!r}"
+    given = entry.get("synonyms", {})
+    if not isinstance(given, Mapping):
+        raise TypeError(f'{what}: expected sense keys and their words, got {given!r}; write {{"": {given!r}}}')
+    found = [Synonym(word, sense) for sense, words in given.items() for word in distinct(words, what)]
+    distinct([*prompts, *(synonym.name for synonym in found)], f"prompts and {what}")
+    return tuple(found)
+
+
+def _category_ids(named: list[tuple[str, Mapping[str, Any]]]) -> tuple[int, ...]:
+    given = {name: entry["id"] for name, entry in named if "id" in entry}
+    for name, number in given.items():
+        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            raise ValueError(f"id of {name!r} is {number!r}; it must be a whole number of at least 0")
+    if given and (len(given) != len(named) or len(set(given.values())) != len(given)):
+        raise ValueError("ids: every class needs one of its own, or none has one")
+    return tuple(given.values())

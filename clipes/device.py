@@ -1,0 +1,36 @@
+"""Which device and precision a model runs on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+Precision = Literal["fp32", "bf16", "fp16"]
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(device: str | torch.device | None) -> torch.device:
+    """``device``, by default CUDA where there is one, else the CPU; ValueError for another or one that is not there."""
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"unknown device {device!r}; use 'cpu', 'cuda' or 'cuda:0'") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {device!r} is not supported; use 'cpu', 'cuda' or 'cuda:0'")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"device {device!r} asked for, but torch sees {torch.cuda.device_count()} CUDA devices")
+    return chosen
+
+
+def choose_dtype(precision: str | None, device: torch.device) -> torch.dtype:
+    """The type of ``precision``, by default fp16 on CUDA and fp32 elsewhere; ValueError for fp16 on a CPU."""
+    if precision is None:
+        precision = "fp16" if device.type == "cuda" else "fp32"
+    if precision not in DTYPES:
+        raise ValueError(f"unknown precision {precision!r}; it is one of {', '.join(DTYPES)}")
+    if precision == "fp16" and device.type == "cpu":
+        raise ValueError("fp16 is about ten times slower than fp32 on a CPU; use 'bf16' or 'fp32'")
+    return DTYPES[precision]
