@@ -8,8 +8,8 @@
 True
 
 Axes, in every shape of this package: B images, P pairs of an image and one of its labels, C labels of an image,
-K classes of the data set, M backgrounds, D width, E embedding, A heads, L blocks, H x W pixels, h x w patches of
-p x p pixels, N = h * w, S = 1 + N tokens. Sizes are (height, width).
+K classes of the data set, M backgrounds, V names of each, T templates, D width, E embedding, A heads, L blocks,
+H x W pixels, h x w patches of p x p pixels, N = h * w, S = 1 + N tokens. Sizes are (height, width).
 
 Names are imported when they are first used, so that ``import clipes`` costs nothing.
 """
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from clipes.metrics import confusion_matrix, mean_iou
     from clipes.par import pixel_adaptive_refinement
     from clipes.result import PseudoMask
+    from clipes.sharpness import prompt_sharpness
+    from clipes.thesaurus import synonyms
 
 __all__ = [
     "COCO14",
@@ -45,7 +47,9 @@ __all__ = [
     "load",
     "mean_iou",
     "pixel_adaptive_refinement",
+    "prompt_sharpness",
     "scenes",
+    "synonyms",
 ]
 
 _HOMES = {
@@ -63,6 +67,8 @@ _HOMES = {
     "load": "generator",
     "mean_iou": "metrics",
     "pixel_adaptive_refinement": "par",
+    "prompt_sharpness": "sharpness",
+    "synonyms": "thesaurus",
 }
 
 

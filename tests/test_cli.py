@@ -21,11 +21,13 @@ from PIL import Image
 
 import clipes
 from clipes import cli
+from clipes.background import suggest_background
 from clipes.cli import main
 from clipes.config import STAGES, AffinityConfig, CrfConfig, ParConfig
+from clipes.datasets import find_samples
 from clipes.generator import MaskGenerator, load
 from clipes.scenes import THINGS
-from clipes.vocabulary import Vocabulary, load_vocabulary
+from clipes.vocabulary import Vocabulary, load_vocabulary, stuff_words
 from clipes.weights import Clip, load_clip
 from clipes.writer import voc_palette
 
@@ -472,7 +474,7 @@ def test_refinement_flags_that_do_not_fit(said, loads, given: str, message: str)
 def test_a_warning_is_one_line(said) -> None:
     code, _, err = said("generate", "photos/a.jpg", "--labels", "cat", "--background", "sky,house cat", "--out", "m")
     expected = (
-        "background words that name a class of scenes compete with it: 'house cat' ('house', 'cat'); leave them out"
+        "background words that name a class of scenes compete with it: 'house cat' ('cat', 'house'); leave them out"
     )
     assert code == 0 and err.splitlines() == [f"clipes generate: warning: {expected}"]
 
@@ -494,6 +496,59 @@ def test_a_class_file_says_how_its_names_are_fused(said, fuse: str) -> None:
         np.testing.assert_array_equal(np.asarray(Image.open(f"file/{name}.png")), mask)
     record = json.loads(Path("file/run.json").read_text())
     assert record["fuse"] == fuse and record["templates"] == ["my {}."] and len(record["background"]) == 10
+
+
+def test_names_of_any_kind_are_names(said) -> None:
+    names = ["{}", "{0.__class__}", "😀", "x" * 300, "a/../b", "=cmd()", "<b>", "c%1:05:00::", "%s", "日本 語"]
+    Path("odd.json").write_text(json.dumps(names), encoding="utf-8")
+    rows = [json.dumps({"image": image, "labels": names}) for image in ("a.jpg", "b.png", "sub/c.jpg")]
+    Path("odd.jsonl").write_text("\n".join(rows))
+    arguments = ("generate", "photos", "--labels", "odd.jsonl", "--classes", "odd.json")
+    for fuse in ("sentence", "features", "max"):
+        code, out, err = said(*arguments, "--fuse", fuse, "--out", fuse)
+        assert code == 0 and out == f"3 of 3 masks written to {fuse}\n"
+        assert len(err.splitlines()) == 1 and "reads 32 tokens; the end of 'a clean origami xxx" in err
+    assert json.loads(Path("max/classes.json").read_text()) == {
+        str(index): name for index, name in enumerate(["background", *names])
+    }
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["dog", ""], "class names: entry 2 is blank; remove it"),
+        (["dog", "DOG"], "class names: 'DOG' repeats 'dog'; remove one"),
+        (["fish", "\ufb01sh"], "repeats 'fish'; remove one"),
+        (["dog", "a\0b"], "class names: entry 2, 'a\\x00b', holds a control character; remove it"),
+        (["dog", None], "class names: entry 2 is None, not a string"),
+    ],
+)
+def test_names_that_are_none(said, never_loaded, names: list[str], message: str) -> None:
+    Path("odd.json").write_text(json.dumps(names))
+    code, out, err = said("generate", "photos", "--labels", "dog", "--classes", "odd.json", "--out", "m")
+    assert code == 2 and not out and "odd.json: " in err and message in err
+    assert not Path("m").exists()
+
+
+def test_the_images_choose_the_background_words(said) -> None:
+    code, out, _ = said("generate", "photos", "--labels", "labels.csv", "--background", "auto", "--out", "m")
+    clip, samples = load_clip("tiny"), find_samples("photos", "labels.csv")
+    table = suggest_background(clip, load_vocabulary("scenes"), samples, clipes.SCENES)
+    assert code == 0 and 0 < len(table.words) < 25
+    assert out.splitlines()[0] == f"background words by 3 images: {', '.join(table.words)}"
+    assert json.loads(Path("m/run.json").read_text())["background"] == list(table.words)
+    given = f"{','.join(table.words)},"
+    assert said("generate", "photos", "--labels", "labels.csv", "--background", given, "--out", "n")[0] == 0
+    assert _masks("m") == _masks("n")
+
+
+def test_images_that_want_no_background_word(said) -> None:
+    """A single label that every word is a name of."""
+    Path("own.json").write_text(json.dumps({"classes": {"all": list(stuff_words())}, "fuse": "max"}))
+    arguments = ("--labels", "all", "--background", "auto", "--classes", "own.json", "--out", "m")
+    code, _, err = said("generate", "photos", *arguments)
+    assert code == 2 and "--background auto: no word wins in any image, or each is too near to a class" in err
+    assert not Path("m").exists()
 
 
 def test_a_second_run_encodes_no_text(said, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -479,6 +479,26 @@ def test_refused_classes(classes: Any, error: type[Exception], message: str) -> 
 
 
 @pytest.mark.parametrize(
+    "twins", [("café", "cafe\u0301"), ("dog", "\uff24\uff4f\uff47"), ("fish", "\ufb01sh"), ("ß", "SS")]
+)
+def test_names_that_are_one_to_the_tokenizer_are_repeats(twins: tuple[str, str]) -> None:
+    for words in (twins, twins[::-1]):
+        with pytest.raises(ValueError, match=f"^class names: '{words[1]}' repeats '{words[0]}'; remove one$"):
+            load_vocabulary(list(words))
+        with pytest.raises(ValueError, match=f"^prompts of 'owl': '{words[1]}' repeats '{words[0]}'; remove one$"):
+            load_vocabulary({"owl": words})
+        with pytest.raises(ValueError, match=f"^background: '{words[1]}' repeats '{words[0]}'; remove one$"):
+            load_vocabulary(["owl"], words)
+
+
+@pytest.mark.parametrize("word", ["o\0wl", "owl\x1b[31m", "o\ud800l", "o\x7fl"])
+def test_what_is_no_text_is_refused(word: str) -> None:
+    for load in (lambda: load_vocabulary([word]), lambda: load_vocabulary(["elk"], [word])):
+        with pytest.raises(ValueError, match=r"entry 1, 'o.*, holds a control character; remove it$"):
+            load()
+
+
+@pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("own.json", '[\n"owl"\n"elk"]', "bad JSON: Expecting ',' delimiter: line 3 column 1 (char 8)"),

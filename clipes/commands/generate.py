@@ -5,16 +5,20 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipes.flags import add_config_flags, read_config
 
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
-from .terminal import EXIT_CODES, account, complain, labels_argument, named, printable
+from .terminal import EXIT_CODES, account, bar, complain, labels_argument, named, printable
 
 if TYPE_CHECKING:
+    from clipes.config import Config
     from clipes.datasets import Sample
+    from clipes.vocabulary import Vocabulary
+    from clipes.weights import Clip
 
 
 def add(commands: Any) -> None:
@@ -62,12 +66,15 @@ def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then write the masks."""
     from clipes.batch import check_folder, check_labels, write_masks
     from clipes.datasets import find_samples
-    from clipes.vocabulary import load_vocabulary
+    from clipes.vocabulary import load_vocabulary, stuff_words
 
     given = vocabulary_settings(options)
+    auto = given["background"] == "auto"
     labels = labels_argument(options.labels)
     samples = find_samples(options.source, labels)
-    vocabulary = load_vocabulary(**given)
+    vocabulary = load_vocabulary(**{**given, "background": [] if auto else given["background"]})
+    if auto:  # until the images have chosen among them
+        vocabulary = replace(vocabulary, background_names=stuff_words())
     config = read_config(options, vocabulary.preset)
     check_labels(samples, vocabulary)
     check_folder(options.source, samples, options.out, vocabulary.class_names)
@@ -77,6 +84,8 @@ def run(options: argparse.Namespace) -> int:
     from clipes.weights import load_clip
 
     clip = load_clip(**clip_settings(options))
+    if auto:
+        vocabulary = replace(vocabulary, background_names=_suggested(clip, vocabulary, samples, config))
     outcomes = write_masks(
         MaskGenerator(clip, vocabulary, config),
         samples,
@@ -99,6 +108,17 @@ def run(options: argparse.Namespace) -> int:
         },
     )
     return account(outcomes, len(samples), f"masks written to {printable(options.out)}")
+
+
+def _suggested(clip: Clip, vocabulary: Vocabulary, samples: Sequence[Sample], config: Config) -> tuple[str, ...]:
+    """The background words that `clipes background` would suggest."""
+    from clipes.background import suggest_background
+
+    table = suggest_background(clip, vocabulary, samples, config, progress=bar)
+    if not table.words:
+        raise ValueError("--background auto: no word wins in any image, or each is too near to a class; give words")
+    print(f"background words by {table.images} images: {printable(', '.join(table.words))}")
+    return table.words
 
 
 def _tell_unused(labels: str | list[str], samples: Sequence[Sample], source: str) -> None:

@@ -9,6 +9,10 @@ from clipes.config import Fuse
 
 from .terminal import named, natural, words
 
+BACKGROUND = (
+    "a set's name, words: grass,sky (one: grass, with the comma; none: ''), or auto: as `clipes background` suggests "
+    "(default: the classes' own)"
+)
 TEMPLATES = "a prompt with one {}, or a set's name; may be repeated (default: the classes' own, else the paper's)"
 
 
@@ -37,8 +41,7 @@ def add_vocabulary_flags(parser: argparse.ArgumentParser, templates: str = TEMPL
         "a set's name (voc12, coco14, scenes, ...), a .json or text file, or names: dog,cat (default for tiny: scenes)"
     )
     group.add_argument("--classes", type=named, help=classes)
-    background = "a set's name, or words: grass,sky (one: grass, with the comma; none: '') (default: the classes' own)"
-    group.add_argument("--background", metavar="WORDS", help=background)
+    group.add_argument("--background", metavar="WORDS", help=BACKGROUND)
     group.add_argument("--templates", action="append", metavar="TEXT", help=templates)
     fuse = "how several names of a class become one: in one sentence, their features' mean, or the likeliest of them"
     group.add_argument("--fuse", choices=get_args(Fuse), help=f"{fuse} (default: the classes' own, else sentence)")
