@@ -30,15 +30,15 @@ from clipes.image import patch_grid, prepare
 from clipes.scenes import THINGS, Scene, draw_scenes
 from clipes.text import text_features
 from clipes.transformer import attention_map, finish, merge_heads, project_qkv, scaled
-from clipes.vocabulary import load_vocabulary
-from clipes.weights import load_clip
+from clipes.vocabulary import Vocabulary, load_vocabulary
+from clipes.weights import Clip, load_clip
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from train_tiny import SYNONYMS
 
 SEED = 7_000_000  # that of benchmarks/scenes.py; the settings were chosen on others
 DRAWS = 2000
-FUSED = {name: ",".join((name, *SYNONYMS.get(name, ()))) for name in THINGS}
+TAUGHT = {name: (name, *SYNONYMS.get(name, ())) for name in THINGS}  # the words that the model's captions held
 DEFAULT = replace(clipes.SCENES, mask=replace(clipes.SCENES.mask, ignore_below=None))
 
 
@@ -50,7 +50,7 @@ class Row:
     affinity: AffinityConfig | None = None
     power: float = 1.0
     refine: CrfConfig | ParConfig | None = None
-    synonyms: bool = False
+    words: Literal["names", "wordnet", "taught", "taught, features", "taught, max"] = "names"
 
     def config(self) -> clipes.Config:
         mask = replace(DEFAULT.mask, background_power=self.power)
@@ -64,7 +64,7 @@ ROWS = {
     1: Row("GradCAM on the label's logit", None, "logit"),
     2: Row("softmax over the picture's labels", 1, "labels"),
     3: Row("background words in the softmax", 2, "background"),
-    4: Row("synonyms in the sentence", 3, "background", synonyms=True),
+    4: Row("WordNet's synonyms in the sentence", 3, "background", words="wordnet"),
     5: Row("CAA by the attention as it is, no boxes", 3, "background", NO_BOXES),
     6: Row("boxes", 5, "background", CAA),
     7: Row("Sinkhorn, 3 rounds", 6, "background", replace(CAA, sinkhorn_rounds=3)),
@@ -72,26 +72,37 @@ ROWS = {
     9: Row("PAR", 8, "background", CAA, POWER, ParConfig(resolution="full")),
     10: Row("CRF: the default for scenes", 8, "background", CAA, POWER, DEFAULT.refine),
     11: Row("aside: Sinkhorn, no boxes", 5, "background", replace(NO_BOXES, sinkhorn_rounds=3)),
-    12: Row("aside: row 10 with synonyms", 10, "background", CAA, POWER, DEFAULT.refine, synonyms=True),
+    12: Row("aside: row 10 with WordNet's synonyms", 10, "background", CAA, POWER, DEFAULT.refine, words="wordnet"),
     13: Row("aside: the published settings", 10, "background", PAPER.affinity, 1.0, PAPER.refine),
+    14: Row("aside: the taught synonyms in the sentence", 3, "background", words="taught"),
+    15: Row("aside: the mean of their features", 3, "background", words="taught, features"),
+    16: Row("aside: the likeliest of them", 3, "background", words="taught, max"),
+    17: Row("aside: row 10 with the taught synonyms", 10, "background", CAA, POWER, DEFAULT.refine, words="taught"),
 }
 
 
 @dataclass(frozen=True)
 class Model:
-    """The bundled image tower and unit text features: (K, E) by name and with synonyms, (M, E) of the background."""
+    """The bundled model, and for each kind of words their vocabulary and its text features (K + M, V, E)."""
 
+    clip: Clip
     encoder: Encoder
-    names: Tensor
-    fused: Tensor
-    background: Tensor
+    vocabularies: dict[str, Vocabulary]
+    text: dict[str, Tensor]
 
 
 def load_model() -> Model:
-    clip = load_clip("tiny")
-    plain, fused = load_vocabulary("scenes"), load_vocabulary(FUSED, "scenes")
-    sentences = (plain.class_sentences(), fused.class_sentences(), plain.background_sentences())
-    return Model(clip.encoder, *(text_features(clip.encode_text, each) for each in sentences))
+    clip = load_clip("tiny", device="cpu")
+    taught = load_vocabulary(TAUGHT, "scenes")
+    vocabularies = {
+        "names": load_vocabulary("scenes"),
+        "wordnet": load_vocabulary("scenes-wordnet"),
+        "taught": taught,
+        "taught, features": replace(taught, fuse="features"),
+        "taught, max": replace(taught, fuse="max"),
+    }
+    text = {name: text_features(clip.text, vocabulary.sentences()) for name, vocabulary in vocabularies.items()}
+    return Model(clip, clip.encoder, vocabularies, text)
 
 
 def logit_maps(model: Model, encoded: Encoded, labels: list[int]) -> Tensor:
@@ -104,7 +115,7 @@ def logit_maps(model: Model, encoded: Encoded, labels: list[int]) -> Tensor:
     output = finish(block, residual, attention_map(query, key) @ value)[2]
     feature = F.normalize(image_features(head, output, "patch"), dim=-1)
     maps = []
-    for logit in (head.logit_scale * model.names[labels] @ feature[0]).unbind():
+    for logit in (head.logit_scale * model.text["names"][labels, 0] @ feature[0]).unbind():
         (gradient,) = torch.autograd.grad(logit, normed, retain_graph=True)
         maps.append((normed.detach()[0, 1:] @ gradient[0, 1:].mean(0)).relu())
     return min_max(min_max(torch.stack(maps)))
@@ -115,13 +126,12 @@ def initial_maps(model: Model, encoded: Encoded, labels: list[int], row: Row) ->
     # The softmax of a single label is constant, without a gradient: such a picture keeps the logit's map.
     if row.score == "logit" or (row.score == "labels" and len(labels) == 1):
         return logit_maps(model, encoded, labels)
-    things = model.fused if row.synonyms else model.names
-    background = model.background if row.score == "background" else model.background[:0]
-    present = torch.zeros(1, len(things), dtype=torch.bool)
+    text = model.text[row.words] if row.score == "background" else model.text[row.words][: len(THINGS)]
+    present = torch.zeros(1, len(THINGS), dtype=torch.bool)
     present[0, labels] = True
     pairs = torch.tensor([(0, label) for label in labels])
     block, head = model.encoder.blocks[-1], model.encoder.head
-    return softmax_gradcam(block, head, encoded.trace, things, background, present, pairs)
+    return softmax_gradcam(block, head, encoded.trace, text, present, pairs)
 
 
 def encode(model: Model, image: Image.Image, blocks: int) -> Encoded:
@@ -142,15 +152,14 @@ def mask_of(model: Model, row: Row, scene: Scene) -> np.ndarray:
     return decide_masks([image], [[label + 1 for label in labels]], [maps], THINGS, row.config())[0].mask
 
 
-def library_of(row: Row) -> clipes.MaskGenerator:
+def library_of(model: Model, row: Row) -> clipes.MaskGenerator:
     """The library's generator with the settings that the row stands for; those of row 10 are the default."""
-    classes = {"classes": FUSED, "background": "scenes"} if row.synonyms else {}
-    return clipes.load(**classes, config=row.config(), device="cpu")
+    return clipes.MaskGenerator(model.clip, model.vocabularies[row.words], row.config())
 
 
 def measure(model: Model, scenes: list[Scene]) -> tuple[np.ndarray, np.ndarray]:
     """Confusion matrices (pictures, rows, 17, 17) and processor seconds (pictures, rows)."""
-    libraries = {n: library_of(row) for n, row in ROWS.items() if row.score == "background"}
+    libraries = {n: library_of(model, row) for n, row in ROWS.items() if row.score == "background"}
     seconds = np.zeros((len(scenes), len(ROWS)))
     confusions = np.zeros((*seconds.shape, len(THINGS) + 1, len(THINGS) + 1))
     for index, scene in enumerate(tqdm(scenes, disable=None)):
@@ -184,7 +193,7 @@ def bootstrap(confusions: np.ndarray) -> np.ndarray:
     return np.array([[clipes.mean_iou(total) for total in draw] for draw in totals])
 
 
-def report(confusions: np.ndarray, seconds: np.ndarray, received: tuple[float, float]) -> list[str]:
+def report(model: Model, confusions: np.ndarray, seconds: np.ndarray, received: tuple[float, float]) -> list[str]:
     totals = dict(zip(ROWS, confusions.sum(0), strict=True))
     miou = {number: clipes.mean_iou(total) for number, total in totals.items()}
     draws = dict(zip(ROWS, bootstrap(confusions).T, strict=True))
@@ -201,12 +210,15 @@ def report(confusions: np.ndarray, seconds: np.ndarray, received: tuple[float, f
         cells = [number, row.part, row.over or "", f"{miou[number]:.3f} [{low:.3f}, {high:.3f}]"]
         cells += [gain(number, row.over) if row.over else "", missed[number], taken[number], f"{spent:.1f}"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
+    words = model.vocabularies["wordnet"]
+    pairs = zip(words.class_names, words.synonyms, strict=True)
+    wordnet = "; ".join(f"{name}: {', '.join(one.name for one in found)}" for name, found in pairs if found)
     notes = f"""
 Scenes with labels, the bundled model. The winner decides at every pixel, none is ignored; background power 1 where no
 other is named. mIoU of background and 16 things from one confusion matrix; in brackets the middle 95 % of {DRAWS:,}
 bootstrap draws of the pictures, the same draws for both rows of a gain. Missed: things' pixels called background;
 taken: background called a thing. ms: median processor time of a picture's whole path, one thread, CRF
-{"compiled" if library() else "portable"}. Rows 3 to 13 are the library's own masks (checked), row 10 its default.
+{"compiled" if library() else "portable"}. Rows 3 to 17 are the library's own masks (checked), row 10 its default.
 In row 2 a picture of one label keeps row 1's map: the softmax of one class is constant.
 
 Whole stages: softmax with background words {gain(3, 1)} (row 3 over 1), CAA {gain(6, 3)} (6 over 3),
@@ -214,8 +226,11 @@ CRF {gain(10, 8)} (10 over 8), CRF in place of PAR {gain(10, 9)} (10 over 9).
 
 What does not help on scenes, and why:
 
-- Synonyms help the initial maps; in the end they change row 10 by {gain(12, 10)}. Rows 5 to 11 go on without them, as
-  the default does.
+- WordNet's synonyms (`scenes-wordnet`) are few: {wordnet}. In the
+  end they change row 10 by {gain(12, 10)}. The synonyms that the model's captions taught it, more of them and
+  none unknown to it, help the initial maps by {gain(14, 3)} in one sentence; the mean of their features and the
+  likeliest of them, by {gain(15, 3)} and {gain(16, 3)}, change nothing. In the end they change row 10 by
+  {gain(17, 10)}. The default goes without synonyms.
 - Sinkhorn: a patch of a thing receives {received[0]:.2f} times the mean attention, one of the background
   {received[1]:.2f}. The attention as it is keeps that, Sinkhorn levels it: {taken[7]} of the background is taken, not
   {taken[6]}, though {missed[7]} of the things are missed, not {missed[6]}.
@@ -232,7 +247,7 @@ def main() -> None:
     torch.set_num_threads(1)
     model, scenes = load_model(), [scene for scene in draw_scenes(options.count, SEED) if scene.labels]
     lines = ["# What each part is worth on scenes", "", f"`python benchmarks/ablation.py --count {options.count}`", ""]
-    lines += [describe(), *report(*measure(model, scenes), attention_received(model, scenes))]
+    lines += [describe(), *report(model, *measure(model, scenes), attention_received(model, scenes))]
     options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 

@@ -45,8 +45,8 @@ def shipped() -> dict[str, Any]:
     """Return the data of `clipes.prompts`, by the files' stems."""
     here = files("clipes")
     folder = here / "prompts" if (here / "prompts").is_dir() else here / ".." / "prompts"  # beside it in a clone
-    found = sorted((e for e in folder.iterdir() if e.name.endswith(".json")), key=lambda entry: entry.name)
-    return {e.name.removesuffix(".json"): json.loads(e.read_text("utf-8")) for e in found}
+    found = {e.name.removesuffix(".json"): e for e in folder.iterdir() if e.name.endswith(".json")}
+    return {stem: json.loads(found[stem].read_text("utf-8")) for stem in sorted(found)}
 
 
 def background_words(given: object) -> tuple[str, ...]:

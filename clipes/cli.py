@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from clipes._version import __version__
-from clipes.commands import demo, evaluate, finalize, generate, models
+from clipes.commands import background, demo, evaluate, finalize, generate, models, sharpness, synonyms
 from clipes.commands.terminal import DISK_FULL, DONE, EXIT_CODES, INTERRUPTED, TERMINATED, WRONG_USE, complain
 
-COMMANDS = (demo, generate, finalize, evaluate, models)
+COMMANDS = (demo, generate, finalize, evaluate, sharpness, synonyms, background, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

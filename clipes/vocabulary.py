@@ -173,7 +173,7 @@ def class_set_names() -> tuple[str, ...]:
     """Return the names of the shipped class sets.
 
     >>> class_set_names()
-    ('coco14', 'scenes', 'voc12')
+    ('coco14', 'coco14-wordnet', 'scenes', 'scenes-wordnet', 'voc12', 'voc12-wordnet')
     """
     return tuple(name for name, data in shipped().items() if "classes" in data)
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import clipes
+from clipes.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "clipes").rglob("*.py"))
@@ -28,11 +29,12 @@ COMPILER = sys.platform == "win32" or any(map(shutil.which, ("c++", "g++", "clan
 MATHS = "numpy scipy torch"
 ROWS = (
     ("config _version prompts", ""),
-    ("transformer pairs mask metrics", MATHS),
+    ("transformer pairs mask metrics sharpness", MATHS),
     ("cam", MATHS),
-    ("affinity lattice checks compiled losses", MATHS),
+    ("affinity lattice checks compiled losses competition", MATHS),
     ("crf par", MATHS),
     ("words", ""),
+    ("wordnet", "nltk"),
     ("image writer scenes", "numpy PIL"),
     ("class_file", ""),
     ("vocabulary", ""),
@@ -52,8 +54,12 @@ ROWS = (
     ("result", "numpy PIL"),
     ("localization decision", "numpy torch PIL"),
     ("generator", "numpy torch PIL"),
-    ("batch demo", "numpy torch PIL"),
-    ("finalize", "torch PIL"),
+    ("batch demo thesaurus", "numpy torch PIL"),
+    ("finalize background", "torch PIL"),
+    ("chunks", "numpy"),
+    ("survey", "numpy torch PIL"),
+    ("analysis", "numpy"),
+    ("plots", "numpy scipy matplotlib"),
     ("flags", ""),
     ("commands", "tqdm"),
     ("cli", ""),
@@ -177,7 +183,7 @@ def test_importing_clipes_loads_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], *([name, "--help"] for name in ("generate", "demo", "evaluate", "finalize", "models")), ["--version"]],
+    [["--help"], *([command.__name__.split(".")[-1], "--help"] for command in COMMANDS), ["--version"]],
     ids=" ".join,
 )
 def test_help_loads_nothing(arguments: list[str], tmp_path: Path) -> None:
@@ -250,6 +256,7 @@ def test_wheel_metadata(wheel: Path) -> None:
     assert entry_points["console_scripts"]["clipes"] == "clipes.cli:main"
 
 
+SETS = "coco14 coco14-wordnet scenes scenes-wordnet voc12 voc12-wordnet"
 DATA = """
 import clipes, clipes.prompts, clipes.vocabulary, clipes.scenes
 from importlib.resources import files
@@ -267,9 +274,9 @@ def test_unpacked_wheel_finds_its_data(wheel: Path, tmp_path: Path) -> None:
     lines = _python(DATA, tmp_path, PYTHONPATH=str(tmp_path / "site")).splitlines()
     assert lines[0] == str(tmp_path / "site" / "clipes" / "__init__.py")
     assert lines[1] == str(tmp_path / "site" / "clipes" / "prompts" / "__init__.py")
-    assert lines[2:] == ["coco14 scenes voc12", "True True", "True"]
+    assert lines[2:] == [SETS, "True True", "True"]
 
 
 def test_installed_package_finds_its_data(tmp_path: Path) -> None:
     """As it is installed here: in a developer's environment that is an editable install."""
-    assert _python(DATA, tmp_path).splitlines()[2:] == ["coco14 scenes voc12", "True True", "True"]
+    assert _python(DATA, tmp_path).splitlines()[2:] == [SETS, "True True", "True"]
