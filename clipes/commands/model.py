@@ -16,8 +16,8 @@ BACKGROUND = (
 TEMPLATES = "a prompt with one {}, or a set's name; may be repeated (default: the classes' own, else the paper's)"
 
 
-def add_clip_flags(parser: argparse.ArgumentParser, model: str | None = "tiny") -> None:
-    """Add the flags of :func:`clipes.weights.load_clip`, and the batch size."""
+def add_clip_flags(parser: argparse.ArgumentParser, model: str | None = "tiny", batch: bool = True) -> None:
+    """Add the flags of :func:`clipes.weights.load_clip`, and the size of a ``batch`` of images."""
     group = parser.add_argument_group("model")
     default = f" (default: {model})" if model else ""
     group.add_argument("--model", default=model, help=f"open_clip name, hf-hub:ID, local-dir:PATH, or tiny{default}")
@@ -25,8 +25,9 @@ def add_clip_flags(parser: argparse.ArgumentParser, model: str | None = "tiny") 
     group.add_argument("--trusted", action="store_true", help="allow TorchScript weights, whose loading can run code")
     group.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
     group.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="(default: fp16 on cuda, else fp32)")
-    batch = "images read and encoded together (default: 1 on a CPU, else 16)"
-    group.add_argument("--batch-size", type=natural, metavar="N", help=batch)
+    if batch:
+        size = "images read and encoded together (default: 1 on a CPU, else 16)"
+        group.add_argument("--batch-size", type=natural, metavar="N", help=size)
 
 
 def clip_settings(options: argparse.Namespace) -> dict[str, Any]:

@@ -1,0 +1,196 @@
+"""``clipes background``: words for the surroundings, found by one's own images; and what given words take away."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipes.config import PRESETS
+
+from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
+from .terminal import (
+    DONE,
+    EXIT_CODES,
+    FAILED,
+    FAILURES_SHOWN,
+    bar,
+    complain,
+    labels_argument,
+    named,
+    natural,
+    printable,
+    words,
+)
+
+if TYPE_CHECKING:
+    from clipes.background import BackgroundTable, BackgroundWord
+
+COUNT = 25
+WORDS_SHOWN = 5
+WIDEST_WORD, WIDEST_NAME = 20, 18
+LEGEND = """\
+wins: images to which the word is closer than each of their labels is. alone: the probability that
+it takes from the labels when it alone competes with them. beside: the same beside the other words.
+gain: what the labels would gain without it. All are means over the images. takes most from: the
+class that loses most. nearest class: with the cosine of the two."""
+
+
+def add(commands: Any) -> None:
+    """Add the command to ``commands``, an argparse subparsers action."""
+    help = "background words for your images: which win against the labels, and what they take away"
+    about = (
+        f"{help}. Without --background, words are suggested; with it, those given are judged. No truth is needed. "
+        "`clipes generate --background auto` takes what this suggests."
+    )
+    parser = commands.add_parser("background", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
+    parser.add_argument(
+        "source", type=named, help="an image, a folder, a quoted glob pattern, or a .txt list of images"
+    )
+    parser.add_argument(
+        "--labels", type=named, required=True, help="a .csv or .jsonl file, or names for all images: dog,person"
+    )
+    parser.add_argument("--count", type=natural, metavar="N", help=f"words to suggest, at most (default: {COUNT})")
+    sample = "images to look at, at most, chosen by a hash of their ids (default: %(default)s)"
+    parser.add_argument("--sample", type=natural, default=200, metavar="N", help=sample)
+    candidates = "words to choose from: a,b or a file, a JSON list or a word a line (default: some 300 nouns of stuff)"
+    parser.add_argument("--candidates", type=named, metavar="FILE", help=candidates)
+    near = "cosine to a class above which a word is its near-synonym (default: that of the two closest classes)"
+    parser.add_argument("--near", type=float, metavar="X", help=near)
+    out = "write a class file with the suggested words, for `clipes generate --classes FILE`"
+    parser.add_argument("--out", type=lambda text: Path(named(text)), metavar="FILE", help=out)
+    add_clip_flags(parser, batch=False)
+    add_vocabulary_flags(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check everything that can be checked without the model, then look at the images and print the table."""
+    from clipes.batch import check_labels
+    from clipes.class_file import check_path
+    from clipes.datasets import find_samples
+    from clipes.vocabulary import load_vocabulary, stuff_words
+
+    if options.background == "auto":
+        options.background = None
+    judged = options.background is not None
+    given = [flag for flag in ("count", "candidates", "out") if getattr(options, flag) is not None]
+    if judged and given:
+        raise ValueError(f"--background judges the words given and suggests none; leave out --{given[0]}")
+    if options.out:
+        check_path(options.out)
+    vocabulary = load_vocabulary(**vocabulary_settings(options))
+    candidates = stuff_words() if options.candidates is None else _candidates(options.candidates)
+    samples = find_samples(options.source, labels_argument(options.labels))
+    check_labels(samples, vocabulary if judged else replace(vocabulary, background_names=tuple(candidates)))
+
+    from clipes.background import judge_background, suggest_background
+    from clipes.weights import load_clip
+
+    config = PRESETS[vocabulary.preset]
+    common = {"sample": options.sample, "near": options.near, "progress": bar}
+    clip = load_clip(**clip_settings(options))
+    if judged:
+        table = judge_background(clip, vocabulary, samples, config, **common)
+    else:
+        count = options.count or COUNT
+        table = suggest_background(clip, vocabulary, samples, config, count=count, candidates=candidates, **common)
+    _print_table(table, judged)
+    if not judged:
+        _print_words(table)
+    if options.out:
+        if not table.words:
+            raise ValueError(f"there is no word to write to {options.out}; give other --candidates")
+        replace(vocabulary, background_names=table.words).save(options.out)
+        print(f"\nwritten: {printable(options.out)}, for `clipes generate --classes`")
+    return _tell_failed(table)
+
+
+def _candidates(given: str) -> list[str]:
+    """The words of a file, or those given."""
+    from clipes.words import distinct
+
+    path = Path(given)
+    if not os.path.isfile(given):  # unlike Path.is_file, no error for a name that is too long
+        if "," not in given and (path.suffix in (".txt", ".json") or len(path.parts) > 1):
+            raise FileNotFoundError(f"no file of candidates {given!r}; give one that exists, or words: grass,sky")
+        return list(distinct(words(given) if "," in given else [given], "candidates"))
+    try:
+        text = path.read_text("utf-8-sig")
+        lines = [line.strip() for line in text.splitlines()]
+        listed = [line for line in lines if line and not line.startswith("#")]
+        return list(distinct(json.loads(text) if path.suffix.lower() == ".json" else listed, "candidates"))
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _print_table(table: BackgroundTable, judged: bool) -> None:
+    rows = [row for row in table.rows if row.together is not None]
+    skipped = f", {table.unlabelled} without a label left out" if table.unlabelled else ""
+    what = f"{len(rows)} words judged" if judged else f"{len(rows)} of {len(table.rows)} words chosen"
+    print(f"{what} by {table.images} images{skipped}")
+    if rows:
+        width = max(len(_short(row.word, WIDEST_WORD)) for row in rows)
+        print(f"\n   # {'word':{width}}   wins  alone beside   gain  {'takes most from':{WIDEST_NAME}}  nearest class")
+        for number, row in enumerate(rows, start=1):
+            print(f"{number:4} {_short(row.word, WIDEST_WORD):{width}} {_figures(row, table.images)}")
+        print(f"\n{LEGEND}\n")
+        print(f"Beside all these words the labels keep {table.kept:.3f} of the probability.")
+    against: dict[str, list[str]] = {}
+    for row in table.rows:
+        if row.reason:
+            against.setdefault(row.reason, []).append(row.word)
+    if against:
+        print(f"\n{'What speaks against words' if judged else 'Left out'}:")
+    for reason, left_out in against.items():
+        shown = ", ".join(_short(word, WIDEST_WORD) for word in left_out[:WORDS_SHOWN])
+        more = f" and {len(left_out) - WORDS_SHOWN} more" if len(left_out) > WORDS_SHOWN else ""
+        print(f"  {printable(reason)}: {shown}{more}")
+    print(f"\n{_limit(table)}")
+
+
+def _figures(row: BackgroundWord, images: int) -> str:
+    share = f"{row.wins / images:6.1%} {row.alone:6.3f} {row.together:6.3f} {row.gain:6.3f}"
+    return f"{share}  {_short(row.takes_from):{WIDEST_NAME}}  {_short(row.near)} {row.similarity:.2f}"
+
+
+def _limit(table: BackgroundTable) -> str:
+    limit = f"Near-synonyms of a class: cosine above {table.near_limit:.3f}"
+    if table.near_pair is None:
+        return f"{limit}, as given."
+    first, second = map(_short, table.near_pair)
+    return f"{limit}, that of {first} and {second}, which are\ndifferent things; --near sets another."
+
+
+def _print_words(table: BackgroundTable) -> None:
+    if not table.words:
+        complain("no word wins in any image, or each is too near to a class; keep the words of the classes")
+    elif any("," in word for word in table.words):
+        complain("a word with a comma cannot be given to --background; write a class file with --out")
+    else:
+        print(f"\n--background {shlex.quote(_joined(table.words))}")
+
+
+def _joined(chosen: Sequence[str]) -> str:
+    """As --background reads them: one word needs its comma."""
+    return printable(",".join(chosen)) + ("," if len(chosen) == 1 else "")
+
+
+def _tell_failed(table: BackgroundTable) -> int:
+    for error in table.failed[:FAILURES_SHOWN]:
+        complain(error)
+    if len(table.failed) > FAILURES_SHOWN:
+        complain(f"and {len(table.failed) - FAILURES_SHOWN} more could not be read")
+    return FAILED if table.failed else DONE
+
+
+def _short(name: str, widest: int = WIDEST_NAME) -> str:
+    name = printable(name)
+    return name if len(name) <= widest else f"{name[: widest - 1]}…"
