@@ -113,12 +113,14 @@ def write(path: str | os.PathLike[str], content: Content) -> None:
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
-    """Return `path` if a class file may be written there; ValueError or FileExistsError if not."""
+    """Return `path` if a class file may be written there, else raise ValueError, or an OSError of the kind."""
     path = Path(path)
     if path.suffix != ".json":
         raise ValueError(f"a class file is JSON, not {path.name!r}; end its name in .json")
     if path.exists() and not path.is_file():
         raise FileExistsError(f"{path} is no ordinary file; choose another name")
+    if any(parent.is_file() for parent in path.parents):
+        raise NotADirectoryError(f"{path} lies in a file, not in a folder; choose another name")
     return path
 
 

@@ -76,8 +76,8 @@ def test_sizes_of_the_shipped_sets(name: str, classes: int, backgrounds: int) ->
 @pytest.mark.parametrize("name", class_set_names())
 def test_a_shipped_file_names_itself(name: str) -> None:
     data = shipped(f"{name}.json")
-    assert data["name"] == data["background"] == name
-    assert data["description"]
+    assert data["name"] == name and data["description"]
+    assert data["background"] == data["config"] == name.removesuffix("-wordnet")
 
 
 def test_each_class_set_names_its_settings_and_own_names_have_the_papers() -> None:
@@ -334,7 +334,7 @@ def test_a_saved_set_reads_back_the_same(name: str, tmp_path: Path) -> None:
     shipped_set.save(tmp_path / "deep" / f"{name}.json")
     again = load_vocabulary(tmp_path / "deep" / f"{name}.json")
     assert again == shipped_set and again.description == shipped_set.description
-    assert json.loads((tmp_path / "deep" / f"{name}.json").read_text("utf-8"))["background"] == name
+    assert json.loads((tmp_path / "deep" / f"{name}.json").read_text("utf-8"))["background"] in background_set_names()
 
 
 def test_what_is_saved_is_whole(write: WriteFile, tmp_path: Path) -> None:
@@ -362,7 +362,10 @@ def test_where_nothing_is_saved(tmp_path: Path) -> None:
     (tmp_path / "voc.json").mkdir()
     with pytest.raises(FileExistsError, match="is no ordinary file; choose another name"):
         voc.save(tmp_path / "voc.json")
-    assert list(tmp_path.iterdir()) == [tmp_path / "voc.json"]
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="lies in a file, not in a folder; choose another name"):
+        voc.save(tmp_path / "file" / "deep" / "voc.json")
+    assert set(tmp_path.iterdir()) == {tmp_path / "voc.json", tmp_path / "file"}
 
 
 def test_the_fingerprint_is_of_what_is_encoded() -> None:
