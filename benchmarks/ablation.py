@@ -211,8 +211,8 @@ def report(model: Model, confusions: np.ndarray, seconds: np.ndarray, received: 
         cells += [gain(number, row.over) if row.over else "", missed[number], taken[number], f"{spent:.1f}"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
     words = model.vocabularies["wordnet"]
-    pairs = zip(words.class_names, words.synonyms, strict=True)
-    wordnet = "; ".join(f"{name}: {', '.join(one.name for one in found)}" for name, found in pairs if found)
+    more = {name: names[1:] for name, names in zip(words.class_names, words.names(), strict=True) if names[1:]}
+    wordnet = "; ".join(f"{name}: {', '.join(names)}" for name, names in more.items())
     notes = f"""
 Scenes with labels, the bundled model. The winner decides at every pixel, none is ignored; background power 1 where no
 other is named. mIoU of background and 16 things from one confusion matrix; in brackets the middle 95 % of {DRAWS:,}

@@ -48,8 +48,8 @@ def label_probabilities(features: Tensor, text: Tensor, present: Tensor, logit_s
     """Softmax over [the image's labels, all backgrounds] (equation 1).
 
     The logit of a class is that of its likeliest name. Takes image features (B, E), unit text features (K + M, V, E)
-    of V names of each class and background word, and ``present`` (B, K) bool, the labels of each image. Returns (B, K + M) in [0, 1]; classes that are not labels of
-    the image get 0.
+    of V names of each class and background word, and ``present`` (B, K) bool, the labels of each image. Returns
+    (B, K + M) in [0, 1]; classes that are not labels of the image get 0.
     """
     return _softmax(name_logits(features, text, logit_scale).amax(-1), present)
 

@@ -18,11 +18,11 @@ _SET_KEYS = ("name", "description", "config", "background", "templates", "fuse",
 _CLASS_KEYS = ("id", "name", "prompts", "synonyms")
 
 
-class Synonym(NamedTuple):
-    """A further name of a class, and the WordNet sense key it comes from (empty where it is from elsewhere)."""
+class Synonyms(NamedTuple):
+    """Further names of a class, perhaps none, and the WordNet sense key they have (empty where they have none)."""
 
-    name: str
     sense: str
+    names: tuple[str, ...]
 
 
 class Content(NamedTuple):
@@ -31,7 +31,7 @@ class Content(NamedTuple):
     name: str
     class_names: tuple[str, ...]
     prompt_names: tuple[tuple[str, ...], ...]
-    synonyms: tuple[tuple[Synonym, ...], ...]
+    synonyms: tuple[tuple[Synonyms, ...], ...]
     category_ids: tuple[int, ...]
     background: tuple[str, ...] | None
     templates: tuple[str, ...]
@@ -132,10 +132,7 @@ def _entries(content: Content) -> Iterable[dict[str, Any]]:
     ids = content.category_ids or [None] * len(content.class_names)
     rows = zip(ids, content.class_names, content.prompt_names, content.synonyms, strict=True)
     for number, name, prompts, synonyms in rows:
-        senses: dict[str, list[str]] = {}
-        for synonym in synonyms:
-            senses.setdefault(synonym.sense, []).append(synonym.name)
-        entry = {"id": number, "name": name, "prompts": list(prompts), "synonyms": senses}
+        entry = {"id": number, "name": name, "prompts": prompts, "synonyms": dict(synonyms)}
         yield {key: value for key, value in entry.items() if value not in (None, {})}
 
 
@@ -213,14 +210,14 @@ def _prompts(class_name: str, given: object) -> tuple[str, ...]:
     return distinct([given] if isinstance(given, str) else given, f"prompts of {class_name!r}")
 
 
-def _synonyms(class_name: str, prompts: tuple[str, ...], entry: Mapping[str, Any]) -> tuple[Synonym, ...]:
+def _synonyms(class_name: str, prompts: tuple[str, ...], entry: Mapping[str, Any]) -> tuple[Synonyms, ...]:
     what = f"synonyms of {class_name!r}"
     given = entry.get("synonyms", {})
     if not isinstance(given, Mapping):
         raise TypeError(f'{what}: expected sense keys and their words, got {given!r}; write {{"": {given!r}}}')
-    found = [Synonym(word, sense) for sense, words in given.items() for word in distinct(words, what)]
-    distinct([*prompts, *(synonym.name for synonym in found)], f"prompts and {what}")
-    return tuple(found)
+    found = tuple(Synonyms(sense, distinct(words, what, at_least=0)) for sense, words in given.items())
+    distinct([*prompts, *(name for one in found for name in one.names)], f"prompts and {what}")
+    return found
 
 
 def _category_ids(named: list[tuple[str, Mapping[str, Any]]]) -> tuple[int, ...]:

@@ -6,14 +6,15 @@ CLIP-ES (section 3.3) merges synonyms into the sentence of a class and takes the
 from __future__ import annotations
 
 import textwrap
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipes.class_file import Synonym
+from clipes.class_file import Synonyms
 from clipes.text import TextTower, encode_sentences, text_features
 from clipes.vocabulary import Vocabulary
 from clipes.wordnet import Sense, WordNet, letters, open_wordnet
@@ -27,13 +28,21 @@ SAID = "its prompt says so already"
 _MOST_WORDS = 40  # CLIP reads 77 tokens
 
 
+class Synonym(NamedTuple):
+    """A word that may stand for a class, and the key of the sense it has."""
+
+    name: str
+    sense: str
+
+
 @dataclass(frozen=True)
 class Choice:
     """What became of one class."""
 
     class_name: str
-    sense: Sense | None  # whose lemmas were looked at; None: there is none, or the class had synonyms already
+    sense: Sense | None  # whose lemmas were looked at; None: there is none, or the class had one already
     note: str  # why there is no sense; empty if there is one
+    keys: tuple[str, ...]  # of the senses of the candidates
     candidates: tuple[Synonym, ...]
     dropped: dict[str, str] = field(default_factory=dict)  # candidate to the reason
 
@@ -41,6 +50,11 @@ class Choice:
     def taken(self) -> tuple[Synonym, ...]:
         """The candidates that were not dropped."""
         return tuple(synonym for synonym in self.candidates if synonym.name not in self.dropped)
+
+    @property
+    def synonyms(self) -> tuple[Synonyms, ...]:
+        """They, as a vocabulary has them: a sense of which nothing is left stays, with no name."""
+        return tuple(Synonyms(key, tuple(name for name, sense in self.taken if sense == key)) for key in self.keys)
 
 
 @dataclass(frozen=True)
@@ -99,8 +113,8 @@ def with_synonyms(
     """Return the vocabulary with synonyms from WordNet, and what was taken, what was dropped and why.
 
     A class gets the lemmas of its first sense, ranked as in :func:`synonyms`, or of the one chosen in `senses`. A class
-    that has synonyms already keeps them, unless it is in `senses`; they, too, must be similar enough. One of which
-    WordNet knows only the head noun (sports ball: ball) gets none, as that would name more than the class.
+    that has a sense or synonyms already keeps them, unless it is in `senses`; they, too, must be similar enough. One
+    of which WordNet knows only the head noun (sports ball: ball) gets none, as that would name more than the class.
 
     Dropped is a lemma, letter case, spaces and hyphens aside,
     - that a prompt of its class holds already ("bird" of "bird avian");
@@ -140,7 +154,7 @@ def with_synonyms(
     if tower:
         threshold, similarity = _drop_dissimilar(choices, vocabulary, tower, min_similarity)
     notes = Notes(choices, threshold, similarity)
-    return replace(vocabulary, synonyms=tuple(choice.taken for choice in choices)), notes
+    return replace(vocabulary, synonyms=tuple(choice.synonyms for choice in choices)), notes
 
 
 def _found(vocabulary: Vocabulary, tower: TextTower | None, wordnet: WordNet) -> list[tuple[Sense, ...]]:
@@ -163,7 +177,9 @@ def rank_senses(
         return list(found)
     classes = [_photo(_spelled(name, wordnet)) for name in class_names]
     glosses = [_photo(f"{sense.matched}, {sense.gloss}") for row in found for sense in row]
-    features = encode([*classes, *glosses])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* is cut$")  # of a long gloss the beginning will do
+        features = encode([*classes, *glosses])
     names, texts = features[: len(classes)], features[len(classes) :]
     similarity = names @ names.T
     others = (similarity.sum(1) - similarity.diagonal()) / (len(names) - 1)
@@ -182,18 +198,21 @@ def _spelled(name: str, wordnet: WordNet) -> str:
     return found[0].matched if found and not found[0].head else name
 
 
-def _choice(name: str, own: tuple[Synonym, ...], found: tuple[Sense, ...], key: str | None, wordnet: WordNet) -> Choice:
+def _choice(
+    name: str, own: tuple[Synonyms, ...], found: tuple[Sense, ...], key: str | None, wordnet: WordNet
+) -> Choice:
     if key is None and own:
-        return Choice(name, None, "its own synonyms are kept", own)
+        candidates = tuple(Synonym(word, one.sense) for one in own for word in one.names)
+        return Choice(name, None, "its own synonyms are kept", tuple(one.sense for one in own), candidates)
     sense = found[0] if key is None and found and not found[0].head else None
     if key is not None:
         sense = wordnet.sense(key)
     if sense:
-        return Choice(name, sense, "", tuple(Synonym(lemma, sense.key) for lemma in sense.lemmas))
+        return Choice(name, sense, "", (sense.key,), tuple(Synonym(lemma, sense.key) for lemma in sense.lemmas))
     note = "WordNet does not know it"
     if found:
         note = f"WordNet knows only its head noun, {found[0].matched!r}"
-    return Choice(name, None, f"{note}; choose a sense for it, or leave it without", ())
+    return Choice(name, None, f"{note}; choose a sense for it, or leave it without", (), ())
 
 
 def _drop_named(choices: tuple[Choice, ...], without: Collection[str]) -> None:

@@ -15,7 +15,7 @@ from functools import cached_property
 from typing import get_args
 
 from clipes import class_file
-from clipes.class_file import Content, Synonym, background_words, shipped, template_list
+from clipes.class_file import Content, Synonyms, background_words, shipped, template_list
 from clipes.config import Fuse
 from clipes.words import contained, hint, strings, unknown_name
 
@@ -30,7 +30,7 @@ class Vocabulary:
     name: str  # a shipped set's name, the stem of the file it was read from, or "custom"
     class_names: tuple[str, ...]  # (K,) in the data set's order; a class's id in a mask is its position + 1
     prompt_names: tuple[tuple[str, ...], ...]  # (K,) per class, one or more names to put into the templates
-    synonyms: tuple[tuple[Synonym, ...], ...]  # (K,) per class, further names, with their WordNet sense keys
+    synonyms: tuple[tuple[Synonyms, ...], ...]  # (K,) per class, further names by the WordNet sense they have
     background_names: tuple[str, ...]  # (M,) what may surround the classes; may be empty
     templates: tuple[str, ...]  # (T,) each with one {}
     fuse: Fuse = "sentence"  # how the names of a class become one: see `sentences`
@@ -63,7 +63,7 @@ class Vocabulary:
     def names(self) -> tuple[tuple[str, ...], ...]:
         """Return (K,) tuples: the class's prompt names, then its synonyms."""
         pairs = zip(self.prompt_names, self.synonyms, strict=True)
-        return tuple((*prompts, *(synonym.name for synonym in synonyms)) for prompts, synonyms in pairs)
+        return tuple((*prompts, *(name for one in synonyms for name in one.names)) for prompts, synonyms in pairs)
 
     def sentences(self) -> list[list[list[str]]]:
         """Return K + M entries, the classes and then the background words: each one or more rows of sentences.

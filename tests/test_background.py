@@ -354,7 +354,7 @@ def test_names_of_classes_in_every_form(encoder, pictures):
     words |= {"table": "the end of 'dining table'", "desk": "the end of 'writing desk'"}
     words |= {"dining": "", "able": "", "tvs": ""}
     own = load_vocabulary(given, background=[], templates="{}", fuse="max")
-    own = replace(own, synonyms=((), (clipes.vocabulary.Synonym("telly", ""),)))
+    own = replace(own, synonyms=((), (clipes.vocabulary.Synonyms("", ("telly",)),)))
     words["the telly"] = "names 'telly'"
     names = ["writing desk,board", "tv", "telly", *words]
     tower = planted(dict(zip([*VOC, *names], torch.eye(WIDTH), strict=False)))

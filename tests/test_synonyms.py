@@ -21,7 +21,7 @@ from torch import Tensor
 from wordnet_files import write_wordnet
 
 import clipes
-from clipes.class_file import Synonym
+from clipes.class_file import Synonyms
 from clipes.cli import main
 from clipes.generator import MaskGenerator
 from clipes.text import TextTower
@@ -170,7 +170,7 @@ PETS = {"dog": "dog", "cat": "cat", "mouse": "mouse"}
 
 def changed(small: WordNet, classes: Any, background: Sequence[str] = (), **options: Any) -> dict[str, Choice]:
     vocabulary, notes = with_synonyms(load_vocabulary(classes, list(background)), wordnet=small, **options)
-    assert vocabulary.synonyms == tuple(choice.taken for choice in notes.choices)
+    assert vocabulary.synonyms == tuple(choice.synonyms for choice in notes.choices)
     assert [choice.class_name for choice in notes.choices] == list(vocabulary.class_names)
     return {choice.class_name: choice for choice in notes.choices}
 
@@ -181,9 +181,9 @@ def test_the_lemmas_of_the_first_sense_with_its_key(small: WordNet) -> None:
     assert after == replace(
         before,
         synonyms=(
-            (Synonym("domestic dog", "dog%1:05:00::"), Synonym("Canis familiaris", "dog%1:05:00::")),
-            (Synonym("true cat", "cat%1:05:00::"),),
-            (),
+            (Synonyms("dog%1:05:00::", ("domestic dog", "Canis familiaris")),),
+            (Synonyms("cat%1:05:00::", ("true cat",)),),
+            (Synonyms(small.senses("mouse")[0].key, ()),),
         ),
     )
     dog = notes.choices[0]
@@ -302,12 +302,12 @@ def test_classes_without_a_sense_stay_as_they_are(small: WordNet) -> None:
 
 def test_synonyms_that_are_there_stay_unless_a_sense_is_chosen(small: WordNet) -> None:
     own = load_vocabulary({"dog": "dog", "cat": "cat"}, [])
-    own = replace(own, synonyms=((Synonym("pooch", ""), Synonym("cad", "cad%1:18:00::")), ()))
+    own = replace(own, synonyms=((Synonyms("", ("pooch",)), Synonyms("cad%1:18:00::", ("cad",))), ()))
     after, notes = with_synonyms(own, wordnet=small)
-    assert after.synonyms == (own.synonyms[0], (Synonym("true cat", "cat%1:05:00::"),))
+    assert after.synonyms == (own.synonyms[0], (Synonyms("cat%1:05:00::", ("true cat",)),))
     assert (notes.choices[0].sense, notes.choices[0].note) == (None, "its own synonyms are kept")
     after, _ = with_synonyms(own, wordnet=small, senses={"dog": "dog%1:05:00::"})
-    assert [synonym.name for synonym in after.synonyms[0]] == ["domestic dog", "Canis familiaris"]
+    assert after.names()[0] == ("dog", "domestic dog", "Canis familiaris")
     again, _ = with_synonyms(after, wordnet=small)
     assert again == after
 
@@ -347,7 +347,7 @@ def test_the_default_threshold_is_the_mean_similarity_of_two_classes(small: Word
             assert choice.dropped.get(synonym.name) == (None if value >= threshold else reason)
             kept.append(value >= threshold)
     assert set(kept) == {True, False}  # or nothing is tested
-    assert after.synonyms == tuple(choice.taken for choice in notes.choices)
+    assert after.synonyms == tuple(choice.synonyms for choice in notes.choices)
 
 
 def test_a_lemma_just_as_similar_as_asked_for_is_taken(small: WordNet) -> None:
@@ -511,8 +511,8 @@ class.
     assert loaded.fuse == "max"
     assert loaded.background_names == ("railroad",)
     assert loaded.synonyms[:2] == (
-        (Synonym("domestic dog", "dog%1:05:00::"),),
-        (Synonym("computer mouse", "mouse%1:06:00::"),),
+        (Synonyms("dog%1:05:00::", ("domestic dog",)),),
+        (Synonyms("mouse%1:06:00::", ("computer mouse",)),),
     )
 
 
@@ -673,9 +673,10 @@ def test_every_sense_was_chosen_by_hand(name: str, count: int, words: int) -> No
     shipped = load_vocabulary(f"{name}-wordnet")
     chosen = CHOSEN[f"{name}-wordnet"]["senses"]
     assert set(shipped.class_names) - set(chosen) == ({"stop sign"} if name == "coco14" else set())
-    for class_name, row in zip(shipped.class_names, shipped.synonyms, strict=True):
-        assert {synonym.sense for synonym in row} <= {chosen.get(class_name)}
-    assert (sum(map(bool, shipped.synonyms)), sum(map(len, shipped.synonyms))) == (count, words)
+    for class_name, found in zip(shipped.class_names, shipped.synonyms, strict=True):
+        assert [one.sense for one in found] == ([chosen[class_name]] if class_name in chosen else [])
+    more = [len(names) - 1 for names in shipped.names()]
+    assert (sum(map(bool, more)), sum(more)) == (count, words)
 
 
 def test_a_name_stands_for_one_class_alone() -> None:

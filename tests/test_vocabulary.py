@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipes.class_file import Synonym
+from clipes.class_file import Synonyms
 from clipes.vocabulary import (
     Vocabulary,
     background_set_names,
@@ -299,11 +299,11 @@ CLASS_SET = """{
   "templates": ["my {}.", "a {}"], "fuse": "max",
   "classes": [
     {"name": "cat", "prompts": ["cat", "kitten"]},
-    {"name": "dog", "synonyms": {"dog%1:05:00::": ["domestic dog", "hound"], "": ["pooch"]}},
+    {"name": "dog", "synonyms": {"dog%1:05:00::": ["domestic dog", "hound"], "cat%1:05:00::": [], "": ["pooch"]}},
     "owl"
   ]
 }"""
-DOG = (Synonym("domestic dog", "dog%1:05:00::"), Synonym("hound", "dog%1:05:00::"), Synonym("pooch", ""))
+DOG = (Synonyms("dog%1:05:00::", ("domestic dog", "hound")), Synonyms("cat%1:05:00::", ()), Synonyms("", ("pooch",)))
 
 
 def test_a_class_set_file(write: WriteFile) -> None:
