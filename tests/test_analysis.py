@@ -235,11 +235,12 @@ def test_counts_of_images(clip, drawn, vocabulary):
     assert analyse_templates(clip, vocabulary, samples_of(drawn)).without_truth is None
 
 
-def test_an_image_without_a_label_is_judged_as_all_background(clip, data, vocabulary, tmp_path):
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_an_image_without_a_label_is_judged_as_all_background(clip, data, vocabulary, tmp_path, batch_size):
     lines = (data / "labels.csv").read_text().splitlines()
     lines[2] = f"{lines[2].split(',')[0]},"
     (data / "labels.csv").write_text("\n".join(lines))
-    found = analyse_templates(clip, vocabulary, samples_of(data), truth=data / "truth", batch_size=4)
+    found = analyse_templates(clip, vocabulary, samples_of(data), truth=data / "truth", batch_size=batch_size)
     assert found.unlabelled == 1 and found.judged == COUNT - 1
     generator = MaskGenerator(clip, replace(vocabulary, templates=TEMPLATES[:1]), CONFIG)
     for sample in samples_of(data):
@@ -737,8 +738,11 @@ def test_the_table_is_ranked_and_the_rest_is_counted():
 
 
 def test_equal_templates_keep_their_order():
-    found = _made(sharpness=np.array([0.1, 0.1, 0.1]))
-    assert [row["template"] for row in found.table()] == ["a {}", "b {}", "c {}"] and found.best == "a {}"
+    names, ends = tuple(f"{number} {{}}" for number in range(60)), np.zeros((60, 2))
+    found = _made(
+        templates=names, sharpness=np.full(60, 0.1), macro=np.ones(60), intervals=ends, over_best=ends, miou=None
+    )
+    assert tuple(row["template"] for row in found.table()) == names and found.best == names[0]
 
 
 def test_the_correlation_is_left_out_where_there_is_none(clip, data):
@@ -764,6 +768,7 @@ def test_the_fingerprint_of_an_image_tower(clip):
         replace(encoder, class_embedding=bumped),
         replace(encoder, class_embedding=encoder.class_embedding.roll(1)),
         replace(encoder, std=(1.0, 1.0, 1.0)),
+        replace(encoder, class_embedding=encoder.class_embedding[None]),
         replace(encoder, blocks=(block, *encoder.blocks[1:])),
         replace(encoder, blocks=encoder.blocks[1:]),
         encoder.to(dtype=torch.bfloat16),

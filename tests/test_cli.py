@@ -641,7 +641,7 @@ def test_help_is_whole() -> None:
     parser = cli._parser()
     parser.format_help()
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
-    assert list(commands) == ["demo", "generate", "finalize", "evaluate", "models"]
+    assert list(commands) == ["demo", "generate", "finalize", "evaluate", "sharpness", "synonyms", "background", "models"]
     for command in commands.values():
         assert command.format_help().isascii()
         assert all(action.help for action in command._actions)

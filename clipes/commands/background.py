@@ -14,19 +14,8 @@ from typing import TYPE_CHECKING, Any
 from clipes.config import PRESETS
 
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
-from .terminal import (
-    DONE,
-    EXIT_CODES,
-    FAILED,
-    FAILURES_SHOWN,
-    bar,
-    complain,
-    labels_argument,
-    named,
-    natural,
-    printable,
-    words,
-)
+from .source import add_source_flags, labels_argument
+from .terminal import EXIT_CODES, bar, complain, named, natural, printable, tell_failed, words
 
 if TYPE_CHECKING:
     from clipes.background import BackgroundTable, BackgroundWord
@@ -49,12 +38,7 @@ def add(commands: Any) -> None:
         "`clipes generate --background auto` takes what this suggests."
     )
     parser = commands.add_parser("background", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
-    parser.add_argument(
-        "source", type=named, help="an image, a folder, a quoted glob pattern, or a .txt list of images"
-    )
-    parser.add_argument(
-        "--labels", type=named, required=True, help="a .csv or .jsonl file, or names for all images: dog,person"
-    )
+    add_source_flags(parser)
     parser.add_argument("--count", type=natural, metavar="N", help=f"words to suggest, at most (default: {COUNT})")
     sample = "images to look at, at most, chosen by a hash of their ids (default: %(default)s)"
     parser.add_argument("--sample", type=natural, default=200, metavar="N", help=sample)
@@ -108,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
             raise ValueError(f"there is no word to write to {options.out}; give other --candidates")
         replace(vocabulary, background_names=table.words).save(options.out)
         print(f"\nwritten: {printable(options.out)}, for `clipes generate --classes`")
-    return _tell_failed(table)
+    return tell_failed(table.failed)
 
 
 def _candidates(given: str) -> list[str]:
@@ -181,14 +165,6 @@ def _print_words(table: BackgroundTable) -> None:
 def _joined(chosen: Sequence[str]) -> str:
     """As --background reads them: one word needs its comma."""
     return printable(",".join(chosen)) + ("," if len(chosen) == 1 else "")
-
-
-def _tell_failed(table: BackgroundTable) -> int:
-    for error in table.failed[:FAILURES_SHOWN]:
-        complain(error)
-    if len(table.failed) > FAILURES_SHOWN:
-        complain(f"and {len(table.failed) - FAILURES_SHOWN} more could not be read")
-    return FAILED if table.failed else DONE
 
 
 def _short(name: str, widest: int = WIDEST_NAME) -> str:

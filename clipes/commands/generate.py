@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from clipes.flags import add_config_flags, read_config
 
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
-from .terminal import EXIT_CODES, account, bar, complain, labels_argument, named, printable
+from .source import add_source_flags, labels_argument
+from .terminal import EXIT_CODES, account, bar, complain, named, printable
 
 if TYPE_CHECKING:
     from clipes.config import Config
@@ -25,12 +26,7 @@ def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "masks for an image, a folder, a glob or a list of images"
     generate = commands.add_parser("generate", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
-    generate.add_argument(
-        "source", type=named, help="an image, a folder, a quoted glob pattern, or a .txt list of images"
-    )
-    generate.add_argument(
-        "--labels", type=named, required=True, help="a .csv or .jsonl file, or names for all images: dog,person"
-    )
+    add_source_flags(generate)
     generate.add_argument(
         "--out",
         type=lambda text: Path(named(text)),

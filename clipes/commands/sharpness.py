@@ -17,17 +17,8 @@ from clipes.config import refinement_name
 from clipes.flags import add_config_flags, read_config
 
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
-from .terminal import (
-    DONE,
-    EXIT_CODES,
-    FAILED,
-    FAILURES_SHOWN,
-    bar,
-    complain,
-    labels_argument,
-    named,
-    printable,
-)
+from .source import add_source_flags, labels_argument
+from .terminal import EXIT_CODES, bar, complain, named, printable, tell_failed
 
 if TYPE_CHECKING:
     from clipes.analysis import TemplateAnalysis
@@ -53,10 +44,7 @@ def add(commands: Any) -> None:
         "without refinement by colours unless --refine says otherwise."
     )
     parser = commands.add_parser("sharpness", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
-    source = "an image, a folder, a quoted glob pattern, or a .txt list of images"
-    parser.add_argument("source", type=named, help=f"{source}; those with fewer than two labels are left out")
-    labels = "a .csv or .jsonl file, or names for all images: dog,person"
-    parser.add_argument("--labels", type=named, required=True, help=labels)
+    add_source_flags(parser)
     out = "folder for sharpness.csv, .json and .png, and miou.png with --truth"
     parser.add_argument("--out", type=_path, required=True, help=out)
     truth = "folder of PNG masks of class ids, named as the images: the masks of every template are judged, too"
@@ -126,7 +114,7 @@ def run(options: argparse.Namespace) -> int:
     _print_account(analysis, options.out)
     if options.apply:
         print(f"{printable(options.apply)} holds the classes with {printable(analysis.best)!r}")
-    return _tell_failed(analysis)
+    return tell_failed([problem.reason for problem in analysis.failed])
 
 
 def _vocabulary(given: dict[str, Any], templates: Sequence[str] | None) -> Vocabulary:
@@ -277,15 +265,6 @@ def _print_account(analysis: TemplateAnalysis, out: Path) -> None:
     if analysis.correlation:
         print(f"{_correlation(analysis)} of sharpness and mIoU; in the paper mIoU falls as sharpness rises")
     print(f"{analysis.encoded:,} images encoded; all rows are in {printable(out / 'sharpness.csv')}")
-
-
-def _tell_failed(analysis: TemplateAnalysis) -> int:
-    failed = analysis.failed
-    for problem in failed[:FAILURES_SHOWN]:
-        complain(problem.reason)
-    if len(failed) > FAILURES_SHOWN:
-        complain(f"and {len(failed) - FAILURES_SHOWN} more failed")
-    return FAILED if failed else DONE
 
 
 def _short(template: str) -> str:

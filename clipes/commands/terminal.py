@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # it loads PIL
@@ -31,13 +31,6 @@ def named(text: str) -> str:
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; was a variable of the shell not set?")
     return text
-
-
-def labels_argument(given: str) -> str | list[str]:
-    """A labels file's path as it is, else names: ``dog,person``."""
-    suffix = os.path.splitext(given)[1].lower()
-    is_file = suffix in (".csv", ".jsonl", ".json", ".txt", ".tsv") or (suffix and os.path.isfile(given))
-    return given if is_file else given.split(",")
 
 
 def words(given: str | None) -> str | list[str] | None:
@@ -66,11 +59,17 @@ def account(outcomes: Iterable[Outcome], total: int, done: str) -> int:
                 failed.append(outcome.error)
     finally:  # stopped half-way, too
         print(f"{written} of {total} {done}")
-        for error in failed[:FAILURES_SHOWN]:
-            complain(error)
-        if len(failed) > FAILURES_SHOWN:
-            complain(f"and {len(failed) - FAILURES_SHOWN} more failed")
-    return FAILED if failed else DONE
+        code = tell_failed(failed)
+    return code
+
+
+def tell_failed(reasons: Sequence[str]) -> int:
+    """Say why the first of the images failed, and how many more did; returns the exit code."""
+    for reason in reasons[:FAILURES_SHOWN]:
+        complain(reason)
+    if len(reasons) > FAILURES_SHOWN:
+        complain(f"and {len(reasons) - FAILURES_SHOWN} more failed")
+    return FAILED if reasons else DONE
 
 
 def complain(text: str) -> None:
