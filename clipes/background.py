@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipes.batch import is_out_of_memory
 from clipes.cam import image_features
 from clipes.competition import closest, closest_classes, compete_alone, compete_together
 from clipes.config import Config
@@ -244,7 +245,9 @@ def _look(
         try:
             features.append(_image_feature(clip, one, config))
             present.append([index in ids for index in range(1, len(vocabulary.class_names) + 1)])
-        except (ValueError, OSError, MemoryError) as error:
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                raise
             reason = str(error) or "out of memory"
             failed.append(reason if reason.startswith(f"{one.path}:") else f"{one.path}: {reason}")
     if not features:

@@ -63,7 +63,7 @@ def check_folder(
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise NotADirectoryError(f"{folder} is a file; give a folder for the masks")
     ours = _is_ours(Path(folder), class_names)
-    root, would_be_found = Path(folder).resolve(), _finder(Path(source))
+    root, would_be_found = Path(folder).resolve(), finder(Path(source))
     for sample in samples:
         first = sample.id.split("/")[0]
         if first in SAVED and sample.id != first:
@@ -178,7 +178,9 @@ def _record(folder: Path) -> dict[str, Any]:
 
 def _makes_maps(run: Mapping[str, Any]) -> str:
     """The part of a run's record on which its maps depend."""
-    given = {name: value for name, value in run.items() if name not in ("clipes", "source", "classes", "config")}
+    given = {
+        name: value for name, value in run.items() if name not in ("clipes", "source", "classes", "preset", "config")
+    }
     config = run.get("config") if isinstance(run.get("config"), dict) else {}
     stages = {name: value for name, value in (config or {}).items() if name not in ("refine", "mask")}
     return json.dumps([given, stages], sort_keys=True, default=str)
@@ -250,8 +252,8 @@ def _named(sample: Sample, reason: str) -> str:
     return reason if reason.startswith(f"{path}:") else f"{path}: {reason.removesuffix(f': {path}')}"
 
 
-def _finder(source: Path) -> Callable[[Path], bool]:
-    """A function that says whether a resolved path would be among the images of a folder or a pattern."""
+def finder(source: Path) -> Callable[[Path], bool]:
+    """Return a function that says whether a resolved path would be among the images of a folder or a pattern."""
     if source.is_dir():
         root = source.resolve()
         return lambda path: path.is_relative_to(root)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from clipes._version import __version__
 from clipes.batch import check_labels
 from clipes.datasets import Sample
+from clipes.tally import find_files
 from clipes.vocabulary import Vocabulary
 from clipes.writer import atomic
 
@@ -64,12 +65,11 @@ def select_rows(
         vocabulary if decided else replace(vocabulary, background_names=("any",))
     )  # one label alone is no error here
     check_labels(samples, known)
+    truths = {} if truth is None else _truth_files(Path(truth))
     rows = []
     for sample in samples:
         ids = known.ids(sample.labels)
-        path = None if truth is None else Path(truth, f"{sample.id}.png")
-        judged = path is not None and os.path.lexists(path) and (decided or len(ids) != 1)
-        rows.append(Row(sample, ids, path if judged else None))
+        rows.append(Row(sample, ids, truths.get(sample.id) if decided or len(ids) != 1 else None))
     if not any(row.several for row in rows):
         raise ValueError(
             f"none of {len(rows)} images has two labels or more, and the sharpness is how they share the probability; "
@@ -136,11 +136,16 @@ def _stat(path: Path | None) -> list[int] | None:
     return found and [found.st_size, found.st_mtime_ns]
 
 
-def _check_truth(truth: Path, rows: Sequence[Row]) -> None:
+def _truth_files(truth: Path) -> dict[str, Path]:
+    """The PNG files of a folder, by the ids of the images they belong to."""
     if not truth.exists():
         raise FileNotFoundError(f"no such folder of truth masks: {truth}")
     if not truth.is_dir():
         raise NotADirectoryError(f"{truth} is a file; give the folder of the truth masks")
+    return {os.path.splitext(name)[0]: truth / name for name in find_files(truth, ".png")}
+
+
+def _check_truth(truth: Path, rows: Sequence[Row]) -> None:
     if not any(row.truth for row in rows):
         raise ValueError(
             f"no truth mask has the name of an image: there is no {rows[0].sample.id}.png in {truth}, nor any other's; "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import reprlib
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from clipes.config import PRESETS, Fuse
-from clipes.words import check_keys, distinct, listed, unknown_name
+from clipes.metrics import ignore_index
+from clipes.words import check_keys, distinct, listed, read_data, strings, unknown_name
 from clipes.writer import atomic
 
 _SET_KEYS = ("name", "description", "config", "background", "templates", "fuse", "classes")
@@ -63,7 +65,11 @@ def background_words(given: object) -> tuple[str, ...]:
 
 
 def template_list(given: object) -> tuple[str, ...]:
-    """Return the templates of a shipped set, one template, or several; errors as `load_vocabulary`."""
+    """Return the templates of a shipped set, one template, or several; errors as `load_vocabulary`.
+
+    >>> template_list("clip-es")
+    ('a clean origami {}.',)
+    """
     sets = shipped()["templates"]
     if isinstance(given, str) and given not in sets and "{}" not in given:
         raise unknown_name("template set", given, sets, "give a template such as 'a photo of a {}.'")
@@ -117,8 +123,16 @@ def check_path(path: str | os.PathLike[str]) -> Path:
     path = Path(path)
     if path.suffix != ".json":
         raise ValueError(f"a class file is JSON, not {path.name!r}; end its name in .json")
-    if path.exists() and not path.is_file():
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
         raise FileExistsError(f"{path} is no ordinary file; choose another name")
+    if path.is_file():
+        try:
+            data = read_data(path)
+            if not isinstance(data, dict) or "classes" not in data:
+                raise ValueError("it has no classes")
+            _class_set(data, path.stem)
+        except (ValueError, TypeError) as error:
+            raise FileExistsError(f"{path} exists and is no class file; choose another name") from error
     if any(parent.is_file() for parent in path.parents):
         raise NotADirectoryError(f"{path} lies in a file, not in a folder; choose another name")
     return path
@@ -137,40 +151,25 @@ def _entries(content: Content) -> Iterable[dict[str, Any]]:
 
 
 def _read_file(path: Path) -> Content:
+    data = read_data(path)
     try:
-        text = path.read_text("utf-8-sig")
-        if path.suffix.lower() != ".json":
-            lines = [line.strip() for line in text.splitlines()]
-            return _content([line for line in lines if line and not line.startswith("#")], path.stem, {})
-        data = json.loads(text, object_pairs_hook=_object)
         is_class_set = isinstance(data, dict) and "classes" in data
         return _class_set(data, path.stem) if is_class_set else _content(data, path.stem, {})
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: bad JSON: {error}") from error
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError) as error:
         # What is wrong inside a file is a wrong value, whatever its type.
         raise ValueError(f"{path}: {error}") from error
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Python's reader would keep the last of two equal keys without a word.
-    keys = [key for key, _ in pairs]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise ValueError(f"the key {key!r} comes twice; remove one")
-    return dict(pairs)
-
-
 def _class_set(data: Mapping[str, Any], name: str) -> Content:
     check_keys(data, _SET_KEYS, "the class set")
+    _text(data, "name")
     return _content(data["classes"], name, data)
 
 
 def _content(classes: object, name: str, data: Mapping[str, Any]) -> Content:
     entries = _class_entries(classes)
     names = distinct([entry.get("name") for entry in entries], "class names")
+    ignore_index(len(names))  # refuses more classes than a mask can hold
     named = list(zip(names, entries, strict=True))
     prompts = tuple(_prompts(class_name, entry.get("prompts", class_name)) for class_name, entry in named)
     others = tuple(_synonyms(*each) for each in zip(names, prompts, entries, strict=True))
@@ -184,8 +183,15 @@ def _content(classes: object, name: str, data: Mapping[str, Any]) -> Content:
         templates=template_list(data.get("templates", "clip-es")),
         fuse=_one_of("fuse", data.get("fuse", "sentence"), get_args(Fuse)),
         preset=_one_of("config", data.get("config", "voc12"), PRESETS),
-        description=str(data.get("description", "")),
+        description=_text(data, "description"),
     )
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    value = data.get(key, "")
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is {reprlib.repr(value)}, not a string")
+    return value
 
 
 def _one_of(key: str, value: object, known: Iterable[str]) -> Any:
@@ -215,6 +221,7 @@ def _synonyms(class_name: str, prompts: tuple[str, ...], entry: Mapping[str, Any
     given = entry.get("synonyms", {})
     if not isinstance(given, Mapping):
         raise TypeError(f'{what}: expected sense keys and their words, got {given!r}; write {{"": {given!r}}}')
+    strings([sense for sense in given if sense], f"senses of {class_name!r}")
     found = tuple(Synonyms(sense, distinct(words, what, at_least=0)) for sense, words in given.items())
     distinct([*prompts, *(name for one in found for name in one.names)], f"prompts and {what}")
     return found

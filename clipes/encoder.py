@@ -5,6 +5,7 @@ Axes: B images, (h, w) patch grid, N = h * w, S = 1 + N tokens, D width, p patch
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
@@ -133,3 +134,28 @@ def _moved(part: Any, device: torch.device | str | None, dtype: torch.dtype | No
     if is_dataclass(part) and not isinstance(part, type):
         return replace(part, **{f.name: _moved(getattr(part, f.name), device, dtype) for f in fields(part)})
     return part
+
+
+def fingerprint(encoder: Encoder) -> str:
+    """A SHA-256 of an image tower: of its weights, their types and its structure."""
+    digest = hashlib.sha256()
+    _feed(digest, encoder)
+    return digest.hexdigest()
+
+
+def _feed(digest: Any, part: Any) -> None:
+    """Add a tensor, or whatever stands in dataclasses and tuples of them, to the digest."""
+    if isinstance(part, Tensor):
+        digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
+        digest.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(part, tuple):
+        digest.update(f"{len(part)} parts".encode())
+        for item in part:
+            _feed(digest, item)
+    elif is_dataclass(part):
+        digest.update(type(part).__name__.encode())
+        for item in fields(part):
+            digest.update(item.name.encode())
+            _feed(digest, getattr(part, item.name))
+    else:
+        digest.update(repr(part).encode())

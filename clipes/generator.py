@@ -153,8 +153,9 @@ def load(
     Args:
         model, pretrained: what open_clip takes: a name and a tag or weights file, ``hf-hub:org/repo``,
             ``local-dir:PATH``; or ``"tiny"``, the bundled model of drawn scenes.
-        classes: ``"voc12"``, ``"coco14"``, ``"scenes"``, a list of names, a dict from name to prompt name(s), or a
-            JSON or text file. The default is ``"scenes"`` for the bundled model; other models need it.
+        classes: ``"voc12"``, ``"coco14"``, ``"scenes"``, each also with WordNet's synonyms (``"voc12-wordnet"``), a
+            list of names, a dict from name to prompt name(s), or a JSON or text file. The default is ``"scenes"`` for
+            the bundled model; other models need it.
         background: a set's name, a list, or ``[]``; the default is the class set's own, or VOC's for your own names.
         templates: one or more with one ``{}`` each, or a set's name; the default is the class set's own, else the
             paper's.

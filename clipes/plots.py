@@ -31,7 +31,7 @@ _BLUE, _ORANGE, _INK, _GREY, _FAINT = "#0072B2", "#D55E00", "#222222", "#767676"
 _ROWS = 100  # templates in a column of the first picture
 _LONGEST = 46  # characters of a template that are shown
 _TALL = 30  # templates above which the axis is written at the top, too
-_NEAR = 10  # points from its dot at which a name needs no line
+_NEAR = 10  # points from its dot from which on a name needs a line
 _DOTS_PER_INCH = 200
 
 
@@ -204,7 +204,8 @@ def _place_names(axis: Axes, points: Any, names: dict[int, str], stand_out: Any)
             found = sum(box.overlaps(other) for other in (*others, *names)) + 100 * (not all(corners))
             if lined:
                 line = _line(dots[own], box)
-                found += int((np.linalg.norm(line[:, None] - dots, axis=2).min(0) < 3 * pixels).sum()) - 1
+                apart = np.linalg.norm(line[:, None] - np.delete(dots, own, axis=0), axis=2)
+                found += int((apart < 3 * pixels).any(0).sum())
                 found += sum(any(other.contains(*point) for point in line) for other in names)
             return float(found)
 
@@ -216,15 +217,15 @@ def _place_names(axis: Axes, points: Any, names: dict[int, str], stand_out: Any)
 
 
 def _line(dot: Any, box: Any) -> Any:
-    """Points (40, 2) of the line from a dot to the middle of its name."""
-    return dot + np.linspace(0, 1, 40)[:, None] * (box.get_points().mean(0) - dot)
+    """Points (40, 2) of the line from beside a dot to the middle of its name."""
+    return dot + np.linspace(0.1, 1, 40)[:, None] * (box.get_points().mean(0) - dot)
 
 
 def _put(text: Any, place: Place) -> bool:
     """Move the name there; returns whether a line leads to it."""
     text.xyann, sideways, upright = place
     text.set(ha=sideways, va=upright)
-    lined = bool(max(map(abs, text.xyann)) > _NEAR)
+    lined = bool(max(map(abs, text.xyann)) >= _NEAR)
     text.arrow_patch.set_visible(lined)
     return lined
 

@@ -6,9 +6,8 @@ how its mask by each template agrees with it. Axes: n images of a chunk, T templ
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from clipes.cam import image_features, label_probabilities
 from clipes.chunks import Row, chunks, counts_key, features_key, read_chunk, write_chunk
 from clipes.config import Config
 from clipes.decision import decide_masks
-from clipes.encoder import Encoded, Encoder
+from clipes.encoder import Encoded, fingerprint
 from clipes.image import open_image
 from clipes.localization import encode_images, localize
 from clipes.metrics import class_counts
@@ -72,7 +71,7 @@ class Surveyor:
         self.templates = [one.fingerprint for one in alone]
         like = clip.encoder.head.projection
         self.text = [text_features(clip.text, one.sentences()).to(like) for one in alone]  # T of (K + M, V, E)
-        model = [fingerprint(clip.encoder), str(clip.encoder.device.type)]
+        model = [fingerprint(clip.encoder), str(clip.encoder.device.type), torch.__version__]
         stages = config.to_dict()
         self._feature_settings = [*model, stages["image"], stages["cam"]]
         self._count_settings = [*model, clip.text.fingerprint, stages]
@@ -92,6 +91,7 @@ class Surveyor:
                     write_chunk(self.folder, "features", keys[0], arrays)
                 if found.judged.sum() > before[1]:
                     templates, counts = np.array(found.templates), np.concatenate(found.counts)
+                    counts = counts[found.judged[counts[:, 0], counts[:, 1]]]  # an interrupt may fall between the two
                     arrays = {"templates": templates, "judged": found.judged, "counts": counts}
                     write_chunk(self.folder, "counts", keys[1], arrays)
             self._add(chunk, found, reasons, survey)
@@ -106,7 +106,7 @@ class Surveyor:
             judged=np.zeros((len(chunk), len(self.templates)), bool),
             counts=[],
         )
-        if arrays := read_chunk(self.folder, "features", features_key):
+        if (arrays := read_chunk(self.folder, "features", features_key)) and _fits(arrays, found):
             found.has_feature, found.features = arrays["has_feature"], arrays["features"]
         if arrays := read_chunk(self.folder, "counts", counts_key):
             kept, counts = arrays["templates"].tolist(), arrays["counts"]
@@ -264,29 +264,11 @@ class Surveyor:
         return label_moments(np.stack(found), np.array([len(ids) for ids in class_ids]))
 
 
-def fingerprint(encoder: Encoder) -> str:
-    """A SHA-256 of an image tower: of its weights, their types and its structure."""
-    digest = hashlib.sha256()
-    _feed(digest, encoder)
-    return digest.hexdigest()
-
-
-def _feed(digest: Any, part: Any) -> None:
-    """Add a tensor, or whatever stands in dataclasses and tuples of them, to the digest."""
-    if isinstance(part, Tensor):
-        digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
-        digest.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    elif isinstance(part, tuple):
-        digest.update(f"{len(part)} parts".encode())
-        for item in part:
-            _feed(digest, item)
-    elif is_dataclass(part):
-        digest.update(type(part).__name__.encode())
-        for item in fields(part):
-            digest.update(item.name.encode())
-            _feed(digest, getattr(part, item.name))
-    else:
-        digest.update(repr(part).encode())
+def _fits(arrays: dict[str, NDArray[Any]], found: Found) -> bool:
+    """Whether a file's features are what they should be; one with the right key may have been changed all the same."""
+    wanted = {"has_feature": found.has_feature, "features": found.features}
+    given, needed = ({n: (a.shape, a.dtype) for n, a in each.items()} for each in (arrays, wanted))
+    return given == needed and bool(np.isfinite(arrays["features"]).all())
 
 
 def _problem(row: Row, reason: str) -> Problem:

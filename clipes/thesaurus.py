@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # it loads scipy and PIL
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]  # n sentences to (n, E), unit
 SAID = "its prompt says so already"
-_MOST_WORDS = 40  # CLIP reads 77 tokens
+_RUN, _MOST_WORDS = 10, 40  # no lemma has more words; CLIP reads 77 tokens
 
 
 class Synonym(NamedTuple):
@@ -66,7 +66,9 @@ class Notes:
     similarity: str  # where that number comes from, or why there is none
 
 
-def synonyms(name: str, *, generator: MaskGenerator | None = None, wordnet: WordNet | None = None) -> tuple[Sense, ...]:
+def synonyms(
+    name: str, *, generator: MaskGenerator | None = None, wordnet: WordNet | str | None = None
+) -> tuple[Sense, ...]:
     """Return the WordNet senses of a name, the likeliest meant first; `Sense.lemmas` are the synonyms.
 
     >>> [sense.lemmas for sense in synonyms("diningtable")]  # doctest: +SKIP
@@ -86,7 +88,7 @@ def synonyms(name: str, *, generator: MaskGenerator | None = None, wordnet: Word
     Args:
         name: As users write it; squeezed names (diningtable) and plurals are found, see :meth:`WordNet.senses`.
         generator: Whose classes and text features are used.
-        wordnet: By default the one that :func:`clipes.wordnet.open_wordnet` finds.
+        wordnet: A database or its folder; by default the one that :func:`clipes.wordnet.open_wordnet` finds.
 
     Returns an empty tuple if WordNet does not know the name.
 
@@ -94,11 +96,11 @@ def synonyms(name: str, *, generator: MaskGenerator | None = None, wordnet: Word
         ValueError: A blank name, or WordNet's files are broken.
         WordNetMissing: There is no WordNet; the message says how to get it.
     """
-    wordnet = wordnet or open_wordnet()
-    found = wordnet.senses(name)
+    database = wordnet if isinstance(wordnet, WordNet) else open_wordnet(wordnet)
+    found = database.senses(name)
     if generator is None or not found:
         return found
-    return rank_senses([found], generator.class_names, generator.encode_text, wordnet)[0]
+    return rank_senses([found], generator.class_names, generator.encode_text, database)[0]
 
 
 def with_synonyms(
@@ -257,7 +259,8 @@ def _drop_clashes(choices: tuple[Choice, ...], vocabulary: Vocabulary) -> None:
 def _runs(name: str) -> set[str]:
     """The words of a name and what stands together: hot dog, {"hot", "dog", "hotdog"}."""
     words = name.replace("-", " ").split()
-    return {letters("".join(words[i:j])) for i in range(len(words)) for j in range(i + 1, len(words) + 1)}
+    ends = range(len(words) + 1)
+    return {letters("".join(words[i:j])) for i in ends for j in ends[i + 1 : i + 1 + _RUN]}
 
 
 def _drop_ambiguous(choices: tuple[Choice, ...], wordnet: WordNet) -> None:

@@ -17,7 +17,7 @@ from typing import get_args
 from clipes import class_file
 from clipes.class_file import Content, Synonyms, background_words, shipped, template_list
 from clipes.config import Fuse
-from clipes.words import contained, hint, strings, unknown_name
+from clipes.words import contained_in, hint, name_forms, normalised, strings, unknown_name
 
 _LISTED_CLASSES = 20
 _LISTED_WORDS = 5
@@ -98,6 +98,8 @@ class Vocabulary:
         class_file.write(path, Content(**values, background=self.background_names))
 
     def _rows(self, names: tuple[str, ...]) -> list[list[str]]:
+        if self.fuse not in get_args(Fuse):
+            raise unknown_name("fuse", str(self.fuse), get_args(Fuse), "leave it out")
         if self.fuse == "max":
             return [self._filled([name]) for name in names]
         return [self._filled([",".join(names)] if self.fuse == "sentence" else names)]
@@ -163,6 +165,7 @@ def load_vocabulary(
     own = values.pop("background")
     words = own if background is None else background_words(background)
     vocabulary = Vocabulary(**values, background_names=words or ())
+    _warn_of_twins(vocabulary)
     if words is None:
         return replace(vocabulary, background_names=_default_background(vocabulary))
     _warn_of_overlaps(vocabulary)
@@ -202,8 +205,8 @@ def overlaps(vocabulary: Vocabulary) -> dict[str, list[str]]:
     """
     # A prompt may be a list in itself, "person with clothes,people,human"; its parts are names.
     prompts = [part.strip() for names in vocabulary.names() for name in names for part in name.split(",")]
-    names = list(dict.fromkeys((*vocabulary.class_names, *prompts)))
-    found = {word: contained(word, names) for word in vocabulary.background_names}
+    forms = name_forms(dict.fromkeys((*vocabulary.class_names, *prompts)))
+    found = {word: contained_in(forms, word) for word in vocabulary.background_names}
     return {word: clashes for word, clashes in found.items() if clashes}
 
 
@@ -211,6 +214,18 @@ def _default_background(classes: Vocabulary) -> tuple[str, ...]:
     words = background_words("voc12")
     clashes = overlaps(replace(classes, background_names=words))
     return tuple(word for word in words if word not in clashes)
+
+
+def _warn_of_twins(vocabulary: Vocabulary) -> None:
+    owners: dict[tuple[str, ...], str] = {}
+    for class_name, names in zip(vocabulary.class_names, vocabulary.names(), strict=True):
+        first = owners.setdefault(tuple(map(normalised, names)), class_name)
+        if first is not class_name:
+            warnings.warn(
+                f"the classes {first!r} and {class_name!r} of {vocabulary.name} have the same names in the prompts, so "
+                "that nothing tells them apart; give one of them others",
+                stacklevel=3,
+            )
 
 
 def _warn_of_overlaps(vocabulary: Vocabulary) -> None:

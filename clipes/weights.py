@@ -266,9 +266,10 @@ def _text_tower(model: Any, name: str) -> TextTower:
         tokens: Tensor = tokenizer(list(sentences))
         context = tokens.shape[1]
         longer = tokenizer(list(sentences), context + 1)  # a sentence that fits stays the same, but for padding
-        for sentence, cut in zip(sentences, (longer[:, :context] != tokens).any(1).tolist(), strict=True):
-            if cut:
-                warnings.warn(f"{name} reads {context} tokens; the end of {sentence!r} is cut", stacklevel=2)
+        cut = [sentences[i] for i in (longer[:, :context] != tokens).any(1).nonzero().flatten().tolist()]
+        if cut:
+            others = f", and of {len(cut) - 1} other sentence(s)" if len(cut) > 1 else ""
+            warnings.warn(f"{name} reads {context} tokens; the end of {cut[0]!r}{others} is cut", stacklevel=2)
         return tokens
 
     def encode(tokens: Tensor) -> Tensor:
@@ -285,6 +286,7 @@ def _fingerprint(model: nn.Module) -> str:
         plain = {key: value for key, value in vars(layer).items() if isinstance(value, bool | int | float | str)}
         plain.pop("training", None)
         digest.update(f"{name} {type(layer).__name__} {sorted(plain.items())}\n".encode())
+    digest.update(f"{getattr(model.visual, 'preprocess_cfg', None)}\n".encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
         digest.update(value.detach().reshape(-1).contiguous().numpy())

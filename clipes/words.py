@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import json
+import os
 import re
 import reprlib
 import unicodedata
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+LONGEST = 1000
+"""Letters that a name or a template may have; CLIP reads 77 tokens."""
+
+_RUN = 10  # words that a name may have to be found in another
 _WORD = re.compile(r"\w+")
 
 
@@ -52,6 +59,10 @@ def strings(values: object, what: str) -> tuple[str, ...]:
             raise ValueError(f"{what}: entry {number} is blank; remove it")
         if word != tidy:
             raise ValueError(f"{what}: entry {number}, {word!r}, has stray white space; write {tidy!r}")
+        if len(word) > LONGEST:
+            raise ValueError(
+                f"{what}: entry {number}, {reprlib.repr(word)}, has {len(word)} letters; {LONGEST} is most"
+            )
         if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in word):
             raise ValueError(f"{what}: entry {number}, {reprlib.repr(word)}, holds a control character; remove it")
     return words
@@ -66,15 +77,82 @@ def listed(values: object, what: str) -> tuple[Any, ...]:
     return tuple(values)
 
 
-def contained(word: str, names: Iterable[str]) -> list[str]:
-    """Return those of ``names`` that ``word`` equals or holds as whole words, as they are normalised.
+def read_data(path: str | os.PathLike[str]) -> Any:
+    """Return what a `.json` file holds, or the lines of another file, less blank ones and those that begin with `#`.
 
-    >>> contained("tree house", ["House", "tree house", "horse"]), contained("seaplane", ["plane"])
-    (['House', 'tree house'], [])
+    Raises FileNotFoundError, and ValueError, with the path, for text that is not UTF-8 or JSON that is broken or has a
+    key twice.
     """
-    whole = f" {' '.join(_WORD.findall(normalised(word)))} "
-    parts = {name: " ".join(_WORD.findall(normalised(name))) for name in names}
-    return [name for name, part in parts.items() if part and f" {part} " in whole]
+    path = Path(path)
+    if not os.path.isfile(path):  # unlike Path.is_file, no error for a name that is too long
+        raise FileNotFoundError(f"no such file: {path}; give a .json file, or a text file with one entry a line")
+    try:
+        text = path.read_text("utf-8-sig")
+        if path.suffix.lower() == ".json":
+            return json.loads(text, object_pairs_hook=_object)
+        lines = [line.strip() for line in text.splitlines()]
+        return [line for line in lines if line and not line.startswith("#")]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: bad JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_words(path: str | os.PathLike[str], what: str) -> tuple[str, ...]:
+    """Return the distinct strings of a file, a JSON list or a line each; errors as :func:`distinct`, with the path."""
+    try:
+        return distinct(read_data(path), what)
+    except TypeError as error:
+        raise ValueError(f"{path}: {error}") from error
+    except ValueError as error:
+        named = str(error).startswith(f"{path}:")
+        raise error if named else ValueError(f"{path}: {error}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Python's reader would keep the last of two equal keys without a word.
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {reprlib.repr(key)} comes twice; remove one")
+        found[key] = value
+    return found
+
+
+def contained(word: str, names: Iterable[str]) -> list[str]:
+    """Return those of ``names`` that ``word`` equals or holds as whole words, sorted.
+
+    They are compared normalised, squeezed or not, in the plural or not.
+
+    >>> contained("tree houses", ["House", "treehouse", "horse"]), contained("seaplane", ["plane"])
+    (['House', 'treehouse'], [])
+    """
+    return contained_in(name_forms(names), word)
+
+
+def name_forms(names: Iterable[str]) -> dict[str, list[str]]:
+    """Return names by their forms, so that many words can be compared with many names; for :func:`contained_in`."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        for form in _singular("".join(_WORD.findall(normalised(name)))):
+            found.setdefault(form, []).append(name)
+    return found
+
+
+def contained_in(forms: Mapping[str, list[str]], word: str) -> list[str]:
+    """Return those of the names of ``forms`` that ``word`` contains, as :func:`contained` does, sorted."""
+    words = _WORD.findall(normalised(word))
+    parts = ("".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, min(i + _RUN, len(words)) + 1))
+    runs = {form for part in parts for form in _singular(part)}
+    return sorted({name for run in runs for name in forms.get(run, ())})
+
+
+def _singular(word: str) -> set[str]:
+    """A word, and what it may be the plural of: buses, {"buses", "buse", "bus"}."""
+    forms = {word.removesuffix("s"), word.removesuffix("es")} if len(word) > 3 else set()
+    return {word, *forms} - {""}
 
 
 def check_keys(data: Mapping[str, Any], known: Iterable[str], where: str) -> None:

@@ -694,7 +694,7 @@ def test_wrong_labels_are_told_with_their_line(photos, capsys):
     ("name", "content", "message"),
     [
         ("w.json", b'["sky", "Sky"]', "w.json: candidates: 'Sky' repeats 'sky'"),
-        ("w.json", b'["sky"', "w.json: Expecting"),
+        ("w.json", b'["sky"', "w.json: bad JSON: Expecting"),
         ("w.json", b'{"sky": 1}', "w.json: candidates: expected a list of strings"),
         ("w.json", b"[1]", "w.json: candidates: entry 1 is 1, not a string"),
         ("w.txt", b"# none\n\n", "w.txt: candidates: the list is empty"),

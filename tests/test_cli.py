@@ -572,6 +572,22 @@ def test_presets(said, loads) -> None:
     assert "(default: 0.4; coco14: 0.7; scenes: 0.6)" in " ".join(said("generate", "--help")[1].split())
 
 
+def test_a_preset_goes_with_its_run(said) -> None:
+    """`finalize` takes a refinement from the preset that was asked for, not from the class set's."""
+    arguments = ("--labels", "cat,tree", "--config", "coco14", "--refine", "none", "--save-patch-cams", "--out", "m")
+    assert said("generate", "photos", *arguments)[0] == said("finalize", "m", "--refine", "crf")[0] == 0
+    record = json.loads(Path("m/run.json").read_text())
+    assert record["preset"] == "coco14" and record["config"]["refine"]["crf"]["bilateral_sigma"] == 67
+    assert record["dtype"] == "float32" and record["mean"] == [0.5] * 3
+
+
+def test_prompts_of_a_file_and_sets_go_together(said, loads) -> None:
+    Path("mine.txt").write_text("# mine\nmy {}\na photo of a {}.\n")
+    flags = ("--templates", "plain", "--templates", "mine.txt", "--templates", "clip-es")
+    assert said("generate", "photos/a.jpg", "--labels", "cat", "--out", "m", *flags)[0] == 0
+    assert loads[0]["vocabulary"].templates == ("a photo of a {}.", "my {}", "a clean origami {}.")
+
+
 def test_no_affinity_gives_the_initial_maps(said) -> None:
     assert said("generate", "photos/a.jpg", "--labels", "cat,tree", "--out", "m", "--no-affinity")[0] == 0
     initial = load(config=replace(clipes.SCENES, affinity=None))("photos/a.jpg", ["cat", "tree"])
@@ -641,7 +657,16 @@ def test_help_is_whole() -> None:
     parser = cli._parser()
     parser.format_help()
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
-    assert list(commands) == ["demo", "generate", "finalize", "evaluate", "sharpness", "synonyms", "background", "models"]
+    assert list(commands) == [
+        "demo",
+        "generate",
+        "finalize",
+        "evaluate",
+        "sharpness",
+        "synonyms",
+        "background",
+        "models",
+    ]
     for command in commands.values():
         assert command.format_help().isascii()
         assert all(action.help for action in command._actions)

@@ -16,7 +16,7 @@ from clipes.plots import PlotError, check_plot, plot_miou, plot_sharpness
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib, the extra `plot`, is not installed")
 
 HOSTILE = (
-    "$x^{} $ and $",
+    "$\\nonsense{} $",
     "{} " + "long " * 60,
     "\u202eturned {}",
     "猫 {} 🐱",
@@ -135,6 +135,15 @@ def test_miou_stands_against_sharpness_and_the_ends_are_named(tmp_path, drawn):
     assert axis.get_title() == "Title"
 
 
+def test_names_of_dots_on_top_of_each_other_do_not_cover_each_other(tmp_path, drawn):
+    from matplotlib.text import Text
+
+    names, x, y = [f"{letter} quite long {{}}" for letter in "abcdef"], [0.1, 0.2, *[0.15] * 4], [0.1, 0.2, *[0.15] * 4]
+    plot_miou(tmp_path / "a.png", names, x, y, "", set(names))
+    (axis,) = drawn[0].axes
+    assert len(axis.texts) == 6 and _overlaps([Text.get_window_extent(text) for text in axis.texts]) == 0
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_names_cover_neither_names_nor_dots(tmp_path, drawn, seed):
     from matplotlib.text import Text
@@ -167,8 +176,10 @@ def _overlaps(boxes):
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf", ".PNG"])
 def test_hostile_names_are_drawn_as_they_are(tmp_path, suffix, drawn, recwarn):
     values = np.linspace(0.1, 0.2, len(HOSTILE))
-    plot_sharpness(tmp_path / f"a{suffix}", HOSTILE, values, np.zeros((len(HOSTILE), 2)), "$ {} $", set(HOSTILE[:2]))
-    plot_miou(tmp_path / f"b{suffix}", HOSTILE, values, values, "$ {} $", set(HOSTILE))
+    plot_sharpness(
+        tmp_path / f"a{suffix}", HOSTILE, values, np.zeros((len(HOSTILE), 2)), "$\\nonsense $", set(HOSTILE[:2])
+    )
+    plot_miou(tmp_path / f"b{suffix}", HOSTILE, values, values, "$\\nonsense $", set(HOSTILE))
     start = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}[suffix.lower()]
     assert all(path.read_bytes().startswith(start) for path in tmp_path.iterdir())
     labels = [label.get_text() for label in drawn[0].axes[0].get_yticklabels()]

@@ -15,6 +15,7 @@ from PIL import Image
 
 from clipes.cli import main
 from clipes.commands import sharpness as command
+from clipes.commands import terminal
 from clipes.scenes import THINGS, draw_scenes
 from clipes.vocabulary import load_vocabulary
 from clipes.writer import write_mask
@@ -193,16 +194,19 @@ def test_hostile_templates_are_escaped_where_it_matters(said):
     [
         (
             ("--templates", "imagnet"),
-            r"unknown template set 'imagnet'; did you mean 'imagenet'\?.*or give a .json or .txt",
+            r"unknown template set 'imagnet'; did you mean 'imagenet'\?.*or give a template such as",
         ),
-        (("--templates", "none.txt"), "none.txt"),
+        (
+            ("--templates", "none.txt"),
+            "no such file: none.txt; give a .json file, or a text file with one entry a line",
+        ),
         (("--templates", "a photo"), "unknown template set 'a photo'"),
         (("--templates", "a {} and a {}"), "needs exactly one {}"),
         (("--templates", "a {x} {}"), "needs exactly one {}"),
         (("--templates", "bare.txt"), "template 'a photo' needs exactly one {}"),
-        (("--templates", "twice.txt"), "twice.txt: templates: 'A {}' repeats 'a {}'; remove one; it must be a list"),
+        (("--templates", "twice.txt"), "twice.txt: templates: 'A {}' repeats 'a {}'; remove one"),
         (("--templates", "empty.txt"), "empty.txt: templates: the list is empty"),
-        (("--templates", "broken.json"), "broken.json: .*it must be a list of templates"),
+        (("--templates", "broken.json"), "broken.json: bad JSON"),
         (("--templates", "object.json"), "object.json: templates: expected a list"),
         (("--templates", "control.json"), "control.json: .*holds a control character"),
         (("--truth", "none"), "no such folder of truth masks: none"),
@@ -213,7 +217,11 @@ def test_hostile_templates_are_escaped_where_it_matters(said):
         (("--apply", "best.txt"), "a class file is JSON, not 'best.txt'; end its name in .json"),
         (("--apply", "folder.json"), "folder.json is no ordinary file; choose another name"),
         (("--apply", "labels.json"), "labels.json exists and is no class file; choose another name"),
-        (("--out", "labels.csv"), "labels.csv is a file; give a folder for the results"),
+        (("--out", "labels.csv"), "labels.csv is no folder; give one for the results"),
+        (("--apply", "list.json"), "list.json exists and is no class file; choose another name"),
+        (("--apply", "link.json"), "link.json is no ordinary file; choose another name"),
+        (("--apply", "o/sharpness.json"), "--apply o/sharpness.json would replace the results"),
+        (("--out", "labels.csv/deep"), "Not a directory"),
         (("--out", "photos/o"), "folder photos/o lies in photos, so that the next run would take the plots for its"),
         (("--out", "truth", "--truth", "truth"), "the output folder truth lies in truth"),
         (("--crf-iterations", "5"), "--crf-iterations needs --refine crf; the refinement is none"),
@@ -229,6 +237,9 @@ def test_wrong_use_is_told_before_the_model_is_loaded(said, never_loaded, argume
     Path("object.json").write_text('{"a": 1}')
     Path("control.json").write_text(json.dumps(["\x1b[31m {}"]))
     Path("labels.json").write_text("[]")
+    Path("list.json").write_text('["a {}", "the {}"]')
+    Path("own.json").write_text('{"classes": ["cat"]}')
+    Path("link.json").symlink_to("own.json")
     Path("folder.json").mkdir()
     Path("other").mkdir()
     code, out, err = said(*arguments)
@@ -253,7 +264,7 @@ def test_an_image_that_cannot_be_read_gives_its_exit_code(said):
 
 
 def test_many_failures_are_told_in_short(said, monkeypatch):
-    monkeypatch.setattr(command, "FAILURES_SHOWN", 2)
+    monkeypatch.setattr(terminal, "FAILURES_SHOWN", 2)
     several = [row["image"] for row in rows("labels.csv") if ";" in row["labels"]]
     for name in several[1:]:
         Path("photos", name).write_bytes(b"")

@@ -89,8 +89,22 @@ SPOILED = {
     "float64": _features(lambda features: features.astype(np.float64)),
     "NaN": _features(lambda features: features * np.nan),
     "not unit": _features(lambda features: features * 2),
+    "an encrypted file": lambda path: path.write_bytes(_central(path.read_bytes(), 8, 0x01)),
+    "another zip": lambda path: path.write_bytes(_central(path.read_bytes(), 6, 0x80)),
+    "an array": lambda path: _array(path),
     "objects": _features(lambda features: np.array([{}, {}, {}])),
 }
+
+
+def _central(data: bytes, offset: int, bit: int) -> bytes:
+    """Flip a bit of the zip's first directory entry."""
+    place = data.index(b"PK\x01\x02") + offset
+    return data[:place] + bytes([data[place] ^ bit]) + data[place + 1 :]
+
+
+def _array(path: Path) -> None:
+    with open(path, "wb") as file:
+        np.save(file, np.zeros(3))
 
 
 def _flipped(data: bytes) -> bytes:
@@ -124,12 +138,29 @@ def test_a_folder_that_cannot_be_written_costs_nothing(
 def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIPES_CACHE", str(tmp_path))
     assert cache_folder() == tmp_path
+    monkeypatch.setenv("CLIPES_CACHE", "~/own")
+    assert cache_folder() == Path.home() / "own"
     monkeypatch.delenv("CLIPES_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_folder() == tmp_path / "xdg" / "clipes"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     assert cache_folder() == tmp_path / "home" / ".cache" / "clipes"
+
+
+def test_a_user_without_a_home_keeps_nothing(
+    counted: tuple[TextTower, list[int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def expanduser(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    tower, calls = counted
+    for name in ("CLIPES_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "expanduser", expanduser)
+    assert cache_folder() is None
+    assert torch.equal(encode_sentences(tower, WORDS), encode_sentences(tower, WORDS))
+    assert calls == [3, 3]
 
 
 def test_what_is_kept_is_what_was_encoded(folder: Path) -> None:

@@ -362,6 +362,18 @@ def test_where_nothing_is_saved(tmp_path: Path) -> None:
     (tmp_path / "voc.json").mkdir()
     with pytest.raises(FileExistsError, match="is no ordinary file; choose another name"):
         voc.save(tmp_path / "voc.json")
+    for content in ("[]", '["a {}"]', '{"a": "b"}', "{", '{"classes": [], "rows": 1}'):
+        (tmp_path / "foreign.json").write_text(content)
+        with pytest.raises(FileExistsError, match=r"foreign.json exists and is no class file; choose another name"):
+            voc.save(tmp_path / "foreign.json")
+        assert (tmp_path / "foreign.json").read_text() == content
+    (tmp_path / "foreign.json").write_text('{"classes": ["owl"]}')
+    voc.save(tmp_path / "foreign.json")  # one of ours
+    (tmp_path / "link.json").symlink_to(tmp_path / "foreign.json")
+    with pytest.raises(FileExistsError, match=r"link.json is no ordinary file"):
+        voc.save(tmp_path / "link.json")
+    (tmp_path / "foreign.json").unlink()
+    (tmp_path / "link.json").unlink()
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="lies in a file, not in a folder; choose another name"):
         voc.save(tmp_path / "file" / "deep" / "voc.json")
@@ -494,6 +506,30 @@ def test_names_that_are_one_to_the_tokenizer_are_repeats(twins: tuple[str, str])
             load_vocabulary(["owl"], words)
 
 
+def test_what_is_too_long_to_be_a_name_is_refused() -> None:
+    load_vocabulary(["x" * 1000])
+    with pytest.raises(ValueError, match=r"^class names: entry 1, 'xxx.*xxx', has 1001 letters; 1000 is most$"):
+        load_vocabulary(["x" * 1001])
+    with pytest.raises(ValueError, match=r"^templates: entry 1, .* has 5002 letters; 1000 is most$"):
+        load_vocabulary("voc12", templates="x" * 5000 + "{}")
+
+
+def test_more_classes_than_a_mask_can_hold_are_refused() -> None:
+    with pytest.raises(ValueError, match="65535"):
+        load_vocabulary([f"thing {index}" for index in range(65535)], [])
+
+
+def test_classes_of_the_same_names_are_told() -> None:
+    with pytest.warns(UserWarning, match="the classes 'cat' and 'dog' of custom have the same names in the prompts"):
+        load_vocabulary({"cat": "Dog", "dog": "dog"}, [])
+
+
+def test_an_unknown_fuse_is_refused_wherever_it_comes_from() -> None:
+    own = replace(load_vocabulary(["owl"]), fuse="mean")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="unknown fuse 'mean'"):
+        own.sentences()
+
+
 @pytest.mark.parametrize("word", ["o\0wl", "owl\x1b[31m", "o\ud800l", "o\x7fl"])
 def test_what_is_no_text_is_refused(word: str) -> None:
     for load in (lambda: load_vocabulary([word]), lambda: load_vocabulary(["elk"], [word])):
@@ -543,6 +579,13 @@ def test_what_is_no_text_is_refused(word: str) -> None:
         ("own.json", '[{"name": "owl", "synonyms": {"a": ["Owl"]}}]', "prompts and synonyms of 'owl': 'Owl' repeats"),
         ("own.json", '[{"name": "owl", "id": 1}, "elk"]', "ids: every class needs one of its own, or none has one"),
         ("own.json", '[{"name": "a", "id": 1}, {"name": "b", "id": 1}]', "ids: every class needs one of its own"),
+        ("own.json", '{"classes": ["owl"], "name": null}', "name is None, not a string"),
+        ("own.json", '{"classes": ["owl"], "description": ["a"]}', "description is ['a'], not a string"),
+        (
+            "own.json",
+            '[{"name": "owl", "synonyms": {"\\u001b[31m": ["bird"]}}]',
+            "senses of 'owl': entry 1, '\\x1b[31m', holds a control character",
+        ),
         ("own.json", '[{"name": "owl", "id": "1"}]', "id of 'owl' is '1'; it must be a whole number of at least 0"),
         ("own.json", '[{"name": "owl", "id": true}]', "id of 'owl' is True; it must be a whole number"),
         (
@@ -595,6 +638,9 @@ def test_refused_backgrounds(background: Any, error: type[Exception], message: s
         (["barn-owl nest", "fawn"], "'barn-owl nest' ('owl'), 'fawn' ('Fawn'); leave them out"),
         (["a person", "some people"], "'a person' ('person'), 'some people' ('people'); leave them out"),
         (["warm-blooded animal"], "'warm-blooded animal' ('Warm-Blooded Animal'); leave them out"),
+        (["owls", "bird houses"], "'owls' ('owl'); leave them out"),
+        (["barnowl nest", "old people s"], "'old people s' ('people'); leave them out"),
+        (["warmblooded animals"], "'warmblooded animals' ('Warm-Blooded Animal'); leave them out"),
         ([f"owl {letter}" for letter in "abcdefg"], "'owl e' ('owl') and 2 more; leave them out"),
     ],
 )
@@ -617,7 +663,7 @@ def test_an_explicit_set_is_not_thinned_out_silently() -> None:
 def test_words_that_hold_no_class_pass_in_silence() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        load_vocabulary(["owl", "sign"], ["bowl", "owls", "signpost", "traffic si gn"])
+        load_vocabulary(["owl", "sign"], ["bowl", "howls", "signpost"])
         for name in class_set_names():
             load_vocabulary(name)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shlex
 from collections.abc import Sequence
@@ -49,7 +48,7 @@ def add(commands: Any) -> None:
     out = "write a class file with the suggested words, for `clipes generate --classes FILE`"
     parser.add_argument("--out", type=lambda text: Path(named(text)), metavar="FILE", help=out)
     add_clip_flags(parser, batch=False)
-    add_vocabulary_flags(parser)
+    add_vocabulary_flags(parser, auto=False)
     parser.set_defaults(run=run)
 
 
@@ -97,22 +96,14 @@ def run(options: argparse.Namespace) -> int:
 
 def _candidates(given: str) -> list[str]:
     """The words of a file, or those given."""
-    from clipes.words import distinct
+    from clipes.words import distinct, read_words
 
     path = Path(given)
     if not os.path.isfile(given):  # unlike Path.is_file, no error for a name that is too long
         if "," not in given and (path.suffix in (".txt", ".json") or len(path.parts) > 1):
             raise FileNotFoundError(f"no file of candidates {given!r}; give one that exists, or words: grass,sky")
         return list(distinct(words(given) if "," in given else [given], "candidates"))
-    try:
-        text = path.read_text("utf-8-sig")
-        lines = [line.strip() for line in text.splitlines()]
-        listed = [line for line in lines if line and not line.startswith("#")]
-        return list(distinct(json.loads(text) if path.suffix.lower() == ".json" else listed, "candidates"))
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    return list(read_words(path, "candidates"))
 
 
 def _print_table(table: BackgroundTable, judged: bool) -> None:

@@ -93,14 +93,16 @@ def run(options: argparse.Namespace) -> int:
             "source": os.path.abspath(options.source),
             "model": options.model,
             "pretrained": options.pretrained,
-            "precision": options.precision,
+            "dtype": str(clip.encoder.dtype).removeprefix("torch."),
+            "mean": clip.encoder.mean,
+            "std": clip.encoder.std,
             "weights": clip.text.fingerprint,
             "classes": given["classes"],
             "vocabulary": vocabulary.fingerprint,
             "background": vocabulary.background_names,
             "templates": vocabulary.templates,
             "fuse": vocabulary.fuse,
-            "preset": vocabulary.preset,
+            "preset": options.config or vocabulary.preset,
         },
     )
     return account(outcomes, len(samples), f"masks written to {printable(options.out)}")

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Iterable, Sequence
 from typing import Any, get_args
 
 from clipes.config import Fuse
 
 from .terminal import named, natural, words
-
-BACKGROUND = (
-    "a set's name, words: grass,sky (one: grass, with the comma; none: ''), or auto: as `clipes background` suggests "
-    "(default: the classes' own)"
-)
-TEMPLATES = "a prompt with one {}, or a set's name; may be repeated (default: the classes' own, else the paper's)"
 
 
 def add_clip_flags(parser: argparse.ArgumentParser, model: str | None = "tiny", batch: bool = True) -> None:
@@ -35,15 +31,21 @@ def clip_settings(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in ("model", "pretrained", "device", "precision", "trusted")}
 
 
-def add_vocabulary_flags(parser: argparse.ArgumentParser, templates: str = TEMPLATES) -> None:
-    """Add the flags of :func:`clipes.vocabulary.load_vocabulary`; ``templates`` is the help of that flag."""
+def add_vocabulary_flags(
+    parser: argparse.ArgumentParser, templates: str = "the classes' own, else the paper's", auto: bool = True
+) -> None:
+    """Add the flags of :func:`clipes.vocabulary.load_vocabulary`.
+
+    ``templates`` says which there are by default, ``auto`` whether the images may choose the background.
+    """
     group = parser.add_argument_group("vocabulary")
-    classes = (
-        "a set's name (voc12, coco14, scenes, ...), a .json or text file, or names: dog,cat (default for tiny: scenes)"
-    )
-    group.add_argument("--classes", type=named, help=classes)
-    group.add_argument("--background", metavar="WORDS", help=BACKGROUND)
-    group.add_argument("--templates", action="append", metavar="TEXT", help=templates)
+    classes = "a set's name (voc12, coco14, scenes, ...), a .json or text file, or names: dog,cat"
+    group.add_argument("--classes", type=named, help=f"{classes} (default for tiny: scenes)")
+    chosen = ", or auto: as `clipes background` suggests" if auto else ""
+    background = f"a set's name, words: grass,sky (one: grass, with the comma; none: ''){chosen}"
+    group.add_argument("--background", metavar="WORDS", help=f"{background} (default: the classes' own)")
+    given = "a prompt with one {}, a set's name, or a .json or text file of prompts; may be repeated"
+    group.add_argument("--templates", action="append", metavar="TEXT", help=f"{given} (default: {templates})")
     fuse = "how several names of a class become one: in one sentence, their features' mean, or the likeliest of them"
     group.add_argument("--fuse", choices=get_args(Fuse), help=f"{fuse} (default: the classes' own, else sentence)")
 
@@ -53,10 +55,29 @@ def vocabulary_settings(options: argparse.Namespace) -> dict[str, Any]:
     classes = words(options.classes) or ("scenes" if options.model == "tiny" else None)
     if classes is None:
         raise ValueError(f"no classes given for {options.model}; pass --classes voc12, coco14 or a file of names")
-    templates = options.templates
     return {
         "classes": classes,
         "background": words(options.background),
-        "templates": templates[0] if templates and len(templates) == 1 else templates,
+        "templates": union(map(_templates, options.templates)) if options.templates else None,
         "fuse": options.fuse,
     }
+
+
+def _templates(given: str) -> tuple[str, ...]:
+    """The templates of a file or a set, or the one that ``given`` is."""
+    from clipes.class_file import template_list
+    from clipes.words import read_words
+
+    is_file = given.lower().endswith((".json", ".txt")) and (os.path.isfile(given) or "{}" not in given)
+    return template_list(read_words(given, "templates") if is_file else given)
+
+
+def union(sources: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """The templates of all sources, those that the tokenizer cannot tell apart once."""
+    from clipes.words import normalised
+
+    found: dict[str, str] = {}
+    for source in sources:
+        for template in source:
+            found.setdefault(normalised(template), template)
+    return tuple(found.values())

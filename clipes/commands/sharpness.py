@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import os
-from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +14,7 @@ from clipes._version import __version__
 from clipes.config import refinement_name
 from clipes.flags import add_config_flags, read_config
 
-from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
+from .model import add_clip_flags, add_vocabulary_flags, clip_settings, union, vocabulary_settings
 from .source import add_source_flags, labels_argument
 from .terminal import EXIT_CODES, bar, complain, named, printable, tell_failed
 
@@ -28,10 +26,7 @@ PAPER = ("clip-es", "clip-es-runner-up")
 DEFAULT = (*PAPER, "imagenet")
 FIRST, LAST = 10, 5  # rows of the table that are printed; the CSV has them all
 WIDEST = 46
-TEMPLATES = (
-    "a set's name, a .json list or .txt file of templates, or one with one {}; may be repeated, equal ones count once "
-    "(default: CLIP's 80 for ImageNet, the paper's two and the classes' own)"
-)
+DEFAULT_TEMPLATES = "CLIP's 80 for ImageNet, the paper's two and the classes' own"
 
 
 def add(commands: Any) -> None:
@@ -52,7 +47,7 @@ def add(commands: Any) -> None:
     apply = "write the classes with the best template to this file, which `clipes generate --classes FILE` reads"
     parser.add_argument("--apply", type=_path, metavar="FILE", help=apply)
     add_clip_flags(parser)
-    add_vocabulary_flags(parser, TEMPLATES)
+    add_vocabulary_flags(parser, templates=DEFAULT_TEMPLATES, auto=False)
     add_config_flags(parser)
     parser.set_defaults(run=run)
 
@@ -64,17 +59,20 @@ def _path(text: str) -> Path:
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then analyse, write and print."""
     from clipes.chunks import select_rows
+    from clipes.class_file import check_path
     from clipes.datasets import find_samples
 
     given = vocabulary_settings(options)
     samples = find_samples(options.source, labels_argument(options.labels))
-    vocabulary = _vocabulary(given, options.templates)
+    vocabulary = _vocabulary(given)
     options.refine = options.refine or "none"
     config = read_config(options, vocabulary.preset)
-    _check_out(options.out, options.source, options.truth)
-    if options.apply:
-        _check_apply(options.apply)
     select_rows(samples, vocabulary, options.truth)
+    if options.apply:
+        check_path(options.apply)
+        if options.apply.resolve() == (options.out / "sharpness.json").resolve():
+            raise ValueError(f"--apply {options.apply} would replace the results; choose another name")
+    _check_out(options.out, options.source, options.truth)
 
     from clipes.analysis import analyse_templates
     from clipes.weights import load_clip
@@ -104,12 +102,12 @@ def run(options: argparse.Namespace) -> int:
         "class_names": vocabulary.class_names,
         "background": vocabulary.background_names,
         "fuse": vocabulary.fuse,
-        "preset": vocabulary.preset,
+        "preset": options.config or vocabulary.preset,
         "versions": _versions(),
     }
     _write(options.out, analysis, record)
     if options.apply:
-        replace(vocabulary, templates=(analysis.best,)).save(options.apply)
+        replace(vocabulary, templates=(analysis.best,), preset=options.config or vocabulary.preset).save(options.apply)
     _print_table(analysis)
     _print_account(analysis, options.out)
     if options.apply:
@@ -117,71 +115,29 @@ def run(options: argparse.Namespace) -> int:
     return tell_failed([problem.reason for problem in analysis.failed])
 
 
-def _vocabulary(given: dict[str, Any], templates: Sequence[str] | None) -> Vocabulary:
+def _vocabulary(given: dict[str, Any]) -> Vocabulary:
     from clipes.class_file import shipped
     from clipes.vocabulary import load_vocabulary
 
-    if templates:
-        return load_vocabulary(**{**given, "templates": _union(map(_read_templates, templates))})
     vocabulary = load_vocabulary(**given)
-    return replace(vocabulary, templates=_union([vocabulary.templates, *(shipped()["templates"][n] for n in DEFAULT)]))
-
-
-def _read_templates(given: str) -> tuple[str, ...]:
-    """The templates of a set, of a file, or the one that ``given`` is."""
-    from clipes.class_file import shipped
-    from clipes.words import distinct, unknown_name
-
-    sets, suffix = shipped()["templates"], Path(given).suffix.lower()
-    if given in sets:
-        return tuple(sets[given])
-    if suffix in (".json", ".txt") and (os.path.isfile(given) or "{}" not in given):
-        try:
-            text = Path(given).read_text("utf-8-sig")
-            lines = (line.strip() for line in text.splitlines())
-            found = json.loads(text) if suffix == ".json" else [x for x in lines if x and not x.startswith("#")]
-            return distinct(found, "templates")
-        except (ValueError, TypeError, RecursionError) as error:
-            raise ValueError(f"{given}: {error}; it must be a list of templates with one {{}} each") from error
-    if "{}" not in given:
-        raise unknown_name("template set", given, sets, "give a .json or .txt file, or a template: 'a photo of a {}.'")
-    return (given,)
-
-
-def _union(sources: Iterable[Sequence[str]]) -> tuple[str, ...]:
-    """The templates of all sources, those that the tokenizer cannot tell apart once."""
-    from clipes.words import normalised
-
-    found: dict[str, str] = {}
-    for source in sources:
-        for template in source:
-            found.setdefault(normalised(template), template)
-    return tuple(found.values())
+    if given["templates"]:
+        return vocabulary
+    return replace(vocabulary, templates=union([vocabulary.templates, *(shipped()["templates"][n] for n in DEFAULT)]))
 
 
 def _check_out(out: Path, *taken: str | Path | None) -> None:
-    """Refuse a file, and a folder whose pictures would later be taken for images or truth."""
-    if out.exists() and not out.is_dir():
-        raise NotADirectoryError(f"{out} is a file; give a folder for the results")
-    for folder in taken:
-        if folder and os.path.isdir(folder) and out.resolve().is_relative_to(Path(folder).resolve()):
+    """Make the folder; refuse a file, and a folder whose pictures would later be taken for images or truth."""
+    from clipes.batch import finder
+
+    if os.path.lexists(out) and not out.is_dir():
+        raise NotADirectoryError(f"{out} is no folder; give one for the results")
+    for source in taken:
+        if source and finder(Path(source))(out.resolve() / "sharpness.png"):
             raise ValueError(
-                f"the output folder {out} lies in {folder}, so that the next run would take the plots for its "
+                f"the output folder {out} lies in {source}, so that the next run would take the plots for its "
                 "pictures; choose a folder outside it"
             )
-
-
-def _check_apply(path: Path) -> None:
-    """Refuse what no class file can be written to, and to replace what is none."""
-    from clipes.class_file import check_path
-    from clipes.vocabulary import load_vocabulary
-
-    check_path(path)
-    if path.exists():
-        try:
-            load_vocabulary(path)
-        except (ValueError, OSError) as error:
-            raise ValueError(f"{path} exists and is no class file; choose another name") from error
+    out.mkdir(parents=True, exist_ok=True)
 
 
 def _versions() -> dict[str, str]:

@@ -42,7 +42,7 @@ def add(commands: Any) -> None:
     out.add_argument("--without", action="append", type=named, default=[], metavar="WORD", help=without)
     least = "drop synonyms whose cosine similarity to their class is lower (default: that of two different classes)"
     out.add_argument("--min-similarity", type=float, metavar="X", help=least)
-    add_vocabulary_flags(parser)
+    add_vocabulary_flags(parser, auto=False)
     add_clip_flags(parser, model=None, batch=False)
     parser.set_defaults(run=run)
 
@@ -91,8 +91,9 @@ def _check_use(options: argparse.Namespace) -> None:
     given = [f"--{flag.replace('_', '-')}" for flag in _FOR_OUT if getattr(options, flag) not in (None, [])]
     if given and not options.out:
         raise ValueError(f"{', '.join(given)}: only for a class file; give --out FILE.json")
-    if options.pretrained and not options.model:
-        raise ValueError("--pretrained without a model; give --model, too")
+    of_model = [f"--{flag}" for flag in ("pretrained", "device", "precision", "trusted") if getattr(options, flag)]
+    if of_model and not options.model:
+        raise ValueError(f"{of_model[0]} without a model; give --model, too")
 
 
 def _sense(text: str) -> tuple[str, str]:
