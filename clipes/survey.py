@@ -108,7 +108,7 @@ class Surveyor:
         )
         if (arrays := read_chunk(self.folder, "features", features_key)) and _fits(arrays, found):
             found.has_feature, found.features = arrays["has_feature"], arrays["features"]
-        if arrays := read_chunk(self.folder, "counts", counts_key):
+        if (arrays := read_chunk(self.folder, "counts", counts_key)) and _adds_up(arrays, len(chunk)):
             kept, counts = arrays["templates"].tolist(), arrays["counts"]
             found.templates = list(dict.fromkeys([*self.templates, *kept]))
             places = np.array([found.templates.index(template) for template in kept])
@@ -262,6 +262,16 @@ class Surveyor:
                 all_of_them = label_probabilities(on_device[0], text, on_device[1], head.logit_scale)
                 found.append(all_of_them.cpu()[image, label].numpy())
         return label_moments(np.stack(found), np.array([len(ids) for ids in class_ids]))
+
+
+def _adds_up(arrays: dict[str, NDArray[Any]], images: int) -> bool:
+    """The same of a file's counts."""
+    if arrays.keys() != {"templates", "judged", "counts"} or arrays["counts"].shape[1:] != (7,):
+        return False
+    size = images, len(arrays["templates"])
+    places = arrays["counts"][:, :2]
+    inside = (places >= 0) & (places < size)
+    return arrays["judged"].shape == size and arrays["counts"].dtype == np.int64 and bool(inside.all())
 
 
 def _fits(arrays: dict[str, NDArray[Any]], found: Found) -> bool:

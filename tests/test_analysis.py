@@ -29,6 +29,7 @@ from clipes.generator import MaskGenerator
 from clipes.image import open_image, patch_grid, prepare
 from clipes.scenes import draw_scenes
 from clipes.sharpness import Moments, bootstrap, rank_correlation
+from clipes.survey import Surveyor
 from clipes.text import encode_sentences, text_features
 from clipes.tower import vision_encoder
 from clipes.vocabulary import Vocabulary, load_vocabulary
@@ -294,6 +295,24 @@ def test_a_run_that_was_stopped_goes_on(clip, data, vocabulary, tmp_path, seen, 
     assert same(again, whole) and again.encoded == 0 and sum(seen) == total
 
 
+def test_a_stop_between_a_count_and_its_mark_counts_nothing_twice(clip, data, vocabulary, tmp_path, monkeypatch):
+    class Stopping(list):
+        def append(self, item):
+            super().append(item)
+            if len(self) == 3:
+                raise Stop
+
+    settings = {"truth": data / "truth", "folder": tmp_path / "partial"}
+    whole = analyse_templates(clip, vocabulary, samples_of(data), truth=settings["truth"])
+    read = Surveyor._read
+    with monkeypatch.context() as patch:
+        patch.setattr(Surveyor, "_read", lambda *a: replace(found := read(*a), counts=Stopping(found.counts)))
+        with pytest.raises(Stop):
+            analyse_templates(clip, vocabulary, samples_of(data), **settings)
+    assert any(path.name.startswith("counts-") for path in (tmp_path / "partial").iterdir())
+    assert same(analyse_templates(clip, vocabulary, samples_of(data), **settings), whole)
+
+
 def test_a_run_that_was_killed_loses_the_chunk_it_was_at(clip, data, vocabulary, tmp_path, monkeypatch):
     settings = {"truth": data / "truth", "folder": tmp_path / "partial"}
     whole = analyse_templates(clip, vocabulary, samples_of(data), truth=settings["truth"])
@@ -465,6 +484,30 @@ def foreign(file: Path) -> None:
     np.savez(file, **kept)
 
 
+def reshaped(file: Path) -> None:
+    """The right key over other arrays."""
+    with np.load(file) as arrays:
+        kept = {name: arrays[name] for name in arrays.files}
+    name = "features" if "features" in kept else "judged"
+    np.savez(file, **{**kept, name: kept[name][:-1]})
+
+
+def nan(file: Path) -> None:
+    with np.load(file) as arrays:
+        kept = {name: arrays[name] for name in arrays.files}
+    if "features" in kept:
+        kept["features"] = kept["features"] * np.float32("nan")
+    else:
+        kept["counts"] = kept["counts"] + 1000
+    np.savez(file, **kept)
+
+
+def partly(file: Path) -> None:
+    with np.load(file) as arrays:
+        kept = {name: arrays[name] for name in ("key", "features", "counts") if name in arrays.files}
+    np.savez(file, **kept)
+
+
 def keyless(file: Path) -> None:
     np.savez(file, features=np.zeros(3))
 
@@ -488,7 +531,10 @@ def pickled(file: Path) -> None:
     np.savez(file, key=np.array([Hostile(file)], dtype=object))
 
 
-@pytest.mark.parametrize("spoil", [truncated, flipped, garbage, empty, foreign, keyless, bare_array, pickled])
+SPOILERS = (truncated, flipped, garbage, empty, foreign, reshaped, nan, partly, keyless, bare_array, pickled)
+
+
+@pytest.mark.parametrize("spoil", SPOILERS)
 def test_a_broken_or_foreign_file_is_never_used(clip, data, vocabulary, tmp_path, spoil):
     settings = {"truth": data / "truth", "folder": tmp_path / "partial"}
     whole = analyse_templates(clip, vocabulary, samples_of(data), **settings)
@@ -540,6 +586,14 @@ def test_an_image_that_cannot_be_read_is_named_and_left_out_and_tried_again(clip
     bad.path.write_bytes(content)
     mended = analyse_templates(clip, vocabulary, samples_of(data), **settings)
     assert mended.failed == () and mended.images == without.images + 1
+
+
+def test_truth_is_found_whatever_the_case_of_its_suffix(clip, data, vocabulary):
+    whole = analyse_templates(clip, vocabulary, samples_of(data), truth=data / "truth")
+    for path in (data / "truth").iterdir():
+        path.rename(path.with_suffix(".PNG"))
+    found = analyse_templates(clip, vocabulary, samples_of(data), truth=data / "truth")
+    assert same(found, whole, ("encoded", "failed")) and found.judged == whole.judged > 0
 
 
 @pytest.mark.parametrize(

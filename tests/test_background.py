@@ -18,6 +18,7 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 import clipes
+from clipes import background
 from clipes.background import FEW
 from clipes.background import judge_background as judge
 from clipes.background import suggest_background as suggest
@@ -426,6 +427,34 @@ def test_images_that_cannot_be_read_are_named(crowd, tmp_path):
     for name in ("empty.png", "text.png", "missing.png"):
         assert sum(error.startswith(f"{tmp_path / name}: ") for error in found.failed) == 1
     assert found.rows == suggest(clip, vocabulary(), pictures, clipes.VOC12, candidates=CROWD).rows
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_an_image_too_large_for_the_memory_is_named_and_the_others_go_on(crowd, monkeypatch, error):
+    clip, pictures = crowd
+    encode, first = background.encode_images, []
+
+    def scarce(*arguments):
+        if not first:
+            first.append(1)
+            raise error
+        return encode(*arguments)
+
+    monkeypatch.setattr(background, "encode_images", scarce)
+    found = suggest(clip, vocabulary(), pictures, clipes.VOC12, candidates=CROWD)
+    assert found.images == len(pictures) - 1
+    assert len(found.failed) == 1 and "out of memory" in found.failed[0]
+
+
+def test_another_error_of_the_model_is_no_fault_of_an_image(crowd, monkeypatch):
+    clip, pictures = crowd
+
+    def broken(*arguments):
+        raise RuntimeError("shapes do not fit")
+
+    monkeypatch.setattr(background, "encode_images", broken)
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        suggest(clip, vocabulary(), pictures, clipes.VOC12, candidates=CROWD)
 
 
 def test_a_feature_that_is_not_finite_is_named(crowd, encoder):
