@@ -590,10 +590,10 @@ def test_an_image_that_cannot_be_read_is_named_and_left_out_and_tried_again(clip
 
 def test_truth_is_found_whatever_the_case_of_its_suffix(clip, data, vocabulary):
     whole = analyse_templates(clip, vocabulary, samples_of(data), truth=data / "truth")
-    for path in (data / "truth").iterdir():
+    for path in list((data / "truth").rglob("*.png")):
         path.rename(path.with_suffix(".PNG"))
     found = analyse_templates(clip, vocabulary, samples_of(data), truth=data / "truth")
-    assert same(found, whole, ("encoded", "failed")) and found.judged == whole.judged > 0
+    assert same(found, whole) and found.judged == whole.judged > 0
 
 
 @pytest.mark.parametrize(
