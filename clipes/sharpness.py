@@ -26,6 +26,9 @@ DRAWS = 2000
 CONFIDENCE = 0.95
 """The share of the draws that an interval holds."""
 
+FEWEST = 10
+"""Templates of which a rank correlation has an interval."""
+
 _TOLERANCE = 1e-3  # by which the sum of a softmax may be above 1: rounding, in half precision too
 _BLOCK = 1 << 22  # weights of the bootstrap that are in hand at a time: 32 MiB
 
@@ -135,7 +138,8 @@ def rank_correlation(first: ArrayLike, second: ArrayLike, draws: int = DRAWS, se
     """Spearman's rank correlation of two figures of T templates, with a bootstrap interval over the templates.
 
     The interval says what other templates drawn as these were would have given; of templates that nearly repeat each
-    other, as many of CLIP's do, it is too narrow. nan where all values of a figure are equal.
+    other, as many of CLIP's do, it is too narrow. nan where all values of a figure are equal, and the
+    interval of fewer than :data:`FEWEST` templates, as most draws would be of the same few.
 
     >>> rank_correlation([1, 2, 3, 4], [0.9, 0.7, 0.6, 0.1]).coefficient
     -1.0
@@ -151,7 +155,7 @@ def rank_correlation(first: ArrayLike, second: ArrayLike, draws: int = DRAWS, se
     drawn = _spearman(x[places], y[places])
     if np.isnan(drawn).all():
         return RankCorrelation(np.nan, np.nan, np.nan)
-    low, high = interval(drawn[:, None])[0].tolist()
+    low, high = interval(drawn[:, None])[0].tolist() if len(x) >= FEWEST else (np.nan, np.nan)
     return RankCorrelation(float(_spearman(x[None], y[None])[0]), low, high)
 
 

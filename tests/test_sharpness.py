@@ -273,9 +273,18 @@ def test_its_interval_equals_spearmanr_of_each_draw():
     assert -1 <= found.low < found.coefficient < found.high <= 1
 
 
-def test_draws_without_an_order_are_left_out():
+def test_few_templates_have_no_interval():
     found = rank_correlation([1, 2, 3], [3, 2, 1])
-    assert found.coefficient == -1 and (found.low, found.high) == (-1, -1)
+    assert found.coefficient == -1 and math.isnan(found.low) and math.isnan(found.high)
+    x = np.arange(10)
+    assert math.isnan(rank_correlation(x[:9], -x[:9]).low)
+    assert rank_correlation(x, -x)[1:] == (-1, -1)
+
+
+def test_draws_without_an_order_are_left_out():
+    x = np.array([0.0] * 9 + [1.0])
+    found = rank_correlation(x, -x)  # of the draws, a third never see the last
+    assert found == (-1, -1, -1)
 
 
 def test_nothing_to_order_is_nan():

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipes.flags import add_config_flags, read_config
 
-from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
+from .model import add_clip_flags, add_vocabulary_flags, clip_settings, model_record, vocabulary_settings
 from .source import add_source_flags, labels_argument
 from .terminal import EXIT_CODES, account, bar, complain, named, printable
 
@@ -91,18 +91,7 @@ def run(options: argparse.Namespace) -> int:
         save_cams=options.save_cams,
         record={
             "source": os.path.abspath(options.source),
-            "model": options.model,
-            "pretrained": options.pretrained,
-            "dtype": str(clip.encoder.dtype).removeprefix("torch."),
-            "mean": clip.encoder.mean,
-            "std": clip.encoder.std,
-            "weights": clip.text.fingerprint,
-            "classes": given["classes"],
-            "vocabulary": vocabulary.fingerprint,
-            "background": vocabulary.background_names,
-            "templates": vocabulary.templates,
-            "fuse": vocabulary.fuse,
-            "preset": options.config or vocabulary.preset,
+            **model_record(options, clip, vocabulary),
         },
     )
     return account(outcomes, len(samples), f"masks written to {printable(options.out)}")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable, Sequence
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from clipes.config import Fuse
 
 from .terminal import named, natural, words
+
+if TYPE_CHECKING:  # they load torch
+    from clipes.vocabulary import Vocabulary
+    from clipes.weights import Clip
 
 
 def add_clip_flags(parser: argparse.ArgumentParser, model: str | None = "tiny", batch: bool = True) -> None:
@@ -60,6 +64,24 @@ def vocabulary_settings(options: argparse.Namespace) -> dict[str, Any]:
         "background": words(options.background),
         "templates": union(map(_templates, options.templates)) if options.templates else None,
         "fuse": options.fuse,
+    }
+
+
+def model_record(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What a run's record says of its model and its words."""
+    return {
+        "model": options.model,
+        "pretrained": options.pretrained,
+        "weights": clip.text.fingerprint,
+        "dtype": str(clip.encoder.dtype).removeprefix("torch."),
+        "mean": clip.encoder.mean,
+        "std": clip.encoder.std,
+        "classes": words(options.classes) or vocabulary.name,
+        "vocabulary": vocabulary.fingerprint,
+        "background": vocabulary.background_names,
+        "templates": vocabulary.templates,
+        "fuse": vocabulary.fuse,
+        "preset": options.config or vocabulary.preset,
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import os
 from contextlib import suppress
 from dataclasses import replace
@@ -14,7 +15,7 @@ from clipes._version import __version__
 from clipes.config import refinement_name
 from clipes.flags import add_config_flags, read_config
 
-from .model import add_clip_flags, add_vocabulary_flags, clip_settings, union, vocabulary_settings
+from .model import add_clip_flags, add_vocabulary_flags, clip_settings, model_record, union, vocabulary_settings
 from .source import add_source_flags, labels_argument
 from .terminal import EXIT_CODES, bar, complain, named, printable, tell_failed
 
@@ -93,16 +94,9 @@ def run(options: argparse.Namespace) -> int:
         "source": os.path.abspath(options.source),
         "labels": options.labels,
         "truth": options.truth and os.path.abspath(options.truth),
-        "model": options.model,
-        "pretrained": options.pretrained,
+        **model_record(options, clip, vocabulary),
         "device": str(clip.encoder.device),
-        "dtype": str(clip.encoder.dtype).removeprefix("torch."),
-        "weights": clip.text.fingerprint,
-        "classes": given["classes"],
         "class_names": vocabulary.class_names,
-        "background": vocabulary.background_names,
-        "fuse": vocabulary.fuse,
-        "preset": options.config or vocabulary.preset,
         "versions": _versions(),
     }
     _write(options.out, analysis, record)
@@ -187,7 +181,10 @@ def _cell(template: str) -> str:
 
 def _correlation(analysis: TemplateAnalysis) -> str:
     found = analysis.correlation
-    return f"rank correlation {found[0]:.2f} [{found[1]:.2f}, {found[2]:.2f}]" if found else ""
+    if found is None:
+        return ""
+    interval = "" if math.isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]"
+    return f"rank correlation {found.coefficient:.2f}{interval}"
 
 
 def _print_table(analysis: TemplateAnalysis) -> None:
