@@ -7,6 +7,7 @@ import math
 import re
 import secrets
 import shutil
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
@@ -605,6 +606,27 @@ def test_a_hostile_database_is_escaped(
         out = run(*arguments)[1]
         assert r"it\x1b[2Jks" in out
         assert "\x1b" not in out
+
+
+def test_a_database_may_be_named_by_its_folder(small: WordNet) -> None:
+    assert synonyms("cat", wordnet=small.folder) == synonyms("cat", wordnet=small)
+
+
+def test_long_glosses_are_cut_in_silence(tiny: MaskGenerator, real: WordNet) -> None:
+    """The bundled model reads 32 tokens."""
+    long = [sense for sense in real.senses("tree") if len(sense.gloss.split()) > 20]
+    assert long
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert synonyms("tree", generator=tiny, wordnet=real)
+    with pytest.warns(UserWarning, match="is cut"):
+        tiny.encode_text([f"a photo of a tree, {long[0].gloss}."])
+
+
+def test_a_prompt_of_many_words_takes_no_time(small: WordNet) -> None:
+    many = " ".join(f"w{index}" for index in range(200))
+    after, _ = with_synonyms(load_vocabulary({"dog": ["dog", many], "cat": "cat"}, [many[::-1]]), wordnet=small)
+    assert after.names()[0][:2] == ("dog", many)
 
 
 def test_a_class_with_an_equals_sign(run: Run, tmp_path: Path) -> None:
