@@ -178,42 +178,49 @@ def _place_names(axis: Axes, points: Any, names: dict[int, str], stand_out: Any)
     """Write the names beside their dots, each at the nearest place where it covers neither dots nor other names."""
     from matplotlib.patheffects import Normal, Stroke
     from matplotlib.text import Text
-    from matplotlib.transforms import Bbox
 
     figure: Any = axis.figure
     renderer = figure.canvas.get_renderer()
     inside, pixels = axis.get_window_extent(renderer), figure.dpi / 72  # of a point
     dots = axis.transData.transform(points)
-    taken: list[Bbox] = []
-    line = {"arrowstyle": "-", "color": _GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+    placed: list[Any] = []  # names' boxes
+    lines = np.empty((0, 2))  # points of the lines that lead to them
+    arrow = {"arrowstyle": "-", "color": _GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
     for index, name in names.items():
         look: Any = {"color": _ORANGE, "fontweight": "bold"} if stand_out[index] else {"color": _INK}
         text = axis.annotate(
-            name, points[index], (0, 0), textcoords="offset points", fontsize=8, arrowprops=line, zorder=4, **look
+            name, points[index], (0, 0), textcoords="offset points", fontsize=8, arrowprops=arrow, zorder=4, **look
         )
         text.set_parse_math(False)
         text.set_path_effects([Stroke(linewidth=2, foreground="white"), Normal()])  # legible upon lines
 
-        def cost(place: Place, text: Any = text, own: int = index, names: Sequence[Bbox] = tuple(taken)) -> float:
+        def put(place: Place, text: Any = text) -> tuple[Any, bool]:
             lined = _put(text, place)
             text.update_positions(renderer)
-            box = Text.get_window_extent(text, renderer)  # an annotation's own holds its line, too
-            corners = (inside.contains(box.x0, box.y0), inside.contains(box.x1, box.y1))
-            room = 4 if lined else _NEAR  # without a line, a name near another dot would seem to be that one's
-            others = [Bbox([dot, dot]).padded((3 if i == own else room) * pixels) for i, dot in enumerate(dots)]
-            found = sum(box.overlaps(other) for other in (*others, *names)) + 100 * (not all(corners))
+            return Text.get_window_extent(text, renderer), lined  # an annotation's own holds its line, too
+
+        def cost(place: Place, put: Any = put, own: int = index, lines: Any = lines) -> int:
+            box, lined = put(place)
+            outside = not _within(np.array([box.min, box.max]), inside).all()
+            # Without a line, a name near another dot would seem to be that one's.
+            room = np.where(np.arange(len(dots)) == own, 3, 4 if lined else _NEAR)[:, None] * pixels
+            found = 100 * outside + 3 * int(_within(dots, box, room).sum()) + 5 * int(_within(lines, box).any())
+            found += 10 * sum(box.overlaps(other) for other in placed)
             if lined:
                 line = _line(dots[own], box)
                 apart = np.linalg.norm(line[:, None] - np.delete(dots, own, axis=0), axis=2)
                 found += int((apart < 3 * pixels).any(0).sum())
-                found += sum(any(other.contains(*point) for point in line) for other in names)
-            return float(found)
+                found += 5 * sum(bool(_within(line, other).any()) for other in placed)
+            return int(found)
 
-        lined = _put(text, min(_places(), key=cost))
-        text.update_positions(renderer)
-        box = Text.get_window_extent(text, renderer)
-        taken.append(box.padded(2 * pixels))
-        taken += [Bbox([point, point]) for point in _line(dots[index], box)] if lined else []
+        box, lined = put(min(_places(), key=cost))
+        placed.append(box.padded(2 * pixels))
+        lines = np.concatenate([lines, _line(dots[index], box)]) if lined else lines
+
+
+def _within(points: Any, box: Any, room: Any = 0) -> Any:
+    """Which points (n, 2) lie in a box, or nearer to it than ``room``: bool (n,)."""
+    return ((points > box.min - room) & (points < box.max + room)).all(1)
 
 
 def _line(dot: Any, box: Any) -> Any:
