@@ -303,6 +303,16 @@ def test_a_stopped_run_goes_on(said, monkeypatch):
     assert code == 0 and f"\n{several - 4} images encoded" in out
 
 
+def test_the_batch_size_is_passed_on(said, monkeypatch):
+    from clipes import analysis
+
+    given, analyse = [], analysis.analyse_templates
+    monkeypatch.setattr(
+        analysis, "analyse_templates", lambda *a, **k: (given.append(k["batch_size"]), analyse(*a, **k))[1]
+    )
+    assert said("--templates", "a {}.", "--batch-size", 4)[0] == 0 and given == [4]
+
+
 def test_very_small_figures_are_shown_with_their_digits(said, monkeypatch, capsys):
     from clipes.analysis import TemplateAnalysis
 
