@@ -9,10 +9,12 @@ import textwrap
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from clipes.class_file import Synonyms
 from clipes.text import TextTower, encode_sentences, text_features
@@ -23,7 +25,7 @@ from clipes.words import unknown_name
 if TYPE_CHECKING:  # it loads scipy and PIL
     from clipes.generator import MaskGenerator
 
-Encode = Callable[[Sequence[str]], NDArray[np.float32]]  # n sentences to (n, E), unit
+Encode = Callable[[Sequence[str]], NDArray[np.float32] | Tensor]  # n sentences to (n, E), unit
 SAID = "its prompt says so already"
 _RUN, _MOST_WORDS = 10, 40  # no lemma has more words; CLIP reads 77 tokens
 
@@ -164,8 +166,7 @@ def _found(vocabulary: Vocabulary, tower: TextTower | None, wordnet: WordNet) ->
     found = [wordnet.senses(name) for name in vocabulary.class_names]
     if tower is None:
         return found
-    space = tower
-    return rank_senses(found, vocabulary.class_names, lambda texts: encode_sentences(space, texts).numpy(), wordnet)
+    return rank_senses(found, vocabulary.class_names, partial(encode_sentences, tower), wordnet)
 
 
 def rank_senses(
@@ -181,7 +182,7 @@ def rank_senses(
     glosses = [_photo(f"{sense.matched}, {sense.gloss}") for row in found for sense in row]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* is cut$")  # of a long gloss the beginning will do
-        features = encode([*classes, *glosses])
+        features = np.asarray(encode([*classes, *glosses]))
     names, texts = features[: len(classes)], features[len(classes) :]
     similarity = names @ names.T
     others = (similarity.sum(1) - similarity.diagonal()) / (len(names) - 1)
@@ -211,9 +212,7 @@ def _choice(
         sense = wordnet.sense(key)
     if sense:
         return Choice(name, sense, "", (sense.key,), tuple(Synonym(lemma, sense.key) for lemma in sense.lemmas))
-    note = "WordNet does not know it"
-    if found:
-        note = f"WordNet knows only its head noun, {found[0].matched!r}"
+    note = f"WordNet knows only its head noun, {found[0].matched!r}" if found else "WordNet does not know it"
     return Choice(name, None, f"{note}; choose a sense for it, or leave it without", (), ())
 
 

@@ -6,6 +6,7 @@ import argparse
 import shutil
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,8 +113,7 @@ def _ranked(
     from clipes.text import encode_sentences
     from clipes.thesaurus import rank_senses
 
-    space = tower
-    return rank_senses(found, classes.class_names, lambda texts: encode_sentences(space, texts).numpy(), wordnet)
+    return rank_senses(found, classes.class_names, partial(encode_sentences, tower), wordnet)
 
 
 def _show(name: str, senses: Sequence[Sense], wordnet: WordNet, hypernyms: bool) -> None:
