@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from clipes.chunks import Row, select_rows
 from clipes.config import PRESETS, Config, refinement_name
 from clipes.datasets import Sample
+from clipes.device import default_batch_size
 from clipes.evaluation import number
 from clipes.metrics import ClassCounts
 from clipes.sharpness import DRAWS, Moments, RankCorrelation, bootstrap, interval, pooled, rank_correlation
@@ -163,7 +164,7 @@ def analyse_templates(
     kept = None if folder is None else Path(folder)
     if kept is not None:
         sweep(kept)
-    size = batch_size or (1 if clip.encoder.device.type == "cpu" else 16)
+    size = batch_size or default_batch_size(clip.encoder.device)
     survey = Survey()
     with closing(Surveyor(clip, vocabulary, settings, kept, size).walk(rows, survey)) as steps:
         for _ in progress(steps, sum(row.wanted for row in rows), "images"):

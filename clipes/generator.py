@@ -15,7 +15,7 @@ from torch import Tensor
 
 from clipes.config import PRESETS, VOC12, Config, Fuse
 from clipes.decision import decide_masks
-from clipes.device import Precision
+from clipes.device import Precision, default_batch_size
 from clipes.image import open_image, patch_grid
 from clipes.localization import encode_images, encode_pixels, localize
 from clipes.result import PseudoMask
@@ -53,7 +53,7 @@ class MaskGenerator:
     @property
     def default_batch_size(self) -> int:
         """Images encoded together unless told otherwise: 1 on a CPU, where more gains nothing, else 16."""
-        return 1 if self._encoder.device.type == "cpu" else 16
+        return default_batch_size(self._encoder.device)
 
     def encode_text(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """The unit features (n, E) float32 of n >= 1 sentences, in CLIP's space."""

@@ -13,6 +13,7 @@ from clipes.compiled import library
 from clipes.generator import MaskGenerator, load
 from clipes.result import PseudoMask
 from clipes.scenes import draw_scenes
+from clipes.wordnet import WordNet, WordNetMissing, open_wordnet
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -33,6 +34,15 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def tiny() -> MaskGenerator:
     """The bundled model; nothing may depend on how good it is."""
     return load()
+
+
+@pytest.fixture(scope="session")
+def real() -> WordNet:
+    """The real WordNet, where there is one."""
+    try:
+        return open_wordnet()
+    except WordNetMissing as error:
+        pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -28,18 +28,9 @@ from clipes.generator import MaskGenerator
 from clipes.text import TextTower
 from clipes.thesaurus import SAID, Choice, synonyms, with_synonyms
 from clipes.vocabulary import Vocabulary, load_vocabulary
-from clipes.wordnet import WordNet, WordNetMissing, open_wordnet
+from clipes.wordnet import WordNet, open_wordnet
 
 CHOSEN = json.loads(Path(__file__).with_name("wordnet_senses.json").read_text("utf-8"))
-
-
-@pytest.fixture(scope="session")
-def real() -> WordNet:
-    """The real database."""
-    try:
-        return open_wordnet()
-    except WordNetMissing as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")

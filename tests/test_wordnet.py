@@ -17,15 +17,6 @@ from clipes.wordnet import Sense, WordNet, WordNetMissing, letters, open_wordnet
 
 
 @pytest.fixture(scope="session")
-def real() -> WordNet:
-    """The real database."""
-    try:
-        return open_wordnet()
-    except WordNetMissing as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_wordnet(tmp_path_factory.mktemp("wordnet"))
 

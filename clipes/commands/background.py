@@ -14,7 +14,7 @@ from clipes.config import PRESETS
 
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
 from .source import add_source_flags, labels_argument
-from .terminal import EXIT_CODES, bar, complain, named, natural, printable, tell_failed, words
+from .terminal import EXIT_CODES, bar, complain, named, natural, printable, short, tell_failed, words
 
 if TYPE_CHECKING:
     from clipes.background import BackgroundTable, BackgroundWord
@@ -112,10 +112,10 @@ def _print_table(table: BackgroundTable, judged: bool) -> None:
     what = f"{len(rows)} words judged" if judged else f"{len(rows)} of {len(table.rows)} words chosen"
     print(f"{what} by {table.images} images{skipped}")
     if rows:
-        width = max(len(_short(row.word, WIDEST_WORD)) for row in rows)
+        width = max(len(short(row.word, WIDEST_WORD)) for row in rows)
         print(f"\n   # {'word':{width}}   wins  alone beside   gain  {'takes most from':{WIDEST_NAME}}  nearest class")
         for number, row in enumerate(rows, start=1):
-            print(f"{number:4} {_short(row.word, WIDEST_WORD):{width}} {_figures(row, table.images)}")
+            print(f"{number:4} {short(row.word, WIDEST_WORD):{width}} {_figures(row, table.images)}")
         print(f"\n{LEGEND}\n")
         print(f"Beside all these words the labels keep {table.kept:.3f} of the probability.")
     against: dict[str, list[str]] = {}
@@ -125,7 +125,7 @@ def _print_table(table: BackgroundTable, judged: bool) -> None:
     if against:
         print(f"\n{'What speaks against words' if judged else 'Left out'}:")
     for reason, left_out in against.items():
-        shown = ", ".join(_short(word, WIDEST_WORD) for word in left_out[:WORDS_SHOWN])
+        shown = ", ".join(short(word, WIDEST_WORD) for word in left_out[:WORDS_SHOWN])
         more = f" and {len(left_out) - WORDS_SHOWN} more" if len(left_out) > WORDS_SHOWN else ""
         print(f"  {printable(reason)}: {shown}{more}")
     print(f"\n{_limit(table)}")
@@ -133,14 +133,15 @@ def _print_table(table: BackgroundTable, judged: bool) -> None:
 
 def _figures(row: BackgroundWord, images: int) -> str:
     share = f"{row.wins / images:6.1%} {row.alone:6.3f} {row.together:6.3f} {row.gain:6.3f}"
-    return f"{share}  {_short(row.takes_from):{WIDEST_NAME}}  {_short(row.near)} {row.similarity:.2f}"
+    loser, nearest = (short(name, WIDEST_NAME) for name in (row.takes_from, row.near))
+    return f"{share}  {loser:{WIDEST_NAME}}  {nearest} {row.similarity:.2f}"
 
 
 def _limit(table: BackgroundTable) -> str:
     limit = f"Near-synonyms of a class: cosine above {table.near_limit:.3f}"
     if table.near_pair is None:
         return f"{limit}, as given."
-    first, second = map(_short, table.near_pair)
+    first, second = (short(name, WIDEST_NAME) for name in table.near_pair)
     return f"{limit}, that of {first} and {second}, which are\ndifferent things; --near sets another."
 
 
@@ -156,8 +157,3 @@ def _print_words(table: BackgroundTable) -> None:
 def _joined(chosen: Sequence[str]) -> str:
     """As --background reads them: one word needs its comma."""
     return printable(",".join(chosen)) + ("," if len(chosen) == 1 else "")
-
-
-def _short(name: str, widest: int = WIDEST_NAME) -> str:
-    name = printable(name)
-    return name if len(name) <= widest else f"{name[: widest - 1]}…"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .terminal import DONE, EXIT_CODES, FAILED, bar, complain, named, natural, printable, words
+from .terminal import DONE, EXIT_CODES, FAILED, bar, complain, named, natural, short, words
 
 if TYPE_CHECKING:
     from clipes.evaluation import Evaluation
@@ -74,7 +74,10 @@ def _class_names(given: str | None) -> tuple[str, ...] | None:
 
 
 def _print_classes(evaluation: Evaluation) -> None:
-    rows = [(f"{row['id']:2}", _short(row["name"]), row["iou"], row["boundary_iou"]) for row in evaluation.table()]
+    rows = [
+        (f"{row['id']:2}", short(row["name"], WIDEST_NAME), row["iou"], row["boundary_iou"])
+        for row in evaluation.table()
+    ]
     id_width, name_width = len(rows[-1][0]), max(len(row[1]) for row in rows)
     print(f" {'id':>{id_width}}  {'class':{name_width}}    IoU  boundary IoU")
     for index, name, iou, boundary in rows:
@@ -130,11 +133,6 @@ def _tell(count: int, what: str, lines: Sequence[str]) -> None:
         complain(f"{count} {what}{', the first' if count > SHOWN else ''}:")
         for line in lines:
             complain(f"  {line}")
-
-
-def _short(name: str) -> str:
-    name = printable(name)
-    return name if len(name) <= WIDEST_NAME else f"{name[: WIDEST_NAME - 1]}…"
 
 
 def _figure(value: float | None) -> str:

@@ -17,7 +17,7 @@ from clipes.flags import add_config_flags, read_config
 
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, model_record, union, vocabulary_settings
 from .source import add_source_flags, labels_argument
-from .terminal import EXIT_CODES, bar, complain, named, printable, tell_failed
+from .terminal import EXIT_CODES, bar, complain, named, printable, short, tell_failed
 
 if TYPE_CHECKING:
     from clipes.analysis import TemplateAnalysis
@@ -192,7 +192,7 @@ def _print_table(analysis: TemplateAnalysis) -> None:
     rows, paper, rivals = analysis.table(), _paper(), set(analysis.rivals)
     number = "{:.4f}" if rows[-1]["sharpness"] >= 0.01 else "{:.2e}"
     shown = [i for i, row in enumerate(rows) if i < FIRST or i >= len(rows) - LAST or row["template"] in paper]
-    names = {i: _short(rows[i]["template"]) for i in shown}
+    names = {i: short(rows[i]["template"], WIDEST) for i in shown}
     width = max(8, *map(len, names.values()))
     titles = f" rank    {'template':{width}}  sharpness   95 % of the draws     macro"
     print(f"{titles}   mIoU" if analysis.miou is not None else titles)
@@ -218,8 +218,3 @@ def _print_account(analysis: TemplateAnalysis, out: Path) -> None:
     if analysis.correlation:
         print(f"{_correlation(analysis)} of sharpness and mIoU; in the paper mIoU falls as sharpness rises")
     print(f"{analysis.encoded:,} images encoded; all rows are in {printable(out / 'sharpness.csv')}")
-
-
-def _short(template: str) -> str:
-    shown = printable(template)
-    return shown if len(shown) <= WIDEST else f"{shown[: WIDEST - 1]}…"

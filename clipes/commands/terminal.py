@@ -77,6 +77,12 @@ def complain(text: str) -> None:
     print(printable(text), file=sys.stderr)
 
 
+def short(text: object, widest: int) -> str:
+    """``text`` on one line of at most ``widest`` characters, cut by an ellipsis."""
+    shown = printable(text)
+    return shown if len(shown) <= widest else f"{shown[: widest - 1]}…"
+
+
 def printable(text: object) -> str:
     """``text`` on one line: control characters and broken bytes of hostile file names are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
