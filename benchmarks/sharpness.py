@@ -93,7 +93,7 @@ def naive(clip: Clip, vocabulary: Vocabulary, samples: list[Sample], template: s
     for sample in samples:
         ids = torch.tensor(alone.ids(sample.labels)) - 1
         present = torch.zeros(1, len(alone.class_names), dtype=torch.bool).index_fill(1, ids, True)
-        for _, encoded in encode_images(clip.encoder, [open_image(sample.path)], config):
+        for _, encoded in encode_images(clip.encoder, [open_image(sample.image)], config):
             with torch.inference_mode():
                 features = image_features(head, encoded.trace.output, config.cam.pool)
                 rows.append(label_probabilities(features, text, present, head.logit_scale)[0, ids].numpy())

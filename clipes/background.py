@@ -249,7 +249,7 @@ def _look(
             if isinstance(error, RuntimeError) and not is_out_of_memory(error):
                 raise
             reason = str(error) or "out of memory"
-            failed.append(reason if reason.startswith(f"{one.path}:") else f"{one.path}: {reason}")
+            failed.append(reason if reason.startswith(f"{one.image}:") else f"{one.image}: {reason}")
     if not features:
         raise ValueError(f"none of {len(taken)} images could be read; the first: {failed[0]}")
     return _Pictures(torch.stack(features), torch.tensor(present), tuple(failed), len(given) - len(labelled))
@@ -261,7 +261,7 @@ def _digest(sample: Sample) -> bytes:
 
 def _image_feature(clip: Clip, sample: Sample, config: Config) -> Tensor:
     """(E,) float64, unit, on the CPU."""
-    image = open_image(sample.path)
+    image = open_image(sample.image)
     with torch.inference_mode():
         ((_, encoded),) = encode_images(clip.encoder, [image], replace(config, affinity=None))
         feature = image_features(clip.encoder.head, encoded.trace.output, config.cam.pool)[0]

@@ -68,7 +68,7 @@ def check_folder(
         first = sample.id.split("/")[0]
         if first in SAVED and sample.id != first:
             raise ValueError(
-                f"{sample.path}: in the output, {first}/ is for what is saved beside the masks; rename the folder, or "
+                f"{sample.image}: in the output, {first}/ is for what is saved beside the masks; rename the folder, or "
                 "run it by itself"
             )
         if would_be_found(root / f"{sample.id}.png"):
@@ -106,10 +106,10 @@ def mask_path(sample: Sample, folder: str | os.PathLike[str]) -> Path:
     """``folder/ID.png``. Raises ValueError if that is outside the folder, or the sample's image itself."""
     path = Path(folder, f"{sample.id}.png")
     if os.path.isabs(sample.id) or ".." in path.relative_to(folder).parts:
-        raise ValueError(f"{sample.path}: its id {sample.id!r} leads out of the output folder; use a relative one")
+        raise ValueError(f"{sample.image}: its id {sample.id!r} leads out of the output folder; use a relative one")
     inside(path, folder)
-    if path.exists() and sample.path.exists() and path.samefile(sample.path):
-        raise ValueError(f"{sample.path}: its mask would replace it; choose another folder than {folder}")
+    if isinstance(sample.image, Path) and path.exists() and sample.image.exists() and path.samefile(sample.image):
+        raise ValueError(f"{sample.image}: its mask would replace it; choose another folder than {folder}")
     return path
 
 
@@ -219,7 +219,7 @@ def _opened(sample: Sample, folder: Path) -> Image.Image | str:
     """The sample's image, or why it cannot be had."""
     try:
         mask_path(sample, folder)
-        return open_image(sample.path)
+        return open_image(sample.image)
     except (ValueError, OSError, MemoryError) as error:
         return str(error) or "out of memory"
 
@@ -248,7 +248,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
 
 
 def _named(sample: Sample, reason: str) -> str:
-    path = str(sample.path)
+    path = str(sample.image)
     return reason if reason.startswith(f"{path}:") else f"{path}: {reason.removesuffix(f': {path}')}"
 
 

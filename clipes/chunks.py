@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from clipes._version import __version__
 from clipes.batch import check_labels
 from clipes.datasets import Sample
+from clipes.image import TarMember
 from clipes.tally import find_files
 from clipes.vocabulary import Vocabulary
 from clipes.writer import atomic
@@ -90,12 +91,12 @@ def chunks(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
 
 def features_key(chunk: Sequence[Row], settings: Any) -> str:
     """What image features depend on: the images and ``settings``, which JSON must hold."""
-    return _digest("features", settings, [[row.sample.id, _stat(row.sample.path)] for row in chunk])
+    return _digest("features", settings, [[row.sample.id, _stat(row.sample.image)] for row in chunk])
 
 
 def counts_key(chunk: Sequence[Row], settings: Any) -> str:
     """What counts by the truth depend on, the templates apart: images, labels, truth files, ``settings``."""
-    parts = [[row.sample.id, _stat(row.sample.path), row.class_ids, _stat(row.truth)] for row in chunk]
+    parts = [[row.sample.id, _stat(row.sample.image), row.class_ids, _stat(row.truth)] for row in chunk]
     return _digest("counts", settings, parts)
 
 
@@ -127,8 +128,10 @@ def _digest(*parts: Any) -> str:
     return hashlib.sha256(json.dumps([__version__, *parts], sort_keys=True).encode()).hexdigest()
 
 
-def _stat(path: Path | None) -> list[int] | None:
-    """Size and time of a file; None where there is none."""
+def _stat(path: Path | TarMember | None) -> list[int] | None:
+    """Size and time of a file, the place in its .tar if it is in one; None where there is none."""
+    if isinstance(path, TarMember):
+        return [*(_stat(path.tar) or ()), path.offset, path.size]
     try:
         found = os.stat(path) if path is not None else None
     except (OSError, ValueError):  # the reader will say what is wrong

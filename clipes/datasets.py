@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from clipes.image import IMAGE_SUFFIXES
+from clipes.image import IMAGE_SUFFIXES, TarMember
 from clipes.labels import AnyPath, DatasetError, LabelRow, Rows, clean_labels, read_rows, read_text
 
 
@@ -27,7 +27,7 @@ class Sample:
     """
 
     id: str
-    path: Path
+    image: Path | TarMember
     labels: tuple[str, ...]
     origin: str = field(default="", compare=False)
 

@@ -123,7 +123,7 @@ def _finalized(run: SavedRun, config: Config, images: dict[str, Path]) -> Iterat
         except (ValueError, FloatingPointError, OSError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not is_out_of_memory(error):
                 raise
-            yield Outcome(sample, None, str(error) or f"{sample.path}: out of memory")
+            yield Outcome(sample, None, str(error) or f"{sample.image}: out of memory")
             continue
         if not decided:
             write_json(run.folder / "run.json", {**run.record, "mixed": MIXED})

@@ -6,6 +6,8 @@ import math
 import os
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +43,33 @@ class ImageError(ValueError):
     """An image that cannot be read; the message names the file and the cause."""
 
 
-def open_image(source: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> Image.Image:
+@dataclass(frozen=True)
+class TarMember:
+    """A file inside an uncompressed .tar: `size` bytes from `offset`."""
+
+    tar: Path
+    name: str
+    offset: int
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.tar}/{self.name}"
+
+    def read(self) -> bytes:
+        """The member's bytes. Raises OSError where the tar cannot be read, ImageError where it ends too early."""
+        with open(self.tar, "rb") as file:
+            file.seek(self.offset)
+            data = file.read(self.size)
+        if len(data) < self.size:
+            raise ImageError(f"{self}: {self.tar.name} ends {self.size - len(data)} bytes too early")
+        return data
+
+
+def open_image(source: str | os.PathLike[str] | TarMember | Image.Image | NDArray[Any]) -> Image.Image:
     """Return `source` as an RGB picture, upright and fully loaded, independent of its file.
 
-    `source` is a file, a PIL image (its current frame) or a uint8 array, (H, W, 3) RGB or (H, W) grey. The
-    first frame of an animation counts; EXIF orientation is applied, and ignored with a warning where it is
+    `source` is a file, one inside a .tar, a PIL image (its current frame) or a uint8 array, (H, W, 3) RGB or (H, W)
+    grey. The first frame of an animation counts; EXIF orientation is applied, and ignored with a warning where it is
     broken; transparency is laid over white; 16-bit grey is scaled to 8 bits.
 
     Raises FileNotFoundError for a missing file; ImageError for anything unreadable: not an image,
@@ -56,12 +80,20 @@ def open_image(source: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> I
         return _from_array(source)
     if isinstance(source, Image.Image):
         return _decode(source, str(getattr(source, "filename", "") or "image"))
+    if isinstance(source, TarMember):
+        if source.size == 0:
+            raise ImageError(f"{source}: the file is empty")
+        return _opened(BytesIO(source.read()), str(source))
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"an image is a path, a PIL image or a numpy array, not {type(source).__name__}")
     path = Path(source)
     _check_file(path)
+    return _opened(path, str(path))
+
+
+def _opened(file: Path | BytesIO, path: str) -> Image.Image:
     try:
-        opened = Image.open(path, formats=FORMATS)
+        opened = Image.open(file, formats=FORMATS)
     except MemoryError:
         raise
     except UnidentifiedImageError as error:
@@ -69,7 +101,7 @@ def open_image(source: str | os.PathLike[str] | Image.Image | NDArray[Any]) -> I
     except Exception as error:  # Pillow's parsers raise nearly anything on hostile bytes
         raise ImageError(f"{path}: cannot be opened: {_cause(error)}") from error
     with opened:
-        return _decode(opened, str(path))
+        return _decode(opened, path)
 
 
 def patch_grid(size: tuple[int, int], patch: int, max_patches: int) -> tuple[int, int]:

@@ -145,11 +145,11 @@ class Surveyor:
         self, row: Row, index: int, found: Found, images: dict[int, Image.Image], truths: dict[int, NDArray[Any]]
     ) -> None:
         """Read an image and its truth; where the truth fails, the image may still be wanted for its feature."""
-        image = open_image(row.sample.path)
+        image = open_image(row.sample.image)
         try:
             if row.truth is not None:
                 truth = read_ids(row.truth, len(self.class_names))
-                check_size((image.height, image.width), row.sample.path, truth.shape, row.truth)
+                check_size((image.height, image.width), row.sample.image, truth.shape, row.truth)
                 truths[index] = truth
         finally:
             if index in truths or (row.several and not found.has_feature[index]):
@@ -282,5 +282,5 @@ def _fits(arrays: dict[str, NDArray[Any]], found: Found) -> bool:
 
 
 def _problem(row: Row, reason: str) -> Problem:
-    path = str(row.sample.path)
+    path = str(row.sample.image)
     return Problem(row.sample.id, reason if reason.startswith(path) else f"{path}: {reason.removesuffix(f': {path}')}")

@@ -128,7 +128,7 @@ def read_png(path: Path, modes: tuple[str, ...], otherwise: str) -> NDArray[Any]
     return pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
 
 
-def check_size(size: tuple[int, ...], path: Path, truth_size: tuple[int, ...], truth: Path) -> None:
+def check_size(size: tuple[int, ...], path: object, truth_size: tuple[int, ...], truth: Path) -> None:
     """Raise SizeError if two sizes (H, W) differ."""
     if size != truth_size:
         ours, theirs = (" x ".join(map(str, reversed(shape))) for shape in (size, truth_size))

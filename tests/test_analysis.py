@@ -110,7 +110,7 @@ def same(one: TemplateAnalysis, other: TemplateAnalysis, ignoring: tuple[str, ..
 def slow_probabilities(clip: Clip, vocabulary: Vocabulary, sample: Sample, pool: str = "patch") -> list[float]:
     """Equation 1 in float64 for one image: its labels, then all background words; of a class's rows the likeliest."""
     encoder, head = clip.encoder, clip.encoder.head
-    image = open_image(sample.path)
+    image = open_image(sample.image)
     grid = patch_grid((image.height, image.width), encoder.patch_size, 4096)
     pixels = torch.from_numpy(prepare(image, grid, encoder.patch_size, encoder.mean, encoder.std))[None]
     with torch.inference_mode():
@@ -169,7 +169,7 @@ def test_miou_equals_masks_of_each_template_written_and_evaluated(clip, drawn, v
     for index, template in enumerate(TEMPLATES):
         generator = MaskGenerator(clip, replace(vocabulary, templates=(template,)), config or CONFIG)
         for sample in samples_of(drawn):
-            generator(sample.path, sample.labels).save(tmp_path / str(index) / f"{sample.id}.png")
+            generator(sample.image, sample.labels).save(tmp_path / str(index) / f"{sample.id}.png")
         judged = evaluate(tmp_path / str(index), drawn / "truth", vocabulary.class_names)
         assert judged.images == COUNT - 1
         assert found.miou[index] == judged.miou
@@ -246,7 +246,7 @@ def test_an_image_without_a_label_is_judged_as_all_background(clip, data, vocabu
     assert found.unlabelled == 1 and found.judged == COUNT - 1
     generator = MaskGenerator(clip, replace(vocabulary, templates=TEMPLATES[:1]), CONFIG)
     for sample in samples_of(data):
-        generator(sample.path, sample.labels).save(tmp_path / "masks" / f"{sample.id}.png")
+        generator(sample.image, sample.labels).save(tmp_path / "masks" / f"{sample.id}.png")
     judged = evaluate(tmp_path / "masks", data / "truth", vocabulary.class_names)
     assert found.miou[0] == pytest.approx(judged.miou, abs=2e-3)
 
@@ -570,20 +570,20 @@ def test_without_a_folder_nothing_is_written(clip, data, vocabulary, monkeypatch
 
 def test_an_image_that_cannot_be_read_is_named_and_left_out_and_tried_again(clip, data, vocabulary, tmp_path):
     bad = next(sample for sample in several(data) if sample.id != "07")
-    content = bad.path.read_bytes()
-    bad.path.write_bytes(content[:100])
+    content = bad.image.read_bytes()
+    bad.image.write_bytes(content[:100])
     settings = {"truth": data / "truth", "folder": tmp_path}
     for _ in range(2):
         found = analyse_templates(clip, vocabulary, samples_of(data), **settings)
         (problem,) = found.failed
-        assert problem.name == bad.id and problem.reason.startswith(f"{bad.path}: ")
+        assert problem.name == bad.id and problem.reason.startswith(f"{bad.image}: ")
         rest = [sample for sample in samples_of(data) if sample.id != bad.id]
         without = analyse_templates(clip, vocabulary, rest, truth=data / "truth")
         np.testing.assert_allclose(found.sharpness, without.sharpness, rtol=1e-5)
         assert found.miou.tolist() == without.miou.tolist()
         assert (found.images, found.judged) == (without.images, without.judged)
     assert found.encoded == 0, "the others are not encoded again"
-    bad.path.write_bytes(content)
+    bad.image.write_bytes(content)
     mended = analyse_templates(clip, vocabulary, samples_of(data), **settings)
     assert mended.failed == () and mended.images == without.images + 1
 
@@ -625,7 +625,7 @@ def test_truth_that_cannot_be_read_is_named_and_the_image_still_has_its_sharpnes
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_a_feature_that_is_not_finite_is_found_in_its_batch(clip, data, vocabulary, monkeypatch, batch_size):
     bad = several(data)[1]
-    colour = np.asarray(Image.open(bad.path))[0, 0]
+    colour = np.asarray(Image.open(bad.image))[0, 0]
     prepared = survey.encode_images
 
     def spoilt(encoder, images, config):
@@ -657,7 +657,7 @@ def test_an_image_whose_maps_fail_for_one_template_counts_for_none(clip, data, v
     second = text_features(clip.text, replace(vocabulary, templates=TEMPLATES[1:2]).sentences())
     monkeypatch.setattr(survey, "localize", failing)
     found = analyse_templates(clip, vocabulary, samples_of(data), truth=data / "truth", batch_size=batch_size)
-    assert [tuple(problem) for problem in found.failed] == [(bad.id, f"{bad.path}: a map is not finite")]
+    assert [tuple(problem) for problem in found.failed] == [(bad.id, f"{bad.image}: a map is not finite")]
     assert found.images == len(several(data)) and found.judged == COUNT - 2
     (data / "truth" / f"{bad.id}.png").unlink()
     without = analyse_templates(clip, vocabulary, samples_of(data), truth=data / "truth", batch_size=batch_size)

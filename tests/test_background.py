@@ -202,7 +202,7 @@ def pictures(tmp_path: Path) -> list[Sample]:
 
 
 def feature_of(encoder, sample: Sample, config=clipes.VOC12) -> torch.Tensor:
-    ((_, encoded),) = encode_images(encoder, [open_image(sample.path)], config)
+    ((_, encoded),) = encode_images(encoder, [open_image(sample.image)], config)
     return normalize(image_features(encoder.head, encoded.trace.output, config.cam.pool)[0], dim=-1)
 
 
@@ -594,7 +594,7 @@ def winners(encoder, pictures, tmp_path, monkeypatch):
     features = {**dict(zip(VOC, other, strict=False)), "cat": -own, "dog": -own}
     features |= {word: towards(own, 0.9 - index / 10, other[20 + index]) for index, word in enumerate(words)}
     monkeypatch.setattr("clipes.weights.load_clip", lambda **_: Clip(encoder, planted(features)))
-    rows = "".join(f"{one.path.name},{';'.join(one.labels)}\n" for one in pictures)
+    rows = "".join(f"{one.image.name},{';'.join(one.labels)}\n" for one in pictures)
     (tmp_path / "labels.csv").write_text(f"image,labels\n{rows}")
     (tmp_path / "words.json").write_text(json.dumps(words))
     start = ["background", str(tmp_path / "[0-5].png"), "--labels", str(tmp_path / "labels.csv"), "--templates", "{}"]

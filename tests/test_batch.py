@@ -53,7 +53,7 @@ def test_masks_are_those_of_the_generator_whatever_the_batch_size(tiny, photos: 
     assert all(_bytes(tmp_path / str(size)) == first for size in (2, 5, None))
     for sample in samples:
         with Image.open(tmp_path / "1" / f"{sample.id}.png") as image:
-            assert np.array_equal(np.asarray(image), tiny(sample.path, sample.labels).mask)
+            assert np.array_equal(np.asarray(image), tiny(sample.image, sample.labels).mask)
     names = json.loads((tmp_path / "1" / "classes.json").read_text())
     assert names == {"0": "background", **{str(i): name for i, name in enumerate(tiny.class_names, 1)}}
 
@@ -104,7 +104,7 @@ def test_too_large_a_batch_is_halved(tiny, photos: Path, tmp_path: Path, error: 
     assert [outcome.error for outcome in outcomes] == ["", "", ""]
     alone = list(write_masks(Faulty(tiny, lambda images: error), _samples(photos), tmp_path))
     assert [outcome.error for outcome in alone] == [
-        f"{outcome.sample.path}: {str(error) or 'out of memory'}" for outcome in alone
+        f"{outcome.sample.image}: {str(error) or 'out of memory'}" for outcome in alone
     ]
 
 

@@ -254,7 +254,7 @@ def test_list_keeps_its_order(tree):
     source = _table(folder, "# first", "cats/b.jpg", "", "  a.jpg\r", "./cats/b.jpg", "no_suffix.v2", name="list.txt")
     samples = find_samples(source, [])
     assert _ids(samples) == ["cats/b", "a", "no_suffix.v2"]
-    assert samples[0].path == folder / "cats" / "b.jpg"
+    assert samples[0].image == folder / "cats" / "b.jpg"
 
 
 def test_ids_of_a_list_never_leave_the_output_folder(tree, tmp_path):

@@ -39,7 +39,7 @@ def test_it_writes_a_data_set(demo: Path) -> None:
         assert sample.labels == scene.labels
         with Image.open(demo / "truth" / f"{sample.id}.png") as truth:
             assert truth.mode == "P" and np.array_equal(np.asarray(truth), scene.mask)
-        with Image.open(sample.path) as image:
+        with Image.open(sample.image) as image:
             assert np.abs(np.asarray(image, dtype=float) - scene.image).mean() < 4  # JPEG
 
 
@@ -59,7 +59,7 @@ def test_its_masks_are_the_generators_with_every_pixel_decided(demo: Path) -> No
     tiny = load(config=replace(SCENES, mask=replace(SCENES.mask, ignore_below=None)))
     for sample in find_samples(demo / "images", demo / "labels.csv"):
         with Image.open(demo / "masks" / f"{sample.id}.png") as mask:
-            assert np.array_equal(np.asarray(mask), tiny(sample.path, sample.labels).mask)
+            assert np.array_equal(np.asarray(mask), tiny(sample.image, sample.labels).mask)
 
 
 def test_its_page_shows_files_that_exist_and_the_numbers(demo: Path) -> None:
