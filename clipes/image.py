@@ -83,25 +83,25 @@ def open_image(source: str | os.PathLike[str] | TarMember | Image.Image | NDArra
     if isinstance(source, TarMember):
         if source.size == 0:
             raise ImageError(f"{source}: the file is empty")
-        return _opened(BytesIO(source.read()), str(source))
+        with _opened(BytesIO(source.read()), str(source)) as opened:
+            return _decode(opened, str(source))
     if not isinstance(source, str | os.PathLike):
         raise TypeError(f"an image is a path, a PIL image or a numpy array, not {type(source).__name__}")
     path = Path(source)
     _check_file(path)
-    return _opened(path, str(path))
+    with _opened(path, str(path)) as opened:
+        return _decode(opened, str(path))
 
 
 def _opened(file: Path | BytesIO, path: str) -> Image.Image:
     try:
-        opened = Image.open(file, formats=FORMATS)
+        return Image.open(file, formats=FORMATS)
     except MemoryError:
         raise
     except UnidentifiedImageError as error:
         raise ImageError(f"{path}: not a {', '.join(FORMATS)} image; convert it first") from error
     except Exception as error:  # Pillow's parsers raise nearly anything on hostile bytes
         raise ImageError(f"{path}: cannot be opened: {_cause(error)}") from error
-    with opened:
-        return _decode(opened, path)
 
 
 def patch_grid(size: tuple[int, int], patch: int, max_patches: int) -> tuple[int, int]:
