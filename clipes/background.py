@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipes.batch import is_out_of_memory
 from clipes.cam import image_features
 from clipes.competition import closest, closest_classes, compete_alone, compete_together
 from clipes.config import Config
 from clipes.datasets import Sample
+from clipes.device import is_out_of_memory
 from clipes.image import open_image
 from clipes.localization import encode_images
 from clipes.tally import Progress

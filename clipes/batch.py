@@ -1,267 +1,237 @@
-"""Many images to mask files: read, generate, write, and an account of what failed."""
+"""Many images to mask files: read ahead, generate, write behind, and a row of the record for each."""
 
 from __future__ import annotations
 
-import glob
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from itertools import islice, takewhile
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+import hashlib
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
-from PIL import Image
+import torch
 
-from clipes._version import __version__
 from clipes.datasets import Sample
-from clipes.image import open_image
+from clipes.device import DeviceLost, is_device_error, is_out_of_memory
+from clipes.generator import MaskGenerator
+from clipes.loading import Read, read_ahead
+from clipes.output import FolderSink, Output, Sink, TarSink
+from clipes.record import Recorder, Row, Status
 from clipes.result import PseudoMask
-from clipes.vocabulary import Vocabulary
-from clipes.writer import sweep, write_json
 
-if TYPE_CHECKING:  # it loads torch, and the checks here are done before that
-    from clipes.generator import MaskGenerator
+Ending = tuple[Status, str]
+"""How an image ends that gets no mask, and why."""
 
-
-SAVED = {"confidence": ".png", "cams": ".npz"}
-"""The folders beside the masks, of confidences and maps, and their files' suffixes."""
-
-MapsKind = Literal["patch", "full"]
+WRITERS = 2
+"""Threads that compress and write; results wait for them, each with maps at the image's size, so they are few."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one image ended: its mask file, or why there is none; the error begins with the image's path."""
+    """How one image ended; without a mask, why."""
 
     sample: Sample
-    mask: Path | None
-    error: str = ""
+    status: Status
+    reason: str = ""
+
+    @property
+    def error(self) -> str:
+        """The image and the reason why it has no mask; empty where it has one."""
+        return "" if self.status == "ok" else f"{self.sample.image}: {self.reason}"
 
 
-def check_labels(samples: Iterable[Sample], vocabulary: Vocabulary) -> None:
-    """Raise ValueError for the first label that is no class, with near names and where it was read."""
-    for sample in samples:
+class Waiting(NamedTuple):
+    """An image that is done but for its files, which a thread encodes; None where it has none."""
+
+    sample: Sample
+    row: Row
+    files: Future[dict[str, bytes]] | None
+
+
+class MaskWriter:
+    """Writes the masks of images to a folder. Use it in a ``with``, or call :meth:`close`.
+
+    Args:
+        generator: makes the masks.
+        output: what is saved, and where.
+        header: what the record says of this process, see :class:`clipes.record.Recorder`.
+        batch_size: images read and encoded together (None: the generator's ``default_batch_size``). Masks do not
+            depend on it on a CPU.
+        workers: processes that read images; with 0 this one does.
+        skip: ``"unknown"``: images with a label that is no class are skipped; ``"missing"``: those without a file.
+            Otherwise they fail.
+        stop: asked between batches whether to end early.
+    """
+
+    def __init__(
+        self,
+        generator: MaskGenerator,
+        output: Output,
+        header: Mapping[str, Any],
+        *,
+        batch_size: int | None = None,
+        workers: int = 0,
+        skip: Collection[str] = (),
+        stop: Callable[[], bool] = lambda: False,
+    ):
+        size = generator.default_batch_size if batch_size is None else batch_size
+        if size < 1 or workers < 0:
+            raise ValueError(f"batch_size is {size} and workers {workers}; they must be at least 1 and 0")
+        self.generator, self.output, self.size, self.workers = generator, output, size, workers
+        self._skip, self._stop = skip, stop
+        self._names = frozenset(generator.class_names)
+        self._widened: MaskGenerator | None = None
+        self._most = size  # images encoded together, fewer once memory was short
+        self._recorder = Recorder(output.folder, header)
+        name = f"masks-{self._recorder.path.stem}"
+        self._sink: Sink = FolderSink(output) if output.format == "png" else TarSink(output, name)
+        self._pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="clipes-write")
+
+    def __enter__(self) -> MaskWriter:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Bring what is done to the disk and end the record."""
+        self._pool.shutdown(cancel_futures=True)
         try:
-            vocabulary.ids(sample.labels)
-        except ValueError as error:
-            raise ValueError(f"{sample.origin}: {error}" if sample.origin else str(error)) from error
+            self.flush()
+        finally:
+            self._recorder.close()
 
+    def flush(self) -> None:
+        """Close a .tar that is not full, and bring the record to the disk."""
+        self._record(self._sink.flush())
+        self._recorder.sync()
 
-def check_folder(
-    source: str | os.PathLike[str],
-    samples: Iterable[Sample],
-    folder: str | os.PathLike[str],
-    class_names: Sequence[str],
-) -> None:
-    """Raise ValueError if masks in ``folder`` would replace what no run with these classes wrote, or later be taken
-    for images of ``source``.
+    def write(self, samples: Iterable[Sample]) -> Generator[Outcome, None, None]:
+        """Write the files of each sample; yields how they ended, in order.
 
-    Raises NotADirectoryError if ``folder`` is a file.
-    """
-    if os.path.exists(folder) and not os.path.isdir(folder):
-        raise NotADirectoryError(f"{folder} is a file; give a folder for the masks")
-    ours = _is_ours(Path(folder), class_names)
-    root, would_be_found = Path(folder).resolve(), finder(Path(source))
-    for sample in samples:
-        first = sample.id.split("/")[0]
-        if first in SAVED and sample.id != first:
-            raise ValueError(
-                f"{sample.image}: in the output, {first}/ is for what is saved beside the masks; rename the folder, or "
-                "run it by itself"
-            )
-        if would_be_found(root / f"{sample.id}.png"):
-            raise ValueError(
-                f"the output folder {folder} lies in the source {source}, so that the next run would take "
-                "the masks for images; choose a folder outside it"
-            )
-        path = mask_path(sample, folder)
-        if path.is_dir() or (path.exists() and not ours):
-            raise ValueError(
-                f"{path} exists and is no mask of an earlier run with these classes; choose another folder"
-            )
+        An image that cannot be read, or whose maps are not finite even in float32, or that alone is too large for the
+        memory, has failed, and the others are done.
 
-
-def _class_table(class_names: Sequence[str]) -> dict[str, str]:
-    """What ``classes.json`` holds: id to name."""
-    return {str(index): name for index, name in enumerate(("background", *class_names))}
-
-
-def _is_ours(folder: Path, class_names: Sequence[str]) -> bool:
-    """Whether a run with these classes has written to ``folder``; ValueError if one with others has."""
-    file = folder / "classes.json"
-    if not file.exists():
-        return False
-    try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError):
-        found = None
-    if found != _class_table(class_names):
-        raise ValueError(f"{file} is of other classes or no clipes file; choose another folder for these masks")
-    return True
-
-
-def mask_path(sample: Sample, folder: str | os.PathLike[str]) -> Path:
-    """``folder/ID.png``. Raises ValueError if that is outside the folder, or the sample's image itself."""
-    path = Path(folder, f"{sample.id}.png")
-    if os.path.isabs(sample.id) or ".." in path.relative_to(folder).parts:
-        raise ValueError(f"{sample.image}: its id {sample.id!r} leads out of the output folder; use a relative one")
-    inside(path, folder)
-    if isinstance(sample.image, Path) and path.exists() and sample.image.exists() and path.samefile(sample.image):
-        raise ValueError(f"{sample.image}: its mask would replace it; choose another folder than {folder}")
-    return path
-
-
-def inside(path: Path, folder: str | os.PathLike[str]) -> Path:
-    """``path`` itself; ValueError if a link leads it out of ``folder``."""
-    if not path.parent.resolve().is_relative_to(Path(folder).resolve()):
-        raise ValueError(f"{path} leads out of the output folder through a link; remove the link")
-    return path
-
-
-def write_masks(
-    generator: MaskGenerator,
-    samples: Iterable[Sample],
-    folder: str | os.PathLike[str],
-    batch_size: int | None = None,
-    *,
-    save_confidence: bool = False,
-    save_cams: MapsKind | None = None,
-    record: Mapping[str, Any] | None = None,
-) -> Iterator[Outcome]:
-    """Write ``folder/ID.png`` for every sample, and what is beside them, lazily, in order.
-
-    ``batch_size`` images (None: the generator's ``default_batch_size``) are read and encoded together. An
-    image that cannot be read, or whose maps are not finite, or that alone is too large for the memory, yields
-    an outcome with an error, and the others are done. A file is whole or absent.
-
-    Beside the masks: ``classes.json`` (id to name); ``run.json``, the settings and what ``record`` adds to them;
-    ``confidence/ID.png`` if ``save_confidence`` (grey, 255 for 1); ``cams/ID.npz`` if ``save_cams`` (see
-    :mod:`clipes.maps`), ``"patch"`` on the patch grid, ``"full"`` at the image's size, too.
-
-    Raises ValueError for a ``batch_size`` below 1, and OSError when the folder cannot be written to (a full
-    disk, no permission): nothing would go well then.
-    """
-    size = generator.default_batch_size if batch_size is None else batch_size
-    if size < 1:
-        raise ValueError(f"batch_size is {size}; it must be at least 1")
-    if save_cams not in (None, "patch", "full"):
-        raise ValueError(f"save_cams is {save_cams!r}; it is 'patch', 'full' or None")
-    run = {"clipes": __version__, "config": generator.config.to_dict(), **(record or {})}
-
-    return _written(generator, iter(samples), Path(folder), size, run, partial(_save, save_confidence, save_cams))
-
-
-def _save(confidence: bool, cams: MapsKind | None, result: PseudoMask, sample: Sample, folder: Path) -> Path:
-    """Write a result's files, and remove those that an earlier run left and this one does not renew."""
-    path = mask_path(sample, folder)
-    beside = {name: inside(folder / name / f"{sample.id}{suffix}", folder) for name, suffix in SAVED.items()}
-    for stale in beside.values():
-        stale.unlink(missing_ok=True)
-    result.save(path)
-    if confidence:
-        result.save_confidence(beside["confidence"])
-    if cams:
-        result.save_cams(beside["cams"], full=cams == "full")
-    return path
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    """What ``run.json`` holds; empty where it cannot be read."""
-    try:
-        found = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        found = None
-    return found if isinstance(found, dict) else {}
-
-
-def _makes_maps(run: Mapping[str, Any]) -> str:
-    """The part of a run's record on which its maps depend."""
-    given = {
-        name: value for name, value in run.items() if name not in ("clipes", "source", "classes", "preset", "config")
-    }
-    config = run.get("config") if isinstance(run.get("config"), dict) else {}
-    stages = {name: value for name, value in (config or {}).items() if name not in ("refine", "mask")}
-    return json.dumps([given, stages], sort_keys=True, default=str)
-
-
-def _written(
-    generator: MaskGenerator,
-    samples: Iterator[Sample],
-    folder: Path,
-    size: int,
-    run: Mapping[str, Any],
-    save: Callable[[PseudoMask, Sample, Path], Path],
-) -> Iterator[Outcome]:
-    folder.mkdir(parents=True, exist_ok=True)
-    sweep(folder)
-    taken = [name for name in (*SAVED, "run.json") if os.path.lexists(folder / name)]
-    if not _is_ours(folder, generator.class_names) and taken:
-        raise ValueError(f"{folder / taken[0]} is not of an earlier run; choose another folder for the masks")
-    if "cams" in taken and _makes_maps(run) != _makes_maps(_record(folder)):
-        raise ValueError(f"{folder / 'cams'} holds maps of other settings; choose another folder, or remove that one")
-    write_json(folder / "classes.json", _class_table(generator.class_names))
-    write_json(folder / "run.json", run)
-    while batch := list(islice(samples, size)):
-        opened = [_opened(sample, folder) for sample in batch]
-        good = [(image, sample) for image, sample in zip(opened, batch, strict=True) if isinstance(image, Image.Image)]
-        made = iter(_made(generator, good))
-        for image, sample in zip(opened, batch, strict=True):
-            result = image if isinstance(image, str) else next(made)
-            if isinstance(result, str):
-                yield Outcome(sample, None, _named(sample, result))
-            else:
-                yield Outcome(sample, save(result, sample, folder))
-
-
-def _opened(sample: Sample, folder: Path) -> Image.Image | str:
-    """The sample's image, or why it cannot be had."""
-    try:
-        mask_path(sample, folder)
-        return open_image(sample.image)
-    except (ValueError, OSError, MemoryError) as error:
-        return str(error) or "out of memory"
-
-
-def _made(generator: MaskGenerator, batch: Sequence[tuple[Image.Image, Sample]]) -> list[PseudoMask | str]:
-    """The result of each image, or why there is none; a batch that fails is halved down to the culprit."""
-    if not batch:
-        return []
-    try:
-        return list(generator.generate([image for image, _ in batch], [s.labels for _, s in batch], len(batch)))
-    except (ValueError, FloatingPointError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+        Raises OSError when the folder cannot be written to (a full disk, no permission), and DeviceLost: nothing would
+        go well then. What was finished before is written and recorded.
+        """
+        waiting: deque[Waiting] = deque()
+        raised: Exception | None = None
+        reads = read_ahead(samples, self.size, self.workers)
+        try:
+            for batch in reads:
+                for item in self._batch(batch):
+                    waiting.append(item)
+                    while len(waiting) > WRITERS:
+                        yield self._finished(waiting.popleft())
+                if self._stop():
+                    break
+        except Exception as error:
+            raised = error
+        except GeneratorExit:
+            while waiting:
+                self._finished(waiting.popleft())
             raise
-        cause = str(error)
-    # Out of the handler: the error's traceback keeps the failed batch's tensors alive.
-    if len(batch) == 1:
-        return [cause or "out of memory"]
-    middle = len(batch) // 2
-    return [*_made(generator, batch[:middle]), *_made(generator, batch[middle:])]
+        while waiting:
+            with suppress(*([OSError] if raised else [])):
+                yield self._finished(waiting.popleft())
+        if raised:
+            raise raised
+
+    def _batch(self, batch: Sequence[Read]) -> Iterator[Waiting]:
+        """A row for each image of a batch, with its encoded files to come if it has a mask."""
+        refused = [self._refused(read) for read in batch]
+        good = [read for read, no in zip(batch, refused, strict=True) if no is None]
+        started = time.monotonic()
+        made = iter(self._made(good))
+        seconds = round((time.monotonic() - started) / max(len(good), 1), 4)
+        for read, no in zip(batch, refused, strict=True):
+            result, sample = no or next(made), read.sample
+            if isinstance(result, tuple):
+                yield Waiting(sample, Row(sample.id, *result, labels=sample.labels), None)
+                continue
+            row = Row(sample.id, "ok", labels=sample.labels, size=result.size, seconds=seconds)
+            yield Waiting(sample, row, self._pool.submit(self._encoded, sample.id, result))
+
+    def _refused(self, read: Read) -> Ending | None:
+        """How an image ends of which no mask can be made."""
+        sample, unknown = read.sample, [name for name in read.sample.labels if name not in self._names]
+        if unknown and "unknown" in self._skip:
+            return "skipped", f"unknown class {unknown[0]!r}"
+        try:
+            self._sink.check(sample)
+        except ValueError as error:
+            return "failed", str(error)
+        if read.missing and "missing" in self._skip:
+            return "skipped", read.reason
+        return None if read.image else ("failed", read.reason)
+
+    def _made(self, batch: Sequence[Read]) -> list[PseudoMask | Ending]:
+        """The result of each image, or how it ends without one; what is too much for the memory is halved."""
+        found: list[PseudoMask | Ending] = []
+        while len(found) < len(batch):
+            found += self._some(batch[len(found) : len(found) + self._most])
+        return found
+
+    def _some(self, batch: Sequence[Read]) -> list[PseudoMask | Ending]:
+        """The results of images encoded together: if that fails, of the first half of them, down to the culprit."""
+        images, labels = [read.image for read in batch if read.image], [read.sample.labels for read in batch]
+        memory = False
+        try:
+            return list(self.generator.generate(images, labels, len(batch)))
+        except (ValueError, FloatingPointError, MemoryError, RuntimeError) as error:
+            reason = str(error) or "out of memory"
+            if isinstance(error, MemoryError | RuntimeError):
+                memory = isinstance(error, MemoryError) or is_out_of_memory(error)
+                if not memory:
+                    raise (DeviceLost(reason) if is_device_error(error) else error) from error
+            infinite = isinstance(error, FloatingPointError)
+        # Out of the handler: the error's traceback keeps the failed batch's tensors alive.
+        half = len(batch) // 2
+        if half:
+            if memory:
+                warnings.warn(f"out of memory with {len(batch)} images; going on with {half} at a time", stacklevel=2)
+                self._most = half
+            return self._some(batch[:half])
+        if infinite and (wide := self._wide()):
+            return [_in_float32(wide, batch[0])]
+        return [("failed", reason)]
+
+    def _wide(self) -> MaskGenerator | None:
+        """The generator in float32, if it is not."""
+        if self._widened is None and self.generator.dtype != torch.float32:
+            self._widened = self.generator.in_float32()
+        return self._widened
+
+    def _encoded(self, image_id: str, result: PseudoMask) -> dict[str, bytes]:
+        files = self.output.encode(result)
+        self._sink.prepare(image_id, files)
+        return files
+
+    def _finished(self, one: Waiting) -> Outcome:
+        """Wait for an image's files and write down how it ended."""
+        if one.files is None:
+            with suppress(ValueError):  # nothing of it is in the folder, or what is there is its image
+                self._sink.check(one.sample)
+                self._sink.discard(one.row.id)
+            self._recorder.add(one.row)
+        else:
+            files = one.files.result()
+            row = replace(one.row, checksum=hashlib.sha256(files["mask"]).hexdigest())
+            self._record(self._sink.commit(row, files))
+        return Outcome(one.sample, one.row.status, one.row.reason)
+
+    def _record(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self._recorder.add(row)
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether ``error`` is torch's, of a GPU or of its allocator on a CPU, for want of memory."""
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text
-
-
-def _named(sample: Sample, reason: str) -> str:
-    path = str(sample.image)
-    return reason if reason.startswith(f"{path}:") else f"{path}: {reason.removesuffix(f': {path}')}"
-
-
-def finder(source: Path) -> Callable[[Path], bool]:
-    """Return a function that says whether a resolved path would be among the images of a folder or a pattern."""
-    if source.is_dir():
-        root = source.resolve()
-        return lambda path: path.is_relative_to(root)
-    if source.exists() or not glob.has_magic(str(source)):
-        return lambda path: False
-    fixed = list(takewhile(lambda part: not glob.has_magic(part), source.parts))
-    base, rest = Path(*fixed).resolve(), source.parts[len(fixed) :]
-    if "**" in rest:
-        return lambda path: path.is_relative_to(base) and path.match(rest[-1])
-    pattern = os.sep.join((glob.escape(str(base)), *rest))
-    return lambda path: path.match(pattern)
+def _in_float32(wide: MaskGenerator, read: Read) -> PseudoMask | Ending:
+    """An image again whose maps were not finite in a lower precision."""
+    try:
+        return wide(read.image, read.sample.labels)  # type: ignore[arg-type]  # those without an image are refused
+    except (FloatingPointError, MemoryError) as error:
+        return "failed", f"in float32, too: {error}"

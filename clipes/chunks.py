@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipes._version import __version__
-from clipes.batch import check_labels
 from clipes.datasets import Sample
 from clipes.image import TarMember
+from clipes.preflight import check_labels
 from clipes.tally import find_files
 from clipes.vocabulary import Vocabulary
 from clipes.writer import atomic

@@ -13,10 +13,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from clipes._version import __version__
-from clipes.commands import background, demo, evaluate, finalize, generate, models, sharpness, synonyms
+from clipes.commands import background, demo, evaluate, finalize, generate, models, sharpness, status, synonyms
 from clipes.commands.terminal import DISK_FULL, DONE, EXIT_CODES, INTERRUPTED, TERMINATED, WRONG_USE, complain
 
-COMMANDS = (demo, generate, finalize, evaluate, sharpness, synonyms, background, models)
+COMMANDS = (demo, generate, status, finalize, evaluate, sharpness, synonyms, background, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     except (ValueError, TypeError, OSError) as error:
         complain(f"clipes {options.command}: {error}")
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         return DISK_FULL if full else WRONG_USE
     except KeyboardInterrupt as stop:
         complain(f"clipes {options.command}: stopped; the files written so far are whole")

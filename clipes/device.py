@@ -39,3 +39,19 @@ def choose_dtype(precision: str | None, device: torch.device) -> torch.dtype:
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("fp16 is about ten times slower than fp32 on a CPU; use 'bf16' or 'fp32'")
     return DTYPES[precision]
+
+
+class DeviceLost(RuntimeError):
+    """The GPU does not work any more: no image is to blame, and no other would do better."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` is torch's, of a GPU or of its allocator on a CPU, for want of memory."""
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
+
+
+def is_device_error(error: BaseException) -> bool:
+    """Whether ``error`` says that the GPU itself does not work any more."""
+    lost = getattr(torch, "AcceleratorError", ())
+    return isinstance(error, lost) or str(error).startswith(("CUDA error", "CUDA driver error", "cuDNN error"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,19 @@ from typing import Any
 import torch
 from PIL import Image
 
-from clipes.batch import SAVED, Outcome, inside, is_out_of_memory
+from clipes.batch import Outcome
 from clipes.config import Config
 from clipes.datasets import Sample, find_images
 from clipes.decision import decide_masks
+from clipes.device import is_out_of_memory
 from clipes.evaluation import read_class_names
-from clipes.image import open_image
+from clipes.image import TarMember, open_image
+from clipes.manifest import NAME, digest, read_manifest
 from clipes.maps import read_maps
-from clipes.writer import sweep, write_json
+from clipes.output import SAVED, inside
+from clipes.record import Recorder, Row
+from clipes.result import PseudoMask
+from clipes.writer import mask_png, sweep, write_bytes, write_json
 
 MIXED = "finalize was stopped: some masks are of other settings than config says; run it again"
 """What ``run.json`` says while masks are decided again."""
@@ -52,15 +57,12 @@ def read_run(folder: str | os.PathLike[str]) -> SavedRun:
     Raises FileNotFoundError where there is no run or none with maps, ValueError where its record cannot be read.
     """
     folder = Path(folder)
-    file = folder / "run.json"
-    if not file.is_file():
-        raise FileNotFoundError(f"{folder} has no run.json; give the folder of a `clipes generate --save-cams`")
+    record = read_manifest(folder)
+    record.pop("mixed", None)
     try:
-        record = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number)
-        record.pop("mixed", None)
-        config = Config.from_dict(record["config"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{file}: no record of a run: {error}") from error
+        config = Config.from_dict(record["settings"]["config"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{folder / NAME}: no record of a run: {error}") from error
     ids = _ids(folder / "cams", ".npz")
     if not ids:
         raise FileNotFoundError(f"{folder} has no saved maps; make it with `clipes generate --save-cams`")
@@ -68,10 +70,6 @@ def read_run(folder: str | os.PathLike[str]) -> SavedRun:
     saved = set(ids)
     unsaved = tuple(name for name in masks if name not in saved)
     return SavedRun(folder, read_class_names(folder, None), config, record, ids, unsaved)
-
-
-def _no_number(name: str) -> None:
-    raise ValueError(f"{name} is no JSON")
 
 
 def finalize(run: SavedRun, config: Config, source: str | os.PathLike[str] | None = None) -> Iterator[Outcome]:
@@ -97,45 +95,61 @@ def finalize(run: SavedRun, config: Config, source: str | os.PathLike[str] | Non
     return _finalized(run, config, images)
 
 
-def _finalized(run: SavedRun, config: Config, images: dict[str, Path]) -> Iterator[Outcome]:
+def _finalized(run: SavedRun, config: Config, images: Mapping[str, Path | TarMember]) -> Iterator[Outcome]:
     sweep(run.folder)
-    decided = False
-    for name in run.ids:
-        maps_path = run.folder / "cams" / f"{name}.npz"
-        sample = Sample(name, images.get(name, maps_path), ())
-        try:
-            class_ids, patch_cams, (height, width) = read_maps(maps_path, len(run.class_names))
-            if config.refine is None:
-                image = Image.new("RGB", (width, height))  # only its size is looked at
-            elif name not in images:
-                raise ValueError(f"{maps_path}: no image {name!r} in the source; say where the images are (--source)")
-            else:
-                image = open_image(images[name])
-            if (image.height, image.width) != (height, width):
-                raise ValueError(
-                    f"{images[name]} is {image.height} x {image.width}, its maps are of {height} x {width}; "
-                    "it is another picture than the one that the maps were made from"
-                )
-            maps = torch.from_numpy(patch_cams)
-            result = decide_masks([image], [class_ids.tolist()], [maps], run.class_names, config)[0]
-            path = inside(run.folder / f"{name}.png", run.folder)
-            beside = inside(run.folder / "confidence" / f"{name}.png", run.folder)
-        except (ValueError, FloatingPointError, OSError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
-                raise
-            yield Outcome(sample, None, str(error) or f"{sample.image}: out of memory")
-            continue
-        if not decided:
-            write_json(run.folder / "run.json", {**run.record, "mixed": MIXED})
-            decided = True
-        saves_confidence = (run.folder / "confidence").is_dir()
-        beside.unlink(missing_ok=True)
-        result.save(path)
-        if saves_confidence:
-            result.save_confidence(beside)
-        yield Outcome(sample, path)
-    if decided:
-        write_json(run.folder / "run.json", {**run.record, "config": config.to_dict()})
+    settings = {**run.record["settings"], "config": config.to_dict()}
+    manifest = {**run.record, "settings": settings, "digest": digest(settings)}
+    recorder = None
+    try:
+        for name in run.ids:
+            maps_path = run.folder / "cams" / f"{name}.npz"
+            sample = Sample(name, images.get(name, maps_path), ())
+            try:
+                result = _decided(run, config, images, name)
+                path = inside(run.folder / f"{name}.png", run.folder)
+                beside = inside(run.folder / "confidence" / f"{name}.png", run.folder)
+            except (ValueError, FloatingPointError, OSError, MemoryError, RuntimeError) as error:
+                if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                    raise
+                reason = str(error) or "out of memory"
+                yield Outcome(sample, "failed", reason.removeprefix(f"{sample.image}: "))
+                continue
+            if recorder is None:
+                write_json(run.folder / NAME, {**run.record, "mixed": MIXED})
+                recorder = Recorder(run.folder, {"settings": manifest["digest"], "command": "finalize"})
+            saves_confidence = (run.folder / "confidence").is_dir()
+            beside.unlink(missing_ok=True)
+            data = mask_png(result.mask, result.class_count)
+            write_bytes(path, data)
+            if saves_confidence:
+                result.save_confidence(beside)
+            checksum = hashlib.sha256(data).hexdigest()
+            recorder.add(Row(name, "ok", labels=result.labels, size=result.size, checksum=checksum))
+            yield Outcome(sample, "ok")
+        if recorder:
+            write_json(run.folder / NAME, manifest)
+    finally:
+        if recorder:
+            recorder.close()
+
+
+def _decided(run: SavedRun, config: Config, images: Mapping[str, Path | TarMember], name: str) -> PseudoMask:
+    """The result of an image from its saved maps; ValueError if they, or its pixels, do not fit."""
+    maps_path = run.folder / "cams" / f"{name}.npz"
+    class_ids, patch_cams, (height, width) = read_maps(maps_path, len(run.class_names))
+    if config.refine is None:
+        image = Image.new("RGB", (width, height))  # only its size is looked at
+    elif name not in images:
+        raise ValueError(f"{maps_path}: no image {name!r} in the source; say where the images are (--source)")
+    else:
+        image = open_image(images[name])
+    if (image.height, image.width) != (height, width):
+        raise ValueError(
+            f"{images[name]} is {image.height} x {image.width}, its maps are of {height} x {width}; "
+            "it is another picture than the one that the maps were made from"
+        )
+    maps = torch.from_numpy(patch_cams)
+    return decide_masks([image], [class_ids.tolist()], [maps], run.class_names, config)[0]
 
 
 def _ids(folder: Path, suffix: str) -> tuple[str, ...]:

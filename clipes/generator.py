@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,6 +52,32 @@ class MaskGenerator:
         return self._vocabulary.background_names
 
     @property
+    def settings(self) -> dict[str, Any]:
+        """All that the masks depend on, as JSON holds it: weights by their hash, number type, words, config."""
+        encoder, vocabulary = self._encoder, self._vocabulary
+        return {
+            "config": self.config.to_dict(),
+            "weights": self._tower.fingerprint,
+            "dtype": str(encoder.dtype).removeprefix("torch."),
+            "mean": encoder.mean,
+            "std": encoder.std,
+            "vocabulary": vocabulary.fingerprint,
+            "background": vocabulary.background_names,
+            "templates": vocabulary.templates,
+            "fuse": vocabulary.fuse,
+        }
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The floating type of the encoder, its last block apart."""
+        return self._encoder.dtype
+
+    def in_float32(self) -> MaskGenerator:
+        """The same generator, encoding in float32: for pictures whose maps are not finite in a lower precision."""
+        wide = Clip(self._encoder.to(dtype=torch.float32), self._tower)
+        return MaskGenerator(wide, self._vocabulary, self.config)
+
+    @property
     def default_batch_size(self) -> int:
         """Images encoded together unless told otherwise: 1 on a CPU, where more gains nothing, else 16."""
         return default_batch_size(self._encoder.device)
@@ -79,8 +106,8 @@ class MaskGenerator:
         """Masks of many images, in their order, read as they are needed.
 
         ``batch_size`` images (None: :attr:`default_batch_size`) are read at a time, and those of one patch grid
-        encoded together. With 1 every result is, bit for bit, that of a call; together, maps move by rounding (up to
-        1e-4 in float32). Raises as a call does, and ValueError where there are more images than labels or the other way
+        encoded together on a GPU, where maps then move by rounding; on a CPU every result is, bit for bit, that of a
+        call. Raises as a call does, and ValueError where there are more images than labels or the other way
         round.
         """
         size = self.default_batch_size if batch_size is None else batch_size

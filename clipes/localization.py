@@ -21,13 +21,14 @@ def encode_images(
 ) -> Iterator[tuple[list[int], Encoded]]:
     """Encode RGB pictures, those of one patch grid together; yields their places in ``images``, and what they became.
 
-    Each group is encoded when it is asked for.
+    Each group is encoded when it is asked for. On a CPU each picture is a group: more gain nothing there, and the
+    last bits of what a picture becomes would depend on the others.
     """
-    groups: dict[tuple[int, int], list[int]] = {}
+    groups: dict[tuple[tuple[int, int], int], list[int]] = {}
     for index, image in enumerate(images):
         grid = patch_grid((image.height, image.width), encoder.patch_size, config.image.max_patches)
-        groups.setdefault(grid, []).append(index)
-    for grid, members in groups.items():
+        groups.setdefault((grid, index if encoder.device.type == "cpu" else 0), []).append(index)
+    for (grid, _), members in groups.items():
         pixels = [prepare(images[i], grid, encoder.patch_size, encoder.mean, encoder.std) for i in members]
         yield members, encode_pixels(encoder, torch.from_numpy(np.stack(pixels)), config)
 

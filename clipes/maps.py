@@ -8,13 +8,14 @@ the patch grid; ``size`` (2,) int64, the image's (H, W); and, for the readers of
 from __future__ import annotations
 
 import os
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from clipes.image import MAX_PIXELS
-from clipes.writer import atomic
+from clipes.writer import write_bytes
 
 
 class Maps(NamedTuple):
@@ -26,17 +27,23 @@ class Maps(NamedTuple):
 
 
 def write_maps(path: str | os.PathLike[str], maps: Maps, cams: NDArray[np.float32] | None) -> None:
-    """Write ``maps``, and ``cams`` (C, H, W) as ``attn_highres`` unless it is None; the file is whole or absent.
+    """Write :func:`maps_npz` to a file, which is whole or absent.
 
     Raises ValueError if ``path`` does not end in .npz, OSError if it cannot be written.
     """
     if not os.fspath(path).endswith(".npz"):
         raise ValueError(f"maps are an .npz file, not {os.fspath(path)!r}; end its name in .npz")
+    write_bytes(path, maps_npz(maps, cams))
+
+
+def maps_npz(maps: Maps, cams: NDArray[np.float32] | None) -> bytes:
+    """The .npz file of ``maps``, and of ``cams`` (C, H, W) as ``attn_highres`` unless it is None."""
     arrays: dict[str, Any] = {"keys": maps.class_ids - 1, "patch_cams": maps.patch_cams, "size": np.array(maps.size)}
     if cams is not None:
         arrays["attn_highres"] = cams.astype(np.float16)
-    with atomic(path) as temporary, open(temporary, "wb") as file:
-        np.savez_compressed(file, **arrays)
+    file = BytesIO()
+    np.savez_compressed(file, **arrays)
+    return file.getvalue()
 
 
 def read_maps(path: str | os.PathLike[str], classes: int) -> Maps:

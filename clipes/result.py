@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipes.maps import Maps, write_maps
 from clipes.overlay import draw_overlay
-from clipes.writer import atomic, write_mask
+from clipes.writer import confidence_png, write_bytes, write_mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +47,11 @@ class PseudoMask:
         height, width = self.mask.shape
         return height, width
 
+    @property
+    def maps(self) -> Maps:
+        """What decides the mask again without the network."""
+        return Maps(self.class_ids, self.patch_cams, self.size)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the mask as a palette PNG of ids (16-bit grey above 254 classes), whole or not at all.
 
@@ -61,8 +66,7 @@ class PseudoMask:
         """
         if not os.fspath(path).lower().endswith(".png"):
             raise ValueError(f"the confidence is a PNG file, not {os.fspath(path)!r}; end its name in .png")
-        with atomic(path) as temporary:
-            Image.fromarray((255 * self.confidence).round().astype(np.uint8)).save(temporary, format="PNG")
+        write_bytes(path, confidence_png(self.confidence))
 
     def save_cams(self, path: str | os.PathLike[str], full: bool = True) -> None:
         """Write the maps as .npz, on the patch grid and, if ``full``, at the image's size as CLIP-ES does.
@@ -70,7 +74,7 @@ class PseudoMask:
         See :mod:`clipes.maps` for what is in it. Raises ValueError if ``path`` does not end in .npz, OSError if it
         cannot be written.
         """
-        write_maps(path, Maps(self.class_ids, self.patch_cams, self.size), self.cams if full else None)
+        write_maps(path, self.maps, self.cams if full else None)
 
     def overlay(self) -> Image.Image:
         """The picture tinted and outlined in the palette's colours, with a legend below it."""

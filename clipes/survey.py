@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clipes.batch import is_out_of_memory
 from clipes.cam import image_features, label_probabilities
 from clipes.chunks import Row, chunks, counts_key, features_key, read_chunk, write_chunk
 from clipes.config import Config
 from clipes.decision import decide_masks
+from clipes.device import is_out_of_memory
 from clipes.encoder import Encoded, fingerprint
 from clipes.image import open_image
 from clipes.localization import encode_images, localize

@@ -12,6 +12,7 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -68,19 +69,36 @@ def sweep(folder: str | os.PathLike[str]) -> int:
     return removed
 
 
-def write_mask(path: str | os.PathLike[str], mask: NDArray[Any], class_count: int) -> None:
-    """Write `mask` (H, W) to the PNG `path`, atomically; the pixel values are the ids as they are.
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` to `path`, atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
 
-    Up to 254 classes: `mask` is uint8, the file mode P with :func:`voc_palette`. More: uint16, 16-bit grey.
-    Raises ValueError for a name that does not end in .png, a shape that is not (H, W), the wrong dtype for
-    `class_count`, or a value that is neither 0..class_count nor the ignore value.
+
+def write_mask(path: str | os.PathLike[str], mask: NDArray[Any], class_count: int) -> None:
+    """Write `mask` (H, W) to the PNG `path`, atomically, as :func:`mask_png` makes it.
+
+    Raises ValueError for a name that does not end in .png, and as that does.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise ValueError(f"a mask is a PNG file, not {path.name!r}; end its name in .png")
-    image = _mask_image(mask, class_count)
-    with atomic(path) as temporary:
-        image.save(temporary, format="PNG")
+    write_bytes(path, mask_png(mask, class_count))
+
+
+def mask_png(mask: NDArray[Any], class_count: int) -> bytes:
+    """A PNG file of `mask` (H, W); the pixel values are the ids as they are.
+
+    Up to 254 classes: `mask` is uint8, the file mode P with :func:`voc_palette`. More: uint16, 16-bit grey.
+    Raises ValueError for a shape that is not (H, W), the wrong dtype for `class_count`, or a value that is neither
+    0..class_count nor the ignore value.
+    """
+    return _png(_mask_image(mask, class_count))
+
+
+def confidence_png(confidence: NDArray[np.float32]) -> bytes:
+    """A grey PNG file of confidences (H, W) in [0, 1], 255 for 1."""
+    return _png(Image.fromarray((255 * confidence).round().astype(np.uint8)))
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:
@@ -106,6 +124,12 @@ def voc_palette() -> NDArray[np.uint8]:
         for channel in range(3):
             palette[:, channel] |= (((index >> (3 * level + channel)) & 1) << (7 - level)).astype(np.uint8)
     return palette
+
+
+def _png(image: Image.Image) -> bytes:
+    file = BytesIO()
+    image.save(file, format="PNG")
+    return file.getvalue()
 
 
 def _mask_image(mask: NDArray[Any], class_count: int) -> Image.Image:

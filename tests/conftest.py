@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from clipes.compiled import library
+from clipes.datasets import Sample
 from clipes.generator import MaskGenerator, load
 from clipes.result import PseudoMask
 from clipes.scenes import draw_scenes
@@ -57,6 +58,19 @@ def photos(tmp_path: Path) -> Path:
         rows.append(f"{name},{';'.join(scene.labels)}")
     (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def scenes(tmp_path: Path) -> list[Sample]:
+    """Five drawn pictures of one size with their labels, in a folder of their own."""
+    folder = tmp_path / "scenes"
+    folder.mkdir()
+    samples = []
+    for number, scene in enumerate(draw_scenes(5, 3_000_500, (64, 80))):
+        path = folder / f"{number}.png"
+        Image.fromarray(scene.image).save(path)
+        samples.append(Sample(str(number), path, tuple(scene.labels)))
+    return samples
 
 
 @pytest.fixture

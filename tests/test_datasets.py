@@ -1,13 +1,20 @@
 """clipes.datasets: which images there are, and which labels each has."""
 
+import errno
+import gc
 import json
+import os
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipes.datasets import Sample, find_samples
-from clipes.labels import DatasetError, LabelRow, read_labels, read_rows
+from clipes.datasets import DatasetError, Sample, find_images, find_samples
+from clipes.datasets.catalog import add_images, catalogue
+from clipes.datasets.sample import Found, check_id
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -41,175 +48,6 @@ def _labels(samples):
     return {sample.id: sample.labels for sample in samples}
 
 
-# --- labels files
-
-
-def test_csv_is_read(tmp_path):
-    path = _table(
-        tmp_path,
-        "image,labels",
-        "a.jpg,dog;person",
-        "cats/b.jpg,cat",
-        "",
-        "./c.png,",
-        '"d,1.jpg"," dog ; dog"',
-    )
-    assert read_labels(path) == {
-        "a.jpg": ("dog", "person"),
-        "cats/b.jpg": ("cat",),
-        "c.png": (),
-        "d,1.jpg": ("dog",),
-    }
-
-
-def test_rows_know_their_line(tmp_path):
-    path = _table(tmp_path, "image,labels", "", '"a', 'b.jpg",dog', "c.jpg,cat")
-    assert read_rows(path) == {
-        "a\nb.jpg": LabelRow(("dog",), f"{path}, line 3"),
-        "c.jpg": LabelRow(("cat",), f"{path}, line 5"),
-    }
-
-
-def test_other_columns_and_their_order_do_not_matter(tmp_path):
-    path = _table(tmp_path, "split, Labels ,image", "train,dog,a.jpg")
-    assert read_labels(path) == {"a.jpg": ("dog",)}
-
-
-def test_jsonl_is_read(tmp_path):
-    rows = [
-        {"image": "a\u2028.jpg", "labels": ["potted plant", "dog", "dog"]},
-        {"image": "b", "labels": [], "w": 1},
-    ]
-    path = _table(tmp_path, *(json.dumps(row, ensure_ascii=False) for row in rows), "", name="labels.JSONL")
-    assert read_rows(path) == {
-        "a\u2028.jpg": LabelRow(("potted plant", "dog"), f"{path}, line 1"),
-        "b": LabelRow((), f"{path}, line 2"),
-    }
-
-
-@pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl"])
-def test_bom_and_crlf_are_accepted(tmp_path, name):
-    lines = ["image,labels", "ä.jpg,Hündin"] if name == "labels.csv" else ['{"image": "ä.jpg", "labels": ["Hündin"]}']
-    path = tmp_path / name
-    path.write_bytes(b"\xef\xbb\xbf" + "".join(f"{line}\r\n" for line in lines).encode())
-    assert read_labels(path) == {"ä.jpg": ("Hündin",)}
-
-
-def test_an_image_may_come_twice_with_the_same_labels(tmp_path):
-    path = _table(tmp_path, "image,labels", "a.jpg,dog;cat", "./a.jpg,cat;dog")
-    assert read_labels(path) == {"a.jpg": ("dog", "cat")}
-
-
-@pytest.mark.parametrize(
-    ("lines", "message"),
-    [
-        (["a.jpg,dog"], r"line 1: the header is \['a.jpg', 'dog'\]; write 'image,labels'"),
-        (["image;labels", "a.jpg;dog"], r"line 1: the header is \['image;labels'\]"),
-        (["image,labels,labels", "a,b,c"], "line 1: the header is"),
-        (["image,labels", "a.jpg,dog", "b.jpg"], "line 3: 1 columns where the header has 2; .*end the row"),
-        (
-            ["image,labels", "a.jpg,dog,person"],
-            "line 2: 3 columns where the header has 2; separate labels with ';'",
-        ),
-        (["image,labels", ",dog"], "line 2: the image is blank"),
-        (["image,labels", "a\0.jpg,dog"], "line 2: .*NUL"),
-        (["image,labels", "..,dog"], r"line 2: '\.\.' is a folder"),
-        (["image,labels", "a.jpg,dog;;cat"], "line 2: label 2 of 3 is blank; remove it"),
-        (["image,labels", "a.jpg,dog;"], "line 2: label 2 of 2 is blank"),
-        (
-            ["image,labels", "a.jpg,dog", "", "a.jpg,cat"],
-            "line 4: other labels for 'a.jpg' than .*line 2; remove one",
-        ),
-        (["image,labels", "b.jpg,cat", '"a.jpg,dog', "c.jpg,dog"], "line 3: broken CSV"),
-        (["image,labels"], r"labels\.csv: no image in it; write one row"),
-        ([""], r"labels\.csv: no image in it"),
-    ],
-)
-def test_wrong_csv_names_the_line(tmp_path, lines, message):
-    path = _table(tmp_path, *lines)
-    with pytest.raises(DatasetError, match=message):
-        read_labels(path)
-
-
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"image": "a.jpg", "labels": ["dog"]', "line 2: broken JSON"),
-        ("[" * 100_000, "line 2: broken JSON"),
-        ('["a.jpg", "dog"]', "line 2: not of the form"),
-        ('{"image": "a.jpg"}', "line 2: not of the form"),
-        ('{"labels": ["dog"]}', "line 2: not of the form"),
-        (
-            '{"image": 7, "labels": ["dog"]}',
-            'line 2: not of the form {"image": "a.jpg", "labels": .*: {"image": 7',
-        ),
-        ('{"image": "a.jpg", "labels": "dog"}', "line 2: not of the form"),
-        ('{"image": "a.jpg", "labels": ["dog", 3]}', r"line 2: \['dog', 3\] is not a list of strings"),
-        ('{"image": "a.jpg", "labels": [["dog"]]}', "line 2: .* is not a list of strings"),
-        ('{"image": " ", "labels": ["dog"]}', "line 2: the image is blank"),
-        ('{"image": "a.jpg", "labels": ["dog", ""]}', "line 2: label 2 of 2 is blank"),
-        ('{"image": "z.jpg", "labels": ["dog"]}', "line 2: other labels for 'z.jpg' than .*line 1"),
-    ],
-)
-def test_wrong_jsonl_names_the_line(tmp_path, line, message):
-    path = _table(tmp_path, '{"image": "z.jpg", "labels": []}', line, name="labels.jsonl")
-    with pytest.raises(DatasetError, match=message):
-        read_labels(path)
-
-
-@pytest.mark.parametrize("name", ["labels.csv", "labels.jsonl", "list.txt"])
-def test_wrong_encoding_names_the_line(tmp_path, name):
-    (tmp_path / name).write_bytes(b"\xef\xbb\xbf\n# a\nM\xfcnchen.jpg,dog\n")
-    with pytest.raises(DatasetError, match=rf"{name}, line 3: byte 0xfc is not UTF-8; save the file as UTF-8"):
-        find_samples(tmp_path / name, []) if name == "list.txt" else read_labels(tmp_path / name)
-
-
-@pytest.mark.parametrize("name", ["labels.txt", "labels", "dog"])
-def test_other_labels_files_are_refused(tmp_path, name):
-    with pytest.raises(DatasetError, match=rf"{name}: a labels file is \.csv or \.jsonl; to give names, pass a list"):
-        read_labels(tmp_path / name)
-
-
-def test_missing_labels_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"absent\.csv"):
-        read_labels(tmp_path / "absent.csv")
-
-
-@QUICK
-@given(name=st.sampled_from(["any.csv", "any.jsonl"]), data=st.binary() | st.text().map(str.encode))
-def test_any_bytes_are_rows_or_a_dataset_error(tmp_path, name, data):
-    (tmp_path / name).write_bytes(b"image,labels\n" * (name == "any.csv") + data)
-    try:
-        rows = read_rows(tmp_path / name)
-    except DatasetError as error:
-        assert name in str(error)
-    else:
-        assert rows
-        assert all(image and all(label.strip() == label != "" for label in row.labels) for image, row in rows.items())
-
-
-NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/;\0\r\n"), min_size=1).filter(
-    lambda name: name.strip() == name and name not in (".", "..")
-)
-
-
-@QUICK
-@given(table=st.dictionaries(NAMES, st.lists(NAMES, unique=True).map(tuple), min_size=1))
-def test_what_is_written_is_read(tmp_path, table):
-    def quoted(cell):
-        return '"' + cell.replace('"', '""') + '"'
-
-    _table(tmp_path, *(json.dumps({"image": k, "labels": v}) for k, v in table.items()), name="a.jsonl")
-    _table(
-        tmp_path,
-        "image,labels",
-        *(f"{quoted(k)},{quoted(';'.join(v))}" for k, v in table.items()),
-        name="a.csv",
-    )
-    assert read_labels(tmp_path / "a.jsonl") == table
-    assert read_labels(tmp_path / "a.csv") == table
-
-
 # --- images
 
 
@@ -233,7 +71,7 @@ def test_links_are_followed_but_not_in_a_circle(tree, tmp_path):
 
 def test_one_image(tree):
     path = tree("sub/a.jpg") / "sub" / "a.jpg"
-    assert find_samples(str(path), ("dog",)) == [Sample("a", path, ("dog",))]
+    assert list(find_samples(str(path), ("dog",))) == [Sample("a", path, ("dog",))]
 
 
 def test_glob(tree):
@@ -278,11 +116,75 @@ def test_ids_are_relative_and_free_of_dots(tree, names):
     assert len({sample.id for sample in samples}) == len(set(names))
 
 
-@pytest.mark.parametrize("name", ["absent.jpg", "x" * 5000, "a\0.jpg", "cats"])
+@pytest.mark.parametrize("name", ["absent.jpg", "cats"])
 def test_list_with_a_missing_image_names_the_line(tree, name):
     source = _table(tree("a.jpg", "cats/b.jpg"), "a.jpg", "", name, name="list.txt")
-    with pytest.raises(DatasetError, match=r"list\.txt, line 3: no such image: '"):
+    with pytest.raises(
+        DatasetError, match=rf"1 image\(s\) are not there: .*list\.txt, line 3: no such image: '{name}'"
+    ):
         find_samples(source, [])
+    samples = find_samples(source, [], missing="skip")
+    assert _ids(samples) == ["a", name.removesuffix(".jpg")]
+    assert samples[1].image == source.parent / name
+
+
+def test_missing_images_are_counted_and_five_named(tree):
+    names = [f"{number}.jpg" for number in range(7)]
+    source = _table(tree("3.jpg"), *names, name="list.txt")
+    with pytest.raises(
+        DatasetError, match=r"6 image\(s\) are not there: .*; \.\.\.; correct .*missing='skip'"
+    ) as error:
+        find_samples(source, [])
+    assert re.findall(r"line (\d): no such image", str(error.value)) == ["1", "2", "3", "5", "6"]
+
+
+def test_missing_is_one_of_two(tree):
+    with pytest.raises(ValueError, match="missing is 'ignore'; it is 'refuse' or 'skip'"):
+        find_samples(tree("a.jpg"), [], missing="ignore")
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("x" * 5000, r"a part of 'xxx.*' would be 5004 bytes long, above 250; shorten it"),
+        ("ä" * 124 + ".jpg", r"would be 252 bytes long"),
+        ("x" * 250 + "/a.jpg", None),
+        ("x" * 251 + "/a.jpg", r"would be 251 bytes"),
+        ("x" * 246 + ".jpg", None),
+        ("a\0.jpg", r"'a\\x00\.jpg' holds a control character; rename"),
+        ("a\x1b[31m.jpg", "holds a control character"),
+        ("a\x85.jpg", "holds a control character"),
+    ],
+)
+def test_ids_that_cannot_name_a_mask_are_refused(tree, name, message):
+    source = _table(tree("a.jpg"), "a.jpg", name, name="list.txt")
+    if message is None:
+        assert len(find_samples(source, [], missing="skip")) == 2
+        return
+    with pytest.raises(DatasetError, match=rf"list\.txt, line 2: .*{message}"):
+        find_samples(source, [], missing="skip")
+
+
+@pytest.mark.parametrize("name", ["/a", "a/../b", "../a", "./a", "a//b", "a/", ""])
+def test_ids_that_lead_out_of_the_folder_are_refused(name):
+    with pytest.raises(DatasetError, match=r"here: the id '.*' is no relative path free of '\.' and '\.\.'; rename"):
+        check_id(name, "here")
+
+
+def test_an_id_must_be_a_possible_file_name():
+    check_id("M\udcfcnchen", "here")  # bytes that are not UTF-8
+    with pytest.raises(DatasetError, match=r"here: '\\ud800' cannot be the name of a file"):
+        check_id("\ud800", "here")
+
+
+def test_a_name_that_is_not_unicode(tree):
+    folder = tree("a.jpg")
+    name = os.fsencode(folder) + b"/M\xfcnchen.jpg"
+    open(name, "wb").close()
+    for source in (folder, folder / "*.jpg"):
+        samples = find_samples(source, ["dog"])
+        assert _ids(samples) == ["M\udcfcnchen", "a"]
+        assert os.fsencode(samples[0].image) == name
 
 
 def test_same_stem_twice_is_refused(tree):
@@ -308,9 +210,113 @@ def test_missing_source(tmp_path):
 
 
 def test_source_of_another_kind(tmp_path):
-    path = _table(tmp_path, "image,labels")
-    with pytest.raises(DatasetError, match=r"labels\.csv: neither an image by its suffix nor a \.txt list"):
+    path = _table(tmp_path, "image,labels", name="labels.tsv")
+    with pytest.raises(DatasetError, match=r"labels\.tsv: neither an image by its suffix, a \.txt list nor a table"):
         find_samples(path, [])
+
+
+def test_no_labels_from_anywhere(tree):
+    with pytest.raises(DatasetError, match=r"images: no labels; give a labels file or names \(--labels\)"):
+        find_samples(tree("a.jpg"))
+
+
+# --- a table as the source
+
+
+@pytest.mark.parametrize("name", ["data.csv", "data.jsonl"])
+def test_a_table_is_a_source(tree, name):
+    tree("b.jpg", "cats/a.png", "c.jpg")
+    rows = [("images/cats/a.png", ["cat", "dog"]), ("images/b.jpg", []), ("./images/cats/a.png", ["dog", "cat"])]
+    lines = (
+        ["image,labels", *(f"{image},{';'.join(labels)}" for image, labels in rows)]
+        if name == "data.csv"
+        else [json.dumps({"image": image, "labels": labels}) for image, labels in rows]
+    )
+    source = _table(tree().parent, *lines, name=name)
+    samples = find_samples(source)
+    first = 2 if name == "data.csv" else 1
+    assert list(samples) == [
+        Sample("images/cats/a", source.parent / "images/cats/a.png", ("cat", "dog")),
+        Sample("images/b", source.parent / "images/b.jpg", ()),
+    ]
+    assert [sample.origin for sample in samples] == [f"{source}, line {first}", f"{source}, line {first + 1}"]
+    assert (samples.unused_rows, samples.first_unused) == (0, "")
+    assert samples.category_ids is None
+
+
+def test_ids_of_a_table_never_leave_the_output_folder(tree, tmp_path):
+    folder = tree("x/a.jpg", "x/deep/b.jpg")
+    source = _table(tmp_path / "t", "image,labels", "../images/x/a.jpg,", f"{folder}/x/deep/b.jpg,dog", name="t.csv")
+    assert _labels(find_samples(source)) == {"a": (), "deep/b": ("dog",)}
+
+
+def test_a_table_as_source_with_other_labels_for_an_image(tree):
+    source = _table(tree("a.jpg"), "image,labels", "a.jpg,dog", "./a.jpg,cat", name="t.csv")
+    with pytest.raises(DatasetError, match=r"line 3: other labels for 'a\.jpg' than .*line 2; remove one"):
+        find_samples(source)
+
+
+def test_labels_replace_those_of_a_table(tree, tmp_path):
+    source = _table(tree("a.jpg", "b.jpg"), "image,labels", "a.jpg,dog", "b.jpg,dog", name="t.csv")
+    other = _table(tmp_path, "image,labels", "b,cat", "c,cat", "a,")
+    samples = find_samples(source, other)
+    assert _labels(samples) == {"a": (), "b": ("cat",)}
+    assert [sample.origin for sample in samples] == [f"{other}, line 4", f"{other}, line 2"]
+    assert _labels(find_samples(source, ["fox"])) == {"a": ("fox",), "b": ("fox",)}
+    assert [sample.origin for sample in find_samples(source, ["fox"])] == ["", ""]
+
+
+# --- the catalogue
+
+
+def test_samples_are_a_sequence(tree):
+    samples = find_samples(tree(*(f"{number}.jpg" for number in range(10))), ["dog"])
+    whole = list(samples)
+    assert len(samples) == 10 and [sample.id for sample in whole] == list("0123456789")
+    assert samples[3] == whole[3] and samples[-1] == whole[9] and samples[-10] == whole[0]
+    assert samples[2:9:3] == whole[2:9:3] and samples[::-1] == whole[::-1]
+    assert whole[4] in samples and Sample("4", Path("other.jpg"), ()) not in samples
+    for index in (10, -11):
+        with pytest.raises(IndexError):
+            samples[index]
+
+
+def test_two_loops_at_once_and_other_threads(tree):
+    samples = find_samples(tree("a.jpg", "b.jpg", "c.jpg"), ["dog"])
+    assert [(x.id, y.id) for x in samples for y in samples] == [(x, y) for x in "abc" for y in "abc"]
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(lambda index: samples[index % 3].id, range(600))) == ["a", "b", "c"] * 200
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_samples_live_through_a_fork(tree):
+    samples = find_samples(tree(*(f"{number:03}.jpg" for number in range(300))), ["dog"])
+    iterator = iter(samples)
+    seen = [next(iterator).id]
+    child = os.fork()
+    if child == 0:
+        del iterator, samples
+        gc.collect()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    seen += [sample.id for sample in iterator]
+    assert seen == [f"{number:03}" for number in range(300)] == _ids(samples)
+
+
+def test_a_full_disk_is_an_os_error():
+    message = "no space for the list of images; free some, or set SQLITE_TMPDIR"
+    with pytest.raises(OSError, match=message) as error, catalogue() as database:
+        database.execute("PRAGMA max_page_count = 20")
+        names = (f"{number}.jpg" for number in range(100_000))
+        add_images(database, "here", (Found(name, Path(name), ()) for name in names), None)
+    assert error.value.errno == errno.ENOSPC
+
+
+def test_images_by_their_ids(tree):
+    folder = tree("a.jpg", "cats/b.png")
+    images = find_images(folder)
+    assert dict(images) == {"a": folder / "a.jpg", "cats/b": folder / "cats/b.png"}
+    assert "a.jpg" not in images and images.get("c") is None and len(images) == 2
 
 
 def test_blank_name_in_a_list_of_labels(tree):
@@ -348,9 +354,11 @@ def test_a_row_may_hold_the_full_path(tree, tmp_path):
     assert _labels(find_samples(folder, table)) == {"cats/a": ("cat",)}
 
 
-def test_rows_without_an_image_are_fine(tree, tmp_path):
-    table = _table(tmp_path, "image,labels", "a.jpg,dog", "b.jpg,cat")
-    assert _labels(find_samples(tree("b.jpg"), table)) == {"b": ("cat",)}
+def test_rows_without_an_image_are_fine_and_counted(tree, tmp_path):
+    table = _table(tmp_path, "image,labels", "a.jpg,dog", "b.jpg,cat", "c.jpg,cat")
+    samples = find_samples(tree("b.jpg"), table)
+    assert _labels(samples) == {"b": ("cat",)}
+    assert (samples.unused_rows, samples.first_unused) == (2, "a.jpg")
 
 
 def test_the_relative_path_wins_over_the_file_name(tree, tmp_path):

@@ -54,9 +54,9 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then look at the images and print the table."""
-    from clipes.batch import check_labels
     from clipes.class_file import check_path
     from clipes.datasets import find_samples
+    from clipes.preflight import check_labels
     from clipes.vocabulary import load_vocabulary, stuff_words
 
     if options.background == "auto":

@@ -9,7 +9,8 @@ from typing import Any
 from clipes.config import PRESETS
 from clipes.flags import add_decision_flags, change_decision
 
-from .terminal import EXIT_CODES, account, complain, named, printable
+from .account import Account
+from .terminal import EXIT_CODES, complain, named, printable
 
 
 def add(commands: Any) -> None:
@@ -37,4 +38,6 @@ def run(options: argparse.Namespace) -> int:
     outcomes = finalize(saved, config, source)
     if saved.unsaved:
         complain(f"{len(saved.unsaved)} mask(s) without saved maps stay as they are, {saved.unsaved[0]!r} the first")
-    return account(outcomes, len(saved.ids), f"masks decided again in {printable(options.folder)}")
+    account = Account(len(saved.ids), f"masks decided again in {printable(options.folder)}")
+    account.follow(outcomes)
+    return account.code(allowed=0)

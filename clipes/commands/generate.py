@@ -1,57 +1,35 @@
-"""``clipes generate``: masks for an image, a folder, a glob or a list of images."""
+"""``clipes generate``: masks for an image, a folder, a list or a whole data set."""
 
 from __future__ import annotations
 
 import argparse
 import os
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipes.flags import add_config_flags, read_config
 
-from .model import add_clip_flags, add_vocabulary_flags, clip_settings, model_record, vocabulary_settings
+from .account import Account, stopping
+from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
+from .run_flags import add_run_flags, output_of, place, worker_count
 from .source import add_source_flags, labels_argument
-from .terminal import EXIT_CODES, account, bar, complain, named, printable
+from .terminal import DEVICE_LOST, EXIT_CODES, bar, complain, printable, words
 
 if TYPE_CHECKING:
     from clipes.config import Config
-    from clipes.datasets import Sample
+    from clipes.datasets import Sample, Samples
     from clipes.vocabulary import Vocabulary
     from clipes.weights import Clip
 
 
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
-    help = "masks for an image, a folder, a glob or a list of images"
+    help = "masks for an image, a folder, a list or a whole data set"
     generate = commands.add_parser("generate", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
     add_source_flags(generate)
-    generate.add_argument(
-        "--out",
-        type=lambda text: Path(named(text)),
-        required=True,
-        help="folder for the masks, named as the images are",
-    )
-    generate.add_argument(
-        "--save-confidence",
-        action="store_true",
-        help="write OUT/confidence/*.png: the winning scores, 255 for 1",
-    )
-    generate.add_argument(
-        "--save-cams",
-        action="store_const",
-        const="full",
-        help="write OUT/cams/*.npz, for `clipes finalize`: the maps on the patch grid and, as CLIP-ES saves them, at"
-        " the image's size",
-    )
-    generate.add_argument(
-        "--save-patch-cams",
-        dest="save_cams",
-        action="store_const",
-        const="patch",
-        help="the same, only on the patch grid: far smaller files, and all that `clipes finalize` needs",
-    )
+    add_run_flags(generate)
     add_clip_flags(generate)
     add_vocabulary_flags(generate)
     add_config_flags(generate)
@@ -60,41 +38,70 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then write the masks."""
-    from clipes.batch import check_folder, check_labels, write_masks
     from clipes.datasets import find_samples
+    from clipes.preflight import check_folder, check_labels, clear
     from clipes.vocabulary import load_vocabulary, stuff_words
 
+    _, device = place(options)
+    output = output_of(options)
     given = vocabulary_settings(options)
     auto = given["background"] == "auto"
-    labels = labels_argument(options.labels)
-    samples = find_samples(options.source, labels)
     vocabulary = load_vocabulary(**{**given, "background": [] if auto else given["background"]})
     if auto:  # until the images have chosen among them
         vocabulary = replace(vocabulary, background_names=stuff_words())
     config = read_config(options, vocabulary.preset)
-    check_labels(samples, vocabulary)
-    check_folder(options.source, samples, options.out, vocabulary.class_names)
-    _tell_unused(labels, samples, options.source)
+    labels = None if options.labels is None else labels_argument(options.labels)
+    samples = find_samples(options.source, labels, class_names=vocabulary.class_names, missing=options.missing)
+    unknown, first = check_labels(samples, vocabulary, options.unknown == "skip")
+    check_folder(options.source, samples, output.folder, options.overwrite)
+    _tell(samples, unknown, first, options)
 
-    from clipes.generator import MaskGenerator
     from clipes.weights import load_clip
 
-    clip = load_clip(**clip_settings(options))
+    clip = load_clip(**{**clip_settings(options), "device": device})
     if auto:
         vocabulary = replace(vocabulary, background_names=_suggested(clip, vocabulary, samples, config))
-    outcomes = write_masks(
-        MaskGenerator(clip, vocabulary, config),
-        samples,
-        options.out,
-        options.batch_size,
-        save_confidence=options.save_confidence,
-        save_cams=options.save_cams,
-        record={
-            "source": os.path.abspath(options.source),
-            **model_record(options, clip, vocabulary),
-        },
-    )
-    return account(outcomes, len(samples), f"masks written to {printable(options.out)}")
+    if options.overwrite:
+        clear(output.folder)
+        check_folder(options.source, samples, output.folder)
+    return _write(options, clip, vocabulary, config, samples)
+
+
+def _write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, config: Config, samples: Samples) -> int:
+    """Write the masks that are not finished yet."""
+    from clipes.batch import MaskWriter
+    from clipes.device import DeviceLost
+    from clipes.generator import MaskGenerator
+    from clipes.run import Run
+
+    shard, _ = place(options)
+    output, generator = output_of(options), MaskGenerator(clip, vocabulary, config)
+    mine = len(samples) if shard.count == 1 else sum(shard.holds(sample.id) for sample in samples)
+    about = {
+        "source": os.path.abspath(options.source),
+        "model": options.model,
+        "pretrained": options.pretrained,
+        "classes": words(options.classes) or vocabulary.name,
+        "preset": options.config or vocabulary.preset,
+        "category_ids": samples.category_ids,
+    }
+    skip = [name for name in ("unknown", "missing") if getattr(options, name) == "skip"]
+    with ExitStack() as stack:
+        stop = stack.enter_context(stopping())
+        run = stack.enter_context(Run(generator.settings, generator.class_names, output, about))
+        account = Account(mine, f"masks written to {printable(output.folder)}", lambda: run.finished)
+        header = {**run.header, "shard": str(shard), "images": mine, "total": len(samples)}
+        workers = worker_count(options, clip.encoder.device, mine)
+        writer = stack.enter_context(
+            MaskWriter(generator, output, header, batch_size=options.batch_size, workers=workers, skip=skip, stop=stop)
+        )
+        outcomes = stack.enter_context(closing(writer.write(run.remaining(samples, shard, stop))))
+        try:
+            account.follow(outcomes, options.strict)
+        except DeviceLost as error:
+            complain(f"the GPU was lost, and no image is to blame: {error}; start again to go on")
+            return DEVICE_LOST
+    return stop.code or account.code(0 if options.strict else options.max_failure_rate)
 
 
 def _suggested(clip: Clip, vocabulary: Vocabulary, samples: Sequence[Sample], config: Config) -> tuple[str, ...]:
@@ -108,12 +115,12 @@ def _suggested(clip: Clip, vocabulary: Vocabulary, samples: Sequence[Sample], co
     return table.words
 
 
-def _tell_unused(labels: str | list[str], samples: Sequence[Sample], source: str) -> None:
-    """Say how many rows of a labels file belong to no image: fine for a part of a data set, telling elsewhere."""
-    from clipes.labels import read_rows
-
-    if isinstance(labels, str):
-        used = {sample.origin for sample in samples}
-        unused = [image for image, row in read_rows(labels).items() if row.origin not in used]
-        if unused:
-            complain(f"{len(unused)} row(s) of {labels} name no image of {source}, {unused[0]!r} the first")
+def _tell(samples: Samples, unknown: int, first: str, options: argparse.Namespace) -> None:
+    """Say what will be left out: rows of a labels file without an image, images with unknown labels."""
+    if samples.unused_rows:
+        complain(
+            f"{samples.unused_rows} row(s) of {options.labels} name no image of {options.source}, "
+            f"{samples.first_unused!r} the first"
+        )
+    if unknown:
+        complain(f"{unknown} image(s) with unknown labels will be skipped; {first}")

@@ -121,7 +121,7 @@ def _vocabulary(given: dict[str, Any]) -> Vocabulary:
 
 def _check_out(out: Path, *taken: str | Path | None) -> None:
     """Make the folder; refuse a file, and a folder whose pictures would later be taken for images or truth."""
-    from clipes.batch import finder
+    from clipes.preflight import finder
 
     if os.path.lexists(out) and not out.is_dir():
         raise NotADirectoryError(f"{out} is no folder; give one for the results")

@@ -5,16 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
-if TYPE_CHECKING:  # it loads PIL
-    from clipes.batch import Outcome
-
-DONE, WRONG_USE, FAILED, DISK_FULL, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 130, 143
+DONE, WRONG_USE, FAILED, DISK_FULL, DEVICE_LOST, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 5, 130, 143
 EXIT_CODES = (
-    "Exit codes: 0 done, 2 wrong use, 3 some images failed (the others are done), 4 disk full, "
-    "130 interrupted, 143 terminated."
+    "Exit codes: 0 done, 2 wrong use, 3 images failed (the others are done) or nothing was written, 4 disk full, "
+    "5 GPU lost, 130 interrupted, 143 terminated."
 )
 FAILURES_SHOWN = 20
 
@@ -46,21 +43,6 @@ def bar(items: Any, total: int, unit: str) -> Any:
     from tqdm import tqdm
 
     return tqdm(items, total=total, unit=f" {unit}", disable=None if sys.stderr else True, smoothing=0.05)
-
-
-def account(outcomes: Iterable[Outcome], total: int, done: str) -> int:
-    """Go through the outcomes behind a progress bar and say how they ended; returns the exit code."""
-    written, failed = 0, []
-    try:
-        for outcome in bar(outcomes, total, "masks"):
-            if outcome.mask:
-                written += 1
-            else:
-                failed.append(outcome.error)
-    finally:  # stopped half-way, too
-        print(f"{written} of {total} {done}")
-        code = tell_failed(failed)
-    return code
 
 
 def tell_failed(reasons: Sequence[str]) -> int:

@@ -1,0 +1,113 @@
+"""The flags of a run over a data set: what is written, which part of it, by how many, and which faults are allowed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .terminal import named, natural
+
+if TYPE_CHECKING:  # they load torch
+    import torch
+
+    from clipes.output import Output
+    from clipes.shards import Shard
+
+
+def add_run_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that :class:`clipes.output.Output`, :class:`clipes.run.Run` and the engines take."""
+    _add_output(parser.add_argument_group("output"))
+    _add_faults(parser.add_argument_group("faults"))
+    _add_work(parser.add_argument_group("work"))
+
+
+def _add_output(group: argparse._ArgumentGroup) -> None:
+    out = "folder for the masks, named as the images are; finished masks of an earlier start are kept"
+    group.add_argument("--out", type=lambda text: Path(named(text)), required=True, help=out)
+    overwrite = "begin anew: remove the masks that earlier runs wrote there"
+    group.add_argument("--overwrite", action="store_true", help=overwrite)
+    confidence = "write OUT/confidence/*.png: the winning scores, 255 for 1"
+    group.add_argument("--save-confidence", action="store_true", help=confidence)
+    cams = (
+        "write OUT/cams/*.npz, for `clipes finalize`: the maps on the patch grid and, as CLIP-ES saves them, at"
+        " the image's size"
+    )
+    group.add_argument("--save-cams", action="store_const", const="full", help=cams)
+    patch = "the same, only on the patch grid: far smaller files, and all that `clipes finalize` needs"
+    group.add_argument("--save-patch-cams", dest="save_cams", action="store_const", const="patch", help=patch)
+    kinds = "a PNG for each image, or .tar shards in WebDataset layout (default: png)"
+    group.add_argument("--out-format", choices=("png", "tar"), default="png", help=kinds)
+    size = "images in a .tar; a run that is killed repeats those of the one it was writing (default: 1000)"
+    group.add_argument("--tar-size", type=natural, default=1000, metavar="N", help=size)
+
+
+def _add_faults(group: argparse._ArgumentGroup) -> None:
+    unknown = "images with a label that is no class: refuse to start, or skip them (default: refuse)"
+    group.add_argument("--unknown", choices=("refuse", "skip"), default="refuse", help=unknown)
+    missing = "images that are named but not there: refuse to start, or skip them (default: refuse)"
+    group.add_argument("--missing", choices=("refuse", "skip"), default="refuse", help=missing)
+    rate = "share of the images that may fail before the exit code is 3 (default: 0.01)"
+    group.add_argument("--max-failure-rate", type=_share, default=0.01, metavar="X", help=rate)
+    group.add_argument("--strict", action="store_true", help="end at the first image that fails, with exit code 3")
+
+
+def _add_work(group: argparse._ArgumentGroup) -> None:
+    shard = "do part I of N, from 0/N (default: what torchrun or Slurm say, else all)"
+    group.add_argument("--shard", metavar="I/N", help=shard)
+    workers = "processes that read images (default: 1 on a CPU, else up to 8)"
+    group.add_argument("--workers", type=_count, metavar="N", help=workers)
+    threads = "threads of the model on a CPU (default: torch's); masks may differ in single pixels with it"
+    group.add_argument("--threads", type=natural, metavar="N", help=threads)
+
+
+def output_of(options: argparse.Namespace) -> Output:
+    """What is saved, and where."""
+    from clipes.output import Output
+
+    return Output(options.out, options.save_confidence, options.save_cams, options.out_format, options.tar_size)
+
+
+def place(options: argparse.Namespace) -> tuple[Shard, str | None]:
+    """Which part this process does, and on which device; ValueError for a shard that is none."""
+    from clipes.shards import Shard, shard_from
+
+    found = shard_from(os.environ) if options.shard is None else None
+    shard = found.shard if found else Shard.parse(options.shard or "0/1")
+    if options.overwrite and shard.count > 1:
+        raise ValueError(
+            f"--overwrite by one of {shard.count} shards would remove what the others write; "
+            "choose another --out, or remove that folder first"
+        )
+    return shard, options.device or (_own_gpu(found.local_rank) if found else None)
+
+
+def _own_gpu(local_rank: int) -> str | None:
+    """Each of several processes of a machine has its own GPU."""
+    import torch
+
+    return f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else None
+
+
+def worker_count(options: argparse.Namespace, device: torch.device, images: int) -> int:
+    """The processes that read images; none for a single image, which gains nothing."""
+    if options.workers is not None or images < 2:
+        return options.workers or 0
+    return 1 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 1))
+
+
+def _count(text: str) -> int:
+    """A whole number, 0 among them, for argparse."""
+    return 0 if text == "0" else natural(text)
+
+
+def _share(text: str) -> float:
+    """A number in 0..1, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no share; give a number between 0 and 1, such as 0.01")
+    return value

@@ -1,0 +1,96 @@
+"""Which images there are, and which labels each has: files, tables, VOC, COCO, .tar shards, imagefolder.
+
+Nothing is decoded here: a sample holds the image's path, or its place in a .tar, and whoever takes it opens it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+from .catalog import Images, Samples, add_images, catalogue
+from .class_labels import read_class_labels
+from .match import add_rows, match_rows
+from .sample import AnyImage, AnyPath, DatasetError, Found, LabelRow, Sample, clean_labels
+from .sources import open_source
+from .tables import read_table
+
+__all__ = ["DatasetError", "Sample", "Samples", "find_images", "find_samples"]
+
+
+def find_samples(
+    source: AnyPath,
+    labels: AnyPath | Sequence[str] | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    missing: Literal["refuse", "skip"] = "refuse",
+) -> Samples:
+    """Return the samples of `source`, on disk, in the order of a list, otherwise sorted by path.
+
+    `source` is one of
+
+    - an image, a folder (searched with its sub-folders; hidden files and other suffixes are left out), a glob
+      pattern, or a .txt list: one image path per line, relative to the list, blank lines and `#` lines ignored.
+      Ids are relative to the folder, to the pattern's fixed part or to the list's folder; when a list names
+      images outside its folder, to the folder that contains them all;
+    - a .csv or .jsonl table, its images relative to it, their ids as of a list;
+    - `voc:ROOT[:SPLIT]` (:func:`clipes.datasets.voc.read_voc`) and `coco:ROOT[:SPLIT]`
+      (:func:`clipes.datasets.coco.read_coco`);
+    - .tar files in WebDataset's layout (:func:`clipes.datasets.tar.read_shards`);
+    - a folder with metadata.jsonl or metadata.csv (:func:`clipes.datasets.imagefolder.read_metadata`), if no
+      labels are given.
+
+    `labels` is None for a source that has its own; otherwise they are replaced by a labels file (.csv, .jsonl:
+    :func:`clipes.datasets.tables.read_table`; .npy: :func:`clipes.datasets.class_labels.read_class_labels`) or the
+    names that every image has. A row belongs to the image whose relative path it is; otherwise to the image whose
+    full path ends with it, when there is just one. The suffix may be left out. Rows without an image are fine.
+
+    `class_names`, in the data set's order, are needed where labels are indices. Images that are named but not there
+    are refused, or samples like others with `missing="skip"`.
+
+    Raises FileNotFoundError for a missing source or labels file, OSError for a full disk, and DatasetError for a
+    source without images or labels, images with one id, missing images, anything malformed, images without a row.
+    """
+    if missing not in ("refuse", "skip"):
+        raise ValueError(f"missing is {missing!r}; it is 'refuse' or 'skip'")
+    rows, names, unused = None, None, (0, "")
+    if isinstance(labels, str | os.PathLike):
+        rows = _rows(Path(labels), class_names)
+    elif labels is not None:
+        names = clean_labels(labels, "labels")
+    with catalogue() as database:
+        found = open_source(source, labels is None, class_names)
+        images = _with_own(source, found.images) if labels is None else _with(names, found.images)
+        add_images(database, os.fspath(source), images, os.path.isfile if missing == "refuse" else None)
+        if rows is not None:
+            add_rows(database, rows)
+            unused = match_rows(database)
+    return Samples(database, *unused, category_ids=found.category_ids)
+
+
+def find_images(source: AnyPath) -> Mapping[str, AnyImage]:
+    """The images of ``source`` by their ids; sources and errors as in :func:`find_samples`."""
+    with catalogue() as database:
+        add_images(database, os.fspath(source), open_source(source, False, None).images, os.path.isfile)
+    return Images(database)
+
+
+def _rows(file: Path, class_names: Sequence[str] | None) -> Iterator[LabelRow]:
+    return read_class_labels(file, class_names) if file.suffix.lower() == ".npy" else read_table(file)
+
+
+def _with(labels: tuple[str, ...] | None, images: Iterator[Found]) -> Iterator[Found]:
+    return (image._replace(labels=labels, origin="") for image in images)
+
+
+def _with_own(source: AnyPath, images: Iterator[Found]) -> Iterator[Found]:
+    """The images as they are; DatasetError if they have no labels."""
+    for image in images:
+        if image.labels is None:
+            raise DatasetError(
+                f"{os.fspath(source)}: no labels; give a labels file or names (--labels), a table as the source, "
+                "or a folder with a metadata.jsonl"
+            )
+        yield image

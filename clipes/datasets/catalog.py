@@ -1,0 +1,192 @@
+"""The samples of a data set, kept in a private temporary database: ten million rows are no ten million objects.
+
+`sqlite3.connect("")` is a database that SQLite holds in a bounded cache and spills to a file that nobody else sees,
+in SQLITE_TMPDIR, TMPDIR, /var/tmp or /tmp. Names are stored as bytes, for file names need not be Unicode.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, overload
+
+from clipes.image import IMAGE_SUFFIXES, TarMember
+
+from .sample import AnyImage, DatasetError, Found, Sample, check_id, without_suffix
+
+_CACHE_KIB = 16384
+
+_TABLES = """
+CREATE TABLE sample (
+    position INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, name BLOB NOT NULL,
+    path BLOB NOT NULL, member BLOB, start INTEGER, size INTEGER,
+    labels TEXT, origin BLOB NOT NULL, row INTEGER
+);
+CREATE TABLE row (
+    position INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, labels TEXT NOT NULL, origin BLOB NOT NULL,
+    used INTEGER NOT NULL DEFAULT 0
+);
+"""
+
+_SAMPLES = """
+SELECT id, path, member, start, size, coalesce(row.labels, sample.labels), coalesce(row.origin, sample.origin)
+FROM sample LEFT JOIN row ON row.position = sample.row
+"""
+
+
+class Samples(Sequence[Sample]):
+    """The samples of a data set, in order, read from disk as they are asked for. Made by :func:`find_samples`.
+
+    It may be used from any thread, and lives through a fork in the parent; it cannot be pickled.
+
+    Attributes:
+        unused_rows: how many rows of the given labels file name no image.
+        first_unused: the image that the first of them names; empty if there is none.
+        category_ids: of COCO: class name to the JSON's own category id; None elsewhere.
+    """
+
+    def __init__(
+        self,
+        database: sqlite3.Connection,
+        unused_rows: int = 0,
+        first_unused: str = "",
+        category_ids: dict[str, int] | None = None,
+    ) -> None:
+        self._database = database
+        self._length: int = database.execute("SELECT count(*) FROM sample").fetchone()[0]
+        self.unused_rows = unused_rows
+        self.first_unused = first_unused
+        self.category_ids = category_ids
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[Sample]:
+        for row in self._database.execute(f"{_SAMPLES} ORDER BY sample.position"):
+            yield _sample(row)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        places = range(self._length)[index]  # IndexError as of any sequence
+        if isinstance(places, range):
+            return [self[place] for place in places]
+        row = self._database.execute(f"{_SAMPLES} WHERE sample.position = ?", (places + 1,)).fetchone()
+        return _sample(row)
+
+
+class Images(Mapping[str, AnyImage]):
+    """The images of a data set by their ids, read from disk as they are asked for."""
+
+    def __init__(self, database: sqlite3.Connection) -> None:
+        self._database = database
+        self._length: int = database.execute("SELECT count(*) FROM sample").fetchone()[0]
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[str]:
+        for (sample_id,) in self._database.execute("SELECT id FROM sample ORDER BY position"):
+            yield text(sample_id)
+
+    def __getitem__(self, sample_id: str) -> AnyImage:
+        row = self._database.execute(f"{_SAMPLES} WHERE id = ?", (blob(sample_id),)).fetchone()
+        if row is None:
+            raise KeyError(sample_id)
+        return _sample(row).image
+
+
+def blob(text: str) -> bytes:
+    """Any string as bytes that sort as it does, file names that are not Unicode among them."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def text(blob: bytes) -> str:
+    """The string of :func:`blob`."""
+    return blob.decode("utf-8", "surrogatepass")
+
+
+def _sample(row: tuple[Any, ...]) -> Sample:
+    sample_id, path, member, start, size, labels, origin = row
+    image = Path(text(path))
+    return Sample(
+        text(sample_id),
+        image if member is None else TarMember(image, text(member), start, size),
+        tuple(json.loads(labels)) if labels is not None else (),
+        text(origin),
+    )
+
+
+@contextmanager
+def catalogue() -> Iterator[sqlite3.Connection]:
+    """Yield a new, empty catalogue to be filled. Raises OSError when the disk is full."""
+    database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    for pragma in ("temp_store = FILE", "journal_mode = OFF", "synchronous = OFF"):  # nothing outlives a crash
+        database.execute(f"PRAGMA {pragma}")
+    database.executescript(_TABLES)
+    try:
+        database.execute("BEGIN")
+        yield database
+        database.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        database.close()
+        if "full" not in str(error):
+            raise
+        cure = "free some, or set SQLITE_TMPDIR to a folder with space"
+        raise OSError(errno.ENOSPC, f"no space for the list of images; {cure}") from error
+
+
+def add_images(
+    database: sqlite3.Connection, source: str, images: Iterable[Found], check: Callable[[str], bool] | None
+) -> None:
+    """Fill the catalogue with the images of `source`; those named elsewhere must be there, says `check`.
+
+    Raises DatasetError for no image at all, for ids that cannot name a mask, two images of one id, missing images.
+    """
+    insert = (
+        "INSERT INTO sample (id, name, path, member, start, size, labels, origin) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+        " ON CONFLICT (id) DO NOTHING"
+    )
+    missing = 0
+    first: list[str] = []
+    for found in images:
+        sample_id = without_suffix(found.name)
+        check_id(sample_id, found.listed or str(found.image))
+        labels = None if found.labels is None else json.dumps(found.labels)
+        values = (blob(sample_id), blob(found.name), *_place(found.image), labels, blob(found.origin))
+        if database.execute(insert, values).rowcount != 1:
+            _again(database, sample_id, found)
+        elif check is not None and found.listed and not check(str(found.image)):
+            missing += 1
+            if len(first) < 5:
+                first.append(f"{found.listed}: no such image: {found.name!r} (looked for {found.image})")
+    if missing:
+        raise DatasetError(
+            f"{missing} image(s) are not there: {'; '.join(first)}{'; ...' if missing > len(first) else ''}; correct "
+            "the names, or go on without them (missing='skip')"
+        )
+    if database.execute("SELECT 1 FROM sample LIMIT 1").fetchone() is None:
+        raise DatasetError(f"{source}: no image found; known are {' '.join(sorted(IMAGE_SUFFIXES))}")
+
+
+def _place(image: AnyImage) -> tuple[bytes, bytes | None, int | None, int | None]:
+    if isinstance(image, TarMember):
+        return blob(str(image.tar)), blob(image.name), image.offset, image.size
+    return blob(str(image)), None, None, None
+
+
+def _again(database: sqlite3.Connection, sample_id: str, found: Found) -> None:
+    """Let an image be named twice with the same labels; raise DatasetError for all else."""
+    row = database.execute(f"{_SAMPLES} WHERE id = ?", (blob(sample_id),)).fetchone()
+    other = _sample(row)
+    if other.image != found.image:
+        raise DatasetError(f"{other.image} and {found.image} would both become one mask; rename or remove one")
+    if set(other.labels) != set(found.labels or ()):
+        raise DatasetError(f"{found.origin}: other labels for {found.name!r} than {other.origin}; remove one")

@@ -1,0 +1,206 @@
+"""`cls_labels.npy`, as other weakly supervised code keeps labels: a pickled dict of multi-hot vectors.
+
+A pickle can run anything, so this one is not unpickled: a few harmless opcodes are followed, and what they ask for by
+name is not given but rebuilt here, from numbers.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .sample import AnyPath, DatasetError, LabelRow
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_VOC_NUMBER = re.compile(r"\d{4}\d{6}")  # IRN writes 2007_000027 as the number 2007000027
+_CODES = (
+    "PROTO FRAME STOP MARK POP POP_MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT "
+    "BINFLOAT STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE BINUNICODE SHORT_BINUNICODE "
+    "BINUNICODE8 EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_LIST LIST APPEND APPENDS EMPTY_DICT SETITEM SETITEMS "
+    "PUT BINPUT LONG_BINPUT GET BINGET LONG_BINGET MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD"
+)
+
+
+def read_class_labels(path: AnyPath, class_names: Sequence[str] | None) -> Iterator[LabelRow]:
+    """Yield the rows of a `cls_labels.npy`: a dict from an image's id to a vector (K,) of 0 and 1, K the classes.
+
+    A whole number of ten digits is a VOC id without its underscore, as IRN writes them. All of the file is in memory.
+    Raises FileNotFoundError; DatasetError without `class_names`, for another K, and for anything else in the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}; labels are .csv, .jsonl or .npy")
+    if class_names is None:
+        raise DatasetError(f"{path}: its labels are the numbers of classes, but there are no classes; give them")
+    for key, value in _read(path).items():
+        image = str(key)
+        if isinstance(key, int) and _VOC_NUMBER.fullmatch(image):
+            image = f"{image[:4]}_{image[4:]}"
+        where = f"{path}, {image!r}"
+        yield LabelRow(image, _names(value, class_names, where), where)
+
+
+def _names(value: Any, class_names: Sequence[str], where: str) -> tuple[str, ...]:
+    import numpy as np
+
+    vector = value.values() if isinstance(value, _Array) else value
+    if isinstance(vector, list) and all(isinstance(number, int | float) for number in vector):
+        vector = np.array(vector, dtype=float)
+    if not isinstance(vector, np.ndarray) or vector.ndim != 1 or not np.isin(vector, (0, 1)).all():
+        raise DatasetError(f"{where}: not a vector of 0 and 1, one for each class")
+    if len(vector) != len(class_names):
+        raise DatasetError(
+            f"{where}: {len(vector)} numbers for {len(class_names)} classes; give the file's own classes"
+        )
+    return tuple(name for name, present in zip(class_names, vector, strict=True) if present)
+
+
+def _read(path: Path) -> dict[int | str, Any]:
+    from numpy.lib import format as npy
+
+    try:
+        with open(path, "rb") as file:
+            version = npy.read_magic(file)
+            read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+            shape, _, dtype = read_header(file)
+            if shape != () or not dtype.hasobject:
+                raise DatasetError(f"an array {shape} of {dtype}, not a dict of labels")
+            found = _Unpickler(io.BytesIO(file.read())).load()
+        content = found.state if isinstance(found, _Array) else None
+        if not isinstance(content, list) or len(content) != 1 or not isinstance(content[0], dict):
+            raise DatasetError("not a dict of labels")
+        if not content[0]:
+            raise DatasetError("no image in it")
+    except Exception as error:  # hostile bytes raise nearly anything
+        raise DatasetError(f"{path}: not a cls_labels.npy: {error or type(error).__name__}") from error
+    return content[0]
+
+
+class _Dtype:
+    """A dtype of numbers, or of objects, from its pickle."""
+
+    def __init__(self, code: Any = "", *_: Any) -> None:
+        if not isinstance(code, str) or not re.fullmatch(r"[biuf][1248]|U\d{1,4}|O8?", code):
+            raise DatasetError(f"its values are of type {str(code)[:20]!r}")
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: Any) -> None:
+        order = state[1]
+        self.order = order if order in ("<", ">") else "="
+
+    def numpy(self) -> np.dtype[Any]:
+        import numpy as np
+
+        return np.dtype(self.order + self.code)
+
+
+class _Array:
+    """An array from its pickle: a list of one object, or bytes that become numbers when they are asked for."""
+
+    state: Any = None
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        _, self.shape, self.dtype, _, self.state = state
+
+    def values(self) -> NDArray[Any] | None:
+        """The numbers; None where the pickle says none."""
+        import numpy as np
+
+        data = self.state.encode("latin-1") if isinstance(self.state, str) else self.state
+        if not isinstance(data, bytes) or not isinstance(self.dtype, _Dtype) or self.dtype.code[0] not in "biuf":
+            return None
+        if not isinstance(self.shape, tuple) or len(self.shape) != 1 or not isinstance(self.shape[0], int):
+            return None
+        dtype = self.dtype.numpy()
+        return np.frombuffer(data, dtype) if len(data) == math.prod(self.shape) * dtype.itemsize else None
+
+
+def _scalar(dtype: Any, data: Any) -> int | str:
+    """A numpy scalar that is a key: a whole number or a string."""
+    import numpy as np
+
+    if not isinstance(dtype, _Dtype) or dtype.code[0] not in "iuU" or not isinstance(data, str | bytes):
+        raise DatasetError("a key is neither a string nor a whole number")
+    if dtype.code[0] == "U":
+        dtype.code = f"U{len(data) // 4}"
+    (value,) = np.frombuffer(data.encode("latin-1") if isinstance(data, str) else data, dtype.numpy()).tolist()
+    return str(value) if dtype.code[0] == "U" else int(value)
+
+
+def _bytes(text: Any, encoding: Any) -> bytes:
+    """How protocol 2 spells bytes: text of the letters 0 to 255."""
+    if not isinstance(text, str) or encoding != "latin1":
+        raise DatasetError("it asks for _codecs.encode of something else than bytes")
+    return text.encode("latin-1")
+
+
+_GIVEN: dict[str, Any] = {
+    "numpy.core.multiarray._reconstruct": _Array,
+    "numpy.core.multiarray.scalar": _scalar,
+    "numpy.ndarray": "numpy.ndarray",  # only ever handed to _reconstruct
+    "numpy.dtype": _Dtype,
+    "_codecs.encode": _bytes,
+}
+
+
+class _Unpickler(pickle._Unpickler):  # the one in Python: a byte can make the one in C take all memory
+    """Follows the opcodes of data, and calls nothing but what is here."""
+
+    stack: list[Any]
+    pop_mark: Callable[[], list[Any]]
+    dispatch: ClassVar[dict[int, Any]] = {
+        ord(getattr(pickle, name)): pickle._Unpickler.dispatch[ord(getattr(pickle, name))] for name in _CODES.split()
+    }
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, encoding="latin1")
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Our own stand-in for what the pickle names; DatasetError for any other name."""
+        asked = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
+        if asked not in _GIVEN:
+            raise DatasetError(f"it asks for {asked[:80]!r}, which no labels need; do not trust this file")
+        return _GIVEN[asked]
+
+    def load_reduce(self) -> None:
+        arguments = self.stack.pop()
+        if not callable(self.stack[-1]) or not isinstance(arguments, tuple):
+            raise DatasetError("it calls what is no function")
+        self.stack[-1] = self.stack[-1](*arguments)
+
+    def load_build(self) -> None:
+        state = self.stack.pop()
+        if not isinstance(self.stack[-1], _Array | _Dtype):
+            raise DatasetError("it changes what is no array")
+        self.stack[-1].__setstate__(state)
+
+    def load_setitem(self) -> None:
+        value, key = self.stack.pop(), self.stack.pop()
+        self._set([key, value])
+
+    def load_setitems(self) -> None:
+        self._set(self.pop_mark())
+
+    def _set(self, items: list[Any]) -> None:
+        keys = items[::2]
+        if not all(isinstance(key, int | str) for key in keys):  # hashing deeply nested tuples would end Python
+            raise DatasetError("a key is neither a string nor a whole number")
+        self.stack[-1].update(zip(keys, items[1::2], strict=True))
+
+    dispatch |= {
+        pickle.REDUCE[0]: load_reduce,
+        pickle.BUILD[0]: load_build,
+        pickle.SETITEM[0]: load_setitem,
+        pickle.SETITEMS[0]: load_setitems,
+    }

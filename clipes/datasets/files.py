@@ -1,0 +1,118 @@
+"""Images that are files: one, a folder, a glob pattern, a .txt list, a table."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from clipes.image import IMAGE_SUFFIXES
+
+from .sample import DatasetError, Found, LabelRow, check_text
+from .tables import READERS, read_lines, read_table
+
+
+def find_files(source: Path) -> Iterator[Found]:
+    """Yield the images of `source`, in the order of a list or table, otherwise sorted by path."""
+    if source.is_dir():
+        return _walked(source, "", frozenset())
+    if source.is_file() and source.suffix.lower() == ".txt":
+        return _relative(source.parent, lambda: _listed(source))
+    if source.is_file() and source.suffix.lower() in READERS:
+        return _relative(source.parent, lambda: read_table(source))
+    if source.is_file() and not _is_image(source):
+        raise DatasetError(f"{source}: neither an image by its suffix, a .txt list nor a table; name it in a list")
+    if source.is_file():
+        return iter([Found(source.name, source)])
+    if glob.has_magic(str(source)):
+        return _globbed(source)
+    raise FileNotFoundError(f"no such image, folder or list: {source}")
+
+
+def _is_image(path: Path) -> bool:
+    hidden = path.name.startswith(".")
+    there = os.path.lexists(path) and not os.path.isdir(path)  # a broken link is an image that cannot be read
+    return there and not hidden and path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _walked(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[Found]:
+    """Yield the images under `folder`; links are followed, except back into a folder above."""
+    here = os.path.realpath(folder)
+    if here in above:
+        return
+    for name in sorted(os.listdir(folder)):
+        path = folder / name
+        if name.startswith("."):
+            continue
+        if path.is_dir():
+            yield from _walked(path, f"{prefix}{name}/", above | {here})
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            yield Found(prefix + name, path)
+
+
+def _globbed(source: Path) -> Iterator[Found]:
+    """Yield the images that match a pattern, named relative to its fixed part."""
+    base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), source.parts))
+    paths = (path for path in glob.iglob(str(source), recursive=True) if _is_image(Path(path)))
+    with _Sorted(paths) as found:
+        rows = lambda: (LabelRow(path, (), "") for path in found)  # noqa: E731
+        for image in _relative(Path(), rows, base):
+            yield image._replace(labels=None, listed="")
+
+
+class _Sorted:
+    """Paths in the order of their parts, each once, sorted on disk."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.database = sqlite3.connect("")
+        self.database.execute("CREATE TABLE path (parts BLOB PRIMARY KEY) WITHOUT ROWID")
+        parts = ((os.fsencode(Path(path)).replace(os.fsencode(os.sep), b"\0"),) for path in paths)
+        self.database.executemany("INSERT OR IGNORE INTO path VALUES (?)", parts)
+
+    def __iter__(self) -> Iterator[str]:
+        for (parts,) in self.database.execute("SELECT parts FROM path ORDER BY parts"):
+            yield os.fsdecode(parts.replace(b"\0", os.fsencode(os.sep)))
+
+    def __enter__(self) -> _Sorted:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.database.close()
+
+
+def _listed(source: Path) -> Iterator[LabelRow]:
+    """Yield the images that a list file names."""
+    for line, content in enumerate(read_lines(source), start=1):
+        name = content.strip()
+        if name and not name.startswith("#"):
+            yield LabelRow(name, (), f"{source}, line {line}")
+
+
+def _relative(folder: Path, rows: Callable[[], Iterable[LabelRow]], base: Path | None = None) -> Iterator[Found]:
+    """Yield the images of rows, whose paths are relative to `folder`.
+
+    They are named relative to `base` (None: `folder`), or to the folder that contains them all if one lies outside.
+    """
+    root = _common_folder(folder, (row.image for row in rows()), folder if base is None else base)
+    start = len(root) + (not root.endswith(os.sep))
+    for row in rows():
+        check_text(row.image, row.origin or str(row.image))
+        name = os.path.abspath(folder / row.image)[start:].replace(os.sep, "/")
+        yield Found(name, folder / row.image, row.labels, row.origin, row.origin)
+
+
+def _common_folder(folder: Path, names: Iterable[str], base: Path) -> str:
+    """The absolute path of `base`, or of the folder that contains all images if one is not in `base`."""
+    root, outside, common = os.path.abspath(base), False, ""
+    inside = os.path.join(root, "")
+    for name in names:
+        parent = os.path.dirname(os.path.abspath(folder / name.replace("\0", "")))
+        if not common:
+            common = parent
+        elif not os.path.join(parent, "").startswith(os.path.join(common, "")):
+            common = os.path.commonpath([common, parent])
+        outside = outside or not os.path.join(parent, "").startswith(inside)
+    return common if outside else root

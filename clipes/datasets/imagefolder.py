@@ -1,0 +1,62 @@
+"""A folder with `metadata.jsonl` or `metadata.csv`, as Hugging Face's `imagefolder` has them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from .names import to_names
+from .sample import DatasetError, Found, check_text
+from .tables import READERS, split_labels
+
+_NAMES = tuple(f"metadata{suffix}" for suffix in READERS)
+
+
+def find_metadata(folder: Path) -> list[Path]:
+    """The metadata files in a folder and below it, sorted; DatasetError for two kinds in one folder."""
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        here = [Path(parent, name) for name in _NAMES if name in files]
+        if len(here) > 1:
+            raise DatasetError(f"{here[0]} and {here[1]}: which of them counts? remove one")
+        found += here
+    return found
+
+
+def read_metadata(folder: Path, tables: Sequence[Path], class_names: Sequence[str] | None) -> Iterator[Found]:
+    """Yield the images of the rows; `file_name` is relative to its table, ids to `folder`.
+
+    Labels are `labels` (names, or one string with `;` between them), `label` (a name), or `objects.categories` or
+    `objects.category` (names); whole numbers are indices in `class_names`.
+    """
+    for table in tables:
+        prefix = table.parent.relative_to(folder).as_posix()
+        for line, row in READERS[table.suffix](table, ("file_name",)):
+            where = f"{table}, line {line}"
+            name = row.get("file_name")
+            if not isinstance(name, str) or not name.strip():
+                raise DatasetError(f"{where}: the file_name is {name!r}; write the image's path")
+            name = name.strip()
+            check_text(name, where)
+            labels = to_names(_values(row, where), class_names, where)
+            full = os.path.normpath(name if prefix == "." else f"{prefix}/{name}").replace(os.sep, "/")
+            yield Found(full, table.parent / name, labels, where, where)
+
+
+def _values(row: dict[str, Any], where: str) -> list[Any]:
+    labels: Any = row.get("labels")
+    if labels is None and row.get("label") is not None:
+        labels = [row["label"]] if row["label"] != "" else []
+    if labels is None and isinstance(objects := row.get("objects"), dict):
+        labels = next((objects[name] for name in ("categories", "category") if name in objects), None)
+    if isinstance(labels, str):
+        labels = split_labels(labels)
+    if not isinstance(labels, list):
+        raise DatasetError(
+            f"{where}: no labels; they are 'labels' (a list of names, or one string with ';' between them), "
+            "'label' or 'objects': {'categories': [...]}"
+        )
+    return labels

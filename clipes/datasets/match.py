@@ -1,0 +1,111 @@
+"""Which row of a labels file belongs to which image."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable
+from pathlib import Path
+
+from .catalog import blob, text
+from .sample import DatasetError, LabelRow, without_suffix
+from .tables import row_key
+
+
+def add_rows(database: sqlite3.Connection, rows: Iterable[LabelRow]) -> None:
+    """Fill the catalogue with rows. Raises DatasetError for an image whose rows disagree."""
+    insert = "INSERT INTO row (key, labels, origin) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING"
+    for row in rows:
+        key = blob(row_key(row))
+        if database.execute(insert, (key, json.dumps(row.labels), blob(row.origin))).rowcount != 1:
+            labels, origin = database.execute("SELECT labels, origin FROM row WHERE key = ?", (key,)).fetchone()
+            if set(json.loads(labels)) != set(row.labels):
+                raise DatasetError(f"{row.origin}: other labels for {row.image!r} than {text(origin)}; remove one")
+
+
+def match_rows(database: sqlite3.Connection) -> tuple[int, str]:
+    """Give each image its row; return how many rows are left over and the image that the first of them names.
+
+    A row belongs to the image whose relative path it is; otherwise to the image whose full path ends with it, when
+    there is just one. The suffix may be left out. Raises DatasetError when an image has no row.
+    """
+    _check_spellings(database)
+    database.execute(
+        "UPDATE sample SET row = coalesce((SELECT position FROM row WHERE key = name),"
+        " (SELECT position FROM row WHERE key = id))"
+    )
+    _mark_used(database)
+    _claim(database)
+    (missing,) = database.execute("SELECT count(*) FROM sample WHERE row IS NULL").fetchone()
+    if missing:
+        raise DatasetError(_unmatched(database, missing))
+    _mark_used(database)
+    (unused,) = database.execute("SELECT count(*) FROM row WHERE NOT used").fetchone()
+    first = database.execute("SELECT key FROM row WHERE NOT used ORDER BY position LIMIT 1").fetchone()
+    return unused, text(first[0]) if first else ""
+
+
+def _mark_used(database: sqlite3.Connection) -> None:
+    database.execute("UPDATE row SET used = 1 WHERE position IN (SELECT row FROM sample WHERE row IS NOT NULL)")
+
+
+def _check_spellings(database: sqlite3.Connection) -> None:
+    """Raise DatasetError for an image with two rows, with and without its suffix, that disagree."""
+    both = (
+        "SELECT name, a.labels, a.origin, b.labels, b.origin FROM sample JOIN row AS a ON a.key = name"
+        " JOIN row AS b ON b.key = id WHERE name != id AND a.labels != b.labels"
+    )
+    for name, *rows in database.execute(both):
+        _check_same(text(name), *rows)
+
+
+def _check_same(name: str, labels: str, origin: bytes, other_labels: str, other_origin: bytes) -> None:
+    if set(json.loads(labels)) != set(json.loads(other_labels)):
+        where = f"{text(origin)} and {text(other_origin)}"
+        raise DatasetError(f"{where}: different labels for {name!r}; remove one of the rows")
+
+
+def _claim(database: sqlite3.Connection) -> None:
+    """Give images that have no row yet the one that is the end of their path and of no other's."""
+    database.execute("CREATE TEMP TABLE claim (row INTEGER NOT NULL, sample INTEGER NOT NULL)")
+    images = database.execute(
+        "SELECT position, CASE WHEN member IS NULL THEN path ELSE path || '/' || name END FROM sample WHERE row IS NULL"
+    )
+    for position, path in images:
+        row, used = _ending(database, text(path if isinstance(path, bytes) else path.encode())) or (0, True)
+        if not used:
+            database.execute("INSERT INTO claim VALUES (?, ?)", (row, position))
+    database.execute("CREATE INDEX temp.claims ON claim (row)")
+    once = "SELECT row, sample FROM claim GROUP BY row HAVING count(*) = 1"
+    database.execute(f"UPDATE sample SET row = once.row FROM ({once}) AS once WHERE once.sample = sample.position")
+
+
+def _ending(database: sqlite3.Connection, path: str) -> tuple[int, bool] | None:
+    """The row of the longest end of `path` that has one, and whether it is taken."""
+    full = Path(os.path.abspath(path)).as_posix()
+    for start in [0, *(place + 1 for place, letter in enumerate(full) if letter == "/")]:
+        name = full[start:]
+        found = [
+            row
+            for key in dict.fromkeys([name, without_suffix(name)])
+            for row in database.execute("SELECT position, used, labels, origin FROM row WHERE key = ?", (blob(key),))
+        ]
+        if len(found) == 2:
+            _check_same(name, *found[0][2:], *found[1][2:])
+        if found:
+            return found[0][0], bool(found[0][1])
+    return None
+
+
+def _unmatched(database: sqlite3.Connection, missing: int) -> str:
+    rows = database.execute("SELECT name FROM sample WHERE row IS NULL ORDER BY position LIMIT 5")
+    names = ", ".join(text(name) for (name,) in rows) + (", ..." if missing > 5 else "")
+    several = "SELECT row FROM claim GROUP BY row HAVING count(*) > 1 ORDER BY min(sample) LIMIT 1"
+    shared = database.execute(f"SELECT origin, key FROM row WHERE position = ({several})").fetchone()
+    if shared:
+        cure = f"{text(shared[0])}, {text(shared[1])!r}, fits several of them: write the folders too"
+    else:
+        origin, key = database.execute("SELECT origin, key FROM row ORDER BY position LIMIT 1").fetchone()
+        cure = f"add rows, or spell the names as they are ({text(origin)} names {text(key)!r})"
+    return f"{missing} image(s) without a row in the labels file: {names}; {cure}"

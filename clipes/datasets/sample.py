@@ -1,0 +1,99 @@
+"""What a data set is made of: a sample, and what its readers yield."""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+from clipes.image import IMAGE_SUFFIXES, TarMember
+
+AnyPath: TypeAlias = str | os.PathLike[str]
+AnyImage: TypeAlias = Path | TarMember
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_LONGEST = 250  # bytes; most file systems end at 255
+
+
+class DatasetError(ValueError):
+    """Images or labels that do not make a data set; the message names the file and the line."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image and its labels.
+
+    `id` is its relative path without the suffix, with forward slashes (`cats/a`), unique in its data set,
+    never absolute and free of `..`; its mask is called `f"{id}.png"`. `origin` says where the labels were
+    read (`labels.csv, line 7`), for messages; empty when they were passed as a list.
+    """
+
+    id: str
+    image: AnyImage
+    labels: tuple[str, ...]
+    origin: str = field(default="", compare=False)
+
+
+class Found(NamedTuple):
+    """An image as a reader finds it.
+
+    `name` is its id with the image's suffix. `labels` is None where the source has none; `origin` says where they
+    were read. `listed` says where the image is named, so that it has to be looked whether there is one; it is empty
+    for an image that was found where it is.
+    """
+
+    name: str
+    image: AnyImage
+    labels: tuple[str, ...] | None = None
+    origin: str = ""
+    listed: str = ""
+
+
+class LabelRow(NamedTuple):
+    """The name of an image as a file of labels spells it, its labels, and where they stand: `labels.csv, line 7`."""
+
+    image: str
+    labels: tuple[str, ...]
+    origin: str
+
+
+def without_suffix(name: str) -> str:
+    """`name` less an image suffix; `2007.v2` keeps its dot."""
+    stem, suffix = posixpath.splitext(name)
+    return stem if suffix.lower() in IMAGE_SUFFIXES else name
+
+
+def check_text(name: str, where: str) -> None:
+    """Raise DatasetError for a name with a NUL or another control character."""
+    if _CONTROL.search(name):
+        raise DatasetError(f"{where}: {name!r} holds a control character; rename the image")
+
+
+def check_id(sample_id: str, where: str) -> None:
+    """Raise DatasetError for an id that cannot name a mask inside the output folder."""
+    check_text(sample_id, where)
+    parts = sample_id.split("/")
+    if not {"", ".", ".."}.isdisjoint(parts) or os.path.isabs(sample_id):
+        raise DatasetError(f"{where}: the id {sample_id!r} is no relative path free of '.' and '..'; rename the image")
+    try:
+        longest = max(len(part.encode("utf-8", "surrogateescape")) for part in (*parts[:-1], f"{parts[-1]}.png"))
+    except UnicodeEncodeError as error:
+        raise DatasetError(f"{where}: {sample_id!r} cannot be the name of a file: {error.reason}") from error
+    if longest > _LONGEST:
+        shown = f"{sample_id[:40]}..."
+        raise DatasetError(f"{where}: a part of {shown!r} would be {longest} bytes long, above {_LONGEST}; shorten it")
+
+
+def clean_labels(labels: Iterable[str], where: str) -> tuple[str, ...]:
+    """The labels without surrounding space or repeats, in order; DatasetError for a blank one or no string."""
+    labels = list(labels)
+    if not all(isinstance(label, str) for label in labels):
+        raise DatasetError(f"{where}: {labels!r} is not a list of strings")
+    stripped = [label.strip() for label in labels]
+    if "" in stripped:
+        raise DatasetError(f"{where}: label {stripped.index('') + 1} of {len(stripped)} is blank; remove it")
+    return tuple(dict.fromkeys(stripped))

@@ -1,0 +1,36 @@
+"""Which reader a source gets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from .coco import read_coco
+from .files import find_files
+from .imagefolder import find_metadata, read_metadata
+from .sample import AnyPath, Found
+from .tar import is_tar, read_shards
+from .voc import read_voc
+
+
+class Source(NamedTuple):
+    """The images of a source, and COCO's ids of its classes."""
+
+    images: Iterator[Found]
+    category_ids: dict[str, int] | None = None
+
+
+def open_source(source: AnyPath, labelled: bool, class_names: Sequence[str] | None) -> Source:
+    """The images of a source, lazily; their labels are read if `labelled`, where the source has some."""
+    given = os.fspath(source)
+    if given.startswith("voc:"):
+        return Source(read_voc(given.removeprefix("voc:"), labelled))
+    if given.startswith("coco:"):
+        return Source(*read_coco(given.removeprefix("coco:")))
+    if is_tar(given):
+        return Source(read_shards(given, labelled, class_names))
+    if labelled and (tables := find_metadata(Path(given))):
+        return Source(read_metadata(Path(given), tables, class_names))
+    return Source(find_files(Path(given)))

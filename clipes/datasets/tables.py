@@ -1,0 +1,134 @@
+"""Which labels each image has, read from a table: CSV or JSONL, one row at a time."""
+
+from __future__ import annotations
+
+import csv
+import json
+import posixpath
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from .sample import AnyPath, DatasetError, LabelRow, clean_labels
+
+
+def read_table(path: AnyPath) -> Iterator[LabelRow]:
+    """Yield the rows of a table of labels, lazily, in order.
+
+    `path` is a CSV with the header `image,labels`, labels separated by `;`, other columns ignored; or
+    JSONL, one `{"image": ..., "labels": [...]}` a line. UTF-8, with or without a BOM. Repeated labels count
+    once, in order; no label at all is allowed.
+    Raises FileNotFoundError, and DatasetError with the line for anything malformed.
+    """
+    path, empty = Path(path), True
+    suffix = path.suffix.lower()
+    if suffix not in READERS:
+        raise DatasetError(
+            f"{path}: a labels file is {', '.join(READERS)} or .npy; to give names for all images, pass a list"
+        )
+    for line, row in READERS[suffix](path, ("image", "labels")):
+        empty = False
+        where = f"{path}, line {line}"
+        image, labels = row.get("image"), row.get("labels")
+        if suffix == ".csv":
+            labels = split_labels(str(labels))
+        if not isinstance(image, str) or not isinstance(labels, list):
+            raise DatasetError(
+                f'{where}: not of the form {{"image": "a.jpg", "labels": ["dog"]}}: {json.dumps(row)[:200]}'
+            )
+        if not image.strip() or "\0" in image:
+            raise DatasetError(f"{where}: the image is blank or holds a NUL; write its path")
+        yield LabelRow(image.strip(), clean_labels(labels, where), where)
+    if empty:
+        raise DatasetError(f"{path}: no image in it; write one row per image")
+
+
+def row_key(row: LabelRow) -> str:
+    """The image of a row in the form in which it is looked up: forward slashes, no leading `./` or `../`."""
+    key = posixpath.normpath(row.image)
+    while key.startswith("../"):
+        key = key[3:]
+    if key in (".", "..", "/", "//"):
+        raise DatasetError(f"{row.origin}: {row.image!r} is a folder, not an image")
+    return key
+
+
+def split_labels(cell: str) -> list[str]:
+    """The labels of one cell, separated by `;`; none in a blank one."""
+    return cell.split(";") if cell.strip() else []
+
+
+def read_lines(path: Path, newline: str = "\n") -> Iterator[str]:
+    """Yield the lines of a table or list, UTF-8 with or without a BOM; DatasetError with the line where it is not."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}; labels are .csv, .jsonl or .npy, an image list is .txt")
+    try:
+        with open(path, encoding="utf-8-sig", newline=newline) as file:
+            yield from file
+    except UnicodeDecodeError as error:
+        raise _wrong_bytes(path) from error
+
+
+def _wrong_bytes(path: Path) -> DatasetError:
+    """The error for a file that is not UTF-8, with the line: text is decoded in blocks, which know of none."""
+    with open(path, "rb") as file:
+        for line, content in enumerate(file, start=1):
+            try:
+                content.decode("utf-8")
+            except UnicodeDecodeError as error:
+                byte = f"byte 0x{content[error.start]:02x}"
+                return DatasetError(f"{path}, line {line}: {byte} is not UTF-8; save the file as UTF-8")
+    return DatasetError(f"{path}: not UTF-8; save the file as UTF-8")
+
+
+def csv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line, cells by column) of each row; a quoted cell may run over several lines. Blank rows are left out.
+
+    Raises DatasetError with the line for broken CSV, and for a header that has not each of `columns` once.
+    """
+    reader = csv.reader(read_lines(path, newline=""), strict=True, skipinitialspace=True)
+    header: list[str] = []
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise DatasetError(f"{path}, line {line}: broken CSV: {error}") from error
+        if cells is None:
+            return
+        if not any(cell.strip() for cell in cells):
+            continue
+        if not header:
+            header = [cell.strip().lower() for cell in cells]
+            if any(header.count(column) != 1 for column in columns):
+                raise DatasetError(f"{path}, line {line}: the header is {cells}; write {','.join(columns)!r}")
+            continue
+        if len(cells) != len(header):
+            raise DatasetError(
+                f"{path}, line {line}: {len(cells)} columns where the header has {len(header)}; "
+                "separate labels with ';' and end the row of an image without labels in ','"
+            )
+        yield line, dict(zip(header, cells, strict=True))
+
+
+def jsonl_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line, object) of each line that is not blank. Raises DatasetError with the line for what is no object."""
+    for line, content in enumerate(read_lines(path), start=1):
+        if not content.strip():
+            continue
+        where = f"{path}, line {line}"
+        try:
+            value = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            raise DatasetError(f"{where}: broken JSON: {error}") from error
+        if not isinstance(value, dict):
+            form = ", ".join(f'"{column}": ...' for column in columns)
+            raise DatasetError(f"{where}: not of the form {{{form}}}: {content.strip()[:200]}")
+        yield line, value
+
+
+READERS: dict[str, Callable[[Path, tuple[str, ...]], Iterator[tuple[int, dict[str, Any]]]]] = {
+    ".csv": csv_rows,
+    ".jsonl": jsonl_rows,
+}
+"""The readers of rows by a table's suffix: each takes the file and the columns that it must have."""

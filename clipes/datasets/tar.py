@@ -1,0 +1,172 @@
+"""Shards in WebDataset's layout: uncompressed .tar files, a sample the neighbouring members of one key."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import json
+import os
+import posixpath
+import re
+import tarfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from clipes.image import IMAGE_SUFFIXES, TarMember
+
+from .names import to_names
+from .sample import DatasetError, Found, check_id
+
+_TAR = re.compile(r"\.(tar|tgz|tbz2?|txz|tzst)(\.\w+)?$", re.IGNORECASE)
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_LABELS = ("json", "cls", "txt")
+_LARGEST = 1_000_000  # bytes of a member with labels
+
+
+def is_tar(source: str) -> bool:
+    """Whether a source is .tar files by its name, compressed ones too, which are refused when they are read."""
+    return bool(_TAR.search(source)) and not os.path.isdir(source)
+
+
+def read_shards(source: str, labelled: bool, class_names: Sequence[str] | None) -> Iterator[Found]:
+    """Yield the images of shards, in their order. `source` is a file, a glob, or has ranges: `s-{000..012}.tar`.
+
+    A key is a path up to the first dot of its last part. Its image has one of the known suffixes. Labels, read if
+    `labelled`, are in `json` (a list, or an object with the list `labels`), else `cls` (indices or names, separated
+    by `;` or space), else `txt` (names, separated by `;` or by lines).
+    """
+    for path in _shards(source):
+        with open(path, "rb") as file:
+            for key, members in itertools.groupby(_members(path, file), key=lambda member: _key(member.name)):
+                if key:
+                    yield from _sample(key, list(members), file, labelled, class_names)
+
+
+def _shards(source: str) -> Iterator[Path]:
+    """The files that a source names; FileNotFoundError if one is not there."""
+    for name in [source] if os.path.exists(source) else _expanded(source):
+        if os.path.exists(name):
+            yield Path(name)
+            continue
+        found = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
+        if not found:
+            raise FileNotFoundError(f"no such .tar file: {name}")
+        yield from map(Path, found)
+
+
+def _expanded(source: str) -> Iterator[str]:
+    """The names that ranges stand for: `s-{08..10}.tar` is s-08.tar, s-09.tar, s-10.tar."""
+    match = _RANGE.search(source)
+    if match is None:
+        yield source
+        return
+    first, last = match.groups()
+    if int(first) > int(last):
+        raise DatasetError(f"{source}: the range {match[0]} runs backwards; write the smaller number first")
+    for number in range(int(first), int(last) + 1):
+        for rest in _expanded(source[match.end() :]):
+            yield f"{source[: match.start()]}{number:0{len(first)}}{rest}"
+
+
+def _members(path: Path, file: BinaryIO) -> Iterator[TarMember]:
+    """Yield the files in a tar. Raises DatasetError for what is no whole, plain tar."""
+    magic = file.read(6)
+    file.seek(0)
+    for start, kind in _MAGIC.items():
+        if magic.startswith(start):
+            raise DatasetError(f"{path}: compressed with {kind}, so that no image can be read by itself; decompress it")
+    try:
+        with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
+            while (info := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # they would pile up
+                if not info.isdir():
+                    yield _member(path, info)
+            end = tar.offset
+    except (tarfile.TarError, ValueError, OSError, OverflowError, RecursionError) as error:
+        if isinstance(error, DatasetError):
+            raise
+        raise DatasetError(f"{path}: broken tar: {error}") from error
+    file.seek(end)
+    if file.read(512) != bytes(512):  # tarfile takes a broken header for the end
+        raise DatasetError(f"{path}: broken tar: no end mark at byte {end}; it is cut off or damaged, make it again")
+
+
+def _member(path: Path, info: tarfile.TarInfo) -> TarMember:
+    where = f"{path}/{info.name}"
+    if not info.isreg() or info.sparse is not None:
+        kind = "sparse" if info.isreg() else "a link or a device"
+        raise DatasetError(f"{where!r}: {kind}, no plain file; pack the tar anew, with --dereference")
+    try:
+        info.name.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise DatasetError(f"{where!r}: its name is not UTF-8; rename it") from error
+    return TarMember(path, info.name, info.offset_data, info.size)
+
+
+def _key(name: str) -> str:
+    """`a/b` of `./a/b.seg.png`; empty for hidden files."""
+    folder, _, base = name.removeprefix("./").rpartition("/")
+    stem = base.partition(".")[0]
+    return "" if not stem else posixpath.join(folder, stem)
+
+
+def _sample(
+    key: str, members: list[TarMember], file: BinaryIO, labelled: bool, class_names: Sequence[str] | None
+) -> Iterator[Found]:
+    """Yield the sample of one key, if there is an image in it."""
+    by_suffix: dict[str, TarMember] = {}
+    for member in members:
+        suffix = member.name.rpartition("/")[2].partition(".")[2].lower()
+        if suffix in by_suffix:
+            raise DatasetError(f"{member} comes twice; remove one")
+        by_suffix[suffix] = member
+    images = [suffix for suffix in by_suffix if f".{suffix}" in IMAGE_SUFFIXES]
+    if not images:
+        return
+    image = by_suffix[images[0]]
+    if len(images) > 1:
+        raise DatasetError(f"{image} and {by_suffix[images[1]]} would both become one mask; remove one")
+    check_id(key, str(image))
+    name = f"{key}.{images[0]}"
+    if not labelled:
+        yield Found(name, image)
+        return
+    for suffix in _LABELS:
+        if suffix in by_suffix:
+            member = by_suffix[suffix]
+            values = _values(suffix, _text(member, file), class_names, str(member))
+            if values is not None:
+                yield Found(name, image, to_names(values, class_names, str(member)), str(member))
+                return
+    raise DatasetError(f"{image}: no labels beside it; add {key}.json, .cls or .txt, or give a labels file")
+
+
+def _text(member: TarMember, file: BinaryIO) -> str:
+    if member.size > _LARGEST:
+        raise DatasetError(f"{member}: {member.size} bytes are no labels; at most {_LARGEST} are read")
+    file.seek(member.offset)
+    data = file.read(member.size)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DatasetError(f"{member}: not UTF-8; save it as UTF-8") from error
+
+
+def _values(suffix: str, text: str, class_names: Sequence[str] | None, where: str) -> list[Any] | None:
+    """The labels in a member; None for JSON about other things."""
+    if suffix == "json":
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise DatasetError(f"{where}: broken JSON: {error}") from error
+        labels = value.get("labels") if isinstance(value, dict) else value
+        if labels is not None and not isinstance(labels, list):
+            raise DatasetError(f"{where}: the labels are {labels!r}; write a list")
+        return labels
+    if suffix == "txt":
+        return [name for name in re.split(r"[;\r\n]+", text) if name.strip()]
+    known = class_names or ()
+    parts = [part.strip() for part in text.split(";")]
+    return [word for part in parts for word in ([part] if part in known else part.split())]

@@ -1,0 +1,121 @@
+"""PASCAL VOC: a split's list of ids, labels from the annotations' XML or from the lists of each class.
+
+Never from masks: image-level labels are all that weak supervision may see.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+from .rooted import split_root
+from .sample import DatasetError, Found, check_id, clean_labels, without_suffix
+from .tables import read_lines
+
+_LISTS = ("Segmentation", "Main", "SegmentationAug")
+_LARGEST_XML = 10_000_000  # bytes; VOC's largest has 20,000
+
+
+def read_voc(given: str, labelled: bool) -> Iterator[Found]:
+    """Yield the images of `ROOT[:SPLIT]`; labels are read if `labelled`.
+
+    ROOT holds JPEGImages, or one folder that does. SPLIT (default `train`) names a list under ImageSets, or is the
+    path of one: a line is an id, or begins with the path of an image under JPEGImages. Labels are those of all
+    objects of Annotations/ID.xml, difficult ones too, in order; where there is none, the classes whose list
+    ImageSets/Main/CLASS_SPLIT.txt (else CLASS_trainval.txt) says 1, or 0, which is difficult.
+    """
+    root, split = split_root("voc", given)
+    root = _voc_folder(root)
+    listed = _split_list(root, split or "train")
+    labels = _labels(root, listed.stem)
+    for line, content in enumerate(read_lines(listed), start=1):
+        if not content.strip():
+            continue
+        where = f"{listed}, line {line}"
+        name = _image_name(content)
+        voc_id = without_suffix(name)
+        check_id(voc_id, where)
+        found, origin = labels(voc_id, where) if labelled else (None, "")
+        yield Found(name, root / "JPEGImages" / name, found, origin, where)
+
+
+def _voc_folder(root: Path) -> Path:
+    if (root / "JPEGImages").is_dir():
+        return root
+    inside = sorted(path.parent for path in root.glob("*/JPEGImages") if path.is_dir())
+    if len(inside) != 1:
+        names = f"the folders {', '.join(path.name for path in inside)} do" if inside else "no folder in it does"
+        raise DatasetError(f"voc: {root} holds no JPEGImages, and {names}; give the one folder that does (VOC2012)")
+    return inside[0]
+
+
+def _split_list(root: Path, split: str) -> Path:
+    places = [root / "ImageSets" / folder / f"{split}.txt" for folder in _LISTS]
+    found = next((path for path in (*places, Path(split)) if os.path.isfile(path)), None)
+    if found is None:
+        known = ", ".join(sorted(path.stem for path in places[0].parent.glob("*.txt"))) or "none"
+        raise FileNotFoundError(
+            f"voc: no split {split!r}: neither a file of that path nor a list in ImageSets/{{{','.join(_LISTS)}}}; "
+            f"in {_LISTS[0]}: {known}"
+        )
+    return found
+
+
+def _image_name(line: str) -> str:
+    """The image's path under JPEGImages, of an id or of SBD's `/JPEGImages/x.jpg /SegmentationClass/x.png`."""
+    first = line.split()[0].rpartition("JPEGImages/")[2].lstrip("/")
+    return first if without_suffix(first) != first else f"{first}.jpg"
+
+
+def _labels(root: Path, split: str) -> Callable[[str, str], tuple[tuple[str, ...], str]]:
+    """Return a function from an id, and where it is named, to its labels and where they are from."""
+    lists: dict[str, list[str]] | None = None
+
+    def labels(voc_id: str, where: str) -> tuple[tuple[str, ...], str]:
+        nonlocal lists
+        xml = root / "Annotations" / f"{voc_id}.xml"
+        if os.path.isfile(xml):
+            return _xml_labels(xml), str(xml)
+        if lists is None:
+            lists = _class_lists(root / "ImageSets" / "Main", split)
+        if voc_id not in lists:
+            raise DatasetError(
+                f"{where}: no labels of {voc_id!r}: neither {xml} nor lists of classes in "
+                f"{root / 'ImageSets' / 'Main'} that name it; give a labels file"
+            )
+        return tuple(lists[voc_id]), str(root / "ImageSets" / "Main")
+
+    return labels
+
+
+def _xml_labels(path: Path) -> tuple[str, ...]:
+    if path.stat().st_size > _LARGEST_XML:
+        raise DatasetError(f"{path}: {path.stat().st_size} bytes are no VOC annotation; remove it")
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two for strange encodings
+        raise DatasetError(f"{path}: broken XML: {error}") from error
+    if root.tag != "annotation":
+        raise DatasetError(f"{path}: its root is <{root.tag}>, not <annotation>; it is no VOC annotation")
+    return clean_labels([found.findtext("name") or "" for found in root.iterfind("object")], str(path))
+
+
+def _class_lists(folder: Path, split: str) -> dict[str, list[str]]:
+    """The labels of every id in the lists of classes, in the classes' order; empty where there are no lists."""
+    files = next(filter(None, (sorted(folder.glob(f"*_{glob.escape(one)}.txt")) for one in (split, "trainval"))), [])
+    labels: dict[str, list[str]] = {}
+    for file in files:
+        name = file.stem.removesuffix(f"_{split}").removesuffix("_trainval")
+        for line, content in enumerate(read_lines(file), start=1):
+            cells = content.split()
+            if not cells:
+                continue
+            if len(cells) != 2 or cells[1] not in ("1", "0", "-1"):
+                raise DatasetError(f"{file}, line {line}: {content.strip()!r} is not an id and 1, 0 or -1")
+            present = labels.setdefault(cells[0], [])
+            if cells[1] != "-1" and name not in present:
+                present.append(name)
+    return labels

@@ -1,0 +1,96 @@
+"""Ray as this package uses it: started and ended, quiet, and with errors of Python's own types."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pyarrow
+
+
+def import_ray() -> Any:
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ImportError('the engine "ray" needs Ray: pip install "clipes[ray]"') from error
+    return ray
+
+
+@contextmanager
+def connected(ray: Any, address: str | None, actors: int, each: Mapping[str, float]) -> Iterator[None]:
+    """Ray, as it is or started for this; a machine of its own must have room for the actors."""
+    ours = not ray.is_initialized()
+    alone = ours and not address and "RAY_ADDRESS" not in os.environ
+    if ours:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        with _own_sigterm():
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        found = ray.cluster_resources()
+        for kind, amount in each.items() if alone else ():
+            if amount * actors > found.get(kind, 0):
+                raise ValueError(
+                    f"{actors} actor(s) with {amount:g} {kind}(s) each, but Ray finds {found.get(kind, 0):g} here; "
+                    "ask for less, or give the address of a cluster"
+                )
+        yield
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep this process's answer to SIGTERM, which ``ray.init`` replaces."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what Ray Data logs: its errors are raised, too."""
+    logger = logging.getLogger("ray.data")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def context_of(ray: Any, patience: float) -> Any:
+    context = ray.data.DataContext.get_current().copy()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.raise_original_map_exception = True
+    context.execution_no_progress_timeout_s = patience
+    return context
+
+
+def raising(ray: Any, tables: Iterable[pyarrow.Table]) -> Iterator[pyarrow.Table]:
+    """The tables; an actor's error is raised as what it was there, and Ray's own as Python's."""
+    from ray.data.exceptions import ExecutionTimeoutError
+
+    try:
+        yield from tables
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ExecutionTimeoutError as error:
+        raise TimeoutError(
+            "no block of images got ready in time: the cluster has no room for an actor, or an image kills each that "
+            "reads it (give workers=1, then only the image fails); start again to go on"
+        ) from error
+    except ray.exceptions.RayError as error:
+        raise ConnectionError(f"Ray broke off: {error}; start again to go on") from error

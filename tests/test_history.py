@@ -1,0 +1,210 @@
+"""clipes.history: the newest row of each image, and masks that are still what the record says."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipes import record
+from clipes.history import History
+from clipes.output import tar_key
+from clipes.record import Recorder, Row
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that rows get; to be changed by the test."""
+    now = [4e9]
+    monkeypatch.setattr(record.time, "time", lambda: now[0])
+    return now
+
+
+def _recorder(folder: Path, settings: str = "x", **header: Any) -> Recorder:
+    return Recorder(folder, {"settings": settings, **header})
+
+
+def test_no_records_no_history(tmp_path: Path) -> None:
+    with History(tmp_path, "x") as history:
+        assert len(history) == 0 and history.get("a") is None and history.counts() == {} and history.tallies == []
+        assert not history.finished("a", ()) and list(history.unfinished()) == []
+
+
+def test_the_newest_row_counts(tmp_path: Path, clock: list[float]) -> None:
+    with _recorder(tmp_path) as first, _recorder(tmp_path) as second:
+        first.add(Row("in one file", "failed"))
+        first.add(Row("in one file", "ok"))
+        first.add(Row("in both at once", "failed"))
+        second.add(Row("in both at once", "skipped"))
+        second.add(Row("in the first last", "ok"))
+        clock[0] += 1
+        first.add(Row("in the first last", "failed", "gone"))
+    with History(tmp_path, "x") as history:
+        found = {name: getattr(history.get(name), "status", None) for name in ("in one file", "in both at once")}
+        assert found == {"in one file": "ok", "in both at once": "skipped"}
+        assert history.get("in the first last") == Row("in the first last", "failed", "gone", time=4e9 + 1)
+        assert len(history) == 3 and history.counts() == {"ok": 1, "skipped": 1, "failed": 1}
+        assert {row.id for row in history.unfinished()} == {"in both at once", "in the first last"}
+        assert [tally.record.path for tally in history.tallies] == [first.path, second.path]
+        assert history.tallies[0].counts == {"failed": 3, "ok": 1} and history.tallies[0].last == 4e9 + 1
+
+
+def test_records_of_other_settings_are_left_out(tmp_path: Path) -> None:
+    for settings in ("x", "y", "y"):
+        with _recorder(tmp_path, settings) as recorder:
+            recorder.add(Row(settings, "ok"))
+    with History(tmp_path, "x") as history:
+        assert history.get("x") and not history.get("y") and len(history) == 1
+        assert history.others == 2 and len(history.tallies) == 1
+
+
+def test_a_broken_record_is_named(tmp_path: Path) -> None:
+    with _recorder(tmp_path) as recorder:
+        pass
+    with open(recorder.path, "ab") as file:
+        file.write(b"\0\n")
+    with pytest.raises(ValueError, match=r"\.jsonl, line 2: broken JSON"):
+        History(tmp_path, "x")
+
+
+def _sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.mark.parametrize("name", ["a", "sub/é.b", "not\udcffutf-8"])
+def test_finished_masks_are_as_the_record_says(tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.png"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"mask")
+    with _recorder(tmp_path) as recorder:
+        recorder.add(Row(name, "ok", labels=("cat", "dog"), checksum=_sha(b"mask")))
+    with History(tmp_path, "x") as history:
+        assert history.finished(name, ["cat", "dog"])
+        assert not history.finished(name, ["dog", "cat"]) and not history.finished(name, ["cat"])
+        assert not history.finished("other", ["cat", "dog"])
+        path.write_bytes(b"other")
+        assert not history.finished(name, ["cat", "dog"])
+        path.unlink()
+        assert not history.finished(name, ["cat", "dog"])
+        path.mkdir()
+        assert not history.finished(name, ["cat", "dog"])
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        Row("a", "failed", checksum=_sha(b"mask")),
+        Row("a", "skipped", checksum=_sha(b"mask")),
+        Row("a", "ok"),
+        Row("a", "ok", checksum=_sha(b"other")),
+        Row("a", "ok", checksum=_sha(b"mask"), shard="none.tar"),
+    ],
+    ids=["failed", "skipped", "no checksum", "other checksum", "no shard"],
+)
+def test_what_is_not_finished_is_done_again(tmp_path: Path, row: Row) -> None:
+    (tmp_path / "a.png").write_bytes(b"mask")
+    with _recorder(tmp_path) as recorder:
+        recorder.add(row)
+    with History(tmp_path, "x") as history:
+        assert not history.finished("a", ())
+
+
+def test_a_failure_after_a_success_is_done_again(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"mask")
+    with _recorder(tmp_path) as recorder:
+        recorder.add(Row("a", "ok", checksum=_sha(b"mask")))
+        recorder.add(Row("a", "failed"))
+    with History(tmp_path, "x") as history:
+        assert not history.finished("a", ())
+
+
+def test_a_nul_in_an_id_is_no_file(tmp_path: Path) -> None:
+    with _recorder(tmp_path) as recorder:
+        recorder.add(Row("a\0b", "ok", checksum=_sha(b"")))
+    with History(tmp_path, "x") as history:
+        assert not history.finished("a\0b", ())
+
+
+def _tar(path: Path, members: dict[str, bytes]) -> None:
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+
+
+def test_masks_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"sub/photo.{number}" for number in range(20)]
+    _tar(
+        tmp_path / "m-0.tar",
+        {f"{tar_key(name)}.{end}": name.encode() for name in names for end in ("json", "png", "confidence.png")},
+    )
+    with _recorder(tmp_path) as recorder:
+        for name in names:
+            recorder.add(Row(name, "ok", checksum=_sha(name.encode()), shard="m-0.tar"))
+        recorder.add(Row("gone", "ok", checksum=_sha(b"gone"), shard="m-0.tar"))
+        recorder.add(Row("changed", "ok", checksum=_sha(b"changed"), shard="m-0.tar"))
+    opened: list[str] = []
+    original = tarfile.open
+    monkeypatch.setattr(tarfile, "open", lambda path, mode: (opened.append(str(path)), original(path, mode))[1])
+    with History(tmp_path, "x") as history:
+        assert all(history.finished(name, ()) for name in names)
+        assert not history.finished("gone", ())
+    assert opened == [str(tmp_path / "m-0.tar")]
+
+
+@pytest.mark.parametrize("cut", [100, 512, 700, 1536, 2000])
+def test_a_shard_that_is_cut_holds_what_is_whole(tmp_path: Path, cut: int) -> None:
+    """Each member is a header of 512 bytes and a block of 512 bytes of data."""
+    path = tmp_path / "m.tar"
+    _tar(path, {f"{name}.png": name.encode() * 500 for name in "abc"})
+    os.truncate(path, cut)
+    with _recorder(tmp_path) as recorder:
+        for name in "abc":
+            recorder.add(Row(name, "ok", checksum=_sha(name.encode() * 500), shard="m.tar"))
+    with History(tmp_path, "x") as history:
+        finished = [name for name in "abc" if history.finished(name, ())]
+    assert finished == list("abc")[: (cut + 12) // 1024]
+
+
+def test_a_shard_that_is_no_tar_holds_nothing(tmp_path: Path) -> None:
+    (tmp_path / "m.tar").write_bytes(b"not a tar" * 1000)
+    with _recorder(tmp_path) as recorder:
+        recorder.add(Row("a", "ok", checksum=_sha(b"a"), shard="m.tar"))
+    with History(tmp_path, "x") as history:
+        assert not history.finished("a", ())
+
+
+MEMORY = """
+import resource, sys
+from clipes.history import History
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before = peak()
+with History(sys.argv[1], "x") as history:
+    assert len(history) == int(sys.argv[2])
+    print(peak() - before)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux")
+def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
+    """The rows of 100,000 images are 30 MB on disk; with a cache of 2 MiB they take none of it in memory."""
+    with _recorder(tmp_path) as recorder:
+        line = Row("NAME", "ok", labels=("a" * 150,), checksum=_sha(b"")).to_json()
+        with open(recorder.path, "a") as file:
+            file.writelines(line.replace("NAME", f"{number:020}") + "\n" for number in range(100_000))
+    assert recorder.path.stat().st_size > 25e6
+    code = f"import clipes.history\nclipes.history._CACHE_KIB = 2048\n{MEMORY}"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), "100000"], capture_output=True, text=True, timeout=120
+    )
+    assert done.stdout, done.stderr
+    assert int(done.stdout) < 10

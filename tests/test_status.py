@@ -1,0 +1,195 @@
+"""clipes.status and ``clipes status``: all workers' records together, each image once."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipes import record
+from clipes.commands import status as command
+from clipes.manifest import claim
+from clipes.record import Recorder, Row
+from clipes.status import Reason, bare_reason, common_reasons, read_status
+
+SETTINGS = {"model": "tiny"}
+
+
+def _rewrite(path: Path, started: str, times: list[float]) -> None:
+    """Give a record another start, and its rows other times."""
+    head, *rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows = [{**row, "time": time} for row, time in zip(rows, times, strict=True)]
+    lines = [{**head, "started": started, "machine": f"node{started[17:19]}"}, *rows]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _worker(folder: Path, start: int, rows: list[tuple[float, Row]], **header: Any) -> None:
+    """A worker that began ``start`` seconds after 1970 began, and rows with their times."""
+    with Recorder(folder, {"settings": claim(folder, SETTINGS, {}), **header}) as recorder:
+        for _, row in rows:
+            recorder.add(row)
+    _rewrite(recorder.path, f"1970-01-01T00:00:{start:02}+00:00", [time for time, _ in rows])
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """Two shards at once from second 10 and 12, 10 s of nothing, one of them again, one without a row yet."""
+    folder = tmp_path / "masks"
+    ok = [Row(f"a{number}", "ok") for number in range(4)]
+    _worker(folder, 10, [(11, ok[0]), (12, ok[1]), (14, Row("b", "failed", "in/b.jpg: empty"))], shard="0/2", total=9)
+    _worker(folder, 12, [(13, ok[2]), (20, Row("c", "skipped", "no file in/c.jpg"))], shard="1/2", total=9)
+    _worker(folder, 30, [(31, Row("b", "ok")), (32, Row("d", "failed", "in/d.jpg: empty"))], shard="0/2", total=8)
+    _worker(folder, 40, [])
+    with Recorder(folder, {"settings": "other"}) as recorder:
+        recorder.add(Row("other", "ok"))
+    return folder
+
+
+def test_every_image_counts_once(run: Path) -> None:
+    found = read_status(run)
+    assert (found.ok, found.skipped, found.failed, found.total, found.left) == (4, 1, 1, 8, 2)
+    assert found.folder == str(run) and found.other_records == 1
+    assert found.reasons == (Reason("skipped", "no file ...", 1, "c"), Reason("failed", "empty", 1, "d"))
+
+
+def test_speed_is_over_the_time_in_which_anyone_worked(run: Path) -> None:
+    found = read_status(run)
+    assert found.rate == pytest.approx(7 / ((20 - 10) + (32 - 30)))
+    assert [worker.rate for worker in found.workers] == [pytest.approx(3 / 4), pytest.approx(2 / 8), 1.0, None]
+
+
+def test_workers_in_order(run: Path) -> None:
+    workers = read_status(run).workers
+    assert [(worker.ok, worker.skipped, worker.failed) for worker in workers] == [
+        (2, 0, 1),
+        (1, 1, 0),
+        (1, 0, 1),
+        (0, 0, 0),
+    ]
+    assert [worker.shard for worker in workers] == ["0/2", "1/2", "0/2", None]
+    assert [(worker.started, worker.last) for worker in workers] == [(10, 14), (12, 20), (30, 32), (40, 40)]
+    assert [worker.machine for worker in workers] == ["node10", "node12", "node30", "node40"]
+    assert [worker.file for worker in workers] == sorted(worker.file for worker in workers)
+
+
+def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
+    claim(tmp_path, SETTINGS, {})
+    found = read_status(tmp_path)
+    assert (found.total, found.left, found.rate, found.workers, found.reasons) == (None, None, None, (), ())
+    _worker(tmp_path, 10, [(11, Row("a", "ok")), (12, Row("b", "ok"))], total=1)
+    assert read_status(tmp_path).left == 0  # the data set has become smaller
+
+
+def test_no_run_and_no_folder(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        with pytest.raises(FileNotFoundError, match=r"has no run\.json; give the --out folder of a `clipes generate`"):
+            read_status(folder)
+
+
+@pytest.mark.parametrize(
+    ("id", "reason", "bare"),
+    [
+        ("a", "in/a.jpg: the file is empty", "the file is empty"),
+        ("sub/a", "C:\\my data\\sub/a.jpg: the file is empty", "the file is empty"),
+        ("sub/a", "/my data/shard-0.tar/sub/a.seg.png: ends 3 bytes too early", "ends 3 bytes too early"),
+        ("a", "in/a.jpg: cannot be opened: in/a.jpg: bad", "cannot be opened: ...: bad"),
+        ("a", "[Errno 2] No such file or directory: '/my data/a.jpg'", "[Errno 2] No such file or directory: ..."),
+        ("a", "a bad day of a.jpg, that is", "a bad day of ..., that is"),
+        ("a", "out of memory", "out of memory"),
+        ("a+(", "in/a+(.jpg: empty", "empty"),
+        ("a\nb", "in/a\nb.jpg: empty", "empty"),
+        ("1", "in/1.jpg: 16-bit float pixels of 11 x 1", "16-bit float pixels of 11 x 1"),
+        ("a: b", "in/a: b.jpg: empty: yes", "empty: yes"),
+        ("a", "data/b.jpg: not that of 'a' or a/b/x.jpg", "data/b.jpg: not that of ... or a/b/x.jpg"),
+        ("a", "", ""),
+    ],
+)
+def test_reasons_lose_the_name_of_their_image(id: str, reason: str, bare: str) -> None:
+    assert bare_reason(Row(id, "failed", reason)) == bare
+
+
+def test_common_reasons_are_counted_and_ranked() -> None:
+    rows = [
+        Row("a", "failed", "a.jpg: rare"),
+        Row("b", "failed", "b.jpg: ends 7 bytes too early"),
+        Row("c", "failed", "c.jpg: ends 12 bytes too early"),
+        Row("d", "skipped", "d.jpg: rare"),
+        Row("e", "ok"),
+        Row("f", "skipped", "f.jpg: often"),
+        *(Row(f"g{number}", "skipped", f"g{number}.jpg: often") for number in range(2)),
+    ]
+    ranked = (
+        Reason("skipped", "often", 3, "f"),
+        Reason("failed", "ends 7 bytes too early", 2, "b"),
+        Reason("failed", "rare", 1, "a"),
+        Reason("skipped", "rare", 1, "d"),
+    )
+    assert common_reasons(rows) == ranked and common_reasons(rows, 2) == ranked[:2] and common_reasons([]) == ()
+
+
+def _command(folder: Path, *arguments: str) -> int:
+    parser = argparse.ArgumentParser()
+    command.add(parser.add_subparsers(dest="command"))
+    return command.run(parser.parse_args(["status", str(folder), *arguments]))
+
+
+def test_the_command_prints_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _command(run) == 0
+    out, err = capsys.readouterr()
+    lines = [line.split() for line in out.splitlines()]
+    for row in (["images", "8"], ["ok", "4"], ["skipped", "1"], ["failed", "1"], ["left", "2"]):
+        assert row in lines
+    assert "images/s  0.58  while any worker was at work" in out
+    assert ["1", "failed", "empty", "(d)"] in lines and ["1", "skipped", "no", "file", "...", "(c)"] in lines
+    workers = [line for line in lines if line and line[-1].endswith(".jsonl")]
+    assert [(line[0], line[1], *line[-5:-1]) for line in workers] == [
+        ("0/2", "node10", "2", "0", "1", "0.75"),
+        ("1/2", "node12", "1", "1", "0", "0.25"),
+        ("0/2", "node30", "1", "0", "1", "1.00"),
+        ("-", "node40", "0", "0", "0", "-"),
+    ]
+    assert err == "1 record(s) of other settings are left out\n"
+
+
+def test_the_command_limits_the_reasons(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _command(run, "--reasons", "1")
+    out = capsys.readouterr().out
+    assert "(c)" in out and "(d)" not in out
+
+
+def test_the_command_writes_json(run: Path, tmp_path: Path) -> None:
+    assert _command(run, "--json", str(tmp_path / "status.json")) == 0
+    found = json.loads((tmp_path / "status.json").read_text())
+    expected = read_status(run)
+    assert found == json.loads(json.dumps(expected.as_dict())) and found["left"] == 2
+    assert found["reasons"][0] == {"status": "skipped", "text": "no file ...", "count": 1, "first": "c"}
+    with pytest.raises(ValueError, match=r"--json writes a \.json file, not .*status; end its name in \.json"):
+        _command(run, "--json", str(tmp_path / "status"))
+
+
+def test_the_command_says_what_is_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    claim(tmp_path, SETTINGS, {})
+    assert _command(tmp_path) == 0
+    out, err = capsys.readouterr()
+    assert "images    unknown: no worker was told" in out and "left      unknown" in out and err == ""
+    assert "no worker has begun" in out and "reasons" not in out
+
+
+def test_hostile_names_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _worker(tmp_path, 10, [(11, Row("\x1b[2Ja\udcff", "failed", "the file\nis \x1b[31mred"))], shard="\x1b/2")
+    _command(tmp_path, "--reasons", "5")
+    out = capsys.readouterr().out
+    assert "\x1b" not in out and "the file\\nis \\x1b[31mred  (\\x1b[2Ja\\udcff)" in out
+
+
+def test_the_speed_of_a_live_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows get the time at which they are written."""
+    with Recorder(tmp_path, {"settings": claim(tmp_path, SETTINGS, {})}) as recorder:
+        (started,) = [found.started for found in record.read_records(tmp_path)]
+        monkeypatch.setattr(record.time, "time", lambda: started + 4)
+        for name in "abcdefgh":
+            recorder.add(Row(name, "ok"))
+    assert read_status(tmp_path).rate == pytest.approx(2.0, abs=0.01)
