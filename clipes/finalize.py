@@ -19,12 +19,12 @@ from clipes.decision import decide_masks
 from clipes.device import is_out_of_memory
 from clipes.evaluation import read_class_names
 from clipes.image import TarMember, open_image
-from clipes.manifest import NAME, digest, read_manifest
+from clipes.manifest import NAME, digest, read_manifest, renew
 from clipes.maps import read_maps
 from clipes.output import SAVED, inside
 from clipes.record import Recorder, Row
 from clipes.result import PseudoMask
-from clipes.writer import mask_png, sweep, write_bytes, write_json
+from clipes.writer import mask_png, sweep, write_bytes
 
 MIXED = "finalize was stopped: some masks are of other settings than config says; run it again"
 """What ``run.json`` says while masks are decided again."""
@@ -98,7 +98,6 @@ def finalize(run: SavedRun, config: Config, source: str | os.PathLike[str] | Non
 def _finalized(run: SavedRun, config: Config, images: Mapping[str, Path | TarMember]) -> Iterator[Outcome]:
     sweep(run.folder)
     settings = {**run.record["settings"], "config": config.to_dict()}
-    manifest = {**run.record, "settings": settings, "digest": digest(settings)}
     recorder = None
     try:
         for name in run.ids:
@@ -115,8 +114,8 @@ def _finalized(run: SavedRun, config: Config, images: Mapping[str, Path | TarMem
                 yield Outcome(sample, "failed", reason.removeprefix(f"{sample.image}: "))
                 continue
             if recorder is None:
-                write_json(run.folder / NAME, {**run.record, "mixed": MIXED})
-                recorder = Recorder(run.folder, {"settings": manifest["digest"], "command": "finalize"})
+                renew(run.folder, run.record["settings"], {**run.record, "mixed": MIXED})
+                recorder = Recorder(run.folder, {"settings": digest(settings), "total": len(run.ids)})
             saves_confidence = (run.folder / "confidence").is_dir()
             beside.unlink(missing_ok=True)
             data = mask_png(result.mask, result.class_count)
@@ -127,7 +126,7 @@ def _finalized(run: SavedRun, config: Config, images: Mapping[str, Path | TarMem
             recorder.add(Row(name, "ok", labels=result.labels, size=result.size, checksum=checksum))
             yield Outcome(sample, "ok")
         if recorder:
-            write_json(run.folder / NAME, manifest)
+            renew(run.folder, settings, run.record)
     finally:
         if recorder:
             recorder.close()

@@ -68,6 +68,11 @@ class MaskGenerator:
         }
 
     @property
+    def device(self) -> torch.device:
+        """Where the encoder is."""
+        return self._encoder.device
+
+    @property
     def dtype(self) -> torch.dtype:
         """The floating type of the encoder, its last block apart."""
         return self._encoder.dtype

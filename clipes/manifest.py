@@ -43,14 +43,22 @@ def claim(folder: str | os.PathLike[str], settings: Mapping[str, Any], about: Ma
     or ValueError for what JSON cannot hold. Where the file system has no hard links, two processes with different
     settings that start at the same moment may both go on.
     """
-    path, mine = Path(folder, NAME), digest(settings)
-    record = {**about, "settings": _plain(settings), "digest": mine}
+    path, mine, record = Path(folder, NAME), digest(settings), _manifest(settings, about)
     if not os.path.lexists(path):
         _create(path, record)
     found = read_manifest(folder)
     if found["digest"] != mine:
         raise ValueError(_difference(path, found["settings"], record["settings"]))
     return mine
+
+
+def renew(folder: str | os.PathLike[str], settings: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+    """Write ``folder/run.json`` as :func:`claim` does, over what is there: for settings changed on purpose."""
+    write_json(Path(folder, NAME), _manifest(settings, about))
+
+
+def _manifest(settings: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
+    return {**about, "settings": _plain(settings), "digest": digest(settings)}
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def check_folder(
     """
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise NotADirectoryError(f"{folder} is a file; give a folder for the masks")
-    ours = _is_ours(Path(folder), overwrite)
+    ours = is_ours(Path(folder), overwrite)
     root, would_be_found = Path(folder).resolve(), finder(Path(source))
     sink = FolderSink(Output(Path(folder)))
     empty = not os.path.isdir(folder) or not any(os.scandir(folder))
@@ -71,7 +71,7 @@ def check_folder(
                 raise ValueError(f"{path} exists and is no mask of an earlier run; choose another folder")
 
 
-def _is_ours(folder: Path, overwrite: bool) -> bool:
+def is_ours(folder: Path, overwrite: bool = False) -> bool:
     """Whether a run has written to ``folder``; ValueError if something else has the name of what runs write."""
     if os.path.lexists(folder / NAME):
         try:
@@ -121,5 +121,6 @@ def clear(folder: str | os.PathLike[str]) -> None:
     for name in (NAME, CLASSES):
         (folder / name).unlink(missing_ok=True)
     for name in (FOLDER, *SAVED):
-        with suppress(OSError):  # not empty: others' files stay
-            (folder / name).rmdir()
+        for inner, _, _ in os.walk(folder / name, topdown=False):
+            with suppress(OSError):  # not empty: others' files stay
+                os.rmdir(inner)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import closing
 from functools import cached_property
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from clipes.batch import MaskWriter, Outcome
 from clipes.datasets import Sample
 from clipes.generator import MaskGenerator
 from clipes.output import Output
-from clipes.ray_session import connected, context_of, import_ray, quiet, raising
+from clipes.ray_session import Raised, connected, context_of, import_ray, quiet, raising
 from clipes.sample_table import samples_of, table_of
 
 if TYPE_CHECKING:
@@ -97,10 +98,11 @@ def write_with_ray(
                     num_gpus=gpus_per_actor or None,
                 )
             ready = blocks.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-            for table in raising(ray, ready):
-                yield from _outcomes(table)
-                if stop():
-                    return
+            with closing(raising(ray, ready)) as done:
+                for table in done:
+                    yield from _outcomes(table)
+                    if stop():
+                        return
             tables = _wave(source, size)
 
 
@@ -142,10 +144,10 @@ class _Actor:
         try:
             outcomes = list(self._writer.write(samples_of(table)))
             self._writer.flush()  # once Ray has the block, it is not done again
-        except Exception:
+        except Exception as error:
             if "_writer" in vars(self):
                 self._writer.close()
-            raise
+            raise Raised(error) from error
         status = pa.array([one.status for one in outcomes], pa.string())
         reason = pa.array([one.reason.encode("utf-8", "surrogatepass") for one in outcomes], pa.binary())
         return table.append_column("status", status).append_column("reason", reason)
@@ -155,8 +157,3 @@ def _outcomes(table: pyarrow.Table) -> Iterator[Outcome]:
     ends = zip(samples_of(table), table["status"].to_pylist(), table["reason"].to_pylist(), strict=True)
     for sample, status, reason in ends:
         yield Outcome(sample, status, reason.decode("utf-8", "surrogatepass"))
-
-
-def _tables(samples: Iterator[Sample], size: int) -> Iterator[pyarrow.Table]:
-    while block := list(islice(samples, size)):
-        yield table_of(block)

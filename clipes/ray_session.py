@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 
 def import_ray() -> Any:
+    """The module ``ray``; ImportError that says how to install it."""
     try:
         import ray
         import ray.data
@@ -72,6 +73,7 @@ def quiet() -> Iterator[None]:
 
 
 def context_of(ray: Any, patience: float) -> Any:
+    """Ray Data's settings, changed for a run that has its own progress bar and reports of errors."""
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.raise_original_map_exception = True
@@ -79,14 +81,19 @@ def context_of(ray: Any, patience: float) -> Any:
     return context
 
 
-def raising(ray: Any, tables: Iterable[pyarrow.Table]) -> Iterator[pyarrow.Table]:
+class Raised(Exception):
+    """Carries an error from an actor, untouched: Ray Data adds its own advice to the text of what it sees."""
+
+
+def raising(ray: Any, tables: Iterable[pyarrow.Table]) -> Generator[pyarrow.Table, None, None]:
     """The tables; an actor's error is raised as what it was there, and Ray's own as Python's."""
     from ray.data.exceptions import ExecutionTimeoutError
 
     try:
         yield from tables
     except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
+        cause = error.cause
+        raise cause.args[0] if isinstance(cause, Raised) else cause from None
     except ExecutionTimeoutError as error:
         raise TimeoutError(
             "no block of images got ready in time: the cluster has no room for an actor, or an image kills each that "

@@ -12,8 +12,9 @@ import json
 import os
 import secrets
 import socket
+import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -84,15 +85,20 @@ class Row:
 _DEFAULTS = {item.name: item.default for item in fields(Row)}
 
 
+_END_OF_TIME = 2.5e11  # the year 9892: datetime goes as far as 9999
+
+
 def _number(item: object) -> bool:
-    return isinstance(item, int | float) and not isinstance(item, bool)
+    """Whether it is a number, and neither nan nor too large for a float."""
+    return isinstance(item, int | float) and not isinstance(item, bool) and abs(item) <= sys.float_info.max
 
 
-_FITS = {
+_FITS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("id", "status", "reason", "checksum", "shard"), lambda item: isinstance(item, str)),
     "labels": lambda item: isinstance(item, list) and all(isinstance(label, str) for label in item),
     "size": lambda item: isinstance(item, list) and len(item) == 2 and all(type(side) is int for side in item),
-    **dict.fromkeys(("seconds", "time"), _number),
+    "seconds": _number,
+    "time": lambda item: _number(item) and 0 <= item < _END_OF_TIME,
 }
 
 
@@ -199,7 +205,7 @@ class Record:
     @property
     def started(self) -> float:
         """When the worker began, seconds since 1970."""
-        return datetime.fromisoformat(self.header["started"]).timestamp()
+        return _seconds(self.header["started"])
 
     def rows(self) -> Iterator[Row]:
         """The rows in the order in which they were written, one in memory at a time.
@@ -232,13 +238,18 @@ def read_records(folder: str | os.PathLike[str]) -> Iterator[Record]:
             yield Record(path, _header(path, line))
 
 
+def _seconds(started: Any) -> float:
+    return datetime.fromisoformat(started).timestamp()
+
+
 def _header(path: Path, line: bytes) -> dict[str, Any]:
     try:
         header = _object(line)
         if not isinstance(header.get("settings"), str):
             raise ValueError("the header has no 'settings'")
-        datetime.fromisoformat(header.get("started"))  # type: ignore[arg-type]  # a TypeError is caught
-    except (ValueError, TypeError) as error:
+        if not 0 <= _seconds(header.get("started")) < _END_OF_TIME:
+            raise ValueError(f"started is {header['started']!r}")
+    except (ValueError, TypeError, OverflowError) as error:
         raise _broken(path, 1, error) from error
     return header
 

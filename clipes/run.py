@@ -21,7 +21,7 @@ from clipes.generator import MaskGenerator
 from clipes.history import History
 from clipes.manifest import claim, read_manifest
 from clipes.output import Output
-from clipes.preflight import CLASSES
+from clipes.preflight import CLASSES, is_ours
 from clipes.shards import Shard
 from clipes.writer import sweep, write_json
 
@@ -59,6 +59,7 @@ class Run:
         self.output, self.finished = output, 0
         folder = output.folder
         folder.mkdir(parents=True, exist_ok=True)
+        is_ours(folder)
         all_settings = {"clipes": __version__, **settings, "output": output.settings()}
         digest = claim(folder, all_settings, {**_start(), **(about or {})})
         if mixed := read_manifest(folder).get("mixed"):

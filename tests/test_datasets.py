@@ -1,20 +1,16 @@
 """clipes.datasets: which images there are, and which labels each has."""
 
-import errno
-import gc
 import json
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipes.datasets import DatasetError, Sample, find_images, find_samples
-from clipes.datasets.catalog import add_images, catalogue
-from clipes.datasets.sample import Found, check_id
+from clipes.datasets import DatasetError, Sample, find_samples
+from clipes.datasets.sample import check_id
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -69,6 +65,12 @@ def test_links_are_followed_but_not_in_a_circle(tree, tmp_path):
     assert _ids(find_samples(folder, [])) == ["a", "other/c", "sub/b"]
 
 
+def test_a_link_to_nothing_is_an_image_that_cannot_be_read(tree):
+    folder = tree("a.jpg")
+    (folder / "b.jpg").symlink_to("absent.jpg")
+    assert _ids(find_samples(folder, [])) == _ids(find_samples(folder / "*", [])) == ["a", "b"]
+
+
 def test_one_image(tree):
     path = tree("sub/a.jpg") / "sub" / "a.jpg"
     assert list(find_samples(str(path), ("dog",))) == [Sample("a", path, ("dog",))]
@@ -99,6 +101,15 @@ def test_ids_of_a_list_never_leave_the_output_folder(tree, tmp_path):
     folder = tree("x/a.jpg", "x/deep/b.jpg")
     source = _table(tmp_path / "lists", "../images/x/a.jpg", str(folder / "x" / "deep" / "b.jpg"), name="list.txt")
     assert _ids(find_samples(source, [])) == ["a", "deep/b"]
+
+
+@pytest.mark.parametrize("start", ["../images", "{folder}"])
+def test_one_image_outside_is_enough_to_name_all_from_above(tree, tmp_path, start):
+    folder = tree("x/a.jpg", "b.jpg")
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "c.jpg").touch()
+    source = _table(tmp_path / "lists", "c.jpg", f"{start.format(folder=folder)}/x/a.jpg", name="list.txt")
+    assert _ids(find_samples(source, [])) == ["lists/c", "images/x/a"]
 
 
 @QUICK
@@ -264,59 +275,6 @@ def test_labels_replace_those_of_a_table(tree, tmp_path):
     assert [sample.origin for sample in samples] == [f"{other}, line 4", f"{other}, line 2"]
     assert _labels(find_samples(source, ["fox"])) == {"a": ("fox",), "b": ("fox",)}
     assert [sample.origin for sample in find_samples(source, ["fox"])] == ["", ""]
-
-
-# --- the catalogue
-
-
-def test_samples_are_a_sequence(tree):
-    samples = find_samples(tree(*(f"{number}.jpg" for number in range(10))), ["dog"])
-    whole = list(samples)
-    assert len(samples) == 10 and [sample.id for sample in whole] == list("0123456789")
-    assert samples[3] == whole[3] and samples[-1] == whole[9] and samples[-10] == whole[0]
-    assert samples[2:9:3] == whole[2:9:3] and samples[::-1] == whole[::-1]
-    assert whole[4] in samples and Sample("4", Path("other.jpg"), ()) not in samples
-    for index in (10, -11):
-        with pytest.raises(IndexError):
-            samples[index]
-
-
-def test_two_loops_at_once_and_other_threads(tree):
-    samples = find_samples(tree("a.jpg", "b.jpg", "c.jpg"), ["dog"])
-    assert [(x.id, y.id) for x in samples for y in samples] == [(x, y) for x in "abc" for y in "abc"]
-    with ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(lambda index: samples[index % 3].id, range(600))) == ["a", "b", "c"] * 200
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
-def test_samples_live_through_a_fork(tree):
-    samples = find_samples(tree(*(f"{number:03}.jpg" for number in range(300))), ["dog"])
-    iterator = iter(samples)
-    seen = [next(iterator).id]
-    child = os.fork()
-    if child == 0:
-        del iterator, samples
-        gc.collect()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    seen += [sample.id for sample in iterator]
-    assert seen == [f"{number:03}" for number in range(300)] == _ids(samples)
-
-
-def test_a_full_disk_is_an_os_error():
-    message = "no space for the list of images; free some, or set SQLITE_TMPDIR"
-    with pytest.raises(OSError, match=message) as error, catalogue() as database:
-        database.execute("PRAGMA max_page_count = 20")
-        names = (f"{number}.jpg" for number in range(100_000))
-        add_images(database, "here", (Found(name, Path(name), ()) for name in names), None)
-    assert error.value.errno == errno.ENOSPC
-
-
-def test_images_by_their_ids(tree):
-    folder = tree("a.jpg", "cats/b.png")
-    images = find_images(folder)
-    assert dict(images) == {"a": folder / "a.jpg", "cats/b": folder / "cats/b.png"}
-    assert "a.jpg" not in images and images.get("c") is None and len(images) == 2
 
 
 def test_blank_name_in_a_list_of_labels(tree):

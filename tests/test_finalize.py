@@ -12,12 +12,14 @@ import pytest
 from PIL import Image
 
 import clipes
-from clipes.batch import check_folder, write_masks
 from clipes.cli import main
 from clipes.config import AffinityConfig, Config, CrfConfig, MaskConfig, ParConfig
 from clipes.datasets import find_samples
 from clipes.finalize import finalize, read_run
 from clipes.maps import Maps, read_maps, write_maps
+from clipes.output import Output
+from clipes.preflight import check_folder
+from clipes.run import write_masks
 
 
 @pytest.fixture
@@ -26,13 +28,19 @@ def saved(tiny, photos: Path) -> Path:
     table = photos.parent / "labels.csv"
     table.write_text("image,labels\na.jpg,cat;tree\nb.png,car\nsub/c.jpg,\n")
     samples = find_samples(photos, table)
-    outcomes = write_masks(tiny, samples, photos.parent / "m", save_confidence=True, save_cams="full", record={"x": 1})
-    assert all(outcome.mask for outcome in outcomes)
+    output = Output(photos.parent / "m", confidence=True, cams="full")
+    assert all(outcome.status == "ok" for outcome in write_masks(tiny, samples, output, about={"x": 1}))
     return photos.parent / "m"
 
 
 def _files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """All files but the records, whose names tell the time."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "records")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def _masks(folder: Path) -> dict[str, bytes]:
+    return {name: data for name, data in _files(folder).items() if name.endswith(".png")}
 
 
 def test_a_run_saves_what_was_asked_for(saved: Path) -> None:
@@ -40,8 +48,8 @@ def test_a_run_saves_what_was_asked_for(saved: Path) -> None:
     expected = {f"{name}.png" for name in names} | {f"confidence/{name}.png" for name in names}
     assert set(_files(saved)) == {"classes.json", "run.json", *expected, *(f"cams/{name}.npz" for name in names)}
     record = json.loads((saved / "run.json").read_text())
-    assert record["x"] == 1 and record["clipes"] == clipes.__version__
-    assert Config.from_dict(record["config"]) == clipes.SCENES
+    assert record["x"] == 1 and record["settings"]["clipes"] == clipes.__version__
+    assert Config.from_dict(record["settings"]["config"]) == clipes.SCENES
 
 
 def test_saved_files_hold_what_the_result_does(tiny, saved: Path, photos: Path) -> None:
@@ -61,7 +69,7 @@ def test_the_same_settings_give_the_same_bytes(saved: Path, photos: Path) -> Non
     before = _files(saved)
     run = read_run(saved)
     assert run.config == clipes.SCENES and run.ids == ("a", "b", "sub/c") and run.unsaved == ()
-    assert all(outcome.mask for outcome in finalize(run, run.config, photos))
+    assert all(outcome.status == "ok" for outcome in finalize(run, run.config, photos))
     assert _files(saved) == before
 
 
@@ -77,17 +85,17 @@ def test_the_same_settings_give_the_same_bytes(saved: Path, photos: Path) -> Non
 def test_other_settings_give_what_a_new_run_gives(saved: Path, photos: Path, config: Config) -> None:
     before = _files(saved)
     list(finalize(read_run(saved), config, photos))
-    again = photos.parent / "again"
+    again = Output(photos.parent / "again", confidence=True, cams="full")
     samples = find_samples(photos, photos.parent / "labels.csv")
     generator = clipes.load(config=config)
-    list(write_masks(generator, samples, again, save_confidence=True, save_cams="full", record={"x": 1}))
+    list(write_masks(generator, samples, again))
     found = _files(saved)
     maps = [name for name in found if name.startswith("cams/")]
     assert {name: found[name] for name in maps} == {name: before[name] for name in maps}
-    assert {k: v for k, v in found.items() if k not in maps} == {
-        k: v for k, v in _files(again).items() if k not in maps
-    }
-    assert found["a.png"] != before["a.png"]
+    assert _masks(saved) == _masks(again.folder) and found["a.png"] != before["a.png"]
+    ours, theirs = (json.loads((folder / "run.json").read_text()) for folder in (saved, again.folder))
+    assert (ours["settings"], ours["digest"]) == (theirs["settings"], theirs["digest"])
+    assert [*write_masks(generator, samples, Output(saved, confidence=True, cams="full"))] == []  # all are finished
 
 
 def test_without_refinement_no_image_is_needed(saved: Path, photos: Path) -> None:
@@ -99,19 +107,11 @@ def test_without_refinement_no_image_is_needed(saved: Path, photos: Path) -> Non
 def test_patch_maps_are_smaller_and_enough(tiny, saved: Path, photos: Path) -> None:
     samples = find_samples(photos, photos.parent / "labels.csv")
     small = photos.parent / "small"
-    list(write_masks(tiny, samples, small, save_cams="patch"))
+    list(write_masks(tiny, samples, Output(small, cams="patch")))
     assert (small / "cams/a.npz").stat().st_size < (saved / "cams/a.npz").stat().st_size / 2
     before = _files(small)
     list(finalize(read_run(small), clipes.SCENES, photos))
     assert _files(small) == before and not (small / "confidence").exists()
-
-
-def test_a_run_that_saves_nothing_leaves_nothing_stale(tiny, saved: Path, photos: Path) -> None:
-    samples = find_samples(photos, photos.parent / "labels.csv")
-    list(write_masks(tiny, samples, saved, record={"x": 1}))
-    assert set(_files(saved)) == {"classes.json", "run.json", "a.png", "b.png", "sub/c.png"}
-    with pytest.raises(FileNotFoundError, match="has no saved maps; make it with `clipes generate --save-cams`"):
-        read_run(saved)
 
 
 def test_what_no_run_wrote_is_not_touched(tiny, photos: Path) -> None:
@@ -120,26 +120,23 @@ def test_what_no_run_wrote_is_not_touched(tiny, photos: Path) -> None:
     (folder / "cams" / "a.npz").write_bytes(b"mine")
     samples = find_samples(photos, ["cat"])
     with pytest.raises(ValueError, match="cams is not of an earlier run; choose another folder for the masks"):
-        list(write_masks(tiny, samples, folder, save_cams="patch"))
+        list(write_masks(tiny, samples, Output(folder, cams="patch")))
     assert _files(folder) == {"cams/a.npz": b"mine"}
 
 
-def test_maps_of_other_settings_are_not_mixed(tiny, saved: Path, photos: Path) -> None:
+def test_maps_of_other_settings_are_not_mixed(saved: Path, photos: Path) -> None:
     samples, before = find_samples(photos, photos.parent / "labels.csv"), _files(saved)
     initial = clipes.load(config=replace(clipes.SCENES, affinity=None))
-    for generator, record in ((initial, {"x": 1}), (tiny, {"x": 2})):
-        with pytest.raises(ValueError, match="cams holds maps of other settings; choose another folder, or remove"):
-            list(write_masks(generator, samples, saved, save_cams="full", record=record))
+    with pytest.raises(ValueError, match=r"is of a run with other settings \(config\.affinity"):
+        list(write_masks(initial, samples, Output(saved, confidence=True, cams="full")))
     assert _files(saved) == before
-    other = clipes.load(config=replace(clipes.SCENES, refine=None))  # the same maps
-    assert all(outcome.mask for outcome in write_masks(other, samples, saved, save_cams="full", record={"x": 1}))
 
 
-def test_images_in_a_folder_of_a_reserved_name(tiny, photos: Path) -> None:
+def test_images_in_a_folder_of_a_reserved_name(photos: Path) -> None:
     (photos / "sub").rename(photos / "cams")
     samples = find_samples(photos, ["cat"])
     with pytest.raises(ValueError, match="cams/ is for what is saved beside the masks; rename the folder"):
-        check_folder(photos, samples, photos.parent / "m", tiny.class_names)
+        check_folder(photos, samples, photos.parent / "m")
 
 
 # --- what cannot be decided again
@@ -159,7 +156,7 @@ def test_the_crf_needs_the_images(saved: Path, photos: Path) -> None:
     before = (saved / "a.png").read_bytes()
     (photos / "a.jpg").unlink()
     outcomes = list(finalize(read_run(saved), clipes.SCENES, photos))
-    assert "no image 'a' in the source" in outcomes[0].error and outcomes[0].mask is None
+    assert "no image 'a' in the source" in outcomes[0].error and outcomes[0].status == "failed"
     assert [outcome.error for outcome in outcomes[1:]] == ["", ""]
     assert (saved / "a.png").read_bytes() == before
 
@@ -174,7 +171,7 @@ def test_another_picture_of_that_name(saved: Path, photos: Path) -> None:
 def test_a_broken_file_of_maps_is_told_and_the_others_are_done(saved: Path, photos: Path, damage: bytes) -> None:
     (saved / "cams" / "b.npz").write_bytes(damage)
     outcomes = list(finalize(read_run(saved), clipes.SCENES, photos))
-    assert [bool(outcome.mask) for outcome in outcomes] == [True, False, True]
+    assert [outcome.status for outcome in outcomes] == ["ok", "failed", "ok"]
     assert "b.npz: no maps of `clipes generate --save-cams`" in outcomes[1].error
 
 
@@ -200,7 +197,7 @@ def test_maps_that_are_none(tmp_path: Path, change: dict[str, object], message: 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"config": {}}', "{", '{"note": NaN}'])
 def test_a_record_of_no_run(saved: Path, text: str) -> None:
     (saved / "run.json").write_text(text)
-    with pytest.raises(ValueError, match=r"run\.json: no record of a run"):
+    with pytest.raises(ValueError, match=r"run\.json is no record of a run"):
         read_run(saved)
 
 
@@ -210,8 +207,8 @@ def test_a_record_of_no_run(saved: Path, text: str) -> None:
 def test_the_command(saved: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = _files(saved)
     assert main(["finalize", str(saved), "--source", str(photos), "--ignore-below", "none"]) == 0
-    assert capsys.readouterr().out == f"3 of 3 masks decided again in {saved}\n"
-    assert Config.from_dict(json.loads((saved / "run.json").read_text())["config"]).ignore_below is None
+    assert capsys.readouterr().out.startswith(f"3 of 3 masks decided again in {saved}; ")
+    assert Config.from_dict(json.loads((saved / "run.json").read_text())["settings"]["config"]).ignore_below is None
     assert _files(saved)["confidence/a.png"] == before["confidence/a.png"]
     (saved / "cams" / "b.npz").unlink()
     assert main(["finalize", str(saved), "--refine", "none"]) == 0
@@ -230,7 +227,7 @@ def test_the_command_finds_the_images_of_the_run(photos: Path, monkeypatch: pyte
     assert _files(Path("m")) == before
     with np.load("m/cams/a.npz", allow_pickle=False) as file:
         assert "attn_highres" in file
-    assert main(["generate", "photos", "--labels", "cat,tree", "--out", "m", "--save-patch-cams"]) == 0
+    assert main(["generate", "photos", "--labels", "cat,tree", "--out", "m", "--save-patch-cams", "--overwrite"]) == 0
     with np.load("m/cams/a.npz", allow_pickle=False) as file:
         assert "attn_highres" not in file
 
@@ -240,7 +237,7 @@ def test_a_stopped_finalize_says_that_masks_are_mixed(saved: Path, photos: Path)
     next(outcomes)
     outcomes.close()
     record = json.loads((saved / "run.json").read_text())
-    assert "run it again" in record["mixed"] and Config.from_dict(record["config"]) == clipes.SCENES
+    assert "run it again" in record["mixed"] and Config.from_dict(record["settings"]["config"]) == clipes.SCENES
     list(finalize(read_run(saved), clipes.SCENES, photos))
     assert "mixed" not in json.loads((saved / "run.json").read_text())
 
@@ -249,6 +246,6 @@ def test_scores_that_are_not_finite_make_no_mask(saved: Path, photos: Path, monk
     before = _files(saved)
     monkeypatch.setattr("clipes.decision.refine_crf", lambda images, scores, config: [s * np.nan for s in scores])
     outcomes = list(finalize(read_run(saved), clipes.SCENES, photos))
-    assert [bool(outcome.mask) for outcome in outcomes] == [False, False, True]  # the last has no label
+    assert [outcome.status for outcome in outcomes] == ["failed", "failed", "ok"]  # the last has no label
     assert "a score is not finite" in outcomes[0].error
     assert _files(saved)["a.png"] == before["a.png"]

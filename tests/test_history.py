@@ -125,6 +125,26 @@ def test_a_failure_after_a_success_is_done_again(tmp_path: Path) -> None:
         assert not history.finished("a", ())
 
 
+def test_neither_mask_nor_checksum_is_not_finished(tmp_path: Path) -> None:
+    with _recorder(tmp_path) as recorder:
+        recorder.add(Row("a", "ok"))
+    with History(tmp_path, "x") as history:
+        assert not history.finished("a", ())
+
+
+def test_any_text_is_an_id(tmp_path: Path) -> None:
+    with _recorder(tmp_path) as recorder:
+        for name in ("\ud800", "\udcff", "a\0b", ""):
+            recorder.add(Row(name, "ok", reason=name))
+    with History(tmp_path, "x") as history:
+        assert [getattr(history.get(name), "reason", None) for name in ("\ud800", "\udcff", "a\0b", "")] == [
+            "\ud800",
+            "\udcff",
+            "a\0b",
+            "",
+        ]
+
+
 def test_a_nul_in_an_id_is_no_file(tmp_path: Path) -> None:
     with _recorder(tmp_path) as recorder:
         recorder.add(Row("a\0b", "ok", checksum=_sha(b"")))
@@ -183,10 +203,11 @@ def test_a_shard_that_is_no_tar_holds_nothing(tmp_path: Path) -> None:
 
 
 MEMORY = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from clipes.history import History
-def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+def peak():  # ru_maxrss would begin with that of the parent
+    return int(re.search(r"VmHWM:[^0-9]*([0-9]+) kB", Path("/proc/self/status").read_text())[1]) // 1024
 before = peak()
 with History(sys.argv[1], "x") as history:
     assert len(history) == int(sys.argv[2])
@@ -194,7 +215,7 @@ with History(sys.argv[1], "x") as history:
 """
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="ru_maxrss is in KiB on Linux")
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
 def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     """The rows of 100,000 images are 30 MB on disk; with a cache of 2 MiB they take none of it in memory."""
     with _recorder(tmp_path) as recorder:

@@ -88,6 +88,11 @@ def test_bom_and_crlf_are_accepted(tmp_path, name):
     assert read_labels(path) == {"ä.jpg": ("Hündin",)}
 
 
+def test_lines_of_a_csv_may_end_in_cr(tmp_path):
+    (tmp_path / "labels.csv").write_bytes(b"image,labels\ra.jpg,dog\rb.jpg,cat\r")
+    assert read_labels(tmp_path / "labels.csv") == {"a.jpg": ("dog",), "b.jpg": ("cat",)}
+
+
 def test_an_image_may_come_twice_with_the_same_labels(tmp_path):
     path = _table(tmp_path, "image,labels", "a.jpg,dog;cat", "./a.jpg,cat;dog")
     assert read_labels(path) == {"a.jpg": ("dog", "cat")}
@@ -159,7 +164,7 @@ def test_wrong_encoding_names_the_line(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["labels.txt", "labels", "dog"])
 def test_other_labels_files_are_refused(tmp_path, name):
-    with pytest.raises(DatasetError, match=rf"{name}: a labels file is \.csv, \.jsonl or \.npy; to give names for all"):
+    with pytest.raises(DatasetError, match=rf"{name}: a labels file is \.csv or \.jsonl; to give names, pass a list"):
         read_labels(tmp_path / name)
 
 

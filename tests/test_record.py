@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import re
 import signal
@@ -11,12 +10,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime, tzinfo
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipes import record
 from clipes.record import Recorder, Row, read_records
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
@@ -50,18 +52,18 @@ def test_a_record_holds_its_header_and_its_rows(tmp_path: Path) -> None:
     with Recorder(tmp_path, {**HEADER, "pid": -1, "machine": "the driver's"}) as recorder:
         recorder.add(Row("a/b", "ok", labels=("cat", "dog"), size=(4, 6), seconds=0.5, checksum="ff", shard="m-0.tar"))
         recorder.add(Row("c", "failed", "c.jpg: the file\nis \u2028 empty"))
-    (record,) = read_records(tmp_path)
-    assert record.path == recorder.path and record.path.parent == tmp_path / "records"
-    assert re.fullmatch(rf"\d{{8}}T\d{{6}}\.\d{{6}}-[0-9a-f]{{8}}-{os.getpid()}-[0-9a-f]{{8}}\.jsonl", record.path.name)
-    assert record.header["total"] == 3 and record.settings == "x"
-    assert record.header["pid"] == os.getpid() and record.header["machine"] != "the driver's"
-    assert before - 0.01 <= record.started <= time.time()
-    first, second = record.rows()
+    (found,) = read_records(tmp_path)
+    assert found.path == recorder.path and found.path.parent == tmp_path / "records"
+    assert re.fullmatch(rf"\d{{8}}T\d{{6}}\.\d{{6}}-[0-9a-f]{{8}}-{os.getpid()}-[0-9a-f]{{8}}\.jsonl", found.path.name)
+    assert found.header["total"] == 3 and found.settings == "x"
+    assert found.header["pid"] == os.getpid() and found.header["machine"] != "the driver's"
+    assert before - 0.01 <= found.started <= time.time()
+    first, second = found.rows()
     assert (first.id, first.status, first.labels, first.size) == ("a/b", "ok", ("cat", "dog"), (4, 6))
     assert (first.seconds, first.checksum, first.shard, first.reason) == (0.5, "ff", "m-0.tar", "")
     assert second.reason == "c.jpg: the file\nis \u2028 empty" and second.labels == () and second.size is None
     assert before - 0.01 <= first.time <= second.time <= time.time() + 0.01
-    text = record.path.read_bytes()
+    text = found.path.read_bytes()
     assert text.isascii() and text.count(b"\n") == 3 and b"null" not in text.split(b"\n", 1)[1]
 
 
@@ -87,6 +89,9 @@ def test_rows_survive_the_round_trip(row: Row) -> None:
         ('{"id": "a", "status": "ok", "size": [1]}', "size is"),
         ('{"id": "a", "status": "ok", "size": [1, true]}', "size is"),
         ('{"id": "a", "status": "ok", "seconds": true}', "seconds is True"),
+        ('{"id": "a", "status": "ok", "seconds": NaN}', "seconds is nan"),
+        ('{"id": "a", "status": "ok", "time": -1}', "time is -1"),
+        ('{"id": "a", "status": "ok", "time": 1e12}', "time is 1000000000000.0"),
         ('{"id": "a", "status": "ok", "more": 1}', "more is 1"),
     ],
 )
@@ -106,13 +111,38 @@ def test_numbers_that_json_lacks_are_refused_and_nothing_is_written(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "line", ["{}", '{"settings": "x"}', '{"settings": 1}', '{"settings": "x", "started": "?"}', "-"]
+    "line",
+    [
+        "{}",
+        "-",
+        '{"settings": 1}',
+        '{"settings": "x"}',
+        '{"settings": "x", "started": 1}',
+        '{"settings": "x", "started": "?"}',
+        '{"settings": "x", "started": "0001-01-01T00:00:00+00:00"}',
+        '{"settings": "x", "started": "9999-01-01T00:00:00+00:00"}',
+    ],
 )
 def test_broken_headers_are_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "records").mkdir()
     (tmp_path / "records" / "a.jsonl").write_text(f"{line}\n")
     with pytest.raises(ValueError, match=r"a\.jsonl, line 1: "):
         list(read_records(tmp_path))
+
+
+LINES = st.binary(max_size=40) | st.sampled_from([b'{"id": "a", "status": "ok", "time": %s}' % (b"9" * 400), b"1e999"])
+
+
+@given(lines=st.lists(LINES), first=st.none() | LINES)
+def test_any_bytes_are_rows_or_a_value_error(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[bytes], first: bytes | None
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    (folder / "records").mkdir()
+    head = b'{"settings": "x", "started": "2026-01-01T00:00:00+00:00"}' if first is None else first
+    (folder / "records" / "a.jsonl").write_bytes(b"\n".join([head, *lines]))
+    with suppress(ValueError):
+        assert all(isinstance(row, Row) for row in _rows(folder))
 
 
 def test_every_cut_of_a_record_gives_the_rows_before_it(tmp_path: Path) -> None:
@@ -292,9 +322,27 @@ def test_workers_of_one_folder_do_not_mix(tmp_path: Path) -> None:
     assert found == {name: [f"{name}{number}" for number in range(500)] for name in "ab"}
 
 
-def test_names_of_this_moment_do_not_collide(tmp_path: Path) -> None:
-    recorders = [Recorder(tmp_path, HEADER) for _ in range(20)]
-    for recorder in recorders:
-        recorder.close()
-    assert len({recorder.path for recorder in recorders}) == 20
-    assert json.loads(recorders[0].path.read_text())["settings"] == "x"
+class _Noon(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:
+        return datetime(2026, 1, 1, 12, tzinfo=tz)
+
+
+def test_names_of_the_same_moment_do_not_collide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record, "datetime", _Noon)
+    for _ in range(20):
+        Recorder(tmp_path, HEADER).close()
+    assert len(os.listdir(tmp_path / "records")) == 20
+    monkeypatch.setattr(record.secrets, "token_hex", lambda count: "0" * 8)
+    with Recorder(tmp_path, HEADER) as recorder, pytest.raises(FileExistsError):
+        Recorder(tmp_path, HEADER)
+    assert recorder.path.name.startswith("20260101T120000.000000-") and recorder.path.stat().st_size
+
+
+def test_files_of_different_users_are_readable_as_the_umask_says(tmp_path: Path) -> None:
+    with Recorder(tmp_path, HEADER) as recorder:
+        pass
+    (tmp_path / "other").touch()
+    assert recorder.path.stat().st_mode == (tmp_path / "other").stat().st_mode

@@ -74,6 +74,7 @@ TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE
         ({}, None),
         ({"RANK": "", "SLURM_ARRAY_TASK_ID": ""}, None),
         (BATCH, None),
+        ({**BATCH, "SLURM_STEP_NUM_TASKS": "8"}, None),
         ({"LOCAL_RANK": "1"}, None),
         (TORCHRUN, Placement(Shard(3, 4), 1, "torchrun")),
         ({"RANK": "0", "WORLD_SIZE": "1"}, Placement(Shard(0, 1), 0, "torchrun")),

@@ -42,7 +42,8 @@ def run(tmp_path: Path) -> Path:
     _worker(folder, 10, [(11, ok[0]), (12, ok[1]), (14, Row("b", "failed", "in/b.jpg: empty"))], shard="0/2", total=9)
     _worker(folder, 12, [(13, ok[2]), (20, Row("c", "skipped", "no file in/c.jpg"))], shard="1/2", total=9)
     _worker(folder, 30, [(31, Row("b", "ok")), (32, Row("d", "failed", "in/d.jpg: empty"))], shard="0/2", total=8)
-    _worker(folder, 40, [])
+    _worker(folder, 40, [(40, Row("e", "skipped"))])
+    _worker(folder, 50, [])
     with Recorder(folder, {"settings": "other"}) as recorder:
         recorder.add(Row("other", "ok"))
     return folder
@@ -50,15 +51,21 @@ def run(tmp_path: Path) -> Path:
 
 def test_every_image_counts_once(run: Path) -> None:
     found = read_status(run)
-    assert (found.ok, found.skipped, found.failed, found.total, found.left) == (4, 1, 1, 8, 2)
+    assert (found.ok, found.skipped, found.failed, found.total, found.left) == (4, 2, 1, 8, 1)
     assert found.folder == str(run) and found.other_records == 1
     assert found.reasons == (Reason("skipped", "no file ...", 1, "c"), Reason("failed", "empty", 1, "d"))
 
 
 def test_speed_is_over_the_time_in_which_anyone_worked(run: Path) -> None:
     found = read_status(run)
-    assert found.rate == pytest.approx(7 / ((20 - 10) + (32 - 30)))
-    assert [worker.rate for worker in found.workers] == [pytest.approx(3 / 4), pytest.approx(2 / 8), 1.0, None]
+    assert found.rate == pytest.approx(8 / ((20 - 10) + (32 - 30)))
+    assert [worker.rate for worker in found.workers] == [pytest.approx(3 / 4), pytest.approx(2 / 8), 1.0, None, None]
+
+
+def test_speed_of_workers_within_the_time_of_another(tmp_path: Path) -> None:
+    for start, end in ((10, 20), (11, 12), (15, 16)):
+        _worker(tmp_path, start, [(end, Row(f"{start}", "ok"))])
+    assert read_status(tmp_path).rate == pytest.approx(3 / 10)
 
 
 def test_workers_in_order(run: Path) -> None:
@@ -67,11 +74,12 @@ def test_workers_in_order(run: Path) -> None:
         (2, 0, 1),
         (1, 1, 0),
         (1, 0, 1),
+        (0, 1, 0),
         (0, 0, 0),
     ]
-    assert [worker.shard for worker in workers] == ["0/2", "1/2", "0/2", None]
-    assert [(worker.started, worker.last) for worker in workers] == [(10, 14), (12, 20), (30, 32), (40, 40)]
-    assert [worker.machine for worker in workers] == ["node10", "node12", "node30", "node40"]
+    assert [worker.shard for worker in workers] == ["0/2", "1/2", "0/2", None, None]
+    assert [(worker.started, worker.last) for worker in workers] == [(10, 14), (12, 20), (30, 32), (40, 40), (50, 50)]
+    assert [worker.machine for worker in workers] == ["node10", "node12", "node30", "node40", "node50"]
     assert [worker.file for worker in workers] == sorted(worker.file for worker in workers)
 
 
@@ -140,17 +148,19 @@ def test_the_command_prints_it(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert _command(run) == 0
     out, err = capsys.readouterr()
     lines = [line.split() for line in out.splitlines()]
-    for row in (["images", "8"], ["ok", "4"], ["skipped", "1"], ["failed", "1"], ["left", "2"]):
+    for row in (["images", "8"], ["ok", "4"], ["skipped", "2"], ["failed", "1"], ["left", "1"]):
         assert row in lines
-    assert "images/s  0.58  while any worker was at work" in out
+    assert "images/s  0.67  while any worker was at work" in out
     assert ["1", "failed", "empty", "(d)"] in lines and ["1", "skipped", "no", "file", "...", "(c)"] in lines
     workers = [line for line in lines if line and line[-1].endswith(".jsonl")]
     assert [(line[0], line[1], *line[-5:-1]) for line in workers] == [
         ("0/2", "node10", "2", "0", "1", "0.75"),
         ("1/2", "node12", "1", "1", "0", "0.25"),
         ("0/2", "node30", "1", "0", "1", "1.00"),
-        ("-", "node40", "0", "0", "0", "-"),
+        ("-", "node40", "0", "1", "0", "-"),
+        ("-", "node50", "0", "0", "0", "-"),
     ]
+    assert [line[4] == "-" for line in workers] == [False] * 4 + [True]  # no last image
     assert err == "1 record(s) of other settings are left out\n"
 
 
@@ -164,7 +174,7 @@ def test_the_command_writes_json(run: Path, tmp_path: Path) -> None:
     assert _command(run, "--json", str(tmp_path / "status.json")) == 0
     found = json.loads((tmp_path / "status.json").read_text())
     expected = read_status(run)
-    assert found == json.loads(json.dumps(expected.as_dict())) and found["left"] == 2
+    assert found == json.loads(json.dumps(expected.as_dict())) and found["left"] == 1
     assert found["reasons"][0] == {"status": "skipped", "text": "no file ...", "count": 1, "first": "c"}
     with pytest.raises(ValueError, match=r"--json writes a \.json file, not .*status; end its name in \.json"):
         _command(run, "--json", str(tmp_path / "status"))

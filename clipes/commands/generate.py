@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from clipes.flags import add_config_flags, read_config
 
-from .account import Account, stopping
+from .engines import write
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
-from .run_flags import add_run_flags, output_of, place, worker_count
+from .run_flags import add_run_flags, output_of, place
 from .source import add_source_flags, labels_argument
-from .terminal import DEVICE_LOST, EXIT_CODES, bar, complain, printable, words
+from .terminal import EXIT_CODES, bar, complain, printable
 
 if TYPE_CHECKING:
     from clipes.config import Config
@@ -42,6 +40,14 @@ def run(options: argparse.Namespace) -> int:
     from clipes.preflight import check_folder, check_labels, clear
     from clipes.vocabulary import load_vocabulary, stuff_words
 
+    if options.engine == "ray":
+        from clipes.ray_session import import_ray
+
+        import_ray()
+    if options.threads:
+        import torch
+
+        torch.set_num_threads(options.threads)
     _, device = place(options)
     output = output_of(options)
     given = vocabulary_settings(options)
@@ -64,44 +70,7 @@ def run(options: argparse.Namespace) -> int:
     if options.overwrite:
         clear(output.folder)
         check_folder(options.source, samples, output.folder)
-    return _write(options, clip, vocabulary, config, samples)
-
-
-def _write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, config: Config, samples: Samples) -> int:
-    """Write the masks that are not finished yet."""
-    from clipes.batch import MaskWriter
-    from clipes.device import DeviceLost
-    from clipes.generator import MaskGenerator
-    from clipes.run import Run
-
-    shard, _ = place(options)
-    output, generator = output_of(options), MaskGenerator(clip, vocabulary, config)
-    mine = len(samples) if shard.count == 1 else sum(shard.holds(sample.id) for sample in samples)
-    about = {
-        "source": os.path.abspath(options.source),
-        "model": options.model,
-        "pretrained": options.pretrained,
-        "classes": words(options.classes) or vocabulary.name,
-        "preset": options.config or vocabulary.preset,
-        "category_ids": samples.category_ids,
-    }
-    skip = [name for name in ("unknown", "missing") if getattr(options, name) == "skip"]
-    with ExitStack() as stack:
-        stop = stack.enter_context(stopping())
-        run = stack.enter_context(Run(generator.settings, generator.class_names, output, about))
-        account = Account(mine, f"masks written to {printable(output.folder)}", lambda: run.finished)
-        header = {**run.header, "shard": str(shard), "images": mine, "total": len(samples)}
-        workers = worker_count(options, clip.encoder.device, mine)
-        writer = stack.enter_context(
-            MaskWriter(generator, output, header, batch_size=options.batch_size, workers=workers, skip=skip, stop=stop)
-        )
-        outcomes = stack.enter_context(closing(writer.write(run.remaining(samples, shard, stop))))
-        try:
-            account.follow(outcomes, options.strict)
-        except DeviceLost as error:
-            complain(f"the GPU was lost, and no image is to blame: {error}; start again to go on")
-            return DEVICE_LOST
-    return stop.code or account.code(0 if options.strict else options.max_failure_rate)
+    return write(options, clip, vocabulary, config, samples)
 
 
 def _suggested(clip: Clip, vocabulary: Vocabulary, samples: Sequence[Sample], config: Config) -> tuple[str, ...]:

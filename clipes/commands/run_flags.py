@@ -21,6 +21,7 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
     _add_output(parser.add_argument_group("output"))
     _add_faults(parser.add_argument_group("faults"))
     _add_work(parser.add_argument_group("work"))
+    _add_ray(parser.add_argument_group("work on a cluster"))
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
@@ -62,6 +63,19 @@ def _add_work(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--threads", type=natural, metavar="N", help=threads)
 
 
+def _add_ray(group: argparse._ArgumentGroup) -> None:
+    engine = "who makes the masks: this process, or the actors of Ray (pip install 'clipes[ray]'; default: here)"
+    group.add_argument("--engine", choices=("here", "ray"), default="here", help=engine)
+    actors = "actors, each with the model: a number, or the least and the most (default: 1, and as many as fit)"
+    group.add_argument("--actors", type=_range, default=(1, None), metavar="N[,N]", help=actors)
+    gpus = "GPUs for each actor; a fraction shares one (default: 0)"
+    group.add_argument("--gpus-per-actor", type=_amount, default=0.0, metavar="X", help=gpus)
+    cpus = "CPUs for each actor (default: 1 beside a GPU, else as many as threads)"
+    group.add_argument("--cpus-per-actor", type=_amount, metavar="X", help=cpus)
+    address = "a Ray cluster, auto or HOST:PORT (default: $RAY_ADDRESS, else this machine)"
+    group.add_argument("--ray-address", type=named, metavar="ADDRESS", help=address)
+
+
 def output_of(options: argparse.Namespace) -> Output:
     """What is saved, and where."""
     from clipes.output import Output
@@ -75,6 +89,8 @@ def place(options: argparse.Namespace) -> tuple[Shard, str | None]:
 
     found = shard_from(os.environ) if options.shard is None else None
     shard = found.shard if found else Shard.parse(options.shard or "0/1")
+    if options.engine == "ray" and shard.count > 1:
+        raise ValueError(f"Ray divides the images itself, and this is one of {shard.count} shards; give --shard 0/1")
     if options.overwrite and shard.count > 1:
         raise ValueError(
             f"--overwrite by one of {shard.count} shards would remove what the others write; "
@@ -100,6 +116,26 @@ def worker_count(options: argparse.Namespace, device: torch.device, images: int)
 def _count(text: str) -> int:
     """A whole number, 0 among them, for argparse."""
     return 0 if text == "0" else natural(text)
+
+
+def _range(text: str) -> tuple[int, int | None]:
+    """``4`` as (4, 4), ``2,8`` as (2, 8), for argparse."""
+    least, _, most = text.partition(",")
+    found = natural(least), natural(most or least)
+    if found[0] > found[1]:
+        raise argparse.ArgumentTypeError(f"{text!r}: the least is more than the most")
+    return found
+
+
+def _amount(text: str) -> float:
+    """A number of at least 0, for argparse."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+    return value
 
 
 def _share(text: str) -> float:

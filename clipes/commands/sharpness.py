@@ -64,8 +64,8 @@ def run(options: argparse.Namespace) -> int:
     from clipes.datasets import find_samples
 
     given = vocabulary_settings(options)
-    samples = find_samples(options.source, labels_argument(options.labels))
     vocabulary = _vocabulary(given)
+    samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.class_names)
     options.refine = options.refine or "none"
     config = read_config(options, vocabulary.preset)
     select_rows(samples, vocabulary, options.truth)

@@ -10,14 +10,22 @@ from .terminal import named
 
 def add_source_flags(parser: argparse.ArgumentParser) -> None:
     """Add ``source`` and ``--labels``, as :func:`clipes.datasets.find_samples` takes them."""
-    source = "an image, a folder, a quoted glob pattern, or a .txt list of images"
+    source = (
+        "an image, a folder, a quoted glob pattern, a .txt list of images, a .csv or .jsonl table of images and labels,"
+        " voc:ROOT[:SPLIT], coco:ROOT[:SPLIT], or .tar shards (shards-{000..012}.tar)"
+    )
     parser.add_argument("source", type=named, help=source)
-    labels = "a .csv or .jsonl file, or names for all images: dog,person"
-    parser.add_argument("--labels", type=named, required=True, help=labels)
+    labels = (
+        "a .csv or .jsonl file, a cls_labels.npy, or names for all images: dog,person; default: the source's own, which"
+        " a table, voc:, coco:, shards and a folder with a metadata.jsonl have"
+    )
+    parser.add_argument("--labels", type=named, help=labels)
 
 
-def labels_argument(given: str) -> str | list[str]:
-    """A labels file's path as it is, else names: ``dog,person``."""
+def labels_argument(given: str | None) -> str | list[str] | None:
+    """A labels file's path as it is, else names: ``dog,person``; None for the source's own."""
+    if given is None:
+        return None
     suffix = os.path.splitext(given)[1].lower()
-    is_file = suffix in (".csv", ".jsonl", ".json", ".txt", ".tsv") or (suffix and os.path.isfile(given))
+    is_file = suffix in (".csv", ".jsonl", ".npy", ".json", ".txt", ".tsv") or (suffix and os.path.isfile(given))
     return given if is_file else given.split(",")

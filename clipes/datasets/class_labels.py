@@ -37,7 +37,7 @@ def read_class_labels(path: AnyPath, class_names: Sequence[str] | None) -> Itera
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}; labels are .csv, .jsonl or .npy")
+        raise FileNotFoundError(f"no such file: {path}; a labels file is .csv, .jsonl or .npy")
     if class_names is None:
         raise DatasetError(f"{path}: its labels are the numbers of classes, but there are no classes; give them")
     for key, value in _read(path).items():
@@ -80,7 +80,8 @@ def _read(path: Path) -> dict[int | str, Any]:
         if not content[0]:
             raise DatasetError("no image in it")
     except Exception as error:  # hostile bytes raise nearly anything
-        raise DatasetError(f"{path}: not a cls_labels.npy: {error or type(error).__name__}") from error
+        cause = str(error) if isinstance(error, DatasetError) else f"{type(error).__name__}: {error}"
+        raise DatasetError(f"{path}: not a cls_labels.npy: {cause}") from error
     return content[0]
 
 

@@ -58,8 +58,7 @@ def _globbed(source: Path) -> Iterator[Found]:
     base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), source.parts))
     paths = (path for path in glob.iglob(str(source), recursive=True) if _is_image(Path(path)))
     with _Sorted(paths) as found:
-        rows = lambda: (LabelRow(path, (), "") for path in found)  # noqa: E731
-        for image in _relative(Path(), rows, base):
+        for image in _relative(Path(), lambda: (LabelRow(path, (), "") for path in found), base):
             yield image._replace(labels=None, listed="")
 
 
@@ -96,23 +95,26 @@ def _relative(folder: Path, rows: Callable[[], Iterable[LabelRow]], base: Path |
 
     They are named relative to `base` (None: `folder`), or to the folder that contains them all if one lies outside.
     """
-    root = _common_folder(folder, (row.image for row in rows()), folder if base is None else base)
-    start = len(root) + (not root.endswith(os.sep))
+    here = os.path.join(folder, "")  # strings, for a Path of each would take most of the time
+    root = os.path.abspath(folder if base is None else base)
+    if base is not None or any(os.path.isabs(row.image) or ".." in row.image for row in rows()):
+        root = _common_folder(here, (row.image for row in rows()), root)
+    start = len(os.path.join(root, ""))
     for row in rows():
-        check_text(row.image, row.origin or str(row.image))
-        name = os.path.abspath(folder / row.image)[start:].replace(os.sep, "/")
-        yield Found(name, folder / row.image, row.labels, row.origin, row.origin)
+        check_text(row.image, row.origin or row.image)
+        path = os.path.join(here, row.image)
+        name = os.path.abspath(path)[start:].replace(os.sep, "/")
+        yield Found(name, Path(path), row.labels, row.origin, row.origin)
 
 
-def _common_folder(folder: Path, names: Iterable[str], base: Path) -> str:
-    """The absolute path of `base`, or of the folder that contains all images if one is not in `base`."""
-    root, outside, common = os.path.abspath(base), False, ""
-    inside = os.path.join(root, "")
+def _common_folder(here: str, names: Iterable[str], root: str) -> str:
+    """`root`, or the folder that contains all images if one is not in it; names are relative to `here`."""
+    inside, outside, common, last = os.path.join(root, ""), False, "", ""
     for name in names:
-        parent = os.path.dirname(os.path.abspath(folder / name.replace("\0", "")))
-        if not common:
-            common = parent
-        elif not os.path.join(parent, "").startswith(os.path.join(common, "")):
-            common = os.path.commonpath([common, parent])
+        parent = os.path.dirname(os.path.abspath(os.path.join(here, name.replace("\0", ""))))
+        if parent == last:
+            continue
+        last = parent
+        common = os.path.commonpath([common, parent]) if common else parent
         outside = outside or not os.path.join(parent, "").startswith(inside)
     return common if outside else root

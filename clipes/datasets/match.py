@@ -77,8 +77,11 @@ def _claim(database: sqlite3.Connection) -> None:
         if not used:
             database.execute("INSERT INTO claim VALUES (?, ?)", (row, position))
     database.execute("CREATE INDEX temp.claims ON claim (row)")
-    once = "SELECT row, sample FROM claim GROUP BY row HAVING count(*) = 1"
-    database.execute(f"UPDATE sample SET row = once.row FROM ({once}) AS once WHERE once.sample = sample.position")
+    database.execute("CREATE TEMP TABLE once (sample INTEGER PRIMARY KEY, row INTEGER NOT NULL)")
+    database.execute("INSERT INTO once SELECT min(sample), row FROM claim GROUP BY row HAVING count(*) = 1")
+    database.execute(
+        "UPDATE sample SET row = (SELECT once.row FROM once WHERE once.sample = position) WHERE row IS NULL"
+    )
 
 
 def _ending(database: sqlite3.Connection, path: str) -> tuple[int, bool] | None:

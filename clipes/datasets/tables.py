@@ -23,9 +23,8 @@ def read_table(path: AnyPath) -> Iterator[LabelRow]:
     path, empty = Path(path), True
     suffix = path.suffix.lower()
     if suffix not in READERS:
-        raise DatasetError(
-            f"{path}: a labels file is {', '.join(READERS)} or .npy; to give names for all images, pass a list"
-        )
+        known = " or ".join(READERS)
+        raise DatasetError(f"{path}: a labels file is {known}; to give names, pass a list; cls_labels.npy is one, too")
     for line, row in READERS[suffix](path, ("image", "labels")):
         empty = False
         where = f"{path}, line {line}"
@@ -61,7 +60,7 @@ def split_labels(cell: str) -> list[str]:
 def read_lines(path: Path, newline: str = "\n") -> Iterator[str]:
     """Yield the lines of a table or list, UTF-8 with or without a BOM; DatasetError with the line where it is not."""
     if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}; labels are .csv, .jsonl or .npy, an image list is .txt")
+        raise FileNotFoundError(f"no such file: {path}; a labels file is .csv or .jsonl, an image list .txt")
     try:
         with open(path, encoding="utf-8-sig", newline=newline) as file:
             yield from file

@@ -6,7 +6,6 @@ import glob
 import itertools
 import json
 import os
-import posixpath
 import re
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -107,9 +106,9 @@ def _member(path: Path, info: tarfile.TarInfo) -> TarMember:
 
 def _key(name: str) -> str:
     """`a/b` of `./a/b.seg.png`; empty for hidden files."""
-    folder, _, base = name.removeprefix("./").rpartition("/")
+    folder, slash, base = name.removeprefix("./").rpartition("/")
     stem = base.partition(".")[0]
-    return "" if not stem else posixpath.join(folder, stem)
+    return stem and f"{folder}{slash}{stem}"
 
 
 def _sample(

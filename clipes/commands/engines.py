@@ -1,0 +1,119 @@
+"""How `clipes generate` writes its masks: in this process, or by the actors of a Ray cluster."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Generator
+from contextlib import ExitStack, closing
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from .account import Account, Stop, stopping
+from .model import clip_settings
+from .run_flags import output_of, place, worker_count
+from .terminal import DEVICE_LOST, complain, printable, words
+
+if TYPE_CHECKING:  # they load torch
+    from clipes.batch import Outcome
+    from clipes.config import Config
+    from clipes.datasets import Samples
+    from clipes.generator import MaskGenerator
+    from clipes.run import Run
+    from clipes.vocabulary import Vocabulary
+    from clipes.weights import Clip
+
+
+def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, config: Config, samples: Samples) -> int:
+    """Write the masks that are not finished yet; returns the exit code."""
+    from clipes.device import DeviceLost
+    from clipes.generator import MaskGenerator
+    from clipes.run import Run
+
+    shard, _ = place(options)
+    output, generator = output_of(options), MaskGenerator(clip, vocabulary, config)
+    mine = len(samples) if shard.count == 1 else sum(shard.holds(sample.id) for sample in samples)
+    about = {
+        "source": os.path.abspath(options.source),
+        "model": options.model,
+        "pretrained": options.pretrained,
+        "classes": words(options.classes) or vocabulary.name,
+        "preset": options.config or vocabulary.preset,
+        "category_ids": samples.category_ids,
+    }
+    settings = generator.settings
+    if options.engine == "ray":
+        settings = {**settings, "dtype": _ray_dtype(options)}
+    with ExitStack() as stack:
+        stop = stack.enter_context(stopping())
+        run = stack.enter_context(Run(settings, generator.class_names, output, about))
+        run.header |= {"shard": str(shard), "images": mine, "total": len(samples)}
+        account = Account(mine, f"masks written to {printable(output.folder)}", lambda: run.finished)
+        remaining = run.remaining(samples, shard, stop)
+        if options.engine == "ray":
+            outcomes = _by_ray(options, run, vocabulary, config, remaining, stop)
+        else:
+            outcomes = _here(options, run, generator, remaining, stop, mine)
+        try:
+            account.follow(stack.enter_context(closing(outcomes)), options.strict)
+        except DeviceLost as error:
+            complain(f"the GPU was lost, and no image is to blame: {error}; start again to go on")
+            return DEVICE_LOST
+    return stop.code or account.code(0 if options.strict else options.max_failure_rate)
+
+
+def _here(
+    options: argparse.Namespace, run: Run, generator: MaskGenerator, remaining: Any, stop: Stop, images: int
+) -> Generator[Outcome, None, None]:
+    from clipes.batch import MaskWriter
+
+    workers = worker_count(options, generator.device, images)
+    given = {"batch_size": options.batch_size, "workers": workers, "skip": _skip(options), "stop": stop}
+    with MaskWriter(generator, run.output, run.header, **given) as writer:
+        yield from writer.write(remaining)
+
+
+def _by_ray(
+    options: argparse.Namespace, run: Run, vocabulary: Vocabulary, config: Config, remaining: Any, stop: Stop
+) -> Generator[Outcome, None, None]:
+    from clipes.ray_engine import write_with_ray
+
+    device = options.device or ("cuda" if options.gpus_per_actor else "cpu")
+    settings = {**clip_settings(options), "device": device}
+    return write_with_ray(
+        partial(_generator, settings, vocabulary, config),
+        run.output,
+        run.header,
+        remaining,
+        actors=options.actors,
+        gpus_per_actor=options.gpus_per_actor,
+        cpus_per_actor=options.cpus_per_actor,
+        threads=options.threads,
+        address=options.ray_address,
+        stop=stop,
+        batch_size=options.batch_size,
+        workers=options.workers or 0,
+        skip=_skip(options),
+    )
+
+
+def _generator(settings: dict[str, Any], vocabulary: Vocabulary, config: Config) -> MaskGenerator:
+    """What an actor loads."""
+    from clipes.generator import MaskGenerator
+    from clipes.weights import load_clip
+
+    return MaskGenerator(load_clip(**settings), vocabulary, config)
+
+
+def _ray_dtype(options: argparse.Namespace) -> str:
+    """The number type of the actors' encoders, which may have a GPU where this process has none."""
+    import torch
+
+    from clipes.device import choose_dtype
+
+    kind = "cuda" if options.gpus_per_actor else "cpu"
+    return str(choose_dtype(options.precision, torch.device(kind))).removeprefix("torch.")
+
+
+def _skip(options: argparse.Namespace) -> list[str]:
+    return [name for name in ("unknown", "missing") if getattr(options, name) == "skip"]

@@ -1,0 +1,140 @@
+"""clipes.loading: images read ahead, in order; what kills a process costs one image."""
+
+from __future__ import annotations
+
+import os
+import signal
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from clipes import loading
+from clipes.datasets import Sample
+from clipes.image import open_image
+from clipes.loading import KILLED, read_ahead
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
+POSIX = pytest.mark.skipif(os.name != "posix", reason="processes are forked on POSIX")
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("size", [1, 2, 7])
+def test_all_are_read_in_order(scenes: list[Sample], size: int, workers: int) -> None:
+    batches = list(read_ahead(iter(scenes), size, workers))
+    assert [len(batch) for batch in batches] == [min(size, 5 - start) for start in range(0, 5, size)]
+    reads = [read for batch in batches for read in batch]
+    assert [read.sample for read in reads] == scenes
+    for read in reads:
+        assert read.image is not None and read.image.mode == "RGB" and read.reason == "" and not read.missing
+        assert np.array_equal(np.asarray(read.image), np.asarray(open_image(read.sample.image)))
+
+
+def test_nothing_is_read_of_nothing() -> None:
+    assert list(read_ahead([], 4, 2)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_cannot_be_read_has_a_reason(scenes: list[Sample], workers: int) -> None:
+    Path(str(scenes[0].image)).write_bytes(b"")
+    Path(str(scenes[2].image)).unlink()
+    Path(str(scenes[3].image)).write_bytes(b"no picture")
+    reads = [read for batch in read_ahead(scenes, 2, workers) for read in batch]
+    assert [(read.reason.split(";")[0], read.missing) for read in reads] == [
+        ("the file is empty", False),
+        ("", False),
+        ("no such image", True),
+        ("not a JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM image", False),
+        ("", False),
+    ]
+    assert [read.image is None for read in reads] == [True, False, True, True, False]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_warnings_come_through(scenes: list[Sample], workers: int) -> None:
+    with Image.open(str(scenes[1].image)) as image:
+        image.save(Path(str(scenes[1].image)), exif=b"Exif\0\0broken")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        list(read_ahead(scenes, 2, workers))
+    assert any(f"{scenes[1].image}: broken EXIF ignored" in str(one.message) for one in caught)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_it_reads_only_a_little_ahead(scenes: list[Sample], workers: int) -> None:
+    """Two batches for each process."""
+    taken = []
+
+    def samples():
+        for sample in scenes * 20:
+            taken.append(sample)
+            yield sample
+
+    reads = read_ahead(samples(), 3, workers)
+    next(reads)
+    assert len(taken) <= 3 * (1 + 2 * workers)
+    reads.close()
+
+
+def test_the_random_numbers_of_others_stay(scenes: list[Sample]) -> None:
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    list(read_ahead(scenes, 2, 1))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def _dies(monkeypatch: pytest.MonkeyPatch, deadly: set[str], times: int | None, folder: Path) -> None:
+    """Reading one of ``deadly`` kills the process that does, ``times`` times in all."""
+
+    def read(image):
+        if Path(str(image)).stem in deadly:
+            deaths = len(list(folder.glob("death-*")))
+            if times is None or deaths < times:
+                (folder / f"death-{deaths}-{os.getpid()}").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return open_image(image)
+
+    monkeypatch.setattr(loading, "open_image", read)
+
+
+@POSIX
+def test_what_kills_its_process_costs_one_image(
+    scenes: list[Sample], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The second time when all the others are on their way, too."""
+    _dies(monkeypatch, {"1"}, None, tmp_path)
+    reads = [read for batch in read_ahead(scenes * 2, 2, 2) for read in batch]
+    assert [read.sample for read in reads] == scenes * 2
+    assert [read.reason for read in reads] == ["", KILLED, "", "", ""] * 2
+
+
+@POSIX
+def test_a_process_that_dies_by_chance_costs_nothing(
+    scenes: list[Sample], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    _dies(monkeypatch, {"2"}, 1, tmp_path)
+    reads = [read for batch in read_ahead(scenes, 2, 2) for read in batch]
+    assert [read.sample for read in reads] == scenes and all(read.image for read in reads)
+    assert len(list(tmp_path.glob("death-*"))) == 1
+
+
+@POSIX
+def test_a_bug_in_a_process_is_told(scenes: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loading, "open_image", lambda image: 1 / 0)
+    for workers in (0, 1):
+        with pytest.raises(ZeroDivisionError):
+            list(read_ahead(scenes, 2, workers))
+
+
+@POSIX
+def test_the_handler_of_dying_children_is_given_back(scenes: list[Sample]) -> None:
+    list(read_ahead(scenes, 2, 1))
+    before = signal.getsignal(signal.SIGCHLD)
+    reads = read_ahead(scenes, 2, 1)
+    next(reads)
+    assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+    reads.close()
+    assert signal.getsignal(signal.SIGCHLD) == before

@@ -1,0 +1,149 @@
+"""clipes.preflight: what is refused before the first image, and what is removed to begin anew."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from clipes.datasets import Sample, find_samples
+from clipes.output import Output
+from clipes.preflight import check_folder, check_labels, clear
+from clipes.run import write_masks
+from clipes.vocabulary import load_vocabulary
+
+
+def _bytes(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_unknown_labels_are_told_with_their_place() -> None:
+    vocabulary = load_vocabulary("voc12")
+    good = Sample("a", Path("a.jpg"), ("dog",), "labels.csv, line 2")
+    check_labels([good], vocabulary)
+    with pytest.raises(ValueError, match=r"^labels.csv, line 3: unknown class 'dgo' in voc12; did you mean 'dog'"):
+        check_labels([good, Sample("b", Path("b.jpg"), ("dgo",), "labels.csv, line 3")], vocabulary)
+    with pytest.raises(ValueError, match=r"^unknown class 'dgo'"):
+        check_labels([Sample("b", Path("b.jpg"), ("dgo",))], vocabulary)
+
+
+def test_images_with_unknown_labels_are_counted_where_they_are_skipped() -> None:
+    vocabulary = load_vocabulary("voc12")
+    rows = [("dgo",), ("dog", "ct"), ("cat",), ()]
+    samples = [Sample(str(n), Path("a.jpg"), labels, f"l.csv, line {n + 2}") for n, labels in enumerate(rows)]
+    count, first = check_labels(samples, vocabulary, skip_unknown=True)
+    assert count == 2 and first.startswith("l.csv, line 2: unknown class 'dgo' in voc12")
+    bare = load_vocabulary("voc12", [])
+    with pytest.raises(ValueError, match=r"^l\.csv, line 4: 'cat' is the only label and there is no background word"):
+        check_labels(samples, bare, skip_unknown=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "out", "refused"),
+    [
+        ("photos", "masks", False),
+        ("photos", "photos-masks", False),
+        ("photos", "photos", True),
+        ("photos", "photos/masks", True),
+        ("photos", "photos/../photos/new/masks", True),
+        ("photos", ".", False),
+        ("photos/a.jpg", "photos", False),
+        ("photos/*.jpg", "photos", False),
+        ("photos/*.jpg", "photos/masks", False),
+        ("photos/*.png", "photos/masks", False),
+        ("photos/*/*", "photos/masks", False),  # it will be photos/masks/sub/c.png
+        ("photos/sub/*", "photos/sub", True),
+        ("photos/**/*.jpg", "photos/masks", False),
+        ("photos/**/*.*", "photos/masks", True),
+        ("photos/**/*.*", "masks", False),
+        ("photos/../photos/sub/*.*", "photos/sub", True),
+    ],
+)
+def test_masks_are_not_put_where_they_are_taken_for_images(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, source: str, out: str, refused: bool
+) -> None:
+    monkeypatch.chdir(photos.parent)
+    for base in (Path(), photos.parent):
+        samples = find_samples(base / source, ["cat"])
+        if refused:
+            with pytest.raises(ValueError, match=r"lies in the source .* choose a folder outside it"):
+                check_folder(base / source, samples, base / out)
+        else:
+            check_folder(base / source, samples, base / out)
+
+
+def test_a_file_in_place_of_the_folder_is_refused(photos: Path) -> None:
+    (photos.parent / "m").touch()
+    with pytest.raises(NotADirectoryError, match="m is a file; give a folder for the masks"):
+        check_folder(photos, [], photos.parent / "m")
+
+
+def test_nothing_foreign_is_replaced(tiny, photos: Path, tmp_path: Path) -> None:
+    """Neither a classes.json of others, nor a PNG that no run wrote; an earlier run's masks are."""
+    samples, out = find_samples(photos / "a.jpg", ["cat"]), tmp_path / "m"
+    out.mkdir()
+    (out / "a.png").write_bytes(b"mine")
+    with pytest.raises(ValueError, match=r"a\.png exists and is no mask of an earlier run"):
+        check_folder(photos, samples, out)
+    (out / "a.png").unlink()
+    for name in ("classes.json", "run.json", "records", "confidence"):
+        (out / name).write_text("{}")
+        for check in (lambda: check_folder(photos, samples, out), lambda: [*write_masks(tiny, samples, Output(out))]):
+            with pytest.raises(ValueError, match=r"[Cc]hoose another folder"):
+                check()
+        assert (out / name).read_text() == "{}"
+        (out / name).unlink()
+    list(write_masks(tiny, samples, Output(out)))
+    check_folder(photos, samples, out)
+    (out / "a.png").unlink()
+    (out / "a.png").mkdir()
+    with pytest.raises(ValueError, match=r"a\.png exists and is no mask of an earlier run"):
+        check_folder(photos, samples, out)
+
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "a\0b"])
+def test_ids_that_leave_the_folder_are_refused(photos: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "other.txt").touch()
+    with pytest.raises(ValueError, match="leads out of the output folder; use a relative one"):
+        check_folder(photos, [Sample(name, photos / "a.jpg", ())], tmp_path / "m")
+
+
+def test_to_begin_anew_only_what_runs_wrote_is_removed(tiny, photos: Path, tmp_path: Path) -> None:
+    samples = find_samples(photos, photos.parent / "labels.csv")
+    mine = {"mine.png": b"1", "sub/mine.png": b"2", "cams/mine.npz": b"3"}
+    saved = {"png": {"confidence": True, "cams": "patch"}, "tar": {"format": "tar", "tar_size": 2}}
+    for name, options in saved.items():
+        out = tmp_path / name
+        assert all(outcome.status == "ok" for outcome in write_masks(tiny, samples, Output(out, **options)))
+        for file, data in mine.items():
+            (out / file).parent.mkdir(exist_ok=True)
+            (out / file).write_bytes(data)
+        clear(out)
+        assert _bytes(out) == mine
+
+
+def test_a_record_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
+    out = tmp_path / "m"
+    (out / "records").mkdir(parents=True)
+    (tmp_path / "x.png").write_bytes(b"mine")
+    header = {"settings": "0", "started": "2026-11-22T00:00:00+00:00"}
+    for row in ({"id": "../x", "status": "ok"}, {"id": "a", "status": "ok", "shard": "../x.png"}):
+        (out / "records" / "a.jsonl").write_text(f"{json.dumps(header)}\n{json.dumps(row)}\n")
+        if "shard" in row:
+            clear(out)
+        else:
+            with pytest.raises(ValueError, match="leads out of the output folder"):
+                clear(out)
+    assert (tmp_path / "x.png").read_bytes() == b"mine"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links are made otherwise elsewhere")
+def test_a_link_does_not_lead_out_of_the_folder(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "sub").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="leads out of the output folder through a link"):
+        check_folder(photos, find_samples(photos, ["cat"]), tmp_path / "m")
