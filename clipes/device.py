@@ -41,6 +41,22 @@ def choose_dtype(precision: str | None, device: torch.device) -> torch.dtype:
     return DTYPES[precision]
 
 
+def dtype_name(precision: str | None, kind: str) -> str:
+    """The name of :func:`choose_dtype`'s type on a device of a kind that need not be here: ``float16`` on ``cuda``."""
+    return str(choose_dtype(precision, torch.device(kind))).removeprefix("torch.")
+
+
+def gpu_of(local_rank: int) -> str | None:
+    """The GPU of one of several processes of a machine; None where torch sees none."""
+    return f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else None
+
+
+def use_threads(count: int | None) -> None:
+    """Let torch compute with ``count`` threads; None: as many as it likes."""
+    if count is not None:
+        torch.set_num_threads(count)
+
+
 class DeviceLost(RuntimeError):
     """The GPU does not work any more: no image is to blame, and no other would do better."""
 

@@ -28,14 +28,13 @@ def import_ray() -> Any:
 def connected(ray: Any, address: str | None, actors: int, each: Mapping[str, float]) -> Iterator[None]:
     """Ray, as it is or started for this; a machine of its own must have room for the actors."""
     ours = not ray.is_initialized()
-    alone = ours and not address and "RAY_ADDRESS" not in os.environ
+    address = address or os.environ.get("RAY_ADDRESS") or "local"  # None would take any Ray that runs on this machine
     if ours:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         with _own_sigterm():
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         found = ray.cluster_resources()
-        for kind, amount in each.items() if alone else ():
+        for kind, amount in each.items() if ours and address == "local" else ():
             if amount * actors > found.get(kind, 0):
                 raise ValueError(
                     f"{actors} actor(s) with {amount:g} {kind}(s) each, but Ray finds {found.get(kind, 0):g} here; "

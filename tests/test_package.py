@@ -259,7 +259,7 @@ def test_wheel_metadata(wheel: Path) -> None:
         entry_points.read_string(archive.read(f"{info}/entry_points.txt").decode())
         assert archive.read(f"{info}/licenses/LICENSE").startswith(b"MIT License")
     assert metadata["Name"] == "clipes" and metadata["Version"] == clipes.__version__
-    assert set(metadata.get_all("Provides-Extra") or []) == {"plot", "test", "oracle", "dev"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {"plot", "ray", "test", "oracle", "dev"}
     needed = {line.split(">")[0] for line in metadata.get_all("Requires-Dist") or [] if "extra" not in line}
     assert needed >= {"torch", "open_clip_torch", "numpy", "scipy", "pillow", "tqdm"}
     assert not needed & {"pytest", "hypothesis", "ruff", "mypy", "setuptools"}

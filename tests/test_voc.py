@@ -18,7 +18,7 @@ FUZZ = settings(
 
 def _xml(*names, difficult=0):
     objects = "".join(
-        f"<object><name>{name}</name><difficult>{difficult}</difficult><part><name>head</name></part></object>"
+        f"<object><name>{name}</name><difficult>{difficult}</difficult><part><name>head</name><object><name>eye</name></object></part></object>"
         for name in names
     )
     return f"<annotation><filename>other.jpg</filename><source><name>no</name></source>{objects}</annotation>"
@@ -170,6 +170,7 @@ def test_wrong_roots(root, tmp_path):
 
 def test_colons_of_drives_and_names_do_not_cut(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "a").mkdir()
     for name in ("C:\\data", "a:b"):
         (tmp_path / name).mkdir()
         assert split_root("voc", name) == (tmp_path.joinpath(name).relative_to(tmp_path), None)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # they load torch
 
 def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, config: Config, samples: Samples) -> int:
     """Write the masks that are not finished yet; returns the exit code."""
-    from clipes.device import DeviceLost
+    from clipes.device import DeviceLost, dtype_name
     from clipes.generator import MaskGenerator
     from clipes.run import Run
 
@@ -42,8 +42,9 @@ def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, confi
         "category_ids": samples.category_ids,
     }
     settings = generator.settings
-    if options.engine == "ray":
-        settings = {**settings, "dtype": _ray_dtype(options)}
+    if options.engine == "ray":  # whose actors may have a GPU where this process has none
+        kind = "cuda" if options.gpus_per_actor else "cpu"
+        settings = {**settings, "dtype": dtype_name(options.precision, kind)}
     with ExitStack() as stack:
         stop = stack.enter_context(stopping())
         run = stack.enter_context(Run(settings, generator.class_names, output, about))
@@ -67,7 +68,7 @@ def _here(
 ) -> Generator[Outcome, None, None]:
     from clipes.batch import MaskWriter
 
-    workers = worker_count(options, generator.device, images)
+    workers = worker_count(options, generator.device.type, images)
     given = {"batch_size": options.batch_size, "workers": workers, "skip": _skip(options), "stop": stop}
     with MaskWriter(generator, run.output, run.header, **given) as writer:
         yield from writer.write(remaining)
@@ -103,16 +104,6 @@ def _generator(settings: dict[str, Any], vocabulary: Vocabulary, config: Config)
     from clipes.weights import load_clip
 
     return MaskGenerator(load_clip(**settings), vocabulary, config)
-
-
-def _ray_dtype(options: argparse.Namespace) -> str:
-    """The number type of the actors' encoders, which may have a GPU where this process has none."""
-    import torch
-
-    from clipes.device import choose_dtype
-
-    kind = "cuda" if options.gpus_per_actor else "cpu"
-    return str(choose_dtype(options.precision, torch.device(kind))).removeprefix("torch.")
 
 
 def _skip(options: argparse.Namespace) -> list[str]:

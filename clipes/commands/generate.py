@@ -44,10 +44,6 @@ def run(options: argparse.Namespace) -> int:
         from clipes.ray_session import import_ray
 
         import_ray()
-    if options.threads:
-        import torch
-
-        torch.set_num_threads(options.threads)
     _, device = place(options)
     output = output_of(options)
     given = vocabulary_settings(options)
@@ -62,8 +58,10 @@ def run(options: argparse.Namespace) -> int:
     check_folder(options.source, samples, output.folder, options.overwrite)
     _tell(samples, unknown, first, options)
 
+    from clipes.device import use_threads
     from clipes.weights import load_clip
 
+    use_threads(options.threads)
     clip = load_clip(**{**clip_settings(options), "device": device})
     if auto:
         vocabulary = replace(vocabulary, background_names=_suggested(clip, vocabulary, samples, config))

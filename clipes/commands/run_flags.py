@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING
 
 from .terminal import named, natural
 
-if TYPE_CHECKING:  # they load torch
-    import torch
-
+if TYPE_CHECKING:  # they load much
     from clipes.output import Output
     from clipes.shards import Shard
 
@@ -67,7 +65,7 @@ def _add_ray(group: argparse._ArgumentGroup) -> None:
     engine = "who makes the masks: this process, or the actors of Ray (pip install 'clipes[ray]'; default: here)"
     group.add_argument("--engine", choices=("here", "ray"), default="here", help=engine)
     actors = "actors, each with the model: a number, or the least and the most (default: 1, and as many as fit)"
-    group.add_argument("--actors", type=_range, default=(1, None), metavar="N[,N]", help=actors)
+    group.add_argument("--actors", type=_range, default=(1, None), metavar="N[-N]", help=actors)
     gpus = "GPUs for each actor; a fraction shares one (default: 0)"
     group.add_argument("--gpus-per-actor", type=_amount, default=0.0, metavar="X", help=gpus)
     cpus = "CPUs for each actor (default: 1 beside a GPU, else as many as threads)"
@@ -89,28 +87,23 @@ def place(options: argparse.Namespace) -> tuple[Shard, str | None]:
 
     found = shard_from(os.environ) if options.shard is None else None
     shard = found.shard if found else Shard.parse(options.shard or "0/1")
-    if options.engine == "ray" and shard.count > 1:
-        raise ValueError(f"Ray divides the images itself, and this is one of {shard.count} shards; give --shard 0/1")
     if options.overwrite and shard.count > 1:
         raise ValueError(
             f"--overwrite by one of {shard.count} shards would remove what the others write; "
             "choose another --out, or remove that folder first"
         )
-    return shard, options.device or (_own_gpu(found.local_rank) if found else None)
+    if options.device or not found:
+        return shard, options.device
+    from clipes.device import gpu_of
+
+    return shard, gpu_of(found.local_rank)
 
 
-def _own_gpu(local_rank: int) -> str | None:
-    """Each of several processes of a machine has its own GPU."""
-    import torch
-
-    return f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else None
-
-
-def worker_count(options: argparse.Namespace, device: torch.device, images: int) -> int:
+def worker_count(options: argparse.Namespace, kind: str, images: int) -> int:
     """The processes that read images; none for a single image, which gains nothing."""
     if options.workers is not None or images < 2:
         return options.workers or 0
-    return 1 if device.type == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 1))
+    return 1 if kind == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 1))
 
 
 def _count(text: str) -> int:
@@ -119,8 +112,8 @@ def _count(text: str) -> int:
 
 
 def _range(text: str) -> tuple[int, int | None]:
-    """``4`` as (4, 4), ``2,8`` as (2, 8), for argparse."""
-    least, _, most = text.partition(",")
+    """``4`` as (4, 4), ``2-8`` as (2, 8), for argparse."""
+    least, _, most = text.partition("-")
     found = natural(least), natural(most or least)
     if found[0] > found[1]:
         raise argparse.ArgumentTypeError(f"{text!r}: the least is more than the most")
