@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import platform
 import shlex
 import socket
 import sys
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from datetime import datetime, timezone
-from importlib.metadata import version
 from typing import Any
 
 import torch
 
-from clipes._version import __version__
+from clipes._version import __version__, versions
 from clipes.batch import MaskWriter, Outcome
 from clipes.datasets import Sample
 from clipes.generator import MaskGenerator
@@ -133,9 +131,5 @@ def _start() -> dict[str, Any]:
         "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": socket.gethostname(),
         "threads": torch.get_num_threads(),
-        "versions": {
-            "clipes": __version__,
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "open_clip_torch", "numpy", "scipy", "pillow")},
-        },
+        "versions": versions(),
     }

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipes._version import __version__
+from clipes._version import __version__, versions
 from clipes.config import refinement_name
 from clipes.flags import add_config_flags, read_config
 
@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
         **model_record(options, clip, vocabulary),
         "device": str(clip.encoder.device),
         "class_names": vocabulary.class_names,
-        "versions": _versions(),
+        "versions": versions(),
     }
     _write(options.out, analysis, record)
     if options.apply:
@@ -132,12 +132,6 @@ def _check_out(out: Path, *taken: str | Path | None) -> None:
                 "pictures; choose a folder outside it"
             )
     out.mkdir(parents=True, exist_ok=True)
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("torch", "open_clip_torch", "numpy", "scipy", "pillow")}
 
 
 def _write(out: Path, analysis: TemplateAnalysis, record: dict[str, Any]) -> None:
