@@ -10,6 +10,7 @@ import os
 import socket
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
@@ -33,19 +34,38 @@ WAVE = 10_000
 """Blocks that Ray knows at a time: the driver's memory grows with them, and not with the number of images."""
 
 
+@dataclass(frozen=True)
+class Pool:
+    """Which actors there are, and what each has.
+
+    Attributes:
+        actors: how many at least and at most; None for as many as the cluster has, or grows to have, room for.
+        gpus_per_actor: GPUs that each has to itself; a fraction shares one.
+        cpus_per_actor: CPUs that each reserves; by default 1 beside a GPU, else ``threads``.
+        threads: of torch in each actor; by default as many as here, with which the masks are the same.
+        address: of a Ray cluster (``"auto"``, or ``HOST:PORT``); by default $RAY_ADDRESS, else Ray is started on this
+            machine, and ended again. A Ray that this process is connected to is used and left as it is.
+        block_size: images that an actor gets at a time; by default ``BLOCK``, and ``tar_size`` for ``.tar`` output.
+        patience: seconds in which one block at least must get ready, the wait for machines included. A block whose
+            actor dies whenever it is done ends the run by this.
+    """
+
+    actors: tuple[int, int | None] = (1, None)
+    gpus_per_actor: float = 0
+    cpus_per_actor: float | None = None
+    threads: int | None = None
+    address: str | None = None
+    block_size: int | None = None
+    patience: float = 3600
+
+
 def write_with_ray(
     load: Callable[[], MaskGenerator],
     output: Output,
     header: Mapping[str, Any],
     samples: Iterable[Sample],
+    pool: Pool,
     *,
-    actors: tuple[int, int | None] = (1, None),
-    gpus_per_actor: float = 0,
-    cpus_per_actor: float | None = None,
-    threads: int | None = None,
-    address: str | None = None,
-    block_size: int | None = None,
-    patience: float = 3600,
     stop: Callable[[], bool] = lambda: False,
     **writer: Any,
 ) -> Generator[Outcome, None, None]:
@@ -59,43 +79,36 @@ def write_with_ray(
         load: makes the generator; called in each actor, so that it must pickle (a ``functools.partial`` does).
         output, header: as for :class:`clipes.batch.MaskWriter`. The folder must be claimed, see :mod:`clipes.run`.
         samples: read on demand, ``WAVE`` blocks at a time.
-        actors: how many at least and at most; None for as many as the cluster has, or grows to have, room for.
-        gpus_per_actor: GPUs that each actor has to itself; a fraction shares one.
-        cpus_per_actor: CPUs that each reserves; by default 1 beside a GPU, else ``threads``.
-        threads: of torch in each actor; by default as many as here, with which the masks are the same.
-        address: of a Ray cluster (``"auto"``, or ``HOST:PORT``); by default $RAY_ADDRESS, else Ray is started on this
-            machine, and ended again. A Ray that this process is connected to is used and left as it is.
-        block_size: images in a block; by default ``BLOCK``, and ``output.tar_size`` for ``.tar`` output.
-        patience: seconds in which one block at least must get ready, the wait for machines included. A block whose
-            actor dies whenever it is done ends the run by this.
         stop: asked after each block whether to end early.
         writer: ``batch_size``, ``workers`` and ``skip`` of :class:`clipes.batch.MaskWriter`.
 
     Raises:
         ImportError: Ray is not installed.
         ValueError: more actors, CPUs or GPUs than this machine has, where Ray runs on it alone.
-        TimeoutError: no block got ready for ``patience`` seconds.
+        TimeoutError: no block got ready for ``pool.patience`` seconds.
         ConnectionError: the cluster cannot be reached, or is gone.
         OSError, DeviceLost, and what ``load`` raises: as they were raised in an actor.
     """
     ray = import_ray()
-    size = block_size or (output.tar_size if output.format == "tar" else BLOCK)
-    threads = threads or torch.get_num_threads()
-    cpus = cpus_per_actor if cpus_per_actor is not None else (1 if gpus_per_actor else threads)
+    size = pool.block_size or (output.tar_size if output.format == "tar" else BLOCK)
+    threads = pool.threads or torch.get_num_threads()
+    cpus = pool.cpus_per_actor
+    cpus = (1 if pool.gpus_per_actor else threads) if cpus is None else cpus
     source = iter(samples)
     if not (tables := _wave(source, size)):
         return
-    with connected(ray, address, actors[0], {"CPU": cpus, "GPU": gpus_per_actor}), quiet():
+    each = {"CPU": cpus, "GPU": pool.gpus_per_actor}
+    with connected(ray, pool.address, pool.actors[0], each), quiet():
         while tables:
-            with ray.data.DataContext.current(context_of(ray, patience)):
+            with ray.data.DataContext.current(context_of(ray, pool.patience)):
                 blocks = ray.data.from_arrow(tables).map_batches(
                     _Actor,
                     fn_constructor_args=(load, output, header, os.getcwd(), threads, writer),
                     batch_size=size,
                     batch_format="pyarrow",
-                    compute=ray.data.ActorPoolStrategy(min_size=actors[0], max_size=actors[1]),
+                    compute=ray.data.ActorPoolStrategy(min_size=pool.actors[0], max_size=pool.actors[1]),
                     num_cpus=cpus,
-                    num_gpus=gpus_per_actor or None,
+                    num_gpus=pool.gpus_per_actor or None,
                 )
             ready = blocks.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
             with closing(raising(ray, ready)) as done:

@@ -39,7 +39,7 @@ ray = pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
 
 from clipes import ray_engine  # noqa: E402
-from clipes.ray_engine import write_with_ray  # noqa: E402
+from clipes.ray_engine import Pool, write_with_ray  # noqa: E402
 from clipes.ray_session import connected  # noqa: E402
 from clipes.sample_table import samples_of, table_of  # noqa: E402
 
@@ -118,7 +118,7 @@ def test_an_actor_is_killed_and_the_masks_are_those_without_ray(cluster, samples
         return generator
 
     out = tmp_path / "masks"
-    outcomes = list(write_with_ray(dying, Output(out), HEADER, samples, actors=(2, 2), block_size=2, threads=1))
+    outcomes = list(write_with_ray(dying, Output(out), HEADER, samples, Pool(actors=(2, 2), block_size=2, threads=1)))
     assert {one.sample for one in outcomes} == set(samples) and len(outcomes) == COUNT
     assert [one for one in by_id(outcomes) if one[1] != "ok"] == [
         (f"sub/{BAD}", "failed", "not a JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM image; convert it first")
@@ -143,7 +143,7 @@ def test_actors_work_as_they_are_told(cluster, samples, tmp_path, monkeypatch):
         return load()
 
     outcomes = write_with_ray(
-        telling, Output(tmp_path / "m"), HEADER, relative, cpus_per_actor=1, threads=3, block_size=1, workers=1
+        telling, Output(tmp_path / "m"), HEADER, relative, Pool(cpus_per_actor=1, threads=3, block_size=1), workers=1
     )
     assert by_id(list(outcomes)) == [(f"sub/{index}", "ok", "") for index in range(3)]
     told = (tmp_path / "told").read_text().splitlines()
@@ -164,14 +164,16 @@ def test_a_lost_gpu_is_raised_here_as_it_was_there(cluster, samples, tmp_path):
         return generator
 
     with pytest.raises(DeviceLost) as caught:
-        list(write_with_ray(failing, Output(tmp_path / "m"), HEADER, samples[:2], cpus_per_actor=1))
+        list(write_with_ray(failing, Output(tmp_path / "m"), HEADER, samples[:2], Pool(cpus_per_actor=1)))
     assert type(caught.value) is DeviceLost, "and no class of Ray's"
     assert str(caught.value) == "CUDA error: unspecified launch failure", "Ray Data's advice is left out"
 
 
 def test_what_loading_raises_is_raised_here(cluster, samples, tmp_path):
     with pytest.raises(ValueError, match=r"^no classes given for nosuch; pass .* names$"):
-        list(write_with_ray(partial(load, "nosuch"), Output(tmp_path / "m"), HEADER, samples[:2], cpus_per_actor=1))
+        list(
+            write_with_ray(partial(load, "nosuch"), Output(tmp_path / "m"), HEADER, samples[:2], Pool(cpus_per_actor=1))
+        )
     assert not (tmp_path / "m" / "records").exists()
 
 
@@ -190,7 +192,7 @@ def test_what_an_actor_had_done_when_the_disk_was_full_is_kept(cluster, samples,
 
     output = Output(tmp_path / "m", format="tar")
     with pytest.raises(OSError, match=r"No space left on device: '/m/a\.png'$") as caught:
-        list(write_with_ray(failing, output, HEADER, samples[:4], cpus_per_actor=1))
+        list(write_with_ray(failing, output, HEADER, samples[:4], Pool(cpus_per_actor=1)))
     assert caught.value.errno == errno.ENOSPC
     assert rows(tmp_path / "m") == [["sub/0", "sub/1"]], "the open .tar was closed"
 
@@ -202,7 +204,7 @@ def test_a_block_that_kills_every_actor_ends_the_run(cluster, samples, tmp_path)
         return load()
 
     with pytest.raises(TimeoutError, match=r"no block of images got ready in time: .* kills each that reads it"):
-        list(write_with_ray(deadly, Output(tmp_path / "m"), HEADER, samples[:2], cpus_per_actor=1, patience=15))
+        list(write_with_ray(deadly, Output(tmp_path / "m"), HEADER, samples[:2], Pool(cpus_per_actor=1, patience=15)))
     assert list(tmp_path.glob("died-*")), "the test has killed nothing"
 
 
@@ -210,7 +212,7 @@ def test_a_block_is_a_tar(cluster, samples, plain, tmp_path):
     """Full or not: once Ray has a block, what it holds is on the disk."""
     output = Output(tmp_path / "m", format="tar", tar_size=4)
     assert samples[BAD] in samples[2:10]
-    outcomes = list(write_with_ray(load, output, HEADER, samples[2:10], cpus_per_actor=1, threads=1))
+    outcomes = list(write_with_ray(load, output, HEADER, samples[2:10], Pool(cpus_per_actor=1, threads=1)))
     assert [one.sample.id for one in outcomes if one.status != "ok"] == [f"sub/{BAD}"]
     found, counts = {}, []
     for shard in (tmp_path / "m").glob("*.tar"):
@@ -226,7 +228,7 @@ def test_samples_are_read_as_they_are_needed_and_a_stop_is_heard(cluster, sample
     monkeypatch.setattr(ray_engine, "WAVE", 2)
     source, seen = iter(samples), []
     outcomes = write_with_ray(
-        load, Output(tmp_path / "m"), HEADER, source, cpus_per_actor=1, block_size=1, stop=lambda: len(seen) == 3
+        load, Output(tmp_path / "m"), HEADER, source, Pool(cpus_per_actor=1, block_size=1), stop=lambda: len(seen) == 3
     )
     for outcome in outcomes:
         seen.append(outcome.sample.id)
@@ -236,7 +238,7 @@ def test_samples_are_read_as_they_are_needed_and_a_stop_is_heard(cluster, sample
 
 def test_no_images_need_no_ray(tmp_path):
     """All are finished, say."""
-    assert list(write_with_ray(load, Output(tmp_path / "m"), HEADER, [], address="nowhere:1")) == []
+    assert list(write_with_ray(load, Output(tmp_path / "m"), HEADER, [], Pool(address="nowhere:1"))) == []
 
 
 def test_ray_is_started_and_ended(samples, tmp_path):
@@ -246,7 +248,7 @@ def test_ray_is_started_and_ended(samples, tmp_path):
         from clipes.datasets import Sample
         from clipes.generator import load
         from clipes.output import Output
-        from clipes.ray_engine import write_with_ray
+        from clipes.ray_engine import Pool, write_with_ray
         import ray
 
         if __name__ == "__main__":
@@ -254,7 +256,7 @@ def test_ray_is_started_and_ended(samples, tmp_path):
             signal.signal(signal.SIGTERM, own)
             found = [Sample(str(index), sys.argv[1], ("cat",)) for index in range(9)]
             outcomes = write_with_ray(
-                load, Output("m"), {"settings": "x"}, found, cpus_per_actor=1, threads=1, block_size=1
+                load, Output("m"), {"settings": "x"}, found, Pool(cpus_per_actor=1, threads=1, block_size=1)
             )
             print(next(outcomes).status, signal.getsignal(signal.SIGTERM) is own)
             outcomes.close()
@@ -298,7 +300,7 @@ def test_a_machine_without_room_is_told_at_once(monkeypatch, actors, each, wrong
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch, tmp_path, samples):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=re.escape('the engine "ray" needs Ray: pip install "clipes[ray]"')):
-        list(write_with_ray(load, Output(tmp_path), HEADER, samples))
+        list(write_with_ray(load, Output(tmp_path), HEADER, samples, Pool()))
 
 
 def test_nothing_loads_ray_before_it_is_used():

@@ -137,7 +137,7 @@ def test_the_record_tells_what_was_done(said):
     assert found["images"] == found["encoded"] == sum(n > 1 for n in labels)
     assert found["single_label"] == labels.count(1) and found["truth"] is None and found["correlation"] is None
     assert len(found["weights"]) == 64 and found["class_names"] == list(THINGS) and found["config"]["refine"] is None
-    assert found["versions"].keys() == {"torch", "open_clip_torch", "numpy", "scipy", "pillow"}
+    assert found["versions"].keys() == {"clipes", "python", "torch", "open_clip_torch", "numpy", "scipy", "pillow"}
     assert "miou" not in found["rows"][0] and not Path("o/miou.png").exists()
 
 

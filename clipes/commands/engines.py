@@ -77,7 +77,7 @@ def _here(
 def _by_ray(
     options: argparse.Namespace, run: Run, vocabulary: Vocabulary, config: Config, remaining: Any, stop: Stop
 ) -> Generator[Outcome, None, None]:
-    from clipes.ray_engine import write_with_ray
+    from clipes.ray_engine import Pool, write_with_ray
 
     device = options.device or ("cuda" if options.gpus_per_actor else "cpu")
     settings = {**clip_settings(options), "device": device}
@@ -86,14 +86,10 @@ def _by_ray(
         run.output,
         run.header,
         remaining,
-        actors=options.actors,
-        gpus_per_actor=options.gpus_per_actor,
-        cpus_per_actor=options.cpus_per_actor,
-        threads=options.threads,
-        address=options.ray_address,
+        Pool(options.actors, options.gpus_per_actor, options.cpus_per_actor, options.threads, options.ray_address),
         stop=stop,
         batch_size=options.batch_size,
-        workers=options.workers or 0,
+        workers=1 if options.workers is None else options.workers,
         skip=_skip(options),
     )
 
