@@ -135,6 +135,8 @@ class MaskWriter:
             while waiting:
                 self._finished(waiting.popleft())
             raise
+        finally:
+            reads.close()
         while waiting:
             with suppress(*([OSError] if raised else [])):
                 yield self._finished(waiting.popleft())

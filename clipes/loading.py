@@ -6,7 +6,7 @@ import signal
 import threading
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, NamedTuple
@@ -42,11 +42,13 @@ class _Found(NamedTuple):
     warned: list[str]
 
 
-def read_ahead(samples: Iterable[Sample], batch_size: int, workers: int) -> Iterator[list[Read]]:
+def read_ahead(samples: Iterable[Sample], batch_size: int, workers: int) -> Generator[list[Read], None, None]:
     """Read the images of ``samples`` in batches, in order; each process is two batches ahead at most.
 
     ``workers`` processes read, with 0 this one does, when it is asked. An image that cannot be read has a reason
-    instead. If a process dies (of a decoder's fault, or for want of memory), the images that were on their way are
+    instead. Close the generator where it is not used up: its processes end with it, and nothing else ends them.
+
+    If a process dies (of a decoder's fault, or for want of memory), the images that were on their way are
     read again one by one, and only those that kill their process again are given up.
     """
     on_the_way: deque[list[Sample]] = deque()
@@ -101,16 +103,15 @@ def _found(batches: Iterator[list[Sample]], workers: int) -> Iterator[list[_Foun
     )
     iterator = iter(loader)
     with _no_surprise():
-        while True:
-            try:
-                found = next(iterator, None)
-            except RuntimeError as error:
-                if workers and "DataLoader worker" in str(error):
-                    raise _WorkerDied from error
-                raise
-            if found is None:
-                return
-            yield found
+        try:
+            while (found := next(iterator, None)) is not None:
+                yield found
+        except RuntimeError as error:
+            if workers and "DataLoader worker" in str(error):
+                raise _WorkerDied from error
+            raise
+        finally:
+            del iterator  # which ends the processes, also while an error still holds this frame
 
 
 class _Images(Dataset[_Found]):

@@ -185,7 +185,7 @@ class TarSink:
         end = file.tell()
         try:
             _write_all(file, b"".join(_member(*member) for member in members.items()))
-        except OSError:  # the disk is full, say: what was whole stays whole
+        except BaseException:  # the disk is full, or Ctrl-C: what was whole stays whole
             file.seek(end)
             file.truncate()
             raise

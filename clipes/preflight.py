@@ -67,20 +67,22 @@ def check_folder(
             except ValueError as error:
                 raise ValueError(f"{sample.image}: {error}") from error
             path = mask_path(sample.id, folder)
-            if os.path.lexists(path) and (path.is_symlink() or not path.is_file() or not ours):
-                raise ValueError(f"{path} exists and is no mask of an earlier run; choose another folder")
+            if os.path.lexists(path):
+                ours = ours or is_ours(Path(folder), overwrite)  # a run may have begun since
+                if path.is_symlink() or not path.is_file() or not ours:
+                    raise ValueError(f"{path} exists and is no mask of an earlier run; choose another folder")
 
 
 def is_ours(folder: Path, overwrite: bool = False) -> bool:
     """Whether a run has written to ``folder``; ValueError if something else has the name of what runs write."""
-    if os.path.lexists(folder / NAME):
+    taken = [name for name in OURS if os.path.lexists(folder / name)]
+    if os.path.lexists(folder / NAME):  # asked last: a run that begins just now writes it first
         try:
             read_manifest(folder)
         except ValueError:
             if not overwrite or not os.path.isdir(folder / FOLDER):
                 raise
         return True
-    taken = [name for name in OURS if os.path.lexists(folder / name)]
     if taken and not (overwrite and FOLDER in taken):
         raise ValueError(f"{folder / taken[0]} is not of an earlier run; choose another folder for the masks")
     return bool(taken)

@@ -1,129 +1,190 @@
 """`clipes` commands in processes that are there at once: forked from one that has imported and warmed up everything.
 
-Importing torch takes seconds, and a run that is to be killed fifty times would do little else.
+Importing torch takes seconds, and a run that is to be killed fifty times would do little else. As a program this is
+that process: it reads orders, a line of JSON each, and answers with a process number or an exit code.
 """
 
 from __future__ import annotations
 
-import multiprocessing
+import json
 import os
 import resource
+import select
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
-
-from clipes.cli import main
-from clipes.generator import MaskGenerator, load
 
 PATIENCE = 120
 """Seconds after which a process hangs."""
 
-if multiprocessing.parent_process() is None and "PYTEST_VERSION" not in os.environ:  # the one that all are forked from
-    load()(np.zeros((32, 32, 3), np.uint8), ["cat", "tree"])
+
+class Server:
+    """The process from which all are forked: of one thread, so that nothing is lost in a fork."""
+
+    def __init__(self) -> None:
+        single = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+        path = os.pathsep.join(filter(None, sys.path))
+        self.process = subprocess.Popen(
+            [sys.executable, __file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, **single, "PYTHONPATH": path},
+        )
+        self.answer(PATIENCE)
+
+    def ask(self, **order: object) -> None:
+        """Send an order."""
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps(order).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def answer(self, seconds: float) -> int | None:
+        """The answer to it; None if there is none in time."""
+        assert self.process.stdout
+        ready = select.select([self.process.stdout], [], [], seconds)[0]
+        return int(self.process.stdout.readline()) if ready else None
+
+    def close(self) -> None:
+        """End it; it has no children then."""
+        self.process.kill()
+        self.process.communicate()
+
+
+@contextmanager
+def served() -> Iterator[Server]:
+    """A server, for a fixture."""
+    server = Server()
+    try:
+        yield server
+    finally:
+        server.close()
 
 
 class Command:
-    """A running command, in a session of its own; in a ``with``, after which it is dead."""
+    """A running command, first of a session of its own; dead at the end of a ``with``.
 
-    def __init__(self, arguments: Sequence[object], log: Path, prepare: Callable[[], object] | None = None):
-        self.log, self.texts = log, [str(argument) for argument in arguments]
-        log.write_bytes(b"")
-        start: Any = multiprocessing.get_context("forkserver").Process
-        self.process: BaseProcess = start(target=_run, args=(self.texts, log, os.getcwd(), prepare))
-        self.process.start()
+    ``limit`` is the size in bytes beyond which no file of it grows; from the ``slow``-th image on each takes minutes.
+    """
+
+    def __init__(self, server: Server, arguments: Sequence[object], log: Path, **prepare: int):
+        self.server, self.log, self._code = server, log, None
+        texts = [str(argument) for argument in arguments]
+        server.ask(arguments=texts, log=str(log.absolute()), folder=os.getcwd(), **prepare)
+        pid = server.answer(PATIENCE)
+        assert pid
+        self.pid = pid
 
     def __enter__(self) -> Command:
         return self
 
     def __exit__(self, *raised: object) -> None:
-        self.process.kill()
-        self.process.join()
+        self.kill()
 
-    @property
-    def pid(self) -> int:
-        """The number of the process, and of its group."""
-        assert self.process.pid
-        return self.process.pid
+    def kill(self) -> None:
+        """End it and its children."""
+        if self._code is None:
+            os.killpg(self.pid, signal.SIGKILL)
+            self.code()
+
+    def code(self, seconds: float = PATIENCE) -> int | None:
+        """Its exit code, minus the signal's number if one killed it; None if it still runs after ``seconds``."""
+        if self._code is None:
+            self.server.ask(wait=self.pid, seconds=seconds)
+            found = self.server.answer(seconds + PATIENCE)
+            self._code = None if found == RUNNING else found
+        return self._code
+
+    def until(self, happened: Callable[[], object]) -> None:
+        """Wait for something that it does."""
+        deadline = time.monotonic() + PATIENCE
+        while not happened():
+            assert time.monotonic() < deadline, self.said
+            assert self.code(0.01) is None or happened(), self.said
 
     @property
     def said(self) -> str:
         """What it has printed so far, to both outputs."""
         return self.log.read_text(errors="replace")
 
-    def code(self, seconds: float = PATIENCE) -> int | None:
-        """Its exit code, minus the signal's number if one killed it; None if it still runs after ``seconds``."""
-        self.process.join(seconds)
-        return self.process.exitcode
 
-    def until(self, happened: Callable[[], object]) -> None:
-        """Wait for something that it does."""
-        deadline = time.monotonic() + PATIENCE
-        while not happened():
-            assert self.process.is_alive(), self.said
-            assert time.monotonic() < deadline, self.said
-            time.sleep(0.005)
+RUNNING = 999
 
 
-@contextmanager
-def server() -> Iterator[None]:
-    """Start the process from which all are forked: one thread only, so that nothing is lost in a fork."""
-    context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["pytest", "forked"])
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-            patch.setenv(name, "1")
-        patch.delenv("PYTEST_VERSION", raising=False)
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
-        first = context.Process(target=int)
-        first.start()
-        first.join()
-    yield
+def _serve() -> None:
+    from clipes.generator import load
+
+    load()(np.zeros((32, 32, 3), np.uint8), ["cat", "tree"])
+    print(0, flush=True)
+    for line in sys.stdin:
+        order = json.loads(line)
+        print(_wait(order) if "wait" in order else _fork(order), flush=True)
 
 
-def _run(arguments: list[str], log: Path, folder: str, prepare: Callable[[], object] | None) -> None:
+def _wait(order: dict[str, Any]) -> int:
+    deadline = time.monotonic() + order["seconds"]
+    while True:
+        pid, status = os.waitpid(order["wait"], os.WNOHANG)
+        if pid:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() >= deadline:
+            return RUNNING
+        time.sleep(0.003)
+
+
+def _fork(order: dict[str, Any]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        sys.exit(_run(order))  # all that happens at the end of a process happens
+    while os.getpgid(pid) != pid and not os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        time.sleep(0.001)
+    return pid
+
+
+def _run(order: dict[str, Any]) -> int:
+    from clipes.cli import main
+
     os.setsid()
-    os.chdir(folder)
-    with open(log, "ab") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    if prepare:
-        prepare()
-    sys.exit(main(arguments))
+    os.chdir(order["folder"])
+    log = os.open(order["log"], os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_APPEND, 0o666)
+    for number, file in enumerate((os.open(os.devnull, os.O_RDONLY), log, log)):
+        os.dup2(file, number)
+    if "limit" in order:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
+    if "slow" in order:
+        _slow(order["slow"])
+    try:
+        return main(order["arguments"])
+    except SystemExit as end:
+        return int(end.code or 0)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        return 1
+    finally:
+        sys.stdout.flush()
 
 
-class Limit:
-    """No file grows beyond ``size`` bytes."""
+def _slow(after: int) -> None:
+    from clipes.generator import MaskGenerator
 
-    def __init__(self, size: int):
-        self.size = size
+    generate, images = MaskGenerator.generate, count()
 
-    def __call__(self) -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.size))
+    def slow(*arguments: Any) -> Any:
+        if next(images) >= after:
+            print("slow", flush=True)
+            for _ in range(6000):
+                time.sleep(0.05)
+        return generate(*arguments)
+
+    MaskGenerator.generate = slow  # type: ignore[method-assign]
 
 
-class Slow:
-    """From the ``after``-th image on, each takes ``seconds``."""
-
-    def __init__(self, after: int, seconds: float):
-        self.after, self.seconds = after, seconds
-
-    def __call__(self) -> None:
-        generate, images = MaskGenerator.generate, count()
-
-        def slow(*arguments: Any) -> Iterator[Any]:
-            if next(images) >= self.after:
-                print("slow", flush=True)
-                end = time.monotonic() + self.seconds
-                while time.monotonic() < end:
-                    time.sleep(0.05)
-            return generate(*arguments)
-
-        MaskGenerator.generate = slow  # type: ignore[method-assign]
+if __name__ == "__main__":
+    _serve()

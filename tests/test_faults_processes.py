@@ -6,13 +6,14 @@ import io
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +27,31 @@ from clipes.record import read_records
 from clipes.scenes import draw_scenes
 
 pytest.importorskip("resource", reason="signals and limits of POSIX")
-import forked  # noqa: E402
-from forked import Command, Limit, Slow  # noqa: E402
+from forked import PATIENCE, Command, Server, served
 
 COUNT = 24
 GENERATE = ["generate", "scenes", "--labels", "labels.csv"]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _server(_own_cache: None) -> Iterator[None]:
-    with forked.server():
-        yield
+@pytest.fixture(scope="module")
+def server(_own_cache: None) -> Iterator[Server]:
+    with served() as server:
+        yield server
+
+
+@pytest.fixture
+def start(server: Server) -> Iterator[Callable[..., Command]]:
+    """Start `clipes generate` over the scenes; what is still running at the end of the test is killed."""
+    started: list[Command] = []
+
+    def start(*arguments: object, **prepare: int) -> Command:
+        log = Path(f"log{len(started)}")
+        started.append(Command(server, [*GENERATE, *arguments], log, **prepare))
+        return started[-1]
+
+    yield start
+    for one in started:
+        one.kill()
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +75,10 @@ def _in_the_folder(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.fixture(scope="module")
-def whole(drawn: Path, _server: None) -> dict[str, bytes]:
+def whole(drawn: Path, server: Server) -> dict[str, bytes]:
     """What an undisturbed run writes: masks, confidences, maps."""
     source = ["generate", drawn / "scenes", "--labels", drawn / "labels.csv", *SAVED]
-    with Command([*source, "--out", drawn / "whole"], drawn / "log") as run:
+    with Command(server, [*source, "--out", drawn / "whole"], drawn / "log") as run:
         assert run.code() == 0, run.said
     return _files(drawn / "whole")
 
@@ -116,33 +131,26 @@ def _check_status(folder: Path) -> None:
     assert (found["total"], found["ok"], found["failed"], found["left"]) == (COUNT, COUNT, 0, 0)
 
 
-def _go_on(folder: Path, *arguments: object) -> None:
-    with Command([*GENERATE, "--out", folder, *arguments], Path("log")) as run:
-        assert run.code() == 0, run.said
-
-
-def test_killed_at_fifty_random_moments(whole: dict[str, bytes]) -> None:
-    """After each kill all that has its name is whole; the next start goes on; what is finished is never done again."""
-    dice, kills, round, started = random.Random(5), 0, 0, time.monotonic()
+def test_killed_at_fifty_random_moments(start: Callable[..., Command], whole: dict[str, bytes]) -> None:
+    """After each kill all that has its name is whole; the next start goes on from there."""
+    dice, kills, busy, rounds = random.Random(5), 0, 0, 0
+    began = time.monotonic()
+    assert start(*SAVED, "--out", "timed").code() == 0
+    longest = time.monotonic() - began
     while kills < 50:
-        folder, done = Path(f"m{round}"), False
-        while not done:
-            workers = dice.choice([0, 0, 0, 1])
-            arguments = [*GENERATE, *SAVED, "--out", folder, "--workers", workers]
-            with Command(arguments, Path("log")) as run:
-                if kills < 50:
-                    code = run.code(dice.uniform(0.05, 1.2))
-                else:
-                    code = run.code()
-                done = code is not None
-                assert code in (None, 0), run.said
-            if not done:
-                assert run.code() == -signal.SIGKILL
-                kills += 1
+        folder, code = Path(f"m{rounds}"), None
+        while code is None:
+            run = start(*SAVED, "--out", folder, "--workers", dice.choice([0, 0, 0, 1]))
+            code = run.code(dice.uniform(0.03, longest) if kills < 50 else PATIENCE)
+            assert code in (None, 0), run.said
+            if code is None:
+                run.kill()
+                kills += run.code() == -signal.SIGKILL
+                busy += 0 < _masks(folder) < COUNT
                 _check_whole(folder)
         _check_all_done(folder, whole)
-        round += 1
-    print(f"{kills} kills in {round} rounds, {time.monotonic() - started:.1f} s")
+        rounds += 1
+    assert busy >= 5  # not all before the first mask
 
 
 def _of_tars(folder: Path) -> dict[str, bytes]:
@@ -159,16 +167,157 @@ def _of_tars(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def test_killed_while_tars_are_written(whole: dict[str, bytes]) -> None:
-    dice, done, kills, folder = random.Random(6), False, 0, Path("m")
-    while not done:
-        with Command([*GENERATE, "--out", folder, "--out-format", "tar", "--tar-size", 3], Path("log")) as run:
-            code = run.code(dice.uniform(0.4, 1.5) if kills < 10 else forked.PATIENCE)
+def test_killed_while_tars_are_written(start: Callable[..., Command], whole: dict[str, bytes]) -> None:
+    dice, kills, rounds = random.Random(6), 0, 0
+    while kills < 8:
+        folder, code = Path(f"t{rounds}"), None
+        while code is None:
+            run = start("--out", folder, "--out-format", "tar", "--tar-size", 3)
+            code = run.code(dice.uniform(0.3, 0.8) if kills < 8 else PATIENCE)
             assert code in (None, 0), run.said
-            done = code == 0
-        kills += not done
-        _check_whole(folder)
-    assert kills >= 3
-    assert _of_tars(folder) == {name: data for name, data in whole.items() if "/" not in name}
-    assert all(name.endswith(".tar") for name in _files(folder))
-    _check_status(folder)
+            if code is None:
+                run.kill()
+                kills += run.code() == -signal.SIGKILL
+                _check_whole(folder)
+        assert _of_tars(folder) == {name: data for name, data in whole.items() if "/" not in name}
+        assert all(name.endswith(".tar") for name in _files(folder))
+        _check_status(folder)
+        rounds += 1
+
+
+def _masks(folder: Path) -> int:
+    """How many are written."""
+    return len(list(folder.glob("[0-9]*.png")))
+
+
+@pytest.mark.parametrize(("number", "code", "workers"), [(signal.SIGINT, 130, 2), (signal.SIGTERM, 143, 0)])
+def test_one_signal_finishes_the_batch(
+    start: Callable[..., Command], whole: dict[str, bytes], number: int, code: int, workers: int
+) -> None:
+    """To the whole group, as a terminal and schedulers send it."""
+    run = start("--out", "m", *SAVED, "--workers", workers, "--batch-size", 2)
+    run.until(lambda: _masks(Path("m")))
+    os.killpg(run.pid, number)
+    assert run.code() == code, run.said
+    assert "stopping after the images in hand; once more stops at once" in run.said and "Traceback" not in run.said
+    _check_whole(Path("m"))
+    assert _files(Path("m")) == _named(Path("m"))
+    rows = [row.id for record in read_records("m") for row in record.rows()]
+    assert len(rows) == _masks(Path("m")) < COUNT and len(rows) % 2 == 0
+    again = start("--out", "m", *SAVED)
+    assert again.code() == 0 and f"{len(rows)} finished before" in again.said
+    _check_all_done(Path("m"), whole)
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "workers", "format"),
+    [
+        (signal.SIGINT, 130, 0, "png"),
+        (signal.SIGTERM, 143, 2, "png"),
+        (signal.SIGINT, 130, 2, "tar"),
+        (signal.SIGTERM, 143, 0, "tar"),
+    ],
+)
+def test_a_second_signal_stops_at_once(
+    start: Callable[..., Command], whole: dict[str, bytes], number: int, code: int, workers: int, format: str
+) -> None:
+    """Though the image in hand takes minutes."""
+    arguments = ["--out", "m", "--workers", workers, "--out-format", format, "--tar-size", 3]
+    run = start(*arguments, slow=7)
+    run.until(lambda: "slow" in run.said)
+    os.killpg(run.pid, number)
+    run.until(lambda: "stopping after" in run.said)
+    assert run.code(0.3) is None
+    os.killpg(run.pid, number)
+    assert run.code(60) == code, run.said
+    assert "the files written so far are whole" in run.said and "Traceback" not in run.said
+    _check_whole(Path("m"))
+    assert _files(Path("m")) == _named(Path("m"))
+    assert start(*arguments).code() == 0
+    if format == "png":
+        _check_all_done(Path("m"), whole, saved=False)
+    else:
+        assert _of_tars(Path("m")) == {name: data for name, data in whole.items() if "/" not in name}
+
+
+@pytest.mark.parametrize("format", ["png", "tar"])
+@pytest.mark.parametrize("limit", [100, 1100, 4000])
+def test_files_that_may_not_grow(
+    start: Callable[..., Command], whole: dict[str, bytes], limit: int, format: str
+) -> None:
+    """As on a full disk: from a limit that no file keeps to one that only the record and the .tar reach."""
+    arguments = ["--out", "m", "--out-format", format, "--tar-size", 9]
+    run = start(*arguments, limit=limit)
+    assert run.code() == 4, run.said
+    if limit > 100:  # what it says is a file, too
+        assert "File too large" in run.said and "Traceback" not in run.said
+    _check_whole(Path("m"))
+    assert _files(Path("m")) == _named(Path("m"))
+    assert start(*arguments).code() == 0
+    if format == "png":
+        _check_all_done(Path("m"), whole, saved=False)
+    else:
+        assert _of_tars(Path("m")) == {name: data for name, data in whole.items() if "/" not in name}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    done = mount and subprocess.run([mount, "-t", "tmpfs", "-o", "size=64k", "none", folder], capture_output=True)
+    if not done or done.returncode:
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", "--lazy", folder], check=True)  # processes that read images take seconds to go
+
+
+def test_a_full_disk(start: Callable[..., Command], whole: dict[str, bytes], small_disk: Path) -> None:
+    """A real one; once there is room, the run goes on."""
+    (small_disk / "others").write_bytes(bytes(36 * 1024))
+    run = start("--out", small_disk / "m", *SAVED)
+    assert run.code() == 4, run.said
+    assert "No space left on device" in run.said and "Traceback" not in run.said
+    _check_whole(small_disk / "m")
+    assert _files(small_disk / "m") == _named(small_disk / "m")
+    assert 0 < _masks(small_disk / "m") < COUNT
+    (small_disk / "others").unlink()
+    subprocess.run(["mount", "-o", "remount,size=4m", small_disk], check=True)
+    again = start("--out", small_disk / "m", *SAVED)
+    assert again.code() == 0 and "finished before" in again.said, again.said
+    _check_all_done(small_disk / "m", whole)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
+def test_nobody_can_be_told(whole: dict[str, bytes]) -> None:
+    """Where stdout is full, all masks are written all the same, and the exit code says that the disk is full."""
+    command = [sys.executable, "-m", "clipes.cli", *GENERATE, "--out", "m"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
+    assert "Traceback" not in done.stderr and "No space left on device" in done.stderr
+    assert done.returncode == 4
+    _check_all_done(Path("m"), whole, saved=False)
+
+
+def test_two_at_once_with_the_same_settings(start: Callable[..., Command], whole: dict[str, bytes]) -> None:
+    dice = random.Random(7)
+    for number in range(3):
+        folder = Path(f"m{number}")
+        first = start("--out", folder, *SAVED)
+        first.code(number and dice.uniform(0, 0.4))
+        second = start("--out", folder, *SAVED)
+        assert (first.code(), second.code()) == (0, 0), first.said + second.said
+        _check_all_done(folder, whole)
+
+
+def test_two_at_once_with_other_settings(start: Callable[..., Command], whole: dict[str, bytes]) -> None:
+    """Exactly one is refused, with the difference, and changes nothing."""
+    for number in range(3):
+        folder = Path(f"m{number}")
+        both = [start("--out", folder, "--crf-iterations", count) for count in (1, 2)]
+        codes = [run.code() for run in both]
+        assert sorted(map(str, codes)) == ["0", "2"], [run.said for run in both]
+        refused = both[codes.index(2)]
+        assert re.search(r"config\.refine\.\S*iterations: (1 → 2|2 → 1)", refused.said), refused.said
+        _check_status(folder)

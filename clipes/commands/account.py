@@ -81,7 +81,8 @@ class Account:
     def code(self, allowed: float) -> int:
         """FAILED if more than the ``allowed`` share of all images failed, or if there is not one mask."""
         none = self.total > 0 and not self.written and not self.finished()
-        return FAILED if self.failed > allowed * self.total or none else DONE
+        # not allowed * total: 0.29 * 100 is less than 29
+        return FAILED if self.failed / max(self.total, 1) > allowed or none else DONE
 
     def _add(self, outcome: Outcome) -> None:
         from clipes.record import Row
