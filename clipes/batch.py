@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import time
 import warnings
@@ -18,12 +19,15 @@ from clipes.datasets import Sample
 from clipes.device import DeviceLost, is_device_error, is_out_of_memory
 from clipes.generator import MaskGenerator
 from clipes.loading import Read, read_ahead
-from clipes.output import FolderSink, Output, Sink, TarSink
+from clipes.output import Output, new_sink
 from clipes.record import Recorder, Row, Status
 from clipes.result import PseudoMask
 
 Ending = tuple[Status, str]
 """How an image ends that gets no mask, and why."""
+
+_IMAGES_FAULT = (ValueError, FloatingPointError, MemoryError, RuntimeError)
+_NAMES_FAULT = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 WRITERS = 2
 """Threads that compress and write; results wait for them, each with maps at the image's size, so they are few."""
@@ -83,11 +87,11 @@ class MaskWriter:
         self.generator, self.output, self.size, self.workers = generator, output, size, workers
         self._skip, self._stop = skip, stop
         self._names = frozenset(generator.class_names)
-        self._widened: MaskGenerator | None = None
+        self._wide: MaskGenerator | None = None
         self._most = size  # images encoded together, fewer once memory was short
         self._recorder = Recorder(output.folder, header)
         name = f"masks-{self._recorder.path.stem}"
-        self._sink: Sink = FolderSink(output) if output.format == "png" else TarSink(output, name)
+        self._sink = new_sink(output, name)
         self._pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="clipes-write")
 
     def __enter__(self) -> MaskWriter:
@@ -122,24 +126,24 @@ class MaskWriter:
         raised: Exception | None = None
         reads = read_ahead(samples, self.size, self.workers)
         try:
-            for batch in reads:
-                for item in self._batch(batch):
-                    waiting.append(item)
-                    while len(waiting) > WRITERS:
-                        yield self._finished(waiting.popleft())
-                if self._stop():
-                    break
-        except Exception as error:
-            raised = error
-        except GeneratorExit:
+            try:
+                for batch in reads:
+                    for item in self._batch(batch):
+                        waiting.append(item)
+                        while len(waiting) > WRITERS:
+                            yield self._finished(waiting.popleft())
+                    if self._stop():
+                        break
+            except Exception as error:
+                raised = error
             while waiting:
-                self._finished(waiting.popleft())
-            raise
+                with suppress(*([OSError] if raised else [])):
+                    yield self._finished(waiting.popleft())
         finally:
+            while waiting:  # nobody asks for them any more
+                with suppress(OSError):
+                    self._finished(waiting.popleft())
             reads.close()
-        while waiting:
-            with suppress(*([OSError] if raised else [])):
-                yield self._finished(waiting.popleft())
         if raised:
             raise raised
 
@@ -165,7 +169,7 @@ class MaskWriter:
             return "skipped", f"unknown class {unknown[0]!r}"
         try:
             self._sink.check(sample)
-        except ValueError as error:
+        except (ValueError, OSError) as error:  # a name that is too long, say
             return "failed", str(error)
         if read.missing and "missing" in self._skip:
             return "skipped", read.reason
@@ -181,15 +185,10 @@ class MaskWriter:
     def _some(self, batch: Sequence[Read]) -> list[PseudoMask | Ending]:
         """The results of images encoded together: if that fails, of the first half of them, down to the culprit."""
         images, labels = [read.image for read in batch if read.image], [read.sample.labels for read in batch]
-        memory = False
         try:
             return list(self.generator.generate(images, labels, len(batch)))
-        except (ValueError, FloatingPointError, MemoryError, RuntimeError) as error:
-            reason = str(error) or "out of memory"
-            if isinstance(error, MemoryError | RuntimeError):
-                memory = isinstance(error, MemoryError) or is_out_of_memory(error)
-                if not memory:
-                    raise (DeviceLost(reason) if is_device_error(error) else error) from error
+        except _IMAGES_FAULT as error:
+            reason, memory = _reason(error)
             infinite = isinstance(error, FloatingPointError)
         # Out of the handler: the error's traceback keeps the failed batch's tensors alive.
         half = len(batch) // 2
@@ -198,15 +197,18 @@ class MaskWriter:
                 warnings.warn(f"out of memory with {len(batch)} images; going on with {half} at a time", stacklevel=2)
                 self._most = half
             return self._some(batch[:half])
-        if infinite and (wide := self._wide()):
-            return [_in_float32(wide, batch[0])]
+        if infinite and self.generator.dtype != torch.float32:
+            return [self._in_float32(batch[0])]
         return [("failed", reason)]
 
-    def _wide(self) -> MaskGenerator | None:
-        """The generator in float32, if it is not."""
-        if self._widened is None and self.generator.dtype != torch.float32:
-            self._widened = self.generator.in_float32()
-        return self._widened
+    def _in_float32(self, read: Read) -> PseudoMask | Ending:
+        """An image again whose maps were not finite in a lower precision."""
+        try:
+            if self._wide is None:
+                self._wide = self.generator.in_float32()
+            return next(self._wide.generate([read.image] if read.image else [], [read.sample.labels], 1))
+        except _IMAGES_FAULT as error:
+            return "failed", f"in float32, too: {_reason(error)[0]}"
 
     def _encoded(self, image_id: str, result: PseudoMask) -> dict[str, bytes]:
         files = self.output.encode(result)
@@ -215,25 +217,31 @@ class MaskWriter:
 
     def _finished(self, one: Waiting) -> Outcome:
         """Wait for an image's files and write down how it ended."""
-        if one.files is None:
-            with suppress(ValueError):  # nothing of it is in the folder, or what is there is its image
+        row = one.row
+        if one.files is not None:
+            try:
+                files = one.files.result()
+            except (OSError, MemoryError) as error:
+                if isinstance(error, OSError) and error.errno not in _NAMES_FAULT:
+                    raise
+                row = Row(row.id, "failed", str(error) or "out of memory", row.labels)
+            else:
+                row = replace(row, checksum=hashlib.sha256(files["mask"]).hexdigest())
+                self._record(self._sink.commit(row, files))
+        if row.status != "ok":
+            with suppress(ValueError, OSError):  # nothing of it is in the folder, or what is there no run wrote
                 self._sink.check(one.sample)
-                self._sink.discard(one.row.id)
-            self._recorder.add(one.row)
-        else:
-            files = one.files.result()
-            row = replace(one.row, checksum=hashlib.sha256(files["mask"]).hexdigest())
-            self._record(self._sink.commit(row, files))
-        return Outcome(one.sample, one.row.status, one.row.reason)
-
-    def _record(self, rows: Iterable[Row]) -> None:
-        for row in rows:
+                self._sink.discard(row.id)
             self._recorder.add(row)
+        return Outcome(one.sample, row.status, row.reason)
+
+    def _record(self, rows: Sequence[Row]) -> None:
+        self._recorder.add(*rows)
 
 
-def _in_float32(wide: MaskGenerator, read: Read) -> PseudoMask | Ending:
-    """An image again whose maps were not finite in a lower precision."""
-    try:
-        return wide(read.image, read.sample.labels)  # type: ignore[arg-type]  # those without an image are refused
-    except (FloatingPointError, MemoryError) as error:
-        return "failed", f"in float32, too: {error}"
+def _reason(error: Exception) -> tuple[str, bool]:
+    """Why an image has no mask, and whether for want of memory; raises what is no image's fault."""
+    memory = isinstance(error, MemoryError) or is_out_of_memory(error)
+    if isinstance(error, RuntimeError) and not memory:
+        raise (DeviceLost(str(error)) if is_device_error(error) else error) from error
+    return str(error) or "out of memory", memory

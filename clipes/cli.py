@@ -32,8 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (ValueError, TypeError, OSError, ImportError) as error:
-        complain(f"clipes {options.command}: {error}")
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        cure = "; make room and start again, what is finished is kept" if full else ""
+        complain(f"clipes {options.command}: {error}{cure}")
         return DISK_FULL if full else WRONG_USE
     except KeyboardInterrupt as stop:
         complain(f"clipes {options.command}: stopped; the files written so far are whole")

@@ -63,8 +63,8 @@ class DeviceLost(RuntimeError):
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` is torch's, of a GPU or of its allocator on a CPU, for want of memory."""
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text
+    kinds = ("out of memory", "can't allocate memory", "not enough memory", "alloc_failed")
+    return any(kind in str(error).lower() for kind in kinds)
 
 
 def is_device_error(error: BaseException) -> bool:

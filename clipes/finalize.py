@@ -21,10 +21,10 @@ from clipes.evaluation import read_class_names
 from clipes.image import TarMember, open_image
 from clipes.manifest import NAME, digest, read_manifest, renew
 from clipes.maps import read_maps
-from clipes.output import SAVED, inside
+from clipes.output import SAVED, inside, run_mask
 from clipes.record import Recorder, Row
 from clipes.result import PseudoMask
-from clipes.writer import mask_png, sweep, write_bytes
+from clipes.writer import sweep, write_bytes
 
 MIXED = "finalize was stopped: some masks are of other settings than config says; run it again"
 """What ``run.json`` says while masks are decided again."""
@@ -63,6 +63,8 @@ def read_run(folder: str | os.PathLike[str]) -> SavedRun:
         config = Config.from_dict(record["settings"]["config"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{folder / NAME}: no record of a run: {error}") from error
+    if record["settings"].get("output", {}).get("format") == "tar":
+        raise ValueError(f"{folder} holds .tar shards, whose maps are not read; generate with --out-format png")
     ids = _ids(folder / "cams", ".npz")
     if not ids:
         raise FileNotFoundError(f"{folder} has no saved maps; make it with `clipes generate --save-cams`")
@@ -118,7 +120,7 @@ def _finalized(run: SavedRun, config: Config, images: Mapping[str, Path | TarMem
                 recorder = Recorder(run.folder, {"settings": digest(settings), "total": len(run.ids)})
             saves_confidence = (run.folder / "confidence").is_dir()
             beside.unlink(missing_ok=True)
-            data = mask_png(result.mask, result.class_count)
+            data = run_mask(result)
             write_bytes(path, data)
             if saves_confidence:
                 result.save_confidence(beside)

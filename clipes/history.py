@@ -35,6 +35,7 @@ class History:
 
     Attributes:
         tallies: each worker's record, in the order in which they began.
+        shards: the .tar files that rows name.
         others: the number of records of other settings, which are left out.
 
     Raises ValueError for a broken record: see :func:`clipes.record.read_records`.
@@ -48,7 +49,8 @@ class History:
         self._rows.execute(
             "CREATE TABLE members (shard BLOB, name BLOB, checksum TEXT, PRIMARY KEY (shard, name)) WITHOUT ROWID"
         )
-        self._shards: set[str] = set()
+        self._read_shards: set[str] = set()
+        self.shards: set[str] = set()
         self.tallies: list[Tally] = []
         self.others = 0
         try:
@@ -112,6 +114,8 @@ class History:
             for row in record.rows():
                 counts[row.status] += 1
                 last = max(last, row.time)
+                if row.shard is not None:
+                    self.shards.add(row.shard)
                 yield _key(row.id), row.time, row.status, row.to_json()
 
         with self._rows:
@@ -124,13 +128,13 @@ class History:
 
     def _member(self, shard: str, id: str) -> str | None:
         """The checksum of an image's mask in a .tar."""
-        if shard not in self._shards:
+        if shard not in self._read_shards:
             with self._rows:
                 self._rows.executemany(
                     "INSERT OR REPLACE INTO members VALUES (?, ?, ?)",
                     ((_key(shard), _key(name), checksum) for name, checksum in _members(self._folder / shard)),
                 )
-            self._shards.add(shard)
+            self._read_shards.add(shard)
         query = "SELECT checksum FROM members WHERE shard = ? AND name = ?"
         found = self._rows.execute(query, (_key(shard), _key(f"{tar_key(id)}.png"))).fetchone()
         return found[0] if found else None
@@ -159,5 +163,10 @@ def _members(path: Path) -> Iterator[tuple[str, str]]:
                 file = archive.extractfile(member) if member.isreg() else None
                 if file is not None and member.name.endswith(".png"):
                     yield member.name, hashlib.sha256(file.read()).hexdigest()
-    except (OSError, tarfile.TarError):  # of a run that was killed: what follows is done again
+    except (
+        OSError,
+        tarfile.TarError,
+        ValueError,
+        OverflowError,
+    ):  # a killed run's: the rest is done again
         return

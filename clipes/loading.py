@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import re
 import signal
 import threading
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import contextmanager
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -19,6 +20,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from clipes.datasets import Sample
 from clipes.image import open_image
+
+T = TypeVar("T")
 
 KILLED = "the process that read it died; the file may be broken, or too large for the memory"
 """The reason of an image that no process survives."""
@@ -101,17 +104,24 @@ def _found(batches: Iterator[list[Sample]], workers: int) -> Iterator[list[_Foun
         worker_init_fn=_ignore_signals,
         generator=torch.Generator(),  # the global one is the user's
     )
+    others = set(multiprocessing.active_children())
     iterator = iter(loader)
-    with _no_surprise():
+    died = False
+    with _Deaths() as deaths:
         try:
-            while (found := next(iterator, None)) is not None:
+            while (found := deaths.next_of(iterator)) is not None:
                 yield found
         except RuntimeError as error:
-            if workers and "DataLoader worker" in str(error):
-                raise _WorkerDied from error
-            raise
+            died = workers > 0 and re.search("exited unexpectedly|is killed by signal", str(error)) is not None
+            if not died:
+                raise
         finally:
-            del iterator  # which ends the processes, also while an error still holds this frame
+            del iterator  # which ends the processes, but not those that are stuck in a read
+            for process in set(multiprocessing.active_children()) - others:
+                process.kill()
+                process.join()  # as long as torch does not hear of it
+    if died:
+        raise _WorkerDied
 
 
 class _Images(Dataset[_Found]):
@@ -144,14 +154,30 @@ def _ignore_signals(worker: int) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-@contextmanager
-def _no_surprise() -> Iterator[None]:
-    """Without torch's handler, which raises the death of a reading process wherever this one happens to be."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
-        yield
-        return
-    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, before)
+class _Deaths:
+    """Lets torch hear of a reading process's death only while we wait for it: it raises wherever we happen to be."""
+
+    def __enter__(self) -> _Deaths:
+        self._waiting = self._missed = False
+        main = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
+        self._theirs = signal.signal(signal.SIGCHLD, self._hear) if main else None
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        if self._theirs is not None:
+            signal.signal(signal.SIGCHLD, self._theirs)
+
+    def next_of(self, items: Iterator[T]) -> T | None:
+        """The next item; None at the end. Raises torch's RuntimeError for a death before or while it is waited for."""
+        self._waiting = True
+        try:
+            if self._missed:
+                self._hear(signal.SIGCHLD, None)
+            return next(items, None)
+        finally:
+            self._waiting = False
+
+    def _hear(self, number: int, frame: Any) -> None:
+        self._missed = not self._waiting
+        if self._waiting and callable(self._theirs):
+            self._theirs(number, frame)

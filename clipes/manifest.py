@@ -13,6 +13,7 @@ from typing import Any
 from clipes.writer import atomic, write_json
 
 NAME = "run.json"
+CLASSES = "classes.json"
 SHOWN = 10
 """How many differences of settings are told."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import tarfile
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -11,13 +12,25 @@ from pathlib import Path
 from typing import IO, Any, Literal, Protocol
 
 from clipes.datasets import Sample
+from clipes.manifest import CLASSES
+from clipes.manifest import NAME as MANIFEST
 from clipes.maps import maps_npz
+from clipes.record import FOLDER as RECORDS
+from clipes.record import NAME as RECORD_NAME
 from clipes.record import Row
 from clipes.result import PseudoMask
 from clipes.writer import atomic, confidence_png, mask_png, write_bytes
 
 SAVED = {"confidence": ".png", "cams": ".npz"}
 """The folders beside the masks, of confidences and maps, and their files' suffixes."""
+
+RESERVED = (MANIFEST, CLASSES, RECORDS, *SAVED)
+"""The names of what runs write beside the masks."""
+
+SHARD = re.compile(rf"masks-(?P<record>{RECORD_NAME})-\d{{6}}\.tar")
+"""The names of shards: each process's have that of its record."""
+
+_MARK = "clipes run"
 
 MapsKind = Literal["patch", "full"]
 Format = Literal["png", "tar"]
@@ -50,13 +63,18 @@ class Output:
         if self.tar_size < 1:
             raise ValueError(f"tar_size is {self.tar_size}; it must be at least 1")
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The names of :data:`SAVED` that are saved, too."""
+        return tuple(name for name in SAVED if getattr(self, name))
+
     def settings(self) -> dict[str, Any]:
         """What two runs into one folder must agree on."""
         return {"confidence": self.confidence, "cams": self.cams, "format": self.format}
 
     def encode(self, result: PseudoMask) -> dict[str, bytes]:
         """The contents of a result's files, by kind: ``mask``, and those of :data:`SAVED` that are asked for."""
-        files = {"mask": mask_png(result.mask, result.class_count)}
+        files = {"mask": run_mask(result)}
         if self.confidence:
             files["confidence"] = confidence_png(result.confidence)
         if self.cams:
@@ -79,9 +97,18 @@ def inside(path: Path, folder: str | os.PathLike[str]) -> Path:
     return path
 
 
-def beside(image_id: str, folder: str | os.PathLike[str]) -> dict[str, Path]:
-    """Where an image's files of :data:`SAVED` are; ValueError as :func:`mask_path`."""
-    return {name: inside(Path(folder, name, f"{image_id}{suffix}"), folder) for name, suffix in SAVED.items()}
+def run_mask(result: PseudoMask) -> bytes:
+    """The PNG of a result's mask, with the mark of masks that runs write."""
+    return mask_png(result.mask, result.class_count, _MARK)
+
+
+def is_run_mask(path: Path) -> bool:
+    """Whether a run wrote the file: nothing else is ever replaced or removed. An empty file is nobody's."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        head = file.read(2048)  # IHDR, text and palette
+    return not head or b"tEXtSoftware\0" + _MARK.encode() in head
 
 
 class Sink(Protocol):
@@ -108,23 +135,29 @@ class FolderSink:
 
     def __init__(self, output: Output):
         self.folder = output.folder
+        self._kinds = output.kinds
 
     def check(self, sample: Sample) -> None:
         """As :class:`Sink` says."""
+        first, _, rest = sample.id.partition("/")
+        if rest and first in RESERVED:
+            raise ValueError(
+                f"in the output, {first}/ is for what is saved beside the masks; rename the folder, or run it by itself"
+            )
         path, image = mask_path(sample.id, self.folder), sample.image
-        beside(sample.id, self.folder)
+        self._beside(sample.id)
+        if not os.path.lexists(path):
+            return
         if isinstance(image, Path) and path.exists() and image.exists() and path.samefile(image):
             raise ValueError(f"its mask would replace it; choose another folder than {self.folder}")
+        if not is_run_mask(path):
+            raise ValueError(f"{path} exists and is no mask of an earlier run; move it away, or choose another folder")
 
     def prepare(self, image_id: str, files: dict[str, bytes]) -> None:
         """Write the files."""
-        path = mask_path(image_id, self.folder)
-        for name, place in beside(image_id, self.folder).items():
-            if name in files:
-                write_bytes(place, files[name])
-            else:
-                place.unlink(missing_ok=True)
-        write_bytes(path, files["mask"])
+        for name, place in self._beside(image_id).items():
+            write_bytes(place, files[name])
+        write_bytes(mask_path(image_id, self.folder), files["mask"])
 
     def commit(self, row: Row, files: dict[str, bytes]) -> list[Row]:
         """The row itself: the files are there."""
@@ -132,13 +165,21 @@ class FolderSink:
 
     def discard(self, image_id: str) -> None:
         """As :class:`Sink` says; the mask goes first."""
-        for path in (mask_path(image_id, self.folder), *beside(image_id, self.folder).values()):
+        for path in (mask_path(image_id, self.folder), *self._beside(image_id).values()):
             with suppress(FileNotFoundError, NotADirectoryError):
                 path.unlink()
 
     def flush(self) -> list[Row]:
         """Nothing is open."""
         return []
+
+    def whole(self, image_id: str) -> bool:
+        """Whether what is saved beside an image's mask is there."""
+        return all(path.is_file() for path in self._beside(image_id).values())
+
+    def _beside(self, image_id: str) -> dict[str, Path]:
+        places = {name: self.folder / name / f"{image_id}{SAVED[name]}" for name in self._kinds}
+        return {name: inside(path, self.folder) for name, path in places.items()}
 
 
 def tar_key(image_id: str) -> str:
@@ -213,6 +254,11 @@ class TarSink:
         temporary = stack.enter_context(atomic(self.folder / name))
         # unbuffered: a write that fails is this image's, not a later one's
         return stack, stack.enter_context(open(temporary, "xb", buffering=0)), name
+
+
+def new_sink(output: Output, name: str) -> Sink:
+    """Where the files of ``output`` go; ``name`` begins those of its shards."""
+    return FolderSink(output) if output.format == "png" else TarSink(output, name)
 
 
 def _member(name: str, data: bytes) -> bytes:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 BLOCK = 64
 """Images that an actor gets at a time, and does again if it dies; for ``.tar`` output it is the size of a shard."""
 
-WAVE = 10_000
-"""Blocks that Ray knows at a time: the driver's memory grows with them, and not with the number of images."""
+WAVE = 640_000
+"""Images that Ray knows at a time: the driver's memory grows with them, and not with all that there are."""
 
 
 @dataclass(frozen=True)
@@ -71,14 +71,14 @@ def write_with_ray(
 ) -> Generator[Outcome, None, None]:
     """Write the masks of ``samples`` by Ray actors; yields how each image ends, block by block, in any order.
 
-    Every actor loads the model once and has a record of its own. The masks are the bytes that a
+    Every actor loads the model once in a wave and has a record of its own. The masks are the bytes that a
     :class:`clipes.batch.MaskWriter` writes with as many threads. An actor that dies is started anew and does its
     block again. All machines must see the images, the output folder and the folder this process was started in.
 
     Args:
         load: makes the generator; called in each actor, so that it must pickle (a ``functools.partial`` does).
         output, header: as for :class:`clipes.batch.MaskWriter`. The folder must be claimed, see :mod:`clipes.run`.
-        samples: read on demand, ``WAVE`` blocks at a time.
+        samples: read on demand, ``WAVE`` at a time.
         stop: asked after each block whether to end early.
         writer: ``batch_size``, ``workers`` and ``skip`` of :class:`clipes.batch.MaskWriter`.
 
@@ -120,8 +120,8 @@ def write_with_ray(
 
 
 def _wave(samples: Iterator[Sample], size: int) -> list[pyarrow.Table]:
-    """The next ``WAVE`` blocks of ``size`` samples."""
-    blocks = (list(islice(samples, size)) for _ in range(WAVE))
+    """The next ``WAVE`` samples, in blocks of ``size``."""
+    blocks = (list(islice(samples, size)) for _ in range(max(WAVE // size, 1)))
     return [table_of(block) for block in takewhile(bool, blocks)]
 
 

@@ -7,7 +7,6 @@ the newest counts.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import secrets
@@ -21,8 +20,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
 
+from clipes.writer import HOST
+
 FOLDER = "records"
 """Where the records are, below the folder of the masks."""
+
+NAME = r"\d{8}T\d{6}\.\d{6}-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}"
+"""What the name of a worker's file is made of, as a regular expression: when, where and by which process it began."""
 
 Status = Literal["ok", "skipped", "failed"]
 
@@ -132,9 +136,8 @@ class Recorder:
         records = Path(folder, FOLDER)
         _refuse_link(records)
         records.mkdir(parents=True, exist_ok=True)
-        host = hashlib.sha256(machine.encode("utf-8", "surrogateescape")).hexdigest()[:8]
         stamp = now.strftime("%Y%m%dT%H%M%S.%f")
-        self.path = records / f"{stamp}-{host}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+        self.path = records / f"{stamp}-{HOST}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         flags = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | getattr(os, "O_BINARY", 0)
         self._file: int | None = os.open(self.path, flags, 0o666)
         self._size = 0
@@ -145,12 +148,15 @@ class Recorder:
             os.unlink(self.path)
             raise
 
-    def add(self, row: Row) -> None:
-        """Append ``row``, with the present time: the whole line or, where that fails, nothing of it.
+    def add(self, *rows: Row) -> None:
+        """Append ``rows``, with the present time: all of them or, where that fails, none.
 
         Raises OSError where it cannot be written (a full disk); the record stays whole and can be added to again.
+        FileNotFoundError where somebody has removed the record.
         """
-        self._append(replace(row, time=round(time.time(), 3)).to_json())
+        now = round(time.time(), 3)
+        if rows:
+            self._append("\n".join(replace(row, time=now).to_json() for row in rows))
 
     def sync(self) -> None:
         """Return when all rows are on the disk."""
@@ -180,6 +186,8 @@ class Recorder:
 
     def _append(self, line: str) -> None:
         file, data = self._open(), line.encode("ascii") + b"\n"
+        if not os.fstat(file).st_nlink:
+            raise FileNotFoundError(f"{self.path} was removed while it was written to; is another run in this folder?")
         try:
             written = os.write(file, data)
             while written < len(data):  # a full disk takes a part, and says so only when asked for the rest

@@ -17,11 +17,11 @@ from clipes.batch import MaskWriter, Outcome
 from clipes.datasets import Sample
 from clipes.generator import MaskGenerator
 from clipes.history import History
-from clipes.manifest import claim, read_manifest
-from clipes.output import Output
-from clipes.preflight import CLASSES, is_ours
+from clipes.manifest import CLASSES, claim, read_manifest
+from clipes.output import SHARD, FolderSink, Output
+from clipes.preflight import check_ours
 from clipes.shards import Shard
-from clipes.writer import sweep, write_json
+from clipes.writer import HOST, is_alive, sweep, write_json
 
 WHOLE = Shard(0, 1)
 
@@ -57,7 +57,7 @@ class Run:
         self.output, self.finished = output, 0
         folder = output.folder
         folder.mkdir(parents=True, exist_ok=True)
-        is_ours(folder)
+        check_ours(folder)
         all_settings = {"clipes": __version__, **settings, "output": output.settings()}
         digest = claim(folder, all_settings, {**_start(), **(about or {})})
         if mixed := read_manifest(folder).get("mixed"):
@@ -66,6 +66,8 @@ class Run:
         write_json(folder / CLASSES, class_table(class_names))
         self.history = History(folder, digest)
         self.header = {"settings": digest, **_start()}
+        self._sink = FolderSink(output) if output.format == "png" else None
+        self._remove_unrecorded()
 
     def __enter__(self) -> Run:
         return self
@@ -81,10 +83,23 @@ class Run:
             if stop():
                 return
             if shard.holds(sample.id):
-                if self.history.finished(sample.id, sample.labels):
+                if self._finished(sample):
                     self.finished += 1
                 else:
                     yield sample
+
+    def _finished(self, sample: Sample) -> bool:
+        return self.history.finished(sample.id, sample.labels) and (not self._sink or self._sink.whole(sample.id))
+
+    def _remove_unrecorded(self) -> None:
+        """Remove the .tar shards of dead processes of this machine whose rows were never written: their images are
+        made again, and a training would see them twice.
+        """
+        for path in self.output.folder.glob("masks-*.tar") if not self.history.others else ():
+            match = SHARD.fullmatch(path.name)
+            dead = match and match["host"] == HOST and not is_alive(int(match["pid"]))
+            if dead and path.name not in self.history.shards:
+                path.unlink()
 
 
 def class_table(class_names: Iterable[str]) -> dict[str, str]:
@@ -110,7 +125,7 @@ def write_masks(
 
     >>> import clipes
     >>> from clipes.datasets import find_samples
-    >>> from clipes.output import Output
+    >>> from clipes.output import SHARD, FolderSink, Output
     >>> from clipes.run import write_masks
     >>> samples = find_samples("photos", "labels.csv")  # doctest: +SKIP
     >>> for outcome in write_masks(clipes.load(), samples, Output("masks")):  # doctest: +SKIP

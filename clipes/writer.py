@@ -19,10 +19,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from clipes.metrics import ignore_index
 
-_HOST = hashlib.sha256(socket.gethostname().encode("utf-8", "surrogateescape")).hexdigest()[:8]
+
+def _place() -> str:
+    """What tells processes of one number apart: the machine, and on Linux the container on it."""
+    try:
+        space = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        space = ""
+    return socket.gethostname() + space
+
+
+HOST = hashlib.sha256(_place().encode("utf-8", "surrogateescape")).hexdigest()[:8]
+"""In the names of files that belong to a process: where it runs."""
+
 _TEMPORARY = re.compile(r"\.clipes-(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{16}\.tmp(\..*)?")
 _STALE_SECONDS = 24 * 3600
 
@@ -40,7 +53,7 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
     if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
         raise FileExistsError(f"{path} is a folder, a link or a device, which is not written over; give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".clipes-{_HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp{path.suffix}"
+    temporary = path.parent / f".clipes-{HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp{path.suffix}"
     try:
         yield temporary
         with open(temporary, "rb+") as written:
@@ -86,14 +99,17 @@ def write_mask(path: str | os.PathLike[str], mask: NDArray[Any], class_count: in
     write_bytes(path, mask_png(mask, class_count))
 
 
-def mask_png(mask: NDArray[Any], class_count: int) -> bytes:
-    """A PNG file of `mask` (H, W); the pixel values are the ids as they are.
+def mask_png(mask: NDArray[Any], class_count: int, software: str = "") -> bytes:
+    """A PNG file of `mask` (H, W); the pixel values are the ids as they are. `software` is what its text says made it.
 
     Up to 254 classes: `mask` is uint8, the file mode P with :func:`voc_palette`. More: uint16, 16-bit grey.
     Raises ValueError for a shape that is not (H, W), the wrong dtype for `class_count`, or a value that is neither
     0..class_count nor the ignore value.
     """
-    return _png(_mask_image(mask, class_count))
+    image, info = _mask_image(mask, class_count), PngInfo()
+    if software:
+        info.add_text("Software", software)
+    return _png(image, pnginfo=info)
 
 
 def confidence_png(confidence: NDArray[np.float32]) -> bytes:
@@ -126,9 +142,9 @@ def voc_palette() -> NDArray[np.uint8]:
     return palette
 
 
-def _png(image: Image.Image) -> bytes:
+def _png(image: Image.Image, **options: Any) -> bytes:
     file = BytesIO()
-    image.save(file, format="PNG")
+    image.save(file, format="PNG", **options)
     return file.getvalue()
 
 
@@ -155,10 +171,11 @@ def _mask_image(mask: NDArray[Any], class_count: int) -> Image.Image:
 def _is_left_over(file: Path, host: str, process: int) -> bool:
     if time.time() - file.lstat().st_mtime > _STALE_SECONDS:
         return True
-    return host == _HOST and os.name == "posix" and not _is_alive(process)
+    return host == HOST and os.name == "posix" and not is_alive(process)
 
 
-def _is_alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
+    """Whether a process of this machine is there (on POSIX)."""
     try:
         os.kill(process, 0)  # signal 0 only asks whether the process is there
     except (ProcessLookupError, OverflowError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,58 @@ def test_a_full_disk_ends_the_run(tiny, scenes: list[Sample], tmp_path: Path, mo
     monkeypatch.undo()
     rows = _rows(tmp_path / "m")
     assert {f"{row.id}.png" for row in rows} == set(_masks(tmp_path / "m")) and len(rows) == 3
+
+
+def test_want_of_memory_while_a_mask_is_encoded(tiny, photos: Path, tmp_path: Path, monkeypatch) -> None:
+    encode = Output.encode
+
+    def fails(self, result):
+        if result.size == (96, 64):
+            raise MemoryError
+        return encode(self, result)
+
+    monkeypatch.setattr(Output, "encode", fails)
+    outcomes = _write(tiny, _samples(photos), tmp_path / "m")
+    assert [(one.status, one.reason) for one in outcomes] == [("ok", ""), ("failed", "out of memory"), ("ok", "")]
+
+
+@pytest.mark.parametrize("error", [*OUT_OF_MEMORY[:2], FloatingPointError("a map is not finite")])
+def test_the_repeat_in_float32_may_fail_too(tiny, photos: Path, tmp_path: Path, error: Exception) -> None:
+    faulty = Faulty(tiny, lambda images: FloatingPointError("not finite"), torch.bfloat16)
+    faulty.in_float32 = lambda: Faulty(tiny, lambda images: error)
+    outcomes = _write(faulty, _samples(photos), tmp_path / "m")
+    assert [one.reason for one in outcomes] == [f"in float32, too: {str(error) or 'out of memory'}"] * 3
+
+
+def test_a_name_that_no_file_can_have_costs_one_image(tiny, photos: Path, tmp_path: Path) -> None:
+    a, b = _samples(photos)[:2]
+    samples = [replace(a, id="x" * 300), replace(a, id="y.png/z"), replace(b, id="y"), replace(b, id="w")]
+    outcomes = _write(tiny, samples, tmp_path / "m", batch_size=1)
+    assert [one.status for one in outcomes] == ["failed", "ok", "failed", "ok"]
+    assert "name too long" in outcomes[0].reason and "exists" in outcomes[2].reason
+
+
+def test_a_mask_that_no_run_wrote_stays(tiny, photos: Path, tmp_path: Path) -> None:
+    """Whether the image that it is named as can be read or not."""
+    samples, mine = _samples(photos), tmp_path / "m" / "a.png"
+    tiny(samples[0].image, samples[0].labels).save(mine)
+    before = mine.read_bytes()
+    for _ in range(2):
+        outcomes = _write(tiny, samples, tmp_path / "m")
+        assert [one.status for one in outcomes] == ["failed", "ok", "ok"] and mine.read_bytes() == before
+        assert "exists and is no mask of an earlier run; move it away" in outcomes[0].reason
+        (photos / "a.jpg").write_bytes(b"")
+
+
+def test_a_record_that_was_removed_ends_the_run(tiny, photos: Path, tmp_path: Path) -> None:
+    samples = _samples(photos)
+    with MaskWriter(tiny, Output(tmp_path / "m"), HEADER, batch_size=1) as writer:
+        outcomes = writer.write(samples * 9)
+        next(outcomes)
+        for record in (tmp_path / "m" / "records").iterdir():
+            record.unlink()
+        with pytest.raises(FileNotFoundError, match="was removed while it was written to; is another run in this fol"):
+            list(outcomes)
 
 
 def test_errors_of_the_generator_get_the_path(photos: Path, tmp_path: Path) -> None:

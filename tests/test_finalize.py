@@ -136,7 +136,7 @@ def test_images_in_a_folder_of_a_reserved_name(photos: Path) -> None:
     (photos / "sub").rename(photos / "cams")
     samples = find_samples(photos, ["cat"])
     with pytest.raises(ValueError, match="cams/ is for what is saved beside the masks; rename the folder"):
-        check_folder(photos, samples, photos.parent / "m")
+        check_folder(photos, samples, Output(photos.parent / "m"))
 
 
 # --- what cannot be decided again

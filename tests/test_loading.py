@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+import time
 import warnings
 from pathlib import Path
 
@@ -109,6 +111,40 @@ def test_what_kills_its_process_costs_one_image(
     reads = [read for batch in read_ahead(scenes * 2, 2, 2) for read in batch]
     assert [read.sample for read in reads] == scenes * 2
     assert [read.reason for read in reads] == ["", KILLED, "", "", ""] * 2
+
+
+@POSIX
+def test_a_process_that_dies_while_it_sends_is_noticed(
+    scenes: list[Sample], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Half of a picture is in the pipe, and the end of the message never comes."""
+    Image.new("RGB", (2000, 2000)).save(Path(str(scenes[1].image)))
+    _dies(monkeypatch, {"2"}, None, tmp_path)
+    reads = read_ahead(scenes, 1, 1)
+    found = next(reads)
+    deadline = time.monotonic() + 30
+    while not list(tmp_path.glob("death-*")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    found += [read for batch in reads for read in batch]
+    assert [read.sample for read in found] == scenes
+    assert [read.reason for read in found] == ["", "", KILLED, "", ""]
+
+
+@POSIX
+def test_a_process_that_is_stuck_in_a_read_is_ended(scenes: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(image):
+        if Path(str(image)).stem == "1":
+            time.sleep(600)
+        return open_image(image)
+
+    monkeypatch.setattr(loading, "open_image", read)
+    before = set(multiprocessing.active_children())
+    reads = read_ahead(scenes, 1, 1)
+    next(reads)
+    (process,) = set(multiprocessing.active_children()) - before
+    reads.close()
+    process.join(30)
+    assert not process.is_alive()
 
 
 @POSIX

@@ -8,6 +8,7 @@ import io
 import json
 import os
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 
 from clipes.datasets import Sample
-from clipes.output import FolderSink, Output, TarSink, inside, mask_path, tar_key
+from clipes.output import FolderSink, Output, TarSink, inside, is_run_mask, mask_path, run_mask, tar_key
 from clipes.record import Row
 
 
@@ -44,17 +45,47 @@ def test_encoded_files_hold_the_result(result, tmp_path: Path) -> None:
     assert set(np.load(io.BytesIO(patch)).files) == {"keys", "patch_cams", "size"}
 
 
+@pytest.mark.parametrize("classes", [3, 300])
+def test_only_what_a_run_wrote_is_replaced(result, photos: Path, tmp_path: Path, classes: int) -> None:
+    """It is known by its mark; the same mask without it, saved by hand, is somebody's."""
+    kind = np.uint8 if classes < 255 else np.uint16
+    mine = replace(result, mask=(result.mask % 255).astype(kind), class_count=classes)
+    sink, sample, path = FolderSink(Output(tmp_path)), Sample("a", photos / "a.jpg", ()), tmp_path / "a.png"
+    sink.prepare("a", {"mask": run_mask(mine)})
+    sink.check(sample)
+    assert is_run_mask(path)
+    with Image.open(path) as image:
+        assert np.array_equal(np.asarray(image), mine.mask) and image.mode == ("P" if classes == 3 else "I;16")
+    path.write_bytes(b"")  # what a broken file system leaves
+    sink.check(sample)
+    mine.save(path)
+    for make in (lambda: None, path.unlink, path.mkdir):
+        make()
+        assert not is_run_mask(path)
+        if path.exists():
+            with pytest.raises(ValueError, match=r"a\.png exists and is no mask of an earlier run; move it away, or"):
+                sink.check(sample)
+
+
+@pytest.mark.parametrize("name", ["cams/a", "confidence/b/c", "records/a", "run.json/a", "classes.json/x"])
+def test_names_that_are_taken(photos: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValueError, match=f"in the output, {name.split('/')[0]}/ is for what is saved beside the masks"):
+        FolderSink(Output(tmp_path)).check(Sample(name, photos / "a.jpg", ()))
+    FolderSink(Output(tmp_path)).check(Sample(name.split("/")[0], photos / "a.jpg", ()))
+
+
 FILES = {"mask": b"mask", "confidence": b"sure", "cams": b"maps"}
 
 
 def test_a_folder_has_a_file_for_each(tmp_path: Path) -> None:
-    sink, row = FolderSink(Output(tmp_path)), Row("sub/a", "ok")
+    sink, row = FolderSink(Output(tmp_path, confidence=True, cams="patch")), Row("sub/a", "ok")
+    assert not sink.whole("sub/a")
     sink.prepare("sub/a", FILES)
-    assert sink.commit(row, FILES) == [row] and sink.flush() == []
+    assert sink.commit(row, FILES) == [row] and sink.flush() == [] and sink.whole("sub/a")
     found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
     assert found == {"sub/a.png", "confidence/sub/a.png", "cams/sub/a.npz"}
-    sink.prepare("sub/a", {"mask": b"new"})  # what is not renewed is not left to mislead
-    assert [path.read_bytes() for path in tmp_path.rglob("*.*")] == [b"new"]
+    (tmp_path / "cams/sub/a.npz").unlink()
+    assert not sink.whole("sub/a")
     sink.discard("sub/a")
     sink.discard("sub/a")
     assert not list(tmp_path.rglob("*.*"))
@@ -66,7 +97,7 @@ def test_a_link_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "sub").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "m" / "cams").symlink_to(tmp_path / "elsewhere")
-    sink = FolderSink(Output(tmp_path / "m"))
+    sink = FolderSink(Output(tmp_path / "m", confidence=True, cams="patch"))
     for name in ("sub/c", "c"):
         with pytest.raises(ValueError, match="leads out of the output folder through a link; remove the link"):
             sink.check(Sample(name, tmp_path / "c.jpg", ()))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,15 +71,15 @@ def test_masks_are_not_put_where_they_are_taken_for_images(
         samples = find_samples(base / source, ["cat"])
         if refused:
             with pytest.raises(ValueError, match=r"lies in the source .* choose a folder outside it"):
-                check_folder(base / source, samples, base / out)
+                check_folder(base / source, samples, Output(base / out))
         else:
-            check_folder(base / source, samples, base / out)
+            check_folder(base / source, samples, Output(base / out))
 
 
 def test_a_file_in_place_of_the_folder_is_refused(photos: Path) -> None:
     (photos.parent / "m").touch()
     with pytest.raises(NotADirectoryError, match="m is a file; give a folder for the masks"):
-        check_folder(photos, [], photos.parent / "m")
+        check_folder(photos, [], Output(photos.parent / "m"))
 
 
 def test_nothing_foreign_is_replaced(tiny, photos: Path, tmp_path: Path) -> None:
@@ -86,21 +88,24 @@ def test_nothing_foreign_is_replaced(tiny, photos: Path, tmp_path: Path) -> None
     out.mkdir()
     (out / "a.png").write_bytes(b"mine")
     with pytest.raises(ValueError, match=r"a\.png exists and is no mask of an earlier run"):
-        check_folder(photos, samples, out)
+        check_folder(photos, samples, Output(out))
     (out / "a.png").unlink()
     for name in ("classes.json", "run.json", "records", "confidence"):
         (out / name).write_text("{}")
-        for check in (lambda: check_folder(photos, samples, out), lambda: [*write_masks(tiny, samples, Output(out))]):
+        for check in (
+            lambda: check_folder(photos, samples, Output(out)),
+            lambda: [*write_masks(tiny, samples, Output(out))],
+        ):
             with pytest.raises(ValueError, match=r"[Cc]hoose another folder"):
                 check()
         assert (out / name).read_text() == "{}"
         (out / name).unlink()
     list(write_masks(tiny, samples, Output(out)))
-    check_folder(photos, samples, out)
+    check_folder(photos, samples, Output(out))
     (out / "a.png").unlink()
     (out / "a.png").mkdir()
     with pytest.raises(ValueError, match=r"a\.png exists and is no mask of an earlier run"):
-        check_folder(photos, samples, out)
+        check_folder(photos, samples, Output(out))
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "a\0b"])
@@ -108,36 +113,60 @@ def test_ids_that_leave_the_folder_are_refused(photos: Path, tmp_path: Path, nam
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "other.txt").touch()
     with pytest.raises(ValueError, match="leads out of the output folder; use a relative one"):
-        check_folder(photos, [Sample(name, photos / "a.jpg", ())], tmp_path / "m")
+        check_folder(photos, [Sample(name, photos / "a.jpg", ())], Output(tmp_path / "m"))
 
 
 def test_to_begin_anew_only_what_runs_wrote_is_removed(tiny, photos: Path, tmp_path: Path) -> None:
+    """Also what has no row, because its run was killed, and what has one that cannot be read."""
     samples = find_samples(photos, photos.parent / "labels.csv")
-    mine = {"mine.png": b"1", "sub/mine.png": b"2", "cams/mine.npz": b"3"}
-    saved = {"png": {"confidence": True, "cams": "patch"}, "tar": {"format": "tar", "tar_size": 2}}
+    mine = {"mine.png": b"1", "sub/mine.png": b"2", "cams/mine.npz": b"3", "masks-1.tar": b"4", "records/my.txt": b"5"}
+    saved: dict[str, dict[str, Any]] = {
+        "png": {"confidence": True, "cams": "patch"},
+        "tar": {"format": "tar", "tar_size": 2},
+    }
     for name, options in saved.items():
         out = tmp_path / name
         assert all(outcome.status == "ok" for outcome in write_masks(tiny, samples, Output(out, **options)))
         for file, data in mine.items():
             (out / file).parent.mkdir(exist_ok=True)
             (out / file).write_bytes(data)
+        (record,) = (out / "records").glob("*.jsonl")
+        record.write_bytes(record.read_bytes().splitlines(keepends=True)[0] + b"\xff rubbish\n")
+        check_folder(photos, samples, Output(out, **options), overwrite=True)
         clear(out)
         assert _bytes(out) == mine
 
 
-def test_a_record_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
-    out = tmp_path / "m"
-    (out / "records").mkdir(parents=True)
-    (tmp_path / "x.png").write_bytes(b"mine")
-    header = {"settings": "0", "started": "2026-11-22T00:00:00+00:00"}
-    for row in ({"id": "../x", "status": "ok"}, {"id": "a", "status": "ok", "shard": "../x.png"}):
-        (out / "records" / "a.jsonl").write_text(f"{json.dumps(header)}\n{json.dumps(row)}\n")
-        if "shard" in row:
-            clear(out)
-        else:
-            with pytest.raises(ValueError, match="leads out of the output folder"):
-                clear(out)
-    assert (tmp_path / "x.png").read_bytes() == b"mine"
+def test_nothing_is_begun_anew_while_another_writes(tiny, photos: Path, tmp_path: Path) -> None:
+    samples, out = find_samples(photos, ["cat"]), tmp_path / "m"
+    list(write_masks(tiny, samples, Output(out)))
+    (record,) = (out / "records").glob("*.jsonl")
+    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    try:
+        record.rename(record.with_name(record.name.replace(f"-{os.getpid()}-", f"-{other.pid}-")))
+        check_folder(photos, samples, Output(out))
+        with pytest.raises(ValueError, match=f"process {other.pid} is writing there; stop it before --overwrite"):
+            check_folder(photos, samples, Output(out), overwrite=True)
+    finally:
+        other.communicate(b"\n")
+    check_folder(photos, samples, Output(out), overwrite=True)
+
+
+def test_a_mask_that_would_have_to_be_a_folder(photos: Path, tmp_path: Path) -> None:
+    names = ["x/a.png/b.png/c", "z", "x/a", "q.png/z"]
+    samples = [Sample(name, Path(f"{name}.jpg"), ()) for name in names]
+    with pytest.raises(ValueError, match=r"x/a\.jpg: its mask x/a\.png would have to be a folder, too; rename it"):
+        check_folder(photos, samples, Output(tmp_path / "m"))
+    check_folder(photos, [samples[0], samples[1], samples[3]], Output(tmp_path / "m"))
+    check_folder(photos, samples, Output(tmp_path / "m", format="tar"))
+
+
+def test_shards_of_masks_are_not_put_among_shards_of_images(photos: Path, tmp_path: Path) -> None:
+    samples = [Sample("a", photos / "a.jpg", ())]
+    with pytest.raises(ValueError, match="lies in the source"):
+        check_folder(tmp_path / "d" / "*.tar", samples, Output(tmp_path / "d", format="tar"))
+    check_folder(tmp_path / "d" / "shard-*.tar", samples, Output(tmp_path / "d", format="tar"))
+    check_folder(tmp_path / "d" / "*.tar", samples, Output(tmp_path / "d"))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links are made otherwise elsewhere")
@@ -146,4 +175,4 @@ def test_a_link_does_not_lead_out_of_the_folder(photos: Path, tmp_path: Path) ->
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "sub").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="leads out of the output folder through a link"):
-        check_folder(photos, find_samples(photos, ["cat"]), tmp_path / "m")
+        check_folder(photos, find_samples(photos, ["cat"]), Output(tmp_path / "m"))

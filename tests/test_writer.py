@@ -127,9 +127,9 @@ def test_process_number_of_an_ended_process_is_not_alive():
     process = multiprocessing.get_context("spawn").Process(target=int)
     process.start()
     process.join()
-    assert writer._is_alive(os.getpid())
-    assert not writer._is_alive(process.pid)
-    assert not writer._is_alive(10**30)
+    assert writer.is_alive(os.getpid())
+    assert not writer.is_alive(process.pid)
+    assert not writer.is_alive(10**30)
 
 
 def test_palette_is_vocs():

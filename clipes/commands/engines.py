@@ -43,8 +43,7 @@ def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, confi
     }
     settings = generator.settings
     if options.engine == "ray":  # whose actors may have a GPU where this process has none
-        kind = "cuda" if options.gpus_per_actor else "cpu"
-        settings = {**settings, "dtype": dtype_name(options.precision, kind)}
+        settings = {**settings, "dtype": dtype_name(options.precision, _actors_device(options).partition(":")[0])}
     with ExitStack() as stack:
         stop = stack.enter_context(stopping())
         run = stack.enter_context(Run(settings, generator.class_names, output, about))
@@ -79,8 +78,7 @@ def _by_ray(
 ) -> Generator[Outcome, None, None]:
     from clipes.ray_engine import Pool, write_with_ray
 
-    device = options.device or ("cuda" if options.gpus_per_actor else "cpu")
-    settings = {**clip_settings(options), "device": device}
+    settings = {**clip_settings(options), "device": _actors_device(options)}
     return write_with_ray(
         partial(_generator, settings, vocabulary, config),
         run.output,
@@ -92,6 +90,10 @@ def _by_ray(
         workers=1 if options.workers is None else options.workers,
         skip=_skip(options),
     )
+
+
+def _actors_device(options: argparse.Namespace) -> str:
+    return options.device or ("cuda" if options.gpus_per_actor else "cpu")
 
 
 def _generator(settings: dict[str, Any], vocabulary: Vocabulary, config: Config) -> MaskGenerator:

@@ -55,19 +55,19 @@ def run(options: argparse.Namespace) -> int:
     labels = None if options.labels is None else labels_argument(options.labels)
     samples = find_samples(options.source, labels, class_names=vocabulary.class_names, missing=options.missing)
     unknown, first = check_labels(samples, vocabulary, options.unknown == "skip")
-    check_folder(options.source, samples, output.folder, options.overwrite)
+    check_folder(options.source, samples, output, options.overwrite)
     _tell(samples, unknown, first, options)
 
     from clipes.device import use_threads
     from clipes.weights import load_clip
 
     use_threads(options.threads)
-    clip = load_clip(**{**clip_settings(options), "device": device})
+    here = {"device": "cpu", "precision": "fp32"} if options.engine == "ray" else {"device": device}
+    clip = load_clip(**{**clip_settings(options), **here})
     if auto:
         vocabulary = replace(vocabulary, background_names=_suggested(clip, vocabulary, samples, config))
     if options.overwrite:
         clear(output.folder)
-        check_folder(options.source, samples, output.folder)
     return write(options, clip, vocabulary, config, samples)
 
 

@@ -33,6 +33,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.json and options.json.suffix != ".json":
         raise ValueError(f"--json writes a .json file, not {options.json}; end its name in .json")
+    if options.json and options.json.name in ("run.json", "classes.json"):
+        raise ValueError(f"{options.json} would replace what a run wrote; choose another name")
     found = read_status(options.folder, options.reasons)
     if options.json:
         write_json(options.json, found.as_dict())

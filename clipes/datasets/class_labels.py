@@ -89,8 +89,8 @@ class _Dtype:
     """A dtype of numbers, or of objects, from its pickle."""
 
     def __init__(self, code: Any = "", *_: Any) -> None:
-        if not isinstance(code, str) or not re.fullmatch(r"[biuf][1248]|U\d{1,4}|O8?", code):
-            raise DatasetError(f"its values are of type {str(code)[:20]!r}")
+        if not isinstance(code, str) or not re.fullmatch(r"b1|[iu][1248]|f[248]|U\d{1,4}|O8?", code):
+            raise DatasetError(f"its values are of type {code if isinstance(code, str) else type(code).__name__!r}")
         self.code, self.order = code, "="
 
     def __setstate__(self, state: Any) -> None:

@@ -70,7 +70,8 @@ def _claim(database: sqlite3.Connection) -> None:
     """Give images that have no row yet the one that is the end of their path and of no other's."""
     database.execute("CREATE TEMP TABLE claim (row INTEGER NOT NULL, sample INTEGER NOT NULL)")
     images = database.execute(
-        "SELECT position, CASE WHEN member IS NULL THEN path ELSE path || '/' || name END FROM sample WHERE row IS NULL"
+        "SELECT position, CASE WHEN member IS NULL THEN path ELSE CAST(path || '/' || name AS BLOB) END"
+        " FROM sample WHERE row IS NULL"
     )
     for position, path in images:
         row, used = _ending(database, text(path if isinstance(path, bytes) else path.encode())) or (0, True)

@@ -123,6 +123,9 @@ def _sample(
         by_suffix[suffix] = member
     images = [suffix for suffix in by_suffix if f".{suffix}" in IMAGE_SUFFIXES]
     if not images:
+        dotted = next((m for suffix, m in by_suffix.items() if f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES), None)
+        if dotted:  # a shard made without care for the first dot: all its images would be left out without a word
+            raise DatasetError(f"{dotted}: its key ends at the first dot, {key!r}, and that has no image; rename it")
         return
     image = by_suffix[images[0]]
     if len(images) > 1:
