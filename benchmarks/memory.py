@@ -6,7 +6,6 @@ Two things: the catalogue of a table of 10^5 and of 10^6 rows, and a run over 20
 
 import argparse
 import multiprocessing
-import os
 import tempfile
 import time
 import warnings
@@ -30,10 +29,14 @@ AFTER = 200
 
 
 def resident() -> float:
-    """MB of memory of this process and of those it has started, shared pages counted once."""
-    processes = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
-    texts = [Path(f"/proc/{process}/smaps_rollup").read_text() for process in processes]
-    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("Pss:")) / 1e3
+    """MB that belong to this process, and that those it has started have to themselves; no shared libraries."""
+    own = _kilobytes(Path("/proc/self/status"), "RssAnon:")
+    others = (Path(f"/proc/{child.pid}/smaps_rollup") for child in multiprocessing.active_children())
+    return (own + sum(_kilobytes(path, "Private_Dirty:") for path in others)) / 1e3
+
+
+def _kilobytes(file: Path, name: str) -> int:
+    return next(int(line.split()[1]) for line in file.read_text().splitlines() if line.startswith(name))
 
 
 def catalogue(rows: int, folder: Path) -> tuple[float, float, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sqlite3
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,8 +13,7 @@ from types import TracebackType
 
 from clipes.output import tar_key
 from clipes.record import Record, Row, Status, read_records
-
-_CACHE_KIB = 64 * 1024
+from clipes.scratch import blob, filling, scratch_database
 
 
 @dataclass(frozen=True)
@@ -43,8 +41,7 @@ class History:
 
     def __init__(self, folder: str | os.PathLike[str], digest: str) -> None:
         self._folder = Path(folder)
-        self._rows = sqlite3.connect("")
-        self._rows.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+        self._rows = scratch_database()
         self._rows.execute("CREATE TABLE rows (id BLOB PRIMARY KEY, time REAL, status TEXT, line TEXT) WITHOUT ROWID")
         self._rows.execute(
             "CREATE TABLE members (shard BLOB, name BLOB, checksum TEXT, PRIMARY KEY (shard, name)) WITHOUT ROWID"
@@ -53,15 +50,12 @@ class History:
         self.shards: set[str] = set()
         self.tallies: list[Tally] = []
         self.others = 0
-        try:
+        with filling(self._rows, "what earlier starts have done"):
             for record in read_records(folder):
                 if record.settings == digest:
                     self.tallies.append(self._read(record))
                 else:
                     self.others += 1
-        except BaseException:
-            self.close()
-            raise
 
     def __enter__(self) -> History:
         return self
@@ -85,7 +79,7 @@ class History:
 
     def get(self, id: str) -> Row | None:
         """The newest row of an image; None where it has none."""
-        found = self._rows.execute("SELECT line FROM rows WHERE id = ?", (_key(id),)).fetchone()
+        found = self._rows.execute("SELECT line FROM rows WHERE id = ?", (blob(id),)).fetchone()
         return Row.from_json(found[0]) if found else None
 
     def unfinished(self) -> Iterator[Row]:
@@ -116,33 +110,27 @@ class History:
                 last = max(last, row.time)
                 if row.shard is not None:
                     self.shards.add(row.shard)
-                yield _key(row.id), row.time, row.status, row.to_json()
+                yield blob(row.id), row.time, row.status, row.to_json()
 
-        with self._rows:
-            self._rows.executemany(
-                "INSERT INTO rows VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-                "time = excluded.time, status = excluded.status, line = excluded.line WHERE excluded.time >= time",
-                values(),
-            )
+        self._rows.executemany(
+            "INSERT INTO rows VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
+            "time = excluded.time, status = excluded.status, line = excluded.line WHERE excluded.time >= time",
+            values(),
+        )
         return Tally(record, counts, last)
 
     def _member(self, shard: str, id: str) -> str | None:
         """The checksum of an image's mask in a .tar."""
         if shard not in self._read_shards:
-            with self._rows:
+            with filling(self._rows, "the checksums of masks"):
                 self._rows.executemany(
                     "INSERT OR REPLACE INTO members VALUES (?, ?, ?)",
-                    ((_key(shard), _key(name), checksum) for name, checksum in _members(self._folder / shard)),
+                    ((blob(shard), blob(name), checksum) for name, checksum in _members(self._folder / shard)),
                 )
             self._read_shards.add(shard)
         query = "SELECT checksum FROM members WHERE shard = ? AND name = ?"
-        found = self._rows.execute(query, (_key(shard), _key(f"{tar_key(id)}.png"))).fetchone()
+        found = self._rows.execute(query, (blob(shard), blob(f"{tar_key(id)}.png"))).fetchone()
         return found[0] if found else None
-
-
-def _key(id: str) -> bytes:
-    """An id as SQLite can hold it: names that are no UTF-8 are Python strings, too."""
-    return id.encode("utf-8", "surrogatepass")
 
 
 def _checksum(path: Path) -> str | None:

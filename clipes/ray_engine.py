@@ -23,6 +23,7 @@ from clipes.generator import MaskGenerator
 from clipes.output import Output
 from clipes.ray_session import Raised, connected, context_of, import_ray, quiet, raising
 from clipes.sample_table import samples_of, table_of
+from clipes.scratch import blob, text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -162,11 +163,11 @@ class _Actor:
                 self._writer.close()
             raise Raised(error) from error
         status = pa.array([one.status for one in outcomes], pa.string())
-        reason = pa.array([one.reason.encode("utf-8", "surrogatepass") for one in outcomes], pa.binary())
+        reason = pa.array([blob(one.reason) for one in outcomes], pa.binary())
         return table.append_column("status", status).append_column("reason", reason)
 
 
 def _outcomes(table: pyarrow.Table) -> Iterator[Outcome]:
     ends = zip(samples_of(table), table["status"].to_pylist(), table["reason"].to_pylist(), strict=True)
     for sample, status, reason in ends:
-        yield Outcome(sample, status, reason.decode("utf-8", "surrogatepass"))
+        yield Outcome(sample, status, text(reason))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipes.datasets import Sample
 from clipes.image import TarMember
+from clipes.scratch import blob, text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -20,15 +21,15 @@ def table_of(samples: Sequence[Sample]) -> pyarrow.Table:
 
     members = [sample.image if isinstance(sample.image, TarMember) else None for sample in samples]
     files = [sample.image.tar if isinstance(sample.image, TarMember) else sample.image for sample in samples]
-    text = pa.binary()
+    name = pa.binary()
     columns = {
-        "id": pa.array([_bytes(sample.id) for sample in samples], text),
-        "file": pa.array([os.fsencode(file) for file in files], text),
-        "member": pa.array([member and _bytes(member.name) for member in members], text),
+        "id": pa.array([blob(sample.id) for sample in samples], name),
+        "file": pa.array([os.fsencode(file) for file in files], name),
+        "member": pa.array([member and blob(member.name) for member in members], name),
         "offset": pa.array([member and member.offset for member in members], pa.int64()),
         "size": pa.array([member and member.size for member in members], pa.int64()),
-        "labels": pa.array([[_bytes(label) for label in sample.labels] for sample in samples], pa.list_(text)),
-        "origin": pa.array([_bytes(sample.origin) for sample in samples], text),
+        "labels": pa.array([[blob(label) for label in sample.labels] for sample in samples], pa.list_(name)),
+        "origin": pa.array([blob(sample.origin) for sample in samples], name),
     }
     return pa.table(columns)
 
@@ -41,13 +42,5 @@ def samples_of(table: pyarrow.Table) -> list[Sample]:
 def _sample(row: Mapping[str, Any]) -> Sample:
     file = Path(os.fsdecode(row["file"]))
     member = row["member"]
-    image = file if member is None else TarMember(file, _text(member), row["offset"], row["size"])
-    return Sample(_text(row["id"]), image, tuple(_text(label) for label in row["labels"]), _text(row["origin"]))
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "surrogatepass")
+    image = file if member is None else TarMember(file, text(member), row["offset"], row["size"])
+    return Sample(text(row["id"]), image, tuple(text(label) for label in row["labels"]), text(row["origin"]))

@@ -90,7 +90,7 @@ def read_status(folder: str | os.PathLike[str], reasons: int = 10) -> RunStatus:
     settings = read_manifest(folder)["digest"]
     with History(folder, settings) as history:
         counts = history.counts()
-        told = common_reasons(history.unfinished(), reasons)
+        told = Reasons(history.unfinished()).common(reasons)
         tallies, others = history.tallies, history.others
     totals = [tally.record.header.get("total") for tally in tallies]
     total = next((found for found in reversed(totals) if isinstance(found, int)), None)
@@ -108,24 +108,31 @@ def read_status(folder: str | os.PathLike[str], reasons: int = 10) -> RunStatus:
     )
 
 
-def common_reasons(rows: Iterable[Row], most: int = 10) -> tuple[Reason, ...]:
-    """The commonest reasons of the rows that have one, at most ``most``; of equally common ones the earlier first.
+class Reasons:
+    """Counts why images have no mask; reasons that differ in the image's name or in numbers only are the same."""
 
-    Reasons that differ in the image's name or in numbers only are the same.
+    def __init__(self, rows: Iterable[Row] = ()):
+        self._found: dict[tuple[Status, str], Reason] = {}
+        for row in rows:
+            self.add(row)
 
-    >>> rows = [Row("a", "failed", "in/a.jpg: cut at byte 12"), Row("b", "failed", "in/b.jpg: cut at byte 7")]
-    >>> common_reasons(rows)
-    (Reason(status='failed', text='cut at byte 12', count=2, first='a'),)
-    """
-    found: dict[tuple[Status, str], Reason] = {}
-    for row in rows:
+    def add(self, row: Row) -> None:
+        """Count the reason of a row, if it has one."""
         if not row.reason:
-            continue
+            return
         text = bare_reason(row)
         key = (row.status, re.sub(r"\d+", "0", text))
-        before = found.get(key, Reason(row.status, text, 0, row.id))
-        found[key] = Reason(before.status, before.text, before.count + 1, before.first)
-    return tuple(sorted(found.values(), key=lambda reason: -reason.count)[:most])
+        before = self._found.get(key, Reason(row.status, text, 0, row.id))
+        self._found[key] = Reason(before.status, before.text, before.count + 1, before.first)
+
+    def common(self, most: int) -> tuple[Reason, ...]:
+        """The commonest, at most ``most``; of equally common ones the earlier first.
+
+        >>> rows = [Row("a", "failed", "in/a.jpg: cut at byte 12"), Row("b", "failed", "in/b.jpg: cut at byte 7")]
+        >>> Reasons(rows).common(10)
+        (Reason(status='failed', text='cut at byte 12', count=2, first='a'),)
+        """
+        return tuple(sorted(self._found.values(), key=lambda reason: -reason.count)[:most])
 
 
 def bare_reason(row: Row) -> str:

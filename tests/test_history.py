@@ -223,7 +223,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
         with open(recorder.path, "a") as file:
             file.writelines(line.replace("NAME", f"{number:020}") + "\n" for number in range(100_000))
     assert recorder.path.stat().st_size > 25e6
-    code = f"import clipes.history\nclipes.history._CACHE_KIB = 2048\n{MEMORY}"
+    code = f"import clipes.scratch\nclipes.scratch._CACHE_KIB = 2048\n{MEMORY}"
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path), "100000"], capture_output=True, text=True, timeout=120
     )

@@ -28,7 +28,7 @@ COMPILER = sys.platform == "win32" or any(map(shutil.which, ("c++", "g++", "clan
 # Each row imports only from rows above it, and, beside the standard library, only the packages named.
 MATHS = "numpy scipy torch"
 ROWS = (
-    ("config _version prompts", ""),
+    ("config _version prompts scratch", ""),
     ("transformer pairs mask metrics sharpness", MATHS),
     ("cam", MATHS),
     ("affinity lattice checks compiled losses competition", MATHS),

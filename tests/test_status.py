@@ -13,7 +13,7 @@ from clipes import record
 from clipes.commands import status as command
 from clipes.manifest import claim
 from clipes.record import Recorder, Row
-from clipes.status import Reason, bare_reason, common_reasons, read_status
+from clipes.status import Reason, Reasons, bare_reason, read_status
 
 SETTINGS = {"model": "tiny"}
 
@@ -135,7 +135,7 @@ def test_common_reasons_are_counted_and_ranked() -> None:
         Reason("failed", "rare", 1, "a"),
         Reason("skipped", "rare", 1, "d"),
     )
-    assert common_reasons(rows) == ranked and common_reasons(rows, 2) == ranked[:2] and common_reasons([]) == ()
+    assert Reasons(rows).common(10) == ranked and Reasons(rows).common(2) == ranked[:2] and Reasons().common(10) == ()
 
 
 def _command(folder: Path, *arguments: str) -> int:

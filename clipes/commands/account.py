@@ -14,7 +14,7 @@ from .terminal import DONE, FAILED, FAILURES_SHOWN, INTERRUPTED, TERMINATED, bar
 
 if TYPE_CHECKING:  # they load torch
     from clipes.batch import Outcome
-    from clipes.record import Row
+    from clipes.status import Reasons
 
 REASONS_SHOWN = 10
 
@@ -58,7 +58,7 @@ class Account:
         self.total, self.done, self.finished = total, done, finished
         self.written = self.skipped = self.failed = 0
         self._first: list[str] = []
-        self._without: list[Row] = []
+        self._reasons: Reasons | None = None
 
     def follow(self, outcomes: Iterator[Outcome], strict: bool = False) -> None:
         """Go through the outcomes behind a progress bar; with ``strict`` as far as the first that failed."""
@@ -86,19 +86,19 @@ class Account:
 
     def _add(self, outcome: Outcome) -> None:
         from clipes.record import Row
+        from clipes.status import Reasons
 
         self.written += outcome.status == "ok"
         self.skipped += outcome.status == "skipped"
         self.failed += outcome.status == "failed"
         if outcome.status == "ok":
             return
-        self._without.append(Row(outcome.sample.id, outcome.status, outcome.reason))
+        self._reasons = self._reasons or Reasons()
+        self._reasons.add(Row(outcome.sample.id, outcome.status, outcome.reason))
         if outcome.status == "failed" and len(self._first) < FAILURES_SHOWN:
             self._first.append(outcome.error)
 
     def _say(self, seconds: float) -> None:
-        from clipes.status import common_reasons
-
         others = {"finished before": self.finished(), "skipped": self.skipped, "failed": self.failed}
         rest = "".join(f", {count} {what}" for what, count in others.items() if count)
         ended = self.written + self.skipped + self.failed
@@ -108,7 +108,7 @@ class Account:
             complain(line)
         if self.failed > len(self._first):
             complain(f"and {self.failed - len(self._first)} more failed")
-        if self.failed + self.skipped > 1:
+        if self._reasons and self.failed + self.skipped > 1:
             print("why images have no mask:")
-            for reason in common_reasons(self._without, REASONS_SHOWN):
+            for reason in self._reasons.common(REASONS_SHOWN):
                 print(f"  {reason.count:6} {reason.status:8} {printable(reason.text)}")

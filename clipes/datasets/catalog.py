@@ -1,12 +1,7 @@
-"""The samples of a data set, kept in a private temporary database: ten million rows are no ten million objects.
-
-`sqlite3.connect("")` is a database that SQLite holds in a bounded cache and spills to a file that nobody else sees,
-in SQLITE_TMPDIR, TMPDIR, /var/tmp or /tmp. Names are stored as bytes, for file names need not be Unicode.
-"""
+"""The samples of a data set, kept in a private temporary database: ten million rows are no ten million objects."""
 
 from __future__ import annotations
 
-import errno
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -15,10 +10,9 @@ from pathlib import Path
 from typing import Any, overload
 
 from clipes.image import IMAGE_SUFFIXES, TarMember
+from clipes.scratch import blob, filling, scratch_database, text
 
 from .sample import AnyImage, DatasetError, Found, Sample, check_id, without_suffix
-
-_CACHE_KIB = 16384
 
 _TABLES = """
 CREATE TABLE sample (
@@ -102,16 +96,6 @@ class Images(Mapping[str, AnyImage]):
         return _sample(row).image
 
 
-def blob(text: str) -> bytes:
-    """Any string as bytes that sort as it does, file names that are not Unicode among them."""
-    return text.encode("utf-8", "surrogatepass")
-
-
-def text(blob: bytes) -> str:
-    """The string of :func:`blob`."""
-    return blob.decode("utf-8", "surrogatepass")
-
-
 def _sample(row: tuple[Any, ...]) -> Sample:
     sample_id, path, member, start, size, labels, origin = row
     image = Path(text(path))
@@ -126,21 +110,10 @@ def _sample(row: tuple[Any, ...]) -> Sample:
 @contextmanager
 def catalogue() -> Iterator[sqlite3.Connection]:
     """Yield a new, empty catalogue to be filled. Raises OSError when the disk is full."""
-    database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
-    database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-    for pragma in ("temp_store = FILE", "journal_mode = OFF", "synchronous = OFF"):  # nothing outlives a crash
-        database.execute(f"PRAGMA {pragma}")
+    database = scratch_database()
     database.executescript(_TABLES)
-    try:
-        database.execute("BEGIN")
+    with filling(database, "the list of images"):
         yield database
-        database.execute("COMMIT")
-    except sqlite3.OperationalError as error:
-        database.close()
-        if "full" not in str(error):
-            raise
-        cure = "free some, or set SQLITE_TMPDIR to a folder with space"
-        raise OSError(errno.ENOSPC, f"no space for the list of images; {cure}") from error
 
 
 def add_images(

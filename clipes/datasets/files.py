@@ -5,11 +5,11 @@ from __future__ import annotations
 import glob
 import itertools
 import os
-import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from clipes.image import IMAGE_SUFFIXES
+from clipes.scratch import filling, scratch_database
 
 from .sample import DatasetError, Found, LabelRow, check_text
 from .tables import READERS, read_lines, read_table
@@ -66,10 +66,11 @@ class _Sorted:
     """Paths in the order of their parts, each once, sorted on disk."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self.database = sqlite3.connect("")
+        self.database = scratch_database()
         self.database.execute("CREATE TABLE path (parts BLOB PRIMARY KEY) WITHOUT ROWID")
         parts = ((os.fsencode(Path(path)).replace(os.fsencode(os.sep), b"\0"),) for path in paths)
-        self.database.executemany("INSERT OR IGNORE INTO path VALUES (?)", parts)
+        with filling(self.database, "the list of images"):
+            self.database.executemany("INSERT OR IGNORE INTO path VALUES (?)", parts)
 
     def __iter__(self) -> Iterator[str]:
         for (parts,) in self.database.execute("SELECT parts FROM path ORDER BY parts"):

@@ -8,7 +8,8 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
-from .catalog import blob, text
+from clipes.scratch import blob, text
+
 from .sample import DatasetError, LabelRow, without_suffix
 from .tables import row_key
 

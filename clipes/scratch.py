@@ -1,0 +1,51 @@
+"""Private temporary databases: for what is too much for the memory, and of no use afterwards.
+
+`sqlite3.connect("")` is a database that SQLite holds in a bounded cache and spills to a file that nobody else sees,
+in SQLITE_TMPDIR, TMPDIR, /var/tmp or /tmp. Names are stored as bytes, for file names need not be Unicode.
+"""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_CACHE_KIB = 16384
+
+
+def scratch_database() -> sqlite3.Connection:
+    """A new, empty database, deleted when it is closed. It may be used from any thread, and outlives a fork."""
+    database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
+    for pragma in ("temp_store = FILE", "journal_mode = OFF", "synchronous = OFF"):  # nothing outlives a crash
+        database.execute(f"PRAGMA {pragma}")
+    return database
+
+
+@contextmanager
+def filling(database: sqlite3.Connection, what: str) -> Iterator[None]:
+    """All that is done in the block as one transaction; the database is closed if that fails.
+
+    Raises OSError, which names ``what``, when the disk is full.
+    """
+    try:
+        database.execute("BEGIN")
+        yield
+        database.execute("COMMIT")
+    except BaseException as error:
+        database.close()
+        if not isinstance(error, sqlite3.OperationalError) or "full" not in str(error):
+            raise
+        cure = "free some, or set SQLITE_TMPDIR to a folder with space"
+        raise OSError(errno.ENOSPC, f"no space for {what}; {cure}") from error
+
+
+def blob(text: str) -> bytes:
+    """Any string as bytes that sort as it does, file names that are not Unicode among them."""
+    return text.encode("utf-8", "surrogatepass")
+
+
+def text(blob: bytes) -> str:
+    """The string of :func:`blob`."""
+    return blob.decode("utf-8", "surrogatepass")

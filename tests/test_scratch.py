@@ -1,0 +1,50 @@
+"""clipes.scratch: databases that spill to disk and vanish."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+
+import pytest
+
+from clipes.scratch import blob, filling, scratch_database, text
+
+
+@pytest.mark.parametrize("name", ["", "a", "é", "日本", "caf\udce9", "a\0b", "\ud800"])
+def test_any_string_is_bytes_and_back(name: str) -> None:
+    assert text(blob(name)) == name
+
+
+def test_bytes_sort_as_strings_do() -> None:
+    names = ["b", "é", "\U0001f600", "a", "\ud900", "z", ""]
+    assert sorted(names, key=blob) == sorted(names)
+
+
+def test_what_was_filled_is_there() -> None:
+    database = scratch_database()
+    database.execute("CREATE TABLE t (n INTEGER)")
+    with filling(database, "numbers"):
+        database.executemany("INSERT INTO t VALUES (?)", ((n,) for n in range(1000)))
+    assert database.execute("SELECT count(*), sum(n) FROM t").fetchone() == (1000, 499_500)
+    database.close()
+
+
+def test_a_full_disk_is_told() -> None:
+    database = scratch_database()
+    database.execute("CREATE TABLE t (data BLOB)")
+    database.execute("PRAGMA max_page_count = 20")
+    full = pytest.raises(OSError, match="no space for numbers; free some, or set SQLITE_TMPDIR")
+    with full as caught, filling(database, "numbers"):
+        database.executemany("INSERT INTO t VALUES (?)", ((bytes(1000),) for _ in range(1000)))
+    assert caught.value.errno == errno.ENOSPC
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        database.execute("SELECT 1")
+
+
+def test_other_errors_stay_as_they_are() -> None:
+    for error in (ValueError("mine"), KeyboardInterrupt()):
+        database = scratch_database()
+        with pytest.raises(type(error)), filling(database, "numbers"):
+            raise error
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            database.execute("SELECT 1")
