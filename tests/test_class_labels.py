@@ -156,6 +156,12 @@ D = b"cnumpy\ndtype\n"
 R = b"cnumpy.core.multiarray\n_reconstruct\n"
 
 
+def _doubled(times):
+    """A dtype of a pair of pairs of pairs ...: small in memory, without end in print."""
+    pairs = b"".join(bytes([104, n, 104, n, 134, 113, n + 1]) for n in range(times))
+    return b"Nq\x00" + pairs + D + bytes([104, times]) + b"\x85R."
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -184,6 +190,8 @@ R = b"cnumpy.core.multiarray\n_reconstruct\n"
         b"",
         b".",
         b"\xfe",
+        D + b"(S'f1'\ntR.",
+        _doubled(40),
     ],
     ids=lambda code: repr(code[:30]),
 )

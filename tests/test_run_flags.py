@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -120,6 +124,34 @@ def test_ray_that_is_not_there_is_told_before_anything(
     monkeypatch.setitem(sys.modules, "ray", None)
     assert main(["generate", "photos", "--labels", "labels.csv", "--out", "m", "--engine", "ray"]) == 2
     assert 'pip install "clipes[ray]"' in capsys.readouterr().err and not Path("m").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "device", "dtype"),
+    [
+        ([], "cpu", "float32"),
+        (["--gpus-per-actor", "1"], "cuda", "float16"),
+        (["--gpus-per-actor", "1", "--precision", "bf16"], "cuda", "bfloat16"),
+        (["--gpus-per-actor", "0.5", "--device", "cuda:0"], "cuda:0", "float16"),
+        (["--gpus-per-actor", "1", "--device", "cpu"], "cpu", "float32"),
+    ],
+)
+def test_a_driver_without_a_gpu(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, flags: list[str], device: str, dtype: str
+) -> None:
+    """It loads the model on its CPU, whatever the actors have; `run.json` tells of theirs."""
+    pytest.importorskip("ray")
+    asked: list[partial[Any]] = []
+
+    def write(load: partial[Any], *rest: Any, **options: Any) -> Iterator[Any]:
+        asked.append(load)
+        yield from ()
+
+    monkeypatch.chdir(photos.parent)
+    monkeypatch.setattr("clipes.ray_engine.write_with_ray", write)
+    assert main(["generate", "photos", "--labels", "labels.csv", "--out", "m", "--engine", "ray", *flags]) == 3
+    assert asked[0].args[0]["device"] == device
+    assert json.loads(Path("m/run.json").read_text())["settings"]["dtype"] == dtype
 
 
 def test_the_parts_of_a_run_are_the_whole(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

@@ -180,6 +180,14 @@ def test_the_command_writes_json(run: Path, tmp_path: Path) -> None:
         _command(run, "--json", str(tmp_path / "status"))
 
 
+@pytest.mark.parametrize("name", ["run.json", "classes.json"])
+def test_the_command_replaces_nothing_of_a_run(run: Path, name: str) -> None:
+    before = (run / "run.json").read_bytes()
+    with pytest.raises(ValueError, match=f"{name} would replace what a run wrote; choose another name"):
+        _command(run, "--json", str(run / name))
+    assert (run / "run.json").read_bytes() == before
+
+
 def test_the_command_says_what_is_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     claim(tmp_path, SETTINGS, {})
     assert _command(tmp_path) == 0

@@ -192,6 +192,25 @@ def test_a_name_that_is_not_utf8_is_refused(tmp_path):
 # --- several shards
 
 
+def test_images_behind_a_second_dot_are_not_left_out_without_a_word(tmp_path):
+    """`photo.1.jpg` is no image of WebDataset's; `photo.mask.png` beside `photo.jpg` is meant."""
+    dog = {"labels": ["dog"]}
+    good = _tar(tmp_path / "good.tar", ("a.jpg", _png("red")), ("a.mask.png", _png("red")), ("a.json", dog))
+    assert [sample.id for sample in find_samples(good)] == ["a"]
+    bad = _tar(
+        tmp_path / "bad.tar", ("b.jpg", _png("red")), ("b.json", dog), ("a.1.jpg", _png("red")), ("a.1.json", dog)
+    )
+    with pytest.raises(DatasetError, match=r"a\.1\.jpg: its key ends at the first dot, 'a', and that has no image"):
+        find_samples(bad)
+
+
+def test_labels_of_a_table_find_members_in_folders_of_any_name(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    shard = _tar(folder / "s.tar", ("x/a.jpg", _png("red")))
+    (tmp_path / "l.csv").write_text("image,labels\na.jpg,dog\n")
+    assert [sample.labels for sample in find_samples(shard, tmp_path / "l.csv")] == [("dog",)]
+
+
 def test_ranges_and_globs(tmp_path):
     for number in (8, 9, 10):
         _tar(tmp_path / f"s-{number:03}.tar", (f"{number}.png", b""), (f"{number}.cls", "cat"))
