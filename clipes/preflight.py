@@ -64,7 +64,7 @@ def check_folder(
         except (ValueError, OSError) as error:
             raise ValueError(f"{sample.image}: {error}") from error
         if ".png/" in sample.id and output.format == "png":
-            inner.update(match.group(1) for match in re.finditer(r"(?=^(.*?)\.png/)", sample.id))
+            inner.update(sample.id[: match.start()] for match in re.finditer(r"\.png/", sample.id))
     clash = next((sample for sample in samples if sample.id in inner), None) if inner else None
     if clash:
         raise ValueError(f"{clash.image}: its mask {clash.id}.png would have to be a folder, too; rename it")

@@ -153,6 +153,10 @@ def test_nothing_is_begun_anew_while_another_writes(tiny, photos: Path, tmp_path
 
 
 def test_a_mask_that_would_have_to_be_a_folder(photos: Path, tmp_path: Path) -> None:
+    names = ["x/a.png/b.png/c", "z", "x/a.png/b", "q.png/z"]
+    deep = [Sample(name, Path(f"{name}.jpg"), ()) for name in names]
+    with pytest.raises(ValueError, match=r"its mask x/a\.png/b\.png would have to be a folder, too; rename it"):
+        check_folder(photos, deep, Output(tmp_path / "m"))
     names = ["x/a.png/b.png/c", "z", "x/a", "q.png/z"]
     samples = [Sample(name, Path(f"{name}.jpg"), ()) for name in names]
     with pytest.raises(ValueError, match=r"x/a\.jpg: its mask x/a\.png would have to be a folder, too; rename it"):

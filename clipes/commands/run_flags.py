@@ -122,21 +122,19 @@ def _range(text: str) -> tuple[int, int | None]:
 
 def _amount(text: str) -> float:
     """A number of at least 0, for argparse."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
-    return value
+    return _number(text, float("inf"), f"{text!r} is not a number of at least 0")
 
 
 def _share(text: str) -> float:
     """A number in 0..1, for argparse."""
+    return _number(text, 1.0, f"{text!r} is no share; give a number between 0 and 1, such as 0.01")
+
+
+def _number(text: str, most: float, otherwise: str) -> float:
     try:
         value = float(text)
     except ValueError:
         value = -1
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no share; give a number between 0 and 1, such as 0.01")
+    if not 0 <= value <= most or value == float("inf"):
+        raise argparse.ArgumentTypeError(otherwise)
     return value
