@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import os
 import signal
 import sys
@@ -21,6 +22,9 @@ COMMANDS = (demo, generate, status, finalize, evaluate, sharpness, synonyms, bac
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, one of EXIT_CODES. Unknown flags raise SystemExit(2)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show ends no run
+            stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
         with _signals(), _warnings(options.command):

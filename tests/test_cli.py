@@ -403,6 +403,14 @@ def test_as_a_process(photos: Path) -> None:
     assert bad.stderr == "clipes generate: no such image, folder or list: x\n"
 
 
+def test_a_terminal_that_cannot_show_a_name() -> None:
+    Path("labels.csv").write_text("image,labels\na.jpg,katze é\n", encoding="utf-8")
+    arguments = [*COMMAND, "generate", "photos/a.jpg", "--labels", "labels.csv", "--out", "m"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run(arguments, capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 2 and "unknown class 'katze \\xe9'" in done.stderr
+
+
 @pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
 def test_a_reader_that_leaves_early() -> None:
     code = "from clipes import cli; cli.demo.run = lambda options: print('x' * 10**6); exit(cli.main(['demo']))"

@@ -142,7 +142,7 @@ def test_missing_images_are_counted_and_five_named(tree):
     names = [f"{number}.jpg" for number in range(7)]
     source = _table(tree("3.jpg"), *names, name="list.txt")
     with pytest.raises(
-        DatasetError, match=r"6 image\(s\) are not there: .*; \.\.\.; correct .*missing='skip'"
+        DatasetError, match=r"6 image\(s\) are not there: .*; \.\.\.; correct .*--missing skip"
     ) as error:
         find_samples(source, [])
     assert re.findall(r"line (\d): no such image", str(error.value)) == ["1", "2", "3", "5", "6"]

@@ -143,7 +143,7 @@ def add_images(
     if missing:
         raise DatasetError(
             f"{missing} image(s) are not there: {'; '.join(first)}{'; ...' if missing > len(first) else ''}; correct "
-            "the names, or go on without them (missing='skip')"
+            "the names, or go on without them (--missing skip)"
         )
     if database.execute("SELECT 1 FROM sample LIMIT 1").fetchone() is None:
         raise DatasetError(f"{source}: no image found; known are {' '.join(sorted(IMAGE_SUFFIXES))}")
