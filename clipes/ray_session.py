@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -43,6 +44,10 @@ def connected(ray: Any, address: str | None, actors: int, each: Mapping[str, flo
         yield
     finally:
         if ours:
+            gc.collect()  # which tells Ray Data that nobody asks any more
+            for thread in threading.enumerate():
+                if thread.name.startswith("StreamingExecutor-"):  # it would end this process if Ray went first
+                    thread.join(30)
             ray.shutdown()
 
 

@@ -727,7 +727,7 @@ def test_wrong_use_is_told_before_anything_is_encoded(clip, drawn, vocabulary, t
     for samples, truth, error, message in (
         (single, None, ValueError, f"none of {len(single)} images has two labels or more, .* give images with more"),
         ([], None, ValueError, "none of 0 images has two labels"),
-        (samples_of(drawn) + wrong, None, ValueError, "labels.csv, line 7: unknown class 'catt' in scenes; did you"),
+        ([*samples_of(drawn), *wrong], None, ValueError, "labels.csv, line 7: unknown class 'catt' in scenes; did you"),
         (samples_of(drawn), tmp_path / "no", FileNotFoundError, "no such folder of truth masks: .*no"),
         (samples_of(drawn), drawn / "labels.csv", NotADirectoryError, "labels.csv is a file; give the folder"),
         (samples_of(drawn), other, ValueError, r"no truth mask has the name of an image: there is no 01\.png in"),

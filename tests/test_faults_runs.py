@@ -18,6 +18,7 @@ from PIL import Image
 
 from clipes import generator, loading, output, preflight
 from clipes.datasets import Sample
+from clipes.output import Output
 
 
 @pytest.fixture
@@ -234,7 +235,7 @@ def test_maps_that_are_not_finite(run: Run, monkeypatch: pytest.MonkeyPatch, pre
 
 
 def test_a_signal_within_a_tar(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second Ctrl-C when half of an image is in it: the shard closes without that half."""
+    """The second Ctrl-C when half of an image is in it: the shard closes without that half, with what was in hand."""
     draw(6)
     real, calls = output._write_all, []
 
@@ -251,8 +252,8 @@ def test_a_signal_within_a_tar(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
     (shard,) = Path("m").glob("*.tar")
     with tarfile.open(shard) as archive:
         names = archive.getnames()
-    assert names == ["000.json", "000.png", "001.json", "001.png"]
-    assert sorted(rows()) == ["000", "001"]
+    assert names[:4] == ["000.json", "000.png", "001.json", "001.png"] and "002.json" not in names
+    assert [f"{name}.{kind}" for name in sorted(rows()) for kind in ("json", "png")] == names
     assert shard.stat().st_size % 512 == 0 and shard.read_bytes().endswith(bytes(1024))
 
 
@@ -271,7 +272,7 @@ def test_a_run_that_begins_at_the_same_moment(run: Run, tmp_path: Path, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(preflight.os.path, "lexists", lexists)
-        assert preflight.is_ours(Path("m"))
+        preflight.check_ours(Path("m"))
     Path("m").rename("done")
 
     def samples() -> Any:
@@ -283,7 +284,7 @@ def test_a_run_that_begins_at_the_same_moment(run: Run, tmp_path: Path, monkeypa
 
     Path("m").mkdir()
     Path("m/notes.txt").touch()
-    preflight.check_folder("photos", samples(), "m")
+    preflight.check_folder("photos", samples(), Output(Path("m")))
 
 
 # --- the same bytes
