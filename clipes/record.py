@@ -120,8 +120,8 @@ class Recorder:
     """A worker's record: opens a new file ``folder/records/*.jsonl``, writes its header, appends rows.
 
     ``header`` is what JSON can hold; ``settings``, the run's digest (:func:`clipes.manifest.claim`), is needed, and
-    ``clipes status`` reads ``total`` (images of the data set), ``images`` (those of this shard) and ``shard`` where
-    they are given. ``started``, ``machine`` and ``pid`` are always this process's own. Not for several threads.
+    ``clipes status`` reads ``total`` (images of the data set) and ``shard`` where they are
+    given. ``started``, ``machine`` and ``pid`` are always this process's own. Not for several threads.
 
     Raises ValueError where ``records`` is a link, OSError where the file cannot be written.
     """

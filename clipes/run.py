@@ -26,10 +26,6 @@ from clipes.writer import HOST, is_alive, sweep, write_json
 WHOLE = Shard(0, 1)
 
 
-def _never() -> bool:
-    return False
-
-
 class Run:
     """A folder of masks, taken for these settings. Use it in a ``with``.
 
@@ -76,7 +72,7 @@ class Run:
         self.history.close()
 
     def remaining(
-        self, samples: Iterable[Sample], shard: Shard = WHOLE, stop: Callable[[], bool] = _never
+        self, samples: Iterable[Sample], shard: Shard = WHOLE, stop: Callable[[], bool] = lambda: False
     ) -> Iterator[Sample]:
         """The samples of ``shard`` that are not finished, one in memory at a time; none more once ``stop`` says so."""
         for sample in samples:
@@ -116,7 +112,7 @@ def write_masks(
     batch_size: int | None = None,
     workers: int = 0,
     skip: Collection[str] = (),
-    stop: Callable[[], bool] = _never,
+    stop: Callable[[], bool] = lambda: False,
     about: Mapping[str, Any] | None = None,
 ) -> Generator[Outcome, None, None]:
     """Write the masks of ``samples`` that are not finished yet, lazily; yields how each ends.
