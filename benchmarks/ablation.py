@@ -27,6 +27,7 @@ from clipes.config import AffinityConfig, CrfConfig, ParConfig
 from clipes.decision import decide_masks
 from clipes.encoder import Encoded, Encoder
 from clipes.image import patch_grid, prepare
+from clipes.pairs import Pairs
 from clipes.scenes import THINGS, Scene, draw_scenes
 from clipes.text import text_features
 from clipes.transformer import attention_map, finish, merge_heads, project_qkv, scaled
@@ -113,7 +114,7 @@ def logit_maps(model: Model, encoded: Encoded, labels: list[int]) -> Tensor:
     normed = trace.normed.detach().requires_grad_()
     query, key, value = project_qkv(block, normed)
     output = finish(block, residual, attention_map(query, key) @ value)[2]
-    feature = F.normalize(image_features(head, output, "patch"), dim=-1)
+    feature = F.normalize(image_features(head, replace(trace, output=output), "patch"), dim=-1)
     maps = []
     for logit in (head.logit_scale * model.text["names"][labels, 0] @ feature[0]).unbind():
         (gradient,) = torch.autograd.grad(logit, normed, retain_graph=True)
@@ -129,16 +130,15 @@ def initial_maps(model: Model, encoded: Encoded, labels: list[int], row: Row) ->
     text = model.text[row.words] if row.score == "background" else model.text[row.words][: len(THINGS)]
     present = torch.zeros(1, len(THINGS), dtype=torch.bool)
     present[0, labels] = True
-    pairs = torch.tensor([(0, label) for label in labels])
     block, head = model.encoder.blocks[-1], model.encoder.head
-    return softmax_gradcam(block, head, encoded.trace, text, present, pairs)
+    return softmax_gradcam(block, head, encoded.trace, text, present, Pairs([labels]))
 
 
 def encode(model: Model, image: Image.Image, blocks: int) -> Encoded:
     encoder = model.encoder
     grid = patch_grid((image.height, image.width), encoder.patch_size, DEFAULT.image.max_patches)
     pixels = prepare(image, grid, encoder.patch_size, encoder.mean, encoder.std)
-    return encoder.encode(torch.from_numpy(pixels)[None], blocks)
+    return encoder.encode(pixels[None], blocks)
 
 
 def mask_of(model: Model, row: Row, scene: Scene) -> np.ndarray:
@@ -147,8 +147,8 @@ def mask_of(model: Model, row: Row, scene: Scene) -> np.ndarray:
     encoded = encode(model, image, row.affinity.blocks if row.affinity else 0)
     cams = initial_maps(model, encoded, labels, row)
     if row.affinity:
-        cams = refine_cams(cams, encoded.attention, torch.zeros(len(cams)).long(), encoded.grid, row.affinity)
-    maps = cams.reshape(-1, *encoded.grid)
+        cams = refine_cams(cams, encoded.attention, Pairs([labels]), encoded.grids, row.affinity)
+    maps = cams.reshape(-1, *encoded.grids[0])
     return decide_masks([image], [[label + 1 for label in labels]], [maps], THINGS, row.config())[0].mask
 
 

@@ -50,8 +50,8 @@ def recognition(scenes: list, model: str) -> dict[str, float]:
             grid = (scene.mask.shape[0] // encoder.patch_size, scene.mask.shape[1] // encoder.patch_size)
             image = prepare(Image.fromarray(scene.image), grid, encoder.patch_size, encoder.mean, encoder.std)
             with torch.inference_mode():
-                output = encoder.encode(torch.from_numpy(image)[None]).trace.output
-                rows.append(F.normalize(image_features(encoder.head, output, pool), dim=-1)[0].numpy())
+                trace = encoder.encode(image[None]).trace
+                rows.append(F.normalize(image_features(encoder.head, trace, pool), dim=-1)[0].numpy())
         similarity = np.stack(rows) @ text.T
         found[f"things, {pool}"] = average_precision(similarity[:, :16], shown[:, :16])
         found[f"grounds, {pool}"] = average_precision(similarity[:, 16:], shown[:, 16:])

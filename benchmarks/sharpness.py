@@ -95,7 +95,7 @@ def naive(clip: Clip, vocabulary: Vocabulary, samples: list[Sample], template: s
         present = torch.zeros(1, len(alone.class_names), dtype=torch.bool).index_fill(1, ids, True)
         for _, encoded in encode_images(clip.encoder, [open_image(sample.image)], config):
             with torch.inference_mode():
-                features = image_features(head, encoded.trace.output, config.cam.pool)
+                features = image_features(head, encoded.trace, config.cam.pool)
                 rows.append(label_probabilities(features, text, present, head.logit_scale)[0, ids].numpy())
     return clipes.prompt_sharpness(rows)
 

@@ -3,32 +3,34 @@
 The mean attention W of an image is made doubly stochastic by Sinkhorn scaling, D = diag(r) W diag(c), and
 symmetrised, A = (D + D^T) / 2. Neither D nor A is ever formed: A x = (r * W(c * x) + c * W^T(r * x)) / 2.
 
-Axes: B images, P pairs of an image and a label, N = h * w patches.
+Axes: B images, P pairs of an image and a label, N = h * w patches, padded to the most of an image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from clipes.cam import min_max
+from clipes.cam import min_max_of
 from clipes.config import AffinityConfig, Boxes
-from clipes.pairs import by_image, slots
+from clipes.kernels import usable
+from clipes.pairs import Pairs
 
 
 def refine_cams(
-    cams: Tensor, attention: Tensor, image: Tensor, grid: tuple[int, int], config: AffinityConfig
+    cams: Tensor, attention: Tensor, pairs: Pairs, grids: Sequence[tuple[int, int]], config: AffinityConfig
 ) -> Tensor:
     """Spread each map along the attention affinity of its image, from inside the map's boxes (equation 8).
 
     Args:
         cams: (P, N) in [0, 1].
-        attention: (B, N, N) mean patch-to-patch attention, non-negative.
-        image: (P,) int64, which image a map belongs to.
-        grid: (h, w) with h * w = N.
+        attention: (B, N, N) mean patch-to-patch attention, non-negative, 0 on padding.
+        pairs: which image a map belongs to.
+        grids: (h, w) of each image; the first h * w of its N patches are no padding.
 
     Returns:
         (P, N) in [0, 1], min-max scaled, of the maps' dtype; all zero where no region is above the threshold.
@@ -36,24 +38,42 @@ def refine_cams(
     # In float64: the affinity flattens maps, and the min-max scaling magnifies what rounding leaves of them.
     attention = attention.double()
     rows, columns = (factor[:, None] for factor in sinkhorn_scaling(attention, config.sinkhorn_rounds))
-    masks = box_masks(cams.reshape(-1, *grid), config.box_threshold, config.boxes).flatten(1)
-    slot = slots(image)
-    refined = by_image((cams * masks).double(), image, slot, len(attention))  # (B, C, N)
+    refined = pairs.by_image((cams * _all_box_masks(cams, pairs, grids, config)).double())  # (B, C, N)
     for _ in range(config.steps):
         forward = rows * ((columns * refined) @ attention.mT)
         backward = columns * ((rows * refined) @ attention)
         refined = (forward + backward) / 2
-    return min_max(refined[image, slot]).to(cams)
+    patches = torch.tensor([h * w for h, w in grids]).to(cams.device)
+    real = torch.arange(cams.shape[1], device=cams.device) < patches[pairs.image, None]
+    return min_max_of(pairs.of_pairs(refined), real).to(cams)
 
 
 def sinkhorn_scaling(attention: Tensor, rounds: int) -> tuple[Tensor, Tensor]:
-    """Row and column factors (B, N), (B, N) after ``rounds`` of dividing by column sums, then by row sums."""
+    """Row and column factors (B, N), (B, N) after ``rounds`` of dividing by column sums, then by row sums.
+
+    The factor of a row or column that is all 0, as that of padding, is 0.
+    """
     rows = attention.new_ones(attention.shape[:-1])
     columns = torch.ones_like(rows)
     for _ in range(rounds):
-        columns = 1 / (attention.mT @ rows[..., None])[..., 0]
-        rows = 1 / (attention @ columns[..., None])[..., 0]
+        columns = _inverse((attention.mT @ rows[..., None])[..., 0])
+        rows = _inverse((attention @ columns[..., None])[..., 0])
     return rows, columns
+
+
+def _inverse(sums: Tensor) -> Tensor:
+    return torch.where(sums == 0, 0, 1 / sums)
+
+
+def _all_box_masks(cams: Tensor, pairs: Pairs, grids: Sequence[tuple[int, int]], config: AffinityConfig) -> Tensor:
+    """:func:`box_masks` of maps (P, N) of images of several grids, those of one grid together: (P, N)."""
+    masks = torch.zeros_like(cams)
+    for grid in set(grids):
+        of_grid = torch.tensor([grids[image] == grid for image in pairs.owners], dtype=torch.bool).nonzero()[:, 0]
+        of_grid, count = of_grid.to(cams.device), grid[0] * grid[1]
+        found = box_masks(cams[of_grid, :count].reshape(-1, *grid), config.box_threshold, config.boxes)
+        masks[of_grid, :count] = found.flatten(1)
+    return masks
 
 
 def box_masks(cams: Tensor, threshold: float, boxes: Boxes = "reference") -> Tensor:
@@ -63,18 +83,45 @@ def box_masks(cams: Tensor, threshold: float, boxes: Boxes = "reference") -> Ten
     256 levels, truncated. ``"reference"`` clips the boxes' exclusive ends to h - 1, w - 1 as the original code
     does, so the last row and column are never inside (where there is more than one); ``"full"`` keeps them.
     """
-    levels = (cams * 255).to(torch.uint8).cpu().numpy()
-    masks = np.stack([_box_mask(level, threshold, boxes) for level in levels]) if len(levels) else levels
-    return torch.from_numpy(masks).to(cams)
-
-
-def _box_mask(levels: NDArray[np.uint8], threshold: float, boxes: Boxes) -> NDArray[np.uint8]:
-    regions, _ = ndimage.label(levels > int(threshold * levels.max()), structure=np.ones((3, 3)))
-    mask = np.zeros_like(levels)
-    for box in ndimage.find_objects(regions):
-        mask[box] = 1
+    levels = (cams * 255).to(torch.uint8)
+    least = (threshold * levels.flatten(1).amax(1).double()).floor() if len(cams) else levels.new_zeros(0)
+    masks = _boxes_of(_regions(levels > least[:, None, None])).to(cams)
     if boxes == "reference":
         # An axis of one patch is left alone: the original never met one, and would lose the whole map.
-        mask[max(1, len(mask) - 1) :] = 0
-        mask[:, max(1, mask.shape[1] - 1) :] = 0
-    return mask
+        masks[:, max(1, masks.shape[1] - 1) :] = 0
+        masks[:, :, max(1, masks.shape[2] - 1) :] = 0
+    return masks
+
+
+def _regions(foreground: Tensor) -> Tensor:
+    """Label the 8-connected regions of each (h, w) of (P, h, w) bool: int64 below h * w, equal within a region, -1
+    outside. On a GPU nothing waits for the host.
+    """
+    if usable(foreground):
+        from clipes.kernels.regions import label_regions
+
+        return label_regions(foreground).long()
+    maps, connected = foreground.cpu().numpy(), np.ones((3, 3))
+    labels = [ndimage.label(one, structure=connected)[0].astype(np.int64) - 1 for one in maps]
+    return torch.from_numpy(np.stack(labels)).to(foreground.device) if labels else foreground.long()
+
+
+def _boxes_of(regions: Tensor) -> Tensor:
+    """Which pixels lie in a region's bounding box: (P, h, w) bool, for labels as :func:`_regions` gives them."""
+    maps, h, w = regions.shape
+    flat, inside = regions.flatten(1), regions.flatten(1) >= 0
+    ends = []  # first and last row, first and last column, by label
+    for axis, most in ((0, h), (1, w)):
+        place = (
+            torch.arange(h * w, device=flat.device) // w if axis == 0 else torch.arange(h * w, device=flat.device) % w
+        )
+        place, label = place.expand(maps, -1), flat.clamp_min(0)
+        first = torch.full_like(flat, most).scatter_reduce(1, label, torch.where(inside, place, most), "amin")
+        last = torch.full_like(flat, -1).scatter_reduce(1, label, torch.where(inside, place, -1), "amax")
+        ends += [first, last]
+    top, bottom, left, right = ends
+    # Boxes that cover a pixel, as sums over those that begin above and left of it less those that end there.
+    covers, there = flat.new_zeros(maps, (h + 1) * (w + 1)), (bottom >= 0).long()
+    for row, column, sign in ((top, left, 1), (bottom + 1, left, -1), (top, right + 1, -1), (bottom + 1, right + 1, 1)):
+        covers.scatter_add_(1, torch.where(there > 0, row * (w + 1) + column, 0), sign * there)
+    return covers.reshape(maps, h + 1, w + 1).cumsum(1).cumsum(2)[:, :h, :w] > 0

@@ -264,7 +264,7 @@ def _image_feature(clip: Clip, sample: Sample, config: Config) -> Tensor:
     image = open_image(sample.image)
     with torch.inference_mode():
         ((_, encoded),) = encode_images(clip.encoder, [image], replace(config, affinity=None))
-        feature = image_features(clip.encoder.head, encoded.trace.output, config.cam.pool)[0]
+        feature = image_features(clip.encoder.head, encoded.trace, config.cam.pool)[0]
     if not feature.isfinite().all():
         raise ValueError("its feature is not finite; if the precision is lower, try fp32")
     return F.normalize(feature.cpu().double(), dim=-1)

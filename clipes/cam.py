@@ -6,7 +6,7 @@ positions; that average weighs the channels of u. Only the average is needed, so
 is a matrix-vector product and the only N x N work is one product with the transposed attention.
 
 Axes: B images, P pairs of an image and one of its labels, K classes, M backgrounds, V names of each, E embedding,
-D width, A heads, S = 1 + N tokens, N = h * w patches.
+D width, A heads, S = 1 + N tokens, N = h * w patches; tokens and patches are padded to the most of an image.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipes.config import Pool
-from clipes.pairs import by_image, slots
+from clipes.pairs import Pairs
 from clipes.transformer import Block, Norm, Trace, activation_slope, scaled, split_heads
 
 
@@ -32,16 +32,18 @@ class Head:
     norm_after_pool: bool = False
 
 
-def image_features(head: Head, output: Tensor, pool: Pool) -> Tensor:
-    """Image features (B, E), not normalised, from the last block's output tokens (B, S, D)."""
+def image_features(head: Head, trace: Trace, pool: Pool) -> Tensor:
+    """Image features (B, E), not normalised, from the last block's output tokens."""
     if head.norm_after_pool:
-        return head.ln_post(pool_tokens(output, pool)) @ head.projection
-    return pool_tokens(head.ln_post(output), pool) @ head.projection
+        return head.ln_post(pool_tokens(trace.output, trace.real, pool)) @ head.projection
+    return pool_tokens(head.ln_post(trace.output), trace.real, pool) @ head.projection
 
 
-def pool_tokens(tokens: Tensor, pool: Pool) -> Tensor:
-    """(B, S, D) to (B, D): the mean of the patch tokens, or the class token."""
-    return tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(1)
+def pool_tokens(tokens: Tensor, real: Tensor, pool: Pool) -> Tensor:
+    """(B, S, D) to (B, D): the mean of the patch tokens that are ``real`` (B, S), or the class token."""
+    if pool == "cls":
+        return tokens[:, 0]
+    return tokens[:, 1:].masked_fill(~real[:, 1:, None], 0).sum(1) / real[:, 1:].sum(1, keepdim=True)
 
 
 def label_probabilities(features: Tensor, text: Tensor, present: Tensor, logit_scale: float) -> Tensor:
@@ -65,13 +67,7 @@ def _softmax(logits: Tensor, present: Tensor) -> Tensor:
 
 
 def softmax_gradcam(
-    block: Block,
-    head: Head,
-    trace: Trace,
-    text: Tensor,
-    present: Tensor,
-    pairs: Tensor,
-    pool: Pool = "patch",
+    block: Block, head: Head, trace: Trace, text: Tensor, present: Tensor, pairs: Pairs, pool: Pool = "patch"
 ) -> Tensor:
     """Class activation maps of all (image, label) pairs of a batch at once.
 
@@ -79,24 +75,32 @@ def softmax_gradcam(
         block, head, trace: the last block, the projection head, and what the block left behind.
         text: unit text features (K + M, V, E), the classes' first; of a class's V names the likeliest counts.
         present: (B, K) bool, the labels of each image.
-        pairs: (P, 2) int64, (image index, class index) of every wanted map.
+        pairs: every wanted map's image and label.
         pool: how the image feature is pooled.
 
     Returns:
-        (P, N) in [0, 1], of the trace's dtype, min-max scaled as in the reference.
+        (P, N) in [0, 1], of the tokens' dtype, min-max scaled as in the reference; 0 on padding.
     """
-    features = image_features(head, trace.output, pool)
+    features = image_features(head, trace, pool)
     logits, likeliest = name_logits(features, text, head.logit_scale).max(-1)
     probabilities = _softmax(logits, present)
-    image, label = pairs.unbind(1)
-    grad = _feature_gradient(features[image], probabilities[image], label, text, likeliest[image], head.logit_scale)
+    each = pairs.each
+    grad = _feature_gradient(each(features), each(probabilities), pairs.label, text, each(likeliest), head.logit_scale)
     # The direction alone goes through the matrix products; its length is given back before the scaling,
     # whose 1e-7 makes the length matter for tiny maps.
     length = grad.norm(dim=-1, keepdim=True)
     direction = grad / length.clamp_min(torch.finfo(grad.dtype).tiny)
-    weights = _channel_weights(block, head, trace, image, direction, pool) * length
-    cams = torch.einsum("pnd,pd->pn", trace.normed[image, 1:], weights).relu()
-    return min_max(min_max(cams))
+    weights = pairs.by_image(_channel_weights(block, head, trace, pairs, direction, pool) * length)
+    cams = pairs.of_pairs(weights @ trace.normed[:, 1:].mT).relu()
+    patches = each(trace.real[:, 1:])
+    return min_max_of(min_max_of(cams, patches), patches)
+
+
+def min_max_of(maps: Tensor, real: Tensor) -> Tensor:
+    """As :func:`min_max`, over the places of each map (P, N) that are ``real`` (P, N), the first among them; the others
+    become 0.
+    """
+    return min_max(torch.where(real, maps, maps[:, :1])) * real
 
 
 def min_max(maps: Tensor) -> Tensor:
@@ -124,49 +128,57 @@ def _feature_gradient(
     return grad
 
 
-def _channel_weights(block: Block, head: Head, trace: Trace, image: Tensor, grad_feature: Tensor, pool: Pool) -> Tensor:
+def _channel_weights(block: Block, head: Head, trace: Trace, pairs: Pairs, grad_feature: Tensor, pool: Pool) -> Tensor:
     """Mean over the patches of the gradient at ``ln_1``'s output: (P, D), for d feature (P, E)."""
     rows = slice(0, 1) if pool == "cls" else slice(1, None)  # the tokens through which the feature is pooled
-    grad = _output_gradient(head, trace.output[image], rows, grad_feature, pool)
-    grad = _middle_gradient(block, trace.middle[image, rows], trace.hidden[image, rows], grad)
-    grad_context = split_heads(scaled(grad, block.ls_1) @ block.out_weight, block.heads)  # (P, A, R, d)
-    value = trace.value[image]
-    delta = (grad_context * trace.context[image][:, :, rows]).sum(-1, keepdim=True)
-    to_class = trace.attention[:, :, rows, :1][image]  # (P, A, R, 1)
+    each = pairs.each
+    patches = trace.real[:, 1:].sum(1, keepdim=True)
+    grad = _output_gradient(head, trace, rows, pairs, grad_feature, pool) * each(trace.real[:, rows, None])
+    grad = _middle_gradient(block, trace.middle[:, rows], trace.hidden[:, rows], pairs, grad)
+    grad_context = split_heads(_back(scaled(grad, block.ls_1), block.out_weight), block.heads)  # (P, A, R, d)
+    value = each(trace.value)
+    delta = (grad_context * each(trace.context[:, :, rows])).sum(-1, keepdim=True)
+    to_class = each(trace.attention[:, :, rows, :1])  # (P, A, R, 1)
     scale = trace.query.shape[-1] ** -0.5
 
     grad_value = ((1 - to_class) * grad_context).sum(-2)
     towards_class = (grad_context * value[:, :, :1]).sum(-1, keepdim=True) - delta
-    grad_key = -scale * (trace.query[image][:, :, rows] * to_class * towards_class).sum(-2)
+    grad_key = -scale * (each(trace.query[:, :, rows]) * (to_class * towards_class)).sum(-2)
     if pool == "cls":
         grad_query = torch.zeros_like(grad_key)  # no patch asks: the class token's query is not a patch's
     else:
-        back = _attention_back(trace.attention[:, :, rows], torch.cat([grad_context, delta], -1), image)
+        back = _attention_back(trace.attention[:, :, rows], torch.cat([grad_context, delta], -1), pairs)
         share = (value * back[..., :-1]).sum(-1, keepdim=True) - back[..., -1:]
-        grad_query = scale * (trace.key[image] * share).sum(-2)
+        grad_query = scale * (each(trace.key) * share).sum(-2)
     stacked = torch.cat([g.flatten(1) for g in (grad_query, grad_key, grad_value)], -1)  # (P, 3D)
-    return stacked @ block.in_proj_weight / (trace.normed.shape[1] - 1)
+    # The pooled feature is a mean as well; divided here, where nothing is of a lower precision.
+    pooled = 1 if pool == "cls" else each(patches)
+    return _back(stacked, block.in_proj_weight) / each(patches) / pooled
 
 
-def _attention_back(attention: Tensor, grad: Tensor, image: Tensor) -> Tensor:
+def _back(grad: Tensor, weight: Tensor) -> Tensor:
+    """The gradient before a linear layer, computed in its weight's floating type, returned in its own."""
+    return (grad.to(weight.dtype) @ weight).to(grad.dtype)
+
+
+def _attention_back(attention: Tensor, grad: Tensor, pairs: Pairs) -> Tensor:
     """The transposed attention (B, A, R, S) of each pair's image times ``grad`` (P, A, R, n): (P, A, S, n)."""
-    slot = slots(image)
-    padded = by_image(grad, image, slot, len(attention)).permute(0, 2, 3, 1, 4)  # (B, A, R, C, n)
+    padded = pairs.by_image(grad).permute(0, 2, 3, 1, 4)  # (B, A, R, C, n)
     product = attention.mT @ padded.flatten(-2)
-    return product.reshape(*product.shape[:-1], *padded.shape[-2:])[image, :, :, slot]
+    return pairs.of_pairs(product.reshape(*product.shape[:-1], *padded.shape[-2:]).permute(0, 3, 1, 2, 4))
 
 
-def _output_gradient(head: Head, output: Tensor, rows: slice, grad_feature: Tensor, pool: Pool) -> Tensor:
-    """Gradient (P, R, D) at the block's output tokens ``rows``."""
+def _output_gradient(head: Head, trace: Trace, rows: slice, pairs: Pairs, grad_feature: Tensor, pool: Pool) -> Tensor:
+    """Gradient (P, R, D) at the block's output tokens ``rows`` of their sum's feature."""
     grad = (grad_feature @ head.projection.T)[:, None]  # (P, 1, D)
-    tokens = output[:, rows]
-    count = tokens.shape[1]
-    if head.norm_after_pool:
-        return (head.ln_post.backward(pool_tokens(output, pool)[:, None], grad) / count).expand_as(tokens)
-    return head.ln_post.backward(tokens, grad / count)
+    if not head.norm_after_pool:
+        return head.ln_post.backward(trace.output[:, rows], grad, pairs)
+    grad = head.ln_post.backward(pool_tokens(trace.output, trace.real, pool)[:, None], grad, pairs)
+    return grad.expand(-1, trace.output[:, rows].shape[1], -1)
 
 
-def _middle_gradient(block: Block, middle: Tensor, hidden: Tensor, grad: Tensor) -> Tensor:
+def _middle_gradient(block: Block, middle: Tensor, hidden: Tensor, pairs: Pairs, grad: Tensor) -> Tensor:
     """Gradient (P, R, D) before the MLP's residual for the gradient after it."""
-    grad_hidden = scaled(grad, block.ls_2) @ block.proj_weight * activation_slope(hidden, block.activation)
-    return grad + block.ln_2.backward(middle, grad_hidden @ block.fc_weight)
+    grad_hidden = _back(scaled(grad, block.ls_2), block.proj_weight)
+    grad_hidden = grad_hidden * pairs.each(activation_slope(hidden, block.activation))
+    return grad + block.ln_2.backward(middle, _back(grad_hidden, block.fc_weight), pairs)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
@@ -20,15 +21,16 @@ from clipes.transformer import Block, Norm, Trace, run_block, run_block_with_map
 
 @dataclass(frozen=True)
 class Encoded:
-    """A batch of images of one patch grid, encoded.
+    """A batch of images, encoded; those of fewer patches are padded to the most of one.
 
     ``trace`` is the last block's pass; ``attention`` (B, N, N) float32 the mean over heads and over the last
-    blocks of the patch-to-patch attention (class token dropped, not renormalised), or None if not asked for.
+    blocks of the patch-to-patch attention (class token dropped, not renormalised; 0 on padding), or None if not asked
+    for; ``grids`` each image's (h, w).
     """
 
     trace: Trace
     attention: Tensor | None
-    grid: tuple[int, int]
+    grids: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -57,57 +59,78 @@ class Encoder:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Encoder:
         """A copy on another device or of another floating type. The last block and the head, on whose
-        gradients the CAM rests, stay in float32 at least."""
+        gradients the CAM rests, stay in float32 at least, but for the matrices of that block's MLP, with which the
+        products are as exact as all the blocks before."""
         wide = None if dtype is None else torch.promote_types(dtype, torch.float32)
         moved: Encoder = _moved(self, device, dtype)
+        narrow = {name: getattr(moved.blocks[-1], name) for name in _MLP}
+        last: Block = _moved(self.blocks[-1], device, wide)
         return replace(
-            moved,
-            blocks=(*moved.blocks[:-1], _moved(self.blocks[-1], device, wide)),
-            head=_moved(self.head, device, wide),
+            moved, blocks=(*moved.blocks[:-1], replace(last, **narrow)), head=_moved(self.head, device, wide)
         )
 
-    def encode(self, pixels: Tensor, attention_blocks: int = 0) -> Encoded:
+    def encode(self, pixels: Tensor | Sequence[Tensor], attention_blocks: int = 0) -> Encoded:
         """Run the tower over normalised images.
 
         Args:
-            pixels: (B, 3, h * p, w * p), normalised with ``mean`` and ``std``.
+            pixels: (B, 3, h * p, w * p), or a list of images (3, h * p, w * p) of different sizes; normalised with
+                ``mean`` and ``std``.
             attention_blocks: over how many of the last blocks to average attention maps; 0: none, more than
                 there are: all.
 
         Raises:
             ValueError: a side that is not a positive multiple of the patch size.
         """
-        height, width = pixels.shape[-2:]
+        grids = tuple(self._grid(image) for image in pixels)
+        x, real = self._embed(pixels, grids)
+        maps = min(attention_blocks, len(self.blocks))
+        count = x.shape[1] - 1
+        wide = torch.promote_types(x.dtype, torch.float32)
+        attention = x.new_zeros((len(x), count, count), dtype=wide) if maps else None
+        for index, block in enumerate(self.blocks[:-1]):
+            if attention is None or index < len(self.blocks) - maps:
+                x = run_block(block, x, real)
+            else:
+                x = run_block_with_map(block, x, attention, 1 / (maps * block.heads), real)
+        last = self.blocks[-1]
+        trace = trace_block(last, x.to(last.in_proj_weight.dtype), real)
+        if attention is not None:
+            attention.add_(trace.attention[:, :, 1:, 1:].sum(1), alpha=1 / (maps * last.heads))
+            attention.mul_(trace.real[:, 1:, None])
+        return Encoded(trace, attention, grids)
+
+    def _grid(self, image: Tensor) -> tuple[int, int]:
+        height, width = image.shape[-2:]
         if min(height, width) < self.patch_size or height % self.patch_size or width % self.patch_size:
             raise ValueError(
                 f"images of {height}x{width} pixels do not divide into patches of {self.patch_size}; "
                 "bring them to a multiple with clipes.image.prepare"
             )
-        grid = (height // self.patch_size, width // self.patch_size)
-        x = self._embed(pixels.to(self.device, self.dtype), grid)
-        first_map = len(self.blocks) - attention_blocks
-        maps: list[Tensor] = []
-        for index, block in enumerate(self.blocks[:-1]):
-            if index < first_map:
-                x = run_block(block, x)
-            else:
-                x, attention = run_block_with_map(block, x)
-                maps.append(attention[:, 1:, 1:])
-        trace = trace_block(self.blocks[-1], x.to(self.blocks[-1].in_proj_weight.dtype))
-        if not attention_blocks:
-            return Encoded(trace, None, grid)
-        mean = trace.attention[:, :, 1:, 1:].mean(1)
-        for attention in maps:
-            mean = mean + attention
-        return Encoded(trace, mean / (len(maps) + 1), grid)
+        return height // self.patch_size, width // self.patch_size
 
-    def _embed(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Patches, class token and positions: (B, S, D)."""
-        patches = F.conv2d(pixels, self.patch_weight, stride=self.patch_size)
-        patches = patches.flatten(2).mT
+    def _embed(
+        self, pixels: Tensor | Sequence[Tensor], grids: Sequence[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor | None]:
+        """Patches, class token and positions: (B, S, D); and which tokens are no padding, (B, S), None where all."""
+        if len(set(grids)) == 1:
+            x = self._tokens(pixels if isinstance(pixels, Tensor) else torch.stack(list(pixels)), grids[0])
+        else:
+            tokens = [self._tokens(image[None], grid)[0] for image, grid in zip(pixels, grids, strict=True)]
+            x = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
+        x = x if self.ln_pre is None else self.ln_pre(x)
+        lengths = [1 + h * w for h, w in grids]
+        if len(set(lengths)) == 1:
+            return x, None
+        return x, torch.arange(x.shape[1], device=x.device) < torch.tensor(lengths).to(x.device)[:, None]
+
+    def _tokens(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+        """(B, 3, h * p, w * p) to (B, 1 + h * w, D), before ``ln_pre``."""
+        patches = F.conv2d(pixels.to(self.device, self.dtype), self.patch_weight, stride=self.patch_size)
         first = self.class_embedding.expand(len(pixels), 1, -1)
-        x = torch.cat([first, patches], 1) + resample_positions(self.positional_embedding, grid)
-        return x if self.ln_pre is None else self.ln_pre(x)
+        return torch.cat([first, patches.flatten(2).mT], 1) + resample_positions(self.positional_embedding, grid)
+
+
+_MLP = ("fc_weight", "fc_bias", "proj_weight", "proj_bias")
 
 
 def resample_positions(embedding: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -136,11 +136,11 @@ class MaskGenerator:
                 [open_image(image) for image, _ in batch], [self._vocabulary.ids(row) for _, row in batch]
             )
 
-    def patch_cams(self, pixels: Tensor, class_ids: Sequence[Sequence[int]]) -> Tensor:
+    def patch_cams(self, pixels: Tensor | Sequence[Tensor], class_ids: Sequence[Sequence[int]]) -> list[Tensor]:
         """The maps of a batch on the patch grid: the tensor door behind :meth:`generate`.
 
-        Takes (B, 3, h * p, w * p) normalised pixels and each image's distinct class ids, 1..K. Returns
-        (P, h, w) float32 in [0, 1], all pairs of an image and a label, image by image, refined if the affinity is on.
+        Takes normalised pixels, (B, 3, h * p, w * p) or a list of (3, h * p, w * p), and each image's distinct class
+        ids, 1..K. Returns the maps of each image's labels, (C, h, w) float32 in [0, 1], refined if the affinity is on.
         """
         count = len(self.class_names)
         if len(pixels) != len(class_ids) or any(not 1 <= i <= count for ids in class_ids for i in ids):
@@ -155,9 +155,8 @@ class MaskGenerator:
         maps: dict[int, Tensor] = {}
         for members, encoded in encode_images(encoder, [images[index] for index in labelled], config):
             ids = [class_ids[labelled[member]] for member in members]
-            cams = localize(encoder, encoded, self._text, ids, len(self.class_names), config)
-            parts = torch.split(cams, [len(row) for row in ids])
-            maps |= zip((labelled[member] for member in members), parts, strict=True)
+            found = localize(encoder, encoded, self._text, ids, len(self.class_names), config)
+            maps |= zip((labelled[member] for member in members), found, strict=True)
         for index in set(range(len(images))) - set(labelled):
             size = (images[index].height, images[index].width)
             grid = patch_grid(size, encoder.patch_size, config.image.max_patches)

@@ -190,7 +190,7 @@ class Surveyor:
 
     def _take_features(self, found: Found, group: Sequence[int], encoded: Encoded) -> None:
         with torch.inference_mode():
-            features = image_features(self.encoder.head, encoded.trace.output, self.config.cam.pool).float()
+            features = image_features(self.encoder.head, encoded.trace, self.config.cam.pool).float()
         if not features.isfinite().all():
             raise FloatingPointError(
                 "an image feature is not finite; if the precision is lower, load with precision='fp32', else look at "
@@ -208,7 +208,7 @@ class Surveyor:
         images: dict[int, Image.Image],
         truths: dict[int, NDArray[Any]],
     ) -> None:
-        """Count how the masks of one patch grid's images agree with the truth, for each template not done before."""
+        """Count how the masks of a group of images agree with the truth, for each template not done before."""
         ids = [chunk[index].class_ids if index in truths else () for index in group]
         for place, text in enumerate(self.text):
             if all(index not in truths or found.judged[index, place] for index in group):
@@ -228,9 +228,8 @@ class Surveyor:
     def _maps(self, encoded: Encoded, text: Tensor, ids: Sequence[Sequence[int]]) -> list[Tensor]:
         """Each image's maps (C, h, w); none for an image without a label, whose mask is all background."""
         if not any(ids):
-            return [text.new_zeros(0, *encoded.grid) for _ in ids]
-        maps = localize(self.encoder, encoded, text, ids, len(self.class_names), self.config)
-        return list(torch.split(maps, [len(one) for one in ids]))
+            return [text.new_zeros(0, *grid) for grid in encoded.grids]
+        return localize(self.encoder, encoded, text, ids, len(self.class_names), self.config)
 
     def _add(self, chunk: Sequence[Row], found: Found, reasons: dict[int, str], survey: Survey) -> None:
         """Add a chunk to what was found before."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+if not torch.cuda.is_available():  # read when triton is imported: its kernels run on the CPU, slowly
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from clipes.compiled import library
 from clipes.datasets import Sample

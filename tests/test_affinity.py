@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from clipes.affinity import box_masks, refine_cams, sinkhorn_scaling
 from clipes.config import AffinityConfig
+from clipes.pairs import Pairs
 
 
 def random_attention(images: int, count: int, seed: int) -> torch.Tensor:
@@ -26,11 +27,10 @@ def test_equals_the_matrix_statement(grid, boxes, rounds, steps):
     generator = torch.Generator().manual_seed(1)
     count = grid[0] * grid[1]
     attention = random_attention(3, count, 2)
-    image = torch.tensor([0, 0, 1, 2, 2])
     cams = torch.rand(5, count, generator=generator, dtype=torch.float64) ** 3
     config = AffinityConfig(boxes=boxes, box_threshold=0.6, sinkhorn_rounds=rounds, steps=steps)
-    fast = refine_cams(cams, attention, image, grid, config)
-    pairs = zip(cams, image, strict=True)
+    fast = refine_cams(cams, attention, Pairs([[0, 1], [0], [0, 1]]), [grid] * 3, config)
+    pairs = zip(cams, [0, 0, 1, 2, 2], strict=True)
     slow = [reference.refine(cam, attention[i], grid, 0.6, boxes, rounds, steps) for cam, i in pairs]
     torch.testing.assert_close(fast, torch.stack(slow), rtol=0, atol=1e-9)
 
@@ -39,9 +39,9 @@ def test_float32_maps_are_spread_in_float64():
     """Flat attention leaves maps of tiny range, which the min-max scaling magnifies: 1e-4 from the exact ones."""
     attention = random_attention(1, 48, 3) * 0.02 + 1 / 49
     cams = torch.rand(2, 48, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
-    image = torch.zeros(2, dtype=torch.int64)
-    exact = refine_cams(cams, attention, image, (6, 8), AffinityConfig())
-    narrow = refine_cams(cams.float(), attention.float(), image, (6, 8), AffinityConfig())
+    pairs = Pairs([[0, 1]])
+    exact = refine_cams(cams, attention, pairs, [(6, 8)], AffinityConfig())
+    narrow = refine_cams(cams.float(), attention.float(), pairs, [(6, 8)], AffinityConfig())
     assert narrow.dtype == torch.float32
     torch.testing.assert_close(narrow.double(), exact, rtol=0, atol=1e-4)
 
@@ -58,13 +58,11 @@ def test_scaled_attention_is_nearly_doubly_stochastic():
 def test_no_region_gives_a_zero_map():
     attention = random_attention(1, 12, 6)
     cams = torch.zeros(1, 12)
-    assert refine_cams(cams, attention.float(), torch.tensor([0]), (3, 4), AffinityConfig()).abs().sum() == 0
+    assert refine_cams(cams, attention.float(), Pairs([[0]]), [(3, 4)], AffinityConfig()).abs().sum() == 0
 
 
 def test_no_pairs():
-    empty = refine_cams(
-        torch.zeros(0, 12), random_attention(1, 12, 6), torch.zeros(0, dtype=torch.int64), (3, 4), AffinityConfig()
-    )
+    empty = refine_cams(torch.zeros(0, 12), random_attention(1, 12, 6), Pairs([[]]), [(3, 4)], AffinityConfig())
     assert empty.shape == (0, 12)
 
 

@@ -112,9 +112,9 @@ def slow_probabilities(clip: Clip, vocabulary: Vocabulary, sample: Sample, pool:
     encoder, head = clip.encoder, clip.encoder.head
     image = open_image(sample.image)
     grid = patch_grid((image.height, image.width), encoder.patch_size, 4096)
-    pixels = torch.from_numpy(prepare(image, grid, encoder.patch_size, encoder.mean, encoder.std))[None]
+    pixels = prepare(image, grid, encoder.patch_size, encoder.mean, encoder.std)[None]
     with torch.inference_mode():
-        feature = image_features(head, encoder.encode(pixels).trace.output, pool)[0].double().numpy()
+        feature = image_features(head, encoder.encode(pixels).trace, pool)[0].double().numpy()
     feature = feature / np.linalg.norm(feature)
     entries = vocabulary.sentences()
     places = [i - 1 for i in vocabulary.ids(sample.labels)] + list(range(len(vocabulary.class_names), len(entries)))

@@ -203,7 +203,7 @@ def pictures(tmp_path: Path) -> list[Sample]:
 
 def feature_of(encoder, sample: Sample, config=clipes.VOC12) -> torch.Tensor:
     ((_, encoded),) = encode_images(encoder, [open_image(sample.image)], config)
-    return normalize(image_features(encoder.head, encoded.trace.output, config.cam.pool)[0], dim=-1)
+    return normalize(image_features(encoder.head, encoded.trace, config.cam.pool)[0], dim=-1)
 
 
 def frame(feature: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,10 @@ import reference
 import torch
 from models import make_clip
 
-from clipes.cam import label_probabilities, min_max, softmax_gradcam
+from clipes.affinity import refine_cams
+from clipes.cam import image_features, label_probabilities, min_max, softmax_gradcam
+from clipes.config import AffinityConfig
+from clipes.pairs import Pairs
 from clipes.tower import vision_encoder
 
 VARIANTS = {
@@ -32,7 +35,7 @@ def both(model, grid, label_sets, backgrounds, pool, dtype, seed=0, names=1):
     present = torch.zeros(len(label_sets), 20, dtype=torch.bool)
     for row, labels in enumerate(label_sets):
         present[row, labels] = True
-    pairs = torch.tensor([(row, label) for row, labels in enumerate(label_sets) for label in labels])
+    pairs = Pairs(label_sets)
     head, block = encoder.head, encoder.blocks[-1]
     trace = encoder.encode(pixels).trace
     fast = softmax_gradcam(block, head, trace, text.to(dtype), present, pairs, pool)
@@ -123,3 +126,38 @@ def test_min_max_of_constant_maps_is_zero():
     assert min_max(torch.full((2, 5), 3.0)).tolist() == [[0.0] * 5] * 2
     scaled = min_max(torch.tensor([[1.0, 2.0, 5.0]]))
     torch.testing.assert_close(scaled, torch.tensor([[0.0, 0.25, 1.0]]), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("pool", ["patch", "cls"])
+@pytest.mark.parametrize("variant", ["plain", "norm after pooling", "layer scale"])
+def test_padding_changes_nothing(variant, pool):
+    """Images of four grids in one batch: attention, features and maps are those of each alone, 0 on padding."""
+    model = make_clip(seed=3, layers=4, **VARIANTS[variant]).double()
+    encoder = vision_encoder(model)
+    generator = torch.Generator().manual_seed(7)
+    text = unit(26, 2, 24, generator)
+    grids, label_sets = [(5, 3), (2, 2), (3, 5), (1, 7)], [[4], [7, 2, 11], [0], [19, 5]]
+    images = [torch.randn(3, 8 * h, 8 * w, generator=generator, dtype=torch.float64) for h, w in grids]
+    present = torch.zeros(4, 20, dtype=torch.bool)
+    for row, labels in enumerate(label_sets):
+        present[row, labels] = True
+
+    def run(chosen):
+        encoded = encoder.encode([images[i] for i in chosen], 2)
+        pairs = Pairs([label_sets[i] for i in chosen])
+        block, head, trace = encoder.blocks[-1], encoder.head, encoded.trace
+        cams = softmax_gradcam(block, head, trace, text, present[chosen], pairs, pool)
+        refined = refine_cams(cams, encoded.attention, pairs, encoded.grids, AffinityConfig())
+        return encoded, pairs, image_features(head, trace, pool), cams, refined
+
+    encoded, pairs, features, cams, refined = run([0, 1, 2, 3])
+    assert encoded.grids == tuple(grids) and encoded.trace.real.sum(1).tolist() == [16, 5, 16, 8]
+    for index, (h, w) in enumerate(grids):
+        alone, _, feature, cam, spread = run([index])
+        count, mine = h * w, pairs.image == index
+        torch.testing.assert_close(encoded.attention[index, :count, :count], alone.attention[0], rtol=0, atol=1e-12)
+        assert not encoded.attention[index, count:].any() and not encoded.attention[index, :, count:].any()
+        torch.testing.assert_close(features[index], feature[0], rtol=0, atol=1e-10)
+        for together, single in ((cams, cam), (refined, spread)):
+            torch.testing.assert_close(together[mine, :count], single, rtol=0, atol=1e-9)
+            assert not together[mine, count:].any()

@@ -18,7 +18,7 @@ from clipes.cam import image_features
 from clipes.config import Pool
 from clipes.encoder import Encoder, resample_positions
 from clipes.tower import ModelError, vision_encoder
-from clipes.transformer import run_block_with_map
+from clipes.transformer import attention_map, project_qkv, run_block_with_map
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -46,7 +46,7 @@ def pixels(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Te
 
 
 def features(encoder: Encoder, images: Tensor, pool: Pool = "cls") -> Tensor:
-    return image_features(encoder.head, encoder.encode(images).trace.output, pool)
+    return image_features(encoder.head, encoder.encode(images).trace, pool)
 
 
 def deviation(ours: Tensor, theirs: Tensor) -> float:
@@ -150,7 +150,7 @@ def test_any_grid_equals_a_model_of_that_size(grid: tuple[int, int]) -> None:
     model = make_clip(ls_init=0.1).double()
     images = pixels(1, 3, grid[0] * 8, grid[1] * 8, dtype=torch.float64)
     encoded = vision_encoder(model).encode(images)
-    assert encoded.grid == grid
+    assert encoded.grids == (grid,)
     assert encoded.trace.output.shape == (1, 1 + grid[0] * grid[1], 32)
     other = at_size(model, grid)
     tokens = other.visual.transformer(other.visual._embeds(images))
@@ -238,7 +238,8 @@ def test_the_last_block_and_the_head_stay_wide(dtype: torch.dtype, tolerance: fl
     assert narrow.blocks[-1].ls_1 is None and narrow.mean == encoder.mean
     for part in (narrow.blocks[-1].in_proj_weight, narrow.blocks[-1].ln_2.weight, narrow.head.projection):
         assert part.dtype == torch.float32
-    assert torch.equal(narrow.blocks[-1].fc_weight, encoder.blocks[-1].fc_weight)  # never narrowed on the way
+    assert torch.equal(narrow.blocks[-1].out_weight, encoder.blocks[-1].out_weight)  # never narrowed on the way
+    assert narrow.blocks[-1].fc_weight.dtype == narrow.blocks[-1].proj_bias.dtype == dtype  # but for the MLP
     images = pixels(2, 3, 24, 40)
     got, want = narrow.encode(images, 8), encoder.encode(images, 8)
     assert got.attention is not None and want.attention is not None
@@ -250,8 +251,11 @@ def test_the_last_block_and_the_head_stay_wide(dtype: torch.dtype, tolerance: fl
 
 def test_maps_of_narrow_blocks_are_averaged_wide() -> None:
     block = vision_encoder(make_clip()).to("cpu", torch.bfloat16).blocks[0]
-    output, attention = run_block_with_map(block, pixels(1, 17, 32, dtype=torch.bfloat16))
-    assert (output.dtype, attention.dtype) == (torch.bfloat16, torch.float32)
+    x, total = pixels(1, 17, 32, dtype=torch.bfloat16), torch.zeros(1, 16, 16)
+    output = run_block_with_map(block, x, total, 1 / block.heads)
+    q, k, _ = project_qkv(block, block.ln_1(x))
+    assert output.dtype == torch.bfloat16
+    torch.testing.assert_close(total, attention_map(q, k).float().mean(1)[:, 1:, 1:], rtol=1e-6, atol=0)
 
 
 def test_to_keeps_what_it_is_not_told_to_change() -> None:

@@ -216,11 +216,11 @@ def test_maps_that_are_not_finite(run: Run, monkeypatch: pytest.MonkeyPatch, pre
     Image.open("photos/002.png").resize((40, 40)).save("photos/002.png")
     real, bad = generator.localize, []
 
-    def localize(encoder: Any, *arguments: Any) -> torch.Tensor:
-        cams = real(encoder, *arguments)
-        if cams.shape[-1] == cams.shape[-2] and (encoder.dtype == torch.bfloat16 or precision == "fp32"):
+    def localize(encoder: Any, *arguments: Any) -> list[torch.Tensor]:
+        cams: list[torch.Tensor] = real(encoder, *arguments)
+        if cams[0].shape[-1] == cams[0].shape[-2] and (encoder.dtype == torch.bfloat16 or precision == "fp32"):
             bad.append(1)
-            cams = torch.full_like(cams, value)
+            cams = [torch.full_like(one, value) for one in cams]
         return cams
 
     monkeypatch.setattr(generator, "localize", localize)

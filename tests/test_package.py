@@ -29,13 +29,15 @@ COMPILER = sys.platform == "win32" or any(map(shutil.which, ("c++", "g++", "clan
 MATHS = "numpy scipy torch"
 ROWS = (
     ("config _version prompts scratch", ""),
-    ("transformer pairs mask metrics sharpness", MATHS),
+    ("kernels", "torch triton"),
+    ("pairs mask metrics sharpness products", MATHS),
+    ("transformer", MATHS),
     ("cam", MATHS),
     ("affinity lattice checks compiled losses competition", MATHS),
     ("crf par", MATHS),
     ("words", ""),
     ("wordnet", "nltk"),
-    ("image writer scenes", "numpy PIL"),
+    ("image writer scenes", "numpy torch PIL"),
     ("class_file", ""),
     ("vocabulary", ""),
     ("device", "torch"),

@@ -86,7 +86,7 @@ def assert_loaded(clip: Clip, model: Any, tolerance: float = 1e-5) -> None:
     assert encoder.dtype == torch.float32 and encoder.device.type == "cpu"
     size = model.visual.image_size[0]
     images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    got = image_features(encoder.head, encoder.encode(images).trace.output, "cls")
+    got = image_features(encoder.head, encoder.encode(images).trace, "cls")
     torch.testing.assert_close(got, model.encode_image(images), rtol=0, atol=tolerance * float(got.abs().max()))
     tokens = open_clip.SimpleTokenizer(context_length=16)(["a dog"])
     want = nn.functional.normalize(model.encode_text(tokens), dim=-1)

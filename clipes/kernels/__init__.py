@@ -1,0 +1,21 @@
+"""Triton kernels for CUDA: each has a portable counterpart in torch, to which it is equal but for rounding.
+
+Only the modules of this package import triton; who uses one asks :func:`usable` first, and imports it then.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+
+from torch import Tensor
+
+
+def usable(tensor: Tensor) -> bool:
+    """Whether there are kernels for what is on the tensor's device."""
+    return tensor.is_cuda and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
