@@ -149,7 +149,7 @@ def analyse_templates(
             template's masks are made and judged, too. Pixels that the truth ignores do not count.
         folder: what is found is kept here, so that a run that was stopped goes on, and other templates cost no further
             pass: see :mod:`clipes.chunks`. None: nothing is kept.
-        batch_size: images encoded together; None: 1 on a CPU, else 16.
+        batch_size: images encoded together; None: 1 on a CPU, else 32.
         progress: wraps the images in a progress bar; called with an iterable, its length and a unit.
 
     Raises:

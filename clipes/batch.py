@@ -11,12 +11,14 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import accumulate
+from threading import Lock
 from typing import Any, NamedTuple
 
 import torch
 
 from clipes.datasets import Sample
-from clipes.device import DeviceLost, is_device_error, is_out_of_memory
+from clipes.device import Budget, DeviceLost, is_device_error, is_out_of_memory, memory
 from clipes.generator import MaskGenerator
 from clipes.loading import Read, read_ahead
 from clipes.output import Output, new_sink
@@ -29,8 +31,11 @@ Ending = tuple[Status, str]
 _IMAGES_FAULT = (ValueError, FloatingPointError, MemoryError, RuntimeError)
 _NAMES_FAULT = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
-WRITERS = 2
-"""Threads that compress and write; results wait for them, each with maps at the image's size, so they are few."""
+WRITERS = {"cpu": 2, "cuda": 8}
+"""Threads that compress and write; results wait for them, each with maps at the image's size."""
+
+_PIXELS = 2**25
+"""Images worked on together have no more than this, but for a single one: each has maps at its size."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,8 @@ class MaskWriter:
         skip: ``"unknown"``: images with a label that is no class are skipped; ``"missing"``: those without a file.
             Otherwise they fail.
         stop: asked between batches whether to end early.
+        jobs: batches worked on side by side, by a thread each: on a CPU as many as there are cores, each with one
+            thread of torch, on a GPU two, so that one's work on the host is done behind the other's on the device.
     """
 
     def __init__(
@@ -80,10 +87,12 @@ class MaskWriter:
         workers: int = 0,
         skip: Collection[str] = (),
         stop: Callable[[], bool] = lambda: False,
+        jobs: int = 1,
     ):
         size = generator.default_batch_size if batch_size is None else batch_size
-        if size < 1 or workers < 0:
-            raise ValueError(f"batch_size is {size} and workers {workers}; they must be at least 1 and 0")
+        if size < 1 or workers < 0 or jobs < 1:
+            given = f"batch_size is {size}, workers {workers} and jobs {jobs}"
+            raise ValueError(f"{given}; they must be at least 1, 0 and 1")
         self.generator, self.output, self.size, self.workers = generator, output, size, workers
         self._skip, self._stop = skip, stop
         self._names = frozenset(generator.class_names)
@@ -92,7 +101,10 @@ class MaskWriter:
         self._recorder = Recorder(output.folder, header)
         name = f"masks-{self._recorder.path.stem}"
         self._sink = new_sink(output, name)
-        self._pool = ThreadPoolExecutor(WRITERS, thread_name_prefix="clipes-write")
+        self._pool = ThreadPoolExecutor(WRITERS[generator.device.type], thread_name_prefix="clipes-write")
+        self._jobs, self._lock, self._memory = jobs, Lock(), Budget(memory(generator.device))
+        given = torch.get_num_threads(), generator.device
+        self._workers = ThreadPoolExecutor(jobs, "clipes-job", _begin_thread, given)
 
     def __enter__(self) -> MaskWriter:
         return self
@@ -102,6 +114,7 @@ class MaskWriter:
 
     def close(self) -> None:
         """Bring what is done to the disk and end the record."""
+        self._workers.shutdown(cancel_futures=True)
         self._pool.shutdown(cancel_futures=True)
         try:
             self.flush()
@@ -122,45 +135,58 @@ class MaskWriter:
         Raises OSError when the folder cannot be written to (a full disk, no permission), and DeviceLost: nothing would
         go well then. What was finished before is written and recorded.
         """
-        waiting: deque[Waiting] = deque()
-        raised: Exception | None = None
+        batches: deque[Future[list[Waiting]]] = deque()
         reads = read_ahead(samples, self.size, self.workers)
+        raised: Exception | None = None
         try:
             try:
                 for batch in reads:
-                    for item in self._batch(batch):
-                        waiting.append(item)
-                        while len(waiting) > WRITERS:
-                            yield self._finished(waiting.popleft())
+                    batches.append(self._workers.submit(self._batch, batch))
+                    if len(batches) > self._jobs:
+                        yield from self._ends(batches.popleft())
                     if self._stop():
                         break
             except Exception as error:
                 raised = error
-            while waiting:
-                with suppress(*([OSError] if raised else [])):
-                    yield self._finished(waiting.popleft())
+            while batches:
+                with suppress(*([Exception] if raised else [])):
+                    yield from self._ends(batches.popleft())
         finally:
-            while waiting:  # nobody asks for them any more
-                with suppress(OSError):
-                    self._finished(waiting.popleft())
+            for rest in batches:  # nobody asks for them any more
+                with suppress(Exception):
+                    if not rest.cancel():
+                        list(self._ends(rest))
             reads.close()
         if raised:
             raise raised
 
-    def _batch(self, batch: Sequence[Read]) -> Iterator[Waiting]:
-        """A row for each image of a batch, with its encoded files to come if it has a mask."""
+    def _ends(self, batch: Future[list[Waiting]]) -> Iterator[Outcome]:
+        """Wait for a batch; yields how its images end. What is done of it is written down when it is not asked for."""
+        waiting = deque(batch.result())
+        try:
+            while waiting:
+                yield self._finished(waiting.popleft())
+        finally:
+            while waiting:
+                with suppress(OSError):
+                    self._finished(waiting.popleft())
+
+    def _batch(self, batch: Sequence[Read]) -> list[Waiting]:
+        """A row for each image of a batch, with its encoded files to come if it has a mask. Runs in a thread."""
         refused = [self._refused(read) for read in batch]
         good = [read for read, no in zip(batch, refused, strict=True) if no is None]
         started = time.monotonic()
         made = iter(self._made(good))
         seconds = round((time.monotonic() - started) / max(len(good), 1), 4)
+        found = []
         for read, no in zip(batch, refused, strict=True):
             result, sample = no or next(made), read.sample
             if isinstance(result, tuple):
-                yield Waiting(sample, Row(sample.id, *result, labels=sample.labels), None)
+                found.append(Waiting(sample, Row(sample.id, *result, labels=sample.labels), None))
                 continue
             row = Row(sample.id, "ok", labels=sample.labels, size=result.size, seconds=seconds)
-            yield Waiting(sample, row, self._pool.submit(self._encoded, sample.id, result))
+            found.append(Waiting(sample, row, self._pool.submit(self._encoded, sample.id, result)))
+        return found
 
     def _refused(self, read: Read) -> Ending | None:
         """How an image ends of which no mask can be made."""
@@ -179,33 +205,41 @@ class MaskWriter:
         """The result of each image, or how it ends without one; what is too much for the memory is halved."""
         found: list[PseudoMask | Ending] = []
         while len(found) < len(batch):
-            found += self._some(batch[len(found) : len(found) + self._most])
+            rest = batch[len(found) : len(found) + self._most]
+            pixels = accumulate(read.image.width * read.image.height if read.image else 0 for read in rest)
+            found += self._some(rest[: max(1, sum(so_far <= _PIXELS for so_far in pixels))])
         return found
 
     def _some(self, batch: Sequence[Read]) -> list[PseudoMask | Ending]:
         """The results of images encoded together: if that fails, of the first half of them, down to the culprit."""
         images, labels = [read.image for read in batch if read.image], [read.sample.labels for read in batch]
         try:
-            return list(self.generator.generate(images, labels, len(batch)))
+            with self._memory.taken(max(map(self.generator.bytes_of, images))):
+                return list(self.generator.generate(images, labels, len(batch)))
         except _IMAGES_FAULT as error:
-            reason, memory = _reason(error)
+            reason, scarce = _reason(error)
             infinite = isinstance(error, FloatingPointError)
         # Out of the handler: the error's traceback keeps the failed batch's tensors alive.
         half = len(batch) // 2
         if half:
-            if memory:
-                warnings.warn(f"out of memory with {len(batch)} images; going on with {half} at a time", stacklevel=2)
-                self._most = half
+            if scarce:
+                self._shrink(len(batch), half)
             return self._some(batch[:half])
         if infinite and self.generator.dtype != torch.float32:
             return [self._in_float32(batch[0])]
         return [("failed", reason)]
 
+    def _shrink(self, tried: int, most: int) -> None:
+        with self._lock:
+            if most < self._most:  # two batches may run out of the same memory
+                self._most = most
+                warnings.warn(f"out of memory with {tried} images; going on with {most} at a time", stacklevel=2)
+
     def _in_float32(self, read: Read) -> PseudoMask | Ending:
         """An image again whose maps were not finite in a lower precision."""
         try:
-            if self._wide is None:
-                self._wide = self.generator.in_float32()
+            with self._lock:
+                self._wide = self._wide or self.generator.in_float32()
             return next(self._wide.generate([read.image] if read.image else [], [read.sample.labels], 1))
         except _IMAGES_FAULT as error:
             return "failed", f"in float32, too: {_reason(error)[0]}"
@@ -237,6 +271,15 @@ class MaskWriter:
 
     def _record(self, rows: Sequence[Row]) -> None:
         self._recorder.add(*rows)
+
+
+def _begin_thread(threads: int, device: torch.device) -> None:
+    """What torch remembers for each thread: how many threads it computes with, and a GPU's stream."""
+    torch.set_num_threads(threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.cuda.synchronize()  # the weights are there
+        torch.cuda.set_stream(torch.cuda.Stream())
 
 
 def _reason(error: Exception) -> tuple[str, bool]:

@@ -2,7 +2,7 @@
 
 All pairs of pixels are tied by two Gaussian kernels, smoothness (places) and appearance (places and colours), with
 symmetric normalisation and Potts compatibility; a permutohedral lattice applies them approximately. One mathematics,
-two executions: this file in torch, for any device, and ``crf.cpp`` for a CPU.
+three executions: this file in torch, for any device; its iterations in kernels, for a GPU; and ``crf.cpp`` for a CPU.
 
 Axes: C labels of an image, R = C + 1 rows of its scores, the background first; H x W pixels, n pixels of all images.
 """
@@ -10,6 +10,7 @@ Axes: C labels of an image, R = C + 1 rows of its scores, the background first; 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,14 +18,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
+from clipes import kernels
 from clipes.checks import check_picture, check_scores
 from clipes.compiled import compiled_mean_field, library
 from clipes.config import CrfConfig
-from clipes.lattice import Lattice, build_lattice, fits
+from clipes.lattice import Lattice, build_lattice, fits, join
 
 _CLIP = 1e-5
-_KEPT_PIXELS = 2**20
+_KEPT_PIXELS = 2**19  # a spatial lattice takes about 85 bytes a pixel; those of larger images are not kept
+_PIXELS_TOGETHER = 2**22  # about 3 GB: some 700 bytes a pixel and 40 more for each label
 
 
 def dense_crf(image: Any, scores: NDArray[Any], config: CrfConfig | None = None) -> NDArray[np.float32]:
@@ -89,80 +93,110 @@ def _check_reach(height: int, width: int, config: CrfConfig) -> None:
         )
 
 
+@torch.no_grad()
 def mean_field(images: Sequence[Tensor], scores: Sequence[Tensor], config: CrfConfig) -> list[Tensor]:
     """What :func:`refine_crf` does, in torch, on any device; the same bits in every run on it."""
-    if not images:
-        return []
-    device = images[0].device
-    sizes = tuple((image.shape[0], image.shape[1]) for image in images)
+    refined: list[Tensor] = []
+    for part in _parts([image.shape[0] * image.shape[1] for image in images]):
+        refined += _together(images[part], scores[part], config)
+    return refined
+
+
+def _parts(counts: Sequence[int]) -> list[slice]:
+    """Where to cut pictures of so many pixels, so that none but a single one has more than can be held together."""
+    cuts, held = [0], 0
+    for index, count in enumerate(counts):
+        if held and held + count > _PIXELS_TOGETHER:
+            cuts.append(index)
+            held = 0
+        held += count
+    return [slice(start, stop) for start, stop in zip(cuts, [*cuts[1:], len(counts)], strict=True) if stop > start]
+
+
+def _together(images: Sequence[Tensor], scores: Sequence[Tensor], config: CrfConfig) -> list[Tensor]:
+    unary, device = _unary(scores), images[0].device
+    sizes = [(image.shape[0], image.shape[1]) for image in images]
     counts = [height * width for height, width in sizes]
-    make = _kept_spatial if sum(counts) <= _KEPT_PIXELS else _spatial
-    colours = torch.cat([image.reshape(-1, 3) for image in images]).to(torch.float32)
-    features = torch.cat([_places(sizes).to(device) / config.bilateral_sigma, colours / config.colour_sigma], 1)
-    kernels = (
-        (config.smooth_weight, make(sizes, config.smooth_sigma, device)),
-        (config.bilateral_weight, _Kernel(features, _owners(sizes).to(device))),
-    )
-    rows = _infer(_unary(scores), kernels, config.iterations)
-    parts = torch.split(rows, counts)
-    return [
-        part[:, : len(s)].T.reshape(len(s), *size).contiguous()
-        for part, s, size in zip(parts, scores, sizes, strict=True)
+    kept = [
+        (_kept_spatial if count <= _KEPT_PIXELS else _spatial)(*size, config.smooth_sigma, device)
+        for count, size in zip(counts, sizes, strict=True)
     ]
+    smooth = _Kernel(join([one.lattice for one in kept]), torch.cat([one.ones for one in kept]))
+    places = torch.cat([_places(*size, device) for size in sizes], 1) / _divisor(config.bilateral_sigma, device)
+    pixels = torch.cat([image.reshape(-1, 3) for image in images]).T.to(torch.float32)
+    alike = _kernel(torch.cat([places, pixels / _divisor(config.colour_sigma, device)]), counts)
+    weighted = ((config.smooth_weight, smooth), (config.bilateral_weight, alike))
+    rows = _infer(unary, weighted, config.iterations)
+    parts = zip(torch.split(rows, counts, 1), scores, sizes, strict=True)
+    return [part[: len(s)].reshape(len(s), *size).contiguous() for part, s, size in parts]
 
 
-def _infer(unary: Tensor, kernels: Sequence[tuple[float, _Kernel]], iterations: int) -> Tensor:
-    """Marginals (n, R) from log scores (n, R) (Krähenbühl & Koltun 2011, algorithm 1).
+@dataclass(frozen=True)
+class _Kernel:
+    """A Gaussian kernel K over the pixels with symmetric normalisation: N^-1/2 K N^-1/2, N the row sums of K.
+
+    The lattice filters by it; ``ones`` (n, 1) is what it makes of a map of ones.
+    """
+
+    lattice: Lattice
+    ones: Tensor
+
+
+def _kernel(features: Tensor, counts: Sequence[int]) -> _Kernel:
+    lattice = build_lattice(features, counts)
+    ones = features.new_ones(features.shape[1], 1)
+    lattice = lattice.scaled((lattice.filter(ones) + 1e-20).rsqrt())
+    return _Kernel(lattice, lattice.filter(ones))
+
+
+def _infer(unary: Tensor, weighted: Sequence[tuple[float, _Kernel]], iterations: int) -> Tensor:
+    """Marginals (R, n) from log scores (R, n) (Krähenbühl & Koltun 2011, algorithm 1).
 
     Since a pixel's marginals sum to one, what the background receives is what a map of ones would, less what the labels
     receive: R - 1 channels are filtered.
     """
-    marginals = unary.softmax(1)
-    ones = marginals.new_ones(len(marginals), 1)
-    everything = _received(kernels, ones)
+    marginals = _softmax(unary)
+    if len(unary) == 1:
+        return marginals
+    everything = torch.cat([weight * kernel.ones for weight, kernel in weighted], 1).sum(1)
+    lattices = [(weight, kernel.lattice) for weight, kernel in weighted]
+    if kernels.usable(unary):
+        from clipes.kernels.lattice import iterate
+
+        return iterate(unary, everything, lattices, iterations)
     for _ in range(iterations):
-        received = _received(kernels, marginals[:, 1:])
-        messages = torch.cat([everything - received.sum(1, keepdim=True), received], 1)
-        marginals = (unary + messages).softmax(1)
+        shares = marginals[1:].T.contiguous()
+        received = torch.stack([weight * lattice.filter(shares) for weight, lattice in lattices]).sum(0).T
+        marginals = _softmax(unary + torch.cat([(everything - received.sum(0))[None], received]))
     return marginals
 
 
-def _received(kernels: Sequence[tuple[float, _Kernel]], values: Tensor) -> Tensor:
-    return torch.stack([weight * kernel.apply(values) for weight, kernel in kernels]).sum(0)
+def _softmax(logits: Tensor) -> Tensor:
+    """Over the rows (R, n); bits of torch's own depend on the number of threads."""
+    shares = (logits - logits.amax(0)).exp_()
+    return shares.div_(shares.sum(0))
 
 
-class _Kernel:
-    """A Gaussian kernel over the pixels with symmetric normalisation: N^-1/2 K N^-1/2, N the row sums of K."""
-
-    def __init__(self, features: Tensor, picture: Tensor):
-        self._lattice: Lattice = build_lattice(features, picture)
-        self._norm = (self._lattice.filter(features.new_ones(len(features), 1)) + 1e-20).rsqrt()
-
-    def apply(self, values: Tensor) -> Tensor:
-        """(n, C) to (n, C)."""
-        return self._norm * self._lattice.filter(self._norm * values)
+def _spatial(height: int, width: int, sigma: float, device: torch.device) -> _Kernel:
+    return _kernel(_places(height, width, device) / _divisor(sigma, device), [height * width])
 
 
-def _spatial(sizes: tuple[tuple[int, int], ...], sigma: float, device: torch.device) -> _Kernel:
-    return _Kernel(_places(sizes).to(device) / sigma, _owners(sizes).to(device))
+_kept_spatial = lru_cache(maxsize=16)(_spatial)
 
 
-_kept_spatial = lru_cache(maxsize=4)(_spatial)
+def _places(height: int, width: int, device: torch.device) -> Tensor:
+    """Each pixel's column and row: (2, n) float32."""
+    row, column = torch.arange(height, device=device)[:, None], torch.arange(width, device=device)
+    return torch.stack([column.expand(height, width), row.expand(height, width)]).reshape(2, -1).to(torch.float32)
 
 
-def _owners(sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Each pixel's picture: (n,) int64."""
-    return torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor([h * w for h, w in sizes]))
-
-
-def _places(sizes: Sequence[tuple[int, int]]) -> Tensor:
-    """Each pixel's column and row: (n, 2) float32."""
-    grids = [torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij") for h, w in sizes]
-    return torch.cat([torch.stack([column, row], -1).reshape(-1, 2) for row, column in grids]).to(torch.float32)
+def _divisor(sigma: float, device: torch.device) -> Tensor:
+    """By a number, a GPU would multiply with its inverse, which rounds otherwise than a CPU."""
+    return torch.full((), sigma, dtype=torch.float64, device=device)
 
 
 def _unary(scores: Sequence[Tensor]) -> Tensor:
-    """Log scores (n, R), R that of the image with most labels; rows that an image lacks are -inf."""
+    """Log scores (R, n), R that of the image with most labels; rows that an image lacks are -inf."""
     most = max(len(s) for s in scores)
-    logs = [s.to(torch.float32).clamp(_CLIP, 1).log().reshape(len(s), -1).T for s in scores]
-    return torch.cat([torch.nn.functional.pad(log, (0, most - log.shape[1]), value=-torch.inf) for log in logs])
+    logs = [s.to(torch.float32).clamp(_CLIP, 1).log().reshape(len(s), -1) for s in scores]
+    return torch.cat([pad(log, (0, 0, 0, most - len(log)), value=-torch.inf) for log in logs], 1)

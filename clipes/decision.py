@@ -11,6 +11,8 @@ from torch import Tensor
 
 from clipes.config import Config, CrfConfig, ParConfig
 from clipes.crf import refine_crf
+from clipes.device import to_host
+from clipes.image import pixels_of
 from clipes.mask import decide, score_maps, upsample
 from clipes.metrics import ignore_index
 from clipes.par import refine_par
@@ -32,21 +34,26 @@ def decide_masks(
     with torch.inference_mode():
         cams = [upsample(m, (i.height, i.width)) for m, i in zip(patch_cams, images, strict=True)]
         scores = refine_scores(images, [score_maps(c, config.mask.background_power) for c in cams], config.refine)
-    if not all(bool(score.isfinite().all()) for score in scores):
+    if not torch.stack([score.isfinite().all() for score in scores]).all():
         raise FloatingPointError("a score is not finite; look at the maps and at the refinement's settings")
     ignore = ignore_index(len(class_names))
-    results = []
-    for image, ids, coarse, cam, score in zip(images, class_ids, patch_cams, cams, scores, strict=True):
-        number = torch.tensor(ids, dtype=torch.int64, device=score.device)
+    kind = torch.uint8 if ignore == 255 else torch.int32
+    found = []
+    for ids, coarse, cam, score in zip(class_ids, patch_cams, cams, scores, strict=True):
+        number = torch.tensor(ids, dtype=torch.int64).to(score.device)
         mask, confidence = decide(score, number, ignore, config.ignore_below)
+        found += [coarse, cam, score, mask.to(kind), confidence]
+    arrays, results = iter(to_host(found)), []
+    for image, ids in zip(images, class_ids, strict=True):
+        coarse, cam, score, mask, confidence = (next(arrays) for _ in range(5))
         result = PseudoMask(
             labels=tuple(class_names[i - 1] for i in ids),
             class_ids=np.array(ids, dtype=np.int64),
-            patch_cams=coarse.cpu().numpy(),
-            cams=cam.cpu().numpy(),
-            scores=score.cpu().numpy(),
-            mask=mask.cpu().numpy().astype(np.uint8 if ignore == 255 else np.uint16),
-            confidence=confidence.cpu().numpy(),
+            patch_cams=coarse,
+            cams=cam,
+            scores=score,
+            mask=mask if ignore == 255 else mask.astype(np.uint16),
+            confidence=confidence,
             image=image,
             class_count=len(class_names),
         )
@@ -61,7 +68,7 @@ def refine_scores(
     labelled = [index for index, score in enumerate(scores) if len(score) > 1]
     if config is None or not labelled:
         return scores
-    pictures = [torch.from_numpy(np.array(images[index])).to(scores[index].device) for index in labelled]
+    pictures = [pixels_of(images[index], scores[index].device) for index in labelled]
     given = [scores[index] for index in labelled]
     if isinstance(config, CrfConfig):
         refined = refine_crf(pictures, given, config)

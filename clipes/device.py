@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+import os
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
 
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -26,19 +34,98 @@ def choose_device(device: str | torch.device | None) -> torch.device:
 
 
 def default_batch_size(device: torch.device) -> int:
-    """Images encoded together unless told otherwise: 1 on a CPU, where more gains nothing, else 16."""
-    return 1 if device.type == "cpu" else 16
+    """Images read and encoded together unless told otherwise: 1 on a CPU, where more gains nothing, else 32.
+
+    What the memory has no room for is encoded in smaller groups, see :func:`room`.
+    """
+    return 1 if device.type == "cpu" else 32
+
+
+def room(device: torch.device) -> float:
+    """Bytes of a GPU that one batch may take: half of what is free, since another is worked on beside it."""
+    if device.type == "cpu":
+        return math.inf
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return (torch.cuda.mem_get_info(device)[0] + cached) / 2
+
+
+class Budget:
+    """A sum of bytes that threads share: each takes what it needs while it works, and waits until there is so much.
+
+    What is more than all of it is given to a thread that is alone.
+    """
+
+    def __init__(self, total: float):
+        self._total, self._taken, self._changed = total, 0.0, threading.Condition()
+
+    @contextmanager
+    def taken(self, amount: float) -> Iterator[None]:
+        """Wait for ``amount``, and give it back at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._taken or self._taken + amount <= self._total)
+            self._taken += amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._taken -= amount
+                self._changed.notify_all()
+
+
+def memory(device: torch.device) -> float:
+    """Bytes that batches worked on side by side may take together: on a CPU half of the machine's, where it tells; a
+    GPU's batches look for themselves, see :func:`room`.
+    """
+    if device.type != "cpu" or not hasattr(os, "sysconf"):
+        return math.inf
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+
+
+def split_threads(each: int | None, device: torch.device, images: int) -> int:
+    """Give an image ``each`` threads of torch (None: one, which wastes least, or all where there is one image).
+
+    Returns how many batches to work on side by side: on a CPU as many as keep all threads busy that torch had, on a GPU
+    two, so that one's work on the host is done behind the other's on the device.
+    """
+    if device.type != "cpu":
+        return 2
+    threads = torch.get_num_threads()
+    each = each or (threads if images == 1 else 1)
+    torch.set_num_threads(each)
+    return max(1, threads // each)
+
+
+def to_host(tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
+    """Tensors as arrays; from a GPU through pinned memory, all of them with one wait."""
+    if not any(tensor.is_cuda for tensor in tensors):
+        return [tensor.numpy() for tensor in tensors]
+    copies = [torch.empty_like(tensor, device="cpu", pin_memory=True) for tensor in tensors]
+    for copy, tensor in zip(copies, tensors, strict=True):
+        copy.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream(tensors[0].device).synchronize()
+    return [copy.numpy() for copy in copies]
 
 
 def choose_dtype(precision: str | None, device: torch.device) -> torch.dtype:
-    """The type of ``precision``, by default fp16 on CUDA and fp32 elsewhere; ValueError for fp16 on a CPU."""
+    """The type of ``precision``, by default fp16 on CUDA and fp32 elsewhere; ValueError for fp16 on a CPU.
+
+    Warns of bf16 on a CPU without such arithmetic.
+    """
     if precision is None:
         precision = "fp16" if device.type == "cuda" else "fp32"
     if precision not in DTYPES:
         raise ValueError(f"unknown precision {precision!r}; it is one of {', '.join(DTYPES)}")
     if precision == "fp16" and device.type == "cpu":
         raise ValueError("fp16 is about ten times slower than fp32 on a CPU; use 'bf16' or 'fp32'")
+    if precision == "bf16" and device.type == "cpu" and not _has_bf16():
+        warnings.warn("this CPU computes bf16 by way of fp32, which takes longer than fp32 alone", stacklevel=2)
     return DTYPES[precision]
+
+
+def _has_bf16() -> bool:
+    """Whether the CPU has arithmetic for bfloat16; True where torch cannot tell."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities[name] for name in capabilities if "bf16" in name) or not capabilities
 
 
 def dtype_name(precision: str | None, kind: str) -> str:
@@ -49,12 +136,6 @@ def dtype_name(precision: str | None, kind: str) -> str:
 def gpu_of(local_rank: int) -> str | None:
     """The GPU of one of several processes of a machine; None where torch sees none."""
     return f"cuda:{local_rank % torch.cuda.device_count()}" if torch.cuda.is_available() else None
-
-
-def use_threads(count: int | None) -> None:
-    """Let torch compute with ``count`` threads; None: as many as it likes."""
-    if count is not None:
-        torch.set_num_threads(count)
 
 
 class DeviceLost(RuntimeError):

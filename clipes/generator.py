@@ -18,11 +18,13 @@ from clipes.config import PRESETS, VOC12, Config, Fuse
 from clipes.decision import decide_masks
 from clipes.device import Precision, default_batch_size
 from clipes.image import open_image, patch_grid
-from clipes.localization import encode_images, encode_pixels, localize
+from clipes.localization import bytes_of, encode_images, encode_pixels, localize
 from clipes.result import PseudoMask
 from clipes.text import encode_sentences, text_features
 from clipes.vocabulary import Vocabulary, load_vocabulary
 from clipes.weights import Clip, load_clip
+
+_BYTES_A_PIXEL = 200  # of maps, scores and the CRF's lattice; benchmarks/crf.md
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
@@ -84,8 +86,14 @@ class MaskGenerator:
 
     @property
     def default_batch_size(self) -> int:
-        """Images encoded together unless told otherwise: 1 on a CPU, where more gains nothing, else 16."""
+        """Images encoded together unless told otherwise: 1 on a CPU, where more gains nothing, else 32."""
         return default_batch_size(self._encoder.device)
+
+    def bytes_of(self, image: Image.Image) -> int:
+        """Memory that a picture takes at most while its mask is made, about."""
+        encoder, size = self._encoder, (image.height, image.width)
+        h, w = patch_grid(size, encoder.patch_size, self.config.image.max_patches)
+        return bytes_of(encoder, h * w) + _BYTES_A_PIXEL * size[0] * size[1]
 
     def encode_text(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """The unit features (n, E) float32 of n >= 1 sentences, in CLIP's space."""

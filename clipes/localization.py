@@ -11,6 +11,7 @@ from torch import Tensor
 from clipes.affinity import refine_cams
 from clipes.cam import softmax_gradcam
 from clipes.config import Config
+from clipes.device import room
 from clipes.encoder import Encoded, Encoder
 from clipes.image import patch_grid, prepare
 from clipes.pairs import Pairs
@@ -29,27 +30,34 @@ def encode_images(
     Each group is encoded when it is asked for. On a CPU each picture is a group: more gain nothing there, and the
     last bits of what a picture becomes would depend on the others.
     """
-    patch = encoder.patch_size
+    patch, device = encoder.patch_size, encoder.device
     grids = [patch_grid((image.height, image.width), patch, config.image.max_patches) for image in images]
-    for members in _groups(grids, alone=encoder.device.type == "cpu"):
-        pixels = [prepare(images[i], grids[i], patch, encoder.mean, encoder.std, encoder.device) for i in members]
+    for members in _groups([h * w for h, w in grids], encoder):
+        pixels = [prepare(images[i], grids[i], patch, encoder.mean, encoder.std, device) for i in members]
         yield members, encode_pixels(encoder, pixels, config)
 
 
-def _groups(grids: Sequence[tuple[int, int]], alone: bool) -> Iterator[list[int]]:
-    """The places of grids that are encoded together."""
-    by_patches = sorted(range(len(grids)), key=lambda index: grids[index][0] * grids[index][1])
-    group: list[int] = []
-    least = 0
-    for index in range(len(grids)) if alone else by_patches:
-        patches = grids[index][0] * grids[index][1]
-        if group and (alone or patches > (1 + _PADDING) * least):
-            yield group
-            group = []
-        least = least if group else patches
-        group.append(index)
-    if group:
+def _groups(patches: Sequence[int], encoder: Encoder) -> Iterator[list[int]]:
+    """The places of images of so many ``patches`` that are encoded together: about as many, as the memory has room for.
+    """
+    if encoder.device.type == "cpu":
+        yield from ([index] for index in range(len(patches)))
+        return
+    rest = sorted(range(len(patches)), key=patches.__getitem__, reverse=True)
+    while rest:
+        most = patches[rest[0]]
+        together = max(1, int(room(encoder.device) // bytes_of(encoder, most)))
+        group = [index for index in rest[:together] if (1 + _PADDING) * patches[index] >= most]
         yield group
+        rest = rest[len(group) :]
+
+
+def bytes_of(encoder: Encoder, patches: int) -> int:
+    """Memory that an image takes at most while its maps are made, by the largest things held at once."""
+    block = encoder.blocks[-1]
+    attention = 4 * block.heads * (1 + patches) ** 2
+    hidden = 4 * block.fc_weight.shape[0] * (1 + patches)
+    return 3 * attention + 12 * hidden  # logits, softmax, a copy; each label's gradients and their factors
 
 
 def encode_pixels(encoder: Encoder, pixels: Tensor | Sequence[Tensor], config: Config) -> Encoded:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from clipes import batch
 from clipes.batch import MaskWriter, Outcome
 from clipes.datasets import Sample, find_samples
 from clipes.device import DeviceLost
@@ -31,6 +33,7 @@ class Faulty:
     def __init__(self, generator, fails, dtype=torch.float32):
         self.generator, self.fails, self.batches, self.dtype = generator, fails, [], dtype
         self.class_names, self.config, self.default_batch_size = generator.class_names, generator.config, 3
+        self.device, self.bytes_of = generator.device, generator.bytes_of
 
     def generate(self, images, labels, batch_size):
         self.batches.append(len(images))
@@ -84,6 +87,64 @@ def test_on_a_cpu_no_bit_depends_on_batches_or_workers(tiny, scenes: list[Sample
             name: data for name, data in first.items() if name.endswith(".png")
         }
         assert all(np.array_equal(np.load(folder / name)["patch_cams"], cams) for name, cams in maps.items())
+
+
+def test_batches_side_by_side(tiny, scenes: list[Sample], tmp_path: Path) -> None:
+    """Three at once, which wait for each other: the bytes are those of one after the other, the order too."""
+    _write(tiny, scenes, tmp_path / "first", cams="patch")
+    barrier = threading.Barrier(3)
+
+    def together(images):
+        if len(faulty.batches) <= 3:
+            barrier.wait(60)
+
+    faulty = Faulty(tiny, together)
+    outcomes = _write(faulty, scenes, tmp_path / "m", cams="patch", batch_size=1, jobs=3)
+    assert outcomes == [Outcome(sample, "ok") for sample in scenes]
+    assert [row.id for row in _rows(tmp_path / "m")] == [sample.id for sample in scenes]
+    masks, first = _masks(tmp_path / "m"), _masks(tmp_path / "first")
+    assert masks.keys() == first.keys()
+    assert all(masks[f"{sample.id}.png"] == first[f"{sample.id}.png"] for sample in scenes)
+
+
+def test_an_error_beside_others(tiny, scenes: list[Sample], tmp_path: Path) -> None:
+    """The second of three fails for good: the first is written, and what is there of the third is known."""
+    barrier = threading.Barrier(3)
+
+    def fails(images):
+        barrier.wait(60)
+        return RuntimeError("CUDA error: unspecified launch failure") if np.array_equal(images[0], second) else None
+
+    second = open_image(scenes[1].image)
+    with pytest.raises(DeviceLost, match="unspecified launch failure"):
+        _write(Faulty(tiny, fails), scenes[:3], tmp_path / "m", batch_size=1, jobs=3)
+    assert [row.id for row in _rows(tmp_path / "m")] == ["0", "2"]
+    assert sorted(_masks(tmp_path / "m")) == ["0.png", "2.png"]
+
+
+def test_too_little_memory_side_by_side_is_said_once(tiny, scenes: list[Sample], tmp_path: Path) -> None:
+    barrier = threading.Barrier(2)
+
+    def fails(images):
+        if len(images) == 4:
+            barrier.wait(60)
+            return MemoryError()
+        return None
+
+    with pytest.warns(UserWarning) as caught:
+        outcomes = _write(Faulty(tiny, fails), (scenes * 2)[:8], tmp_path / "m", batch_size=4, jobs=2)
+    assert [outcome.status for outcome in outcomes] == ["ok"] * 8
+    told = [str(one.message) for one in caught if "out of memory" in str(one.message)]
+    assert told == ["out of memory with 4 images; going on with 2 at a time"]
+
+
+def test_large_pictures_are_not_all_worked_on_together(tiny, scenes: list[Sample], tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(batch, "_PIXELS", 2 * 64 * 80)
+    faulty = Faulty(tiny, lambda images: None)
+    _write(faulty, scenes, tmp_path / "m", batch_size=5)
+    monkeypatch.setattr(batch, "_PIXELS", 1)
+    _write(faulty, scenes[:2], tmp_path / "n", batch_size=5)
+    assert faulty.batches == [2, 2, 1, 1, 1]
 
 
 def test_each_image_has_a_row(tiny, photos: Path, tmp_path: Path) -> None:
@@ -328,10 +389,11 @@ def test_an_image_without_labels_is_background(tiny, photos: Path, tmp_path: Pat
         assert image.size == (96, 64) and not np.asarray(image).any()
 
 
-@pytest.mark.parametrize(("size", "workers"), [(0, 0), (-1, 0), (1, -1)])
-def test_sizes_are_checked_at_once(tiny, tmp_path: Path, size: int, workers: int) -> None:
-    with pytest.raises(ValueError, match=f"batch_size is {size} and workers {workers}; they must be at least 1 and 0"):
-        MaskWriter(tiny, Output(tmp_path / "m"), HEADER, batch_size=size, workers=workers)
+@pytest.mark.parametrize(("size", "workers", "jobs"), [(0, 0, 1), (-1, 0, 1), (1, -1, 1), (1, 0, 0)])
+def test_sizes_are_checked_at_once(tiny, tmp_path: Path, size: int, workers: int, jobs: int) -> None:
+    given = f"batch_size is {size}, workers {workers} and jobs {jobs}; they must be at least 1, 0 and 1"
+    with pytest.raises(ValueError, match=given):
+        MaskWriter(tiny, Output(tmp_path / "m"), HEADER, batch_size=size, workers=workers, jobs=jobs)
     assert not (tmp_path / "m").exists()
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from clipes import crf
 from clipes.compiled import compiled_mean_field, library
 from clipes.config import CrfConfig, ParConfig
 from clipes.crf import dense_crf, mean_field, refine_crf
@@ -514,3 +515,36 @@ def test_the_narrowest_kernels_that_are_taken_are_right(name, size):
     config = CrfConfig(iterations=2, **{name: high})
     torchs, refined = by_torch(image, scores, config), dense_crf(image, scores, config)
     np.testing.assert_allclose(refined, torchs, rtol=0, atol=1e-3)
+
+
+def test_pictures_too_many_to_be_held_together_are_refined_in_parts(monkeypatch):
+    monkeypatch.setattr(crf, "_PIXELS_TOGETHER", 1300)
+    assert crf._parts([700, 600, 1, 1299, 5000, 3]) == [slice(0, 2), slice(2, 4), slice(4, 5), slice(5, 6)]
+    assert crf._parts([5000]) == [slice(0, 1)] and crf._parts([]) == []
+    images, scores = a_batch()
+    in_parts = mean_field(images, scores, PAPER)
+    monkeypatch.undo()
+    for first, second in zip(in_parts, mean_field(images, scores, PAPER), strict=True):
+        torch.testing.assert_close(first, second, rtol=0, atol=1e-4)
+
+
+def test_small_spatial_lattices_are_kept_by_size(monkeypatch):
+    crf._kept_spatial.cache_clear()
+    monkeypatch.setattr(crf, "_KEPT_PIXELS", 30)
+    sizes = [(5, 6), (6, 5), (5, 6), (5, 7), (5, 7)]
+    images = [torch.from_numpy(picture("noise", size, 22)) for size in sizes]
+    scores = [torch.from_numpy(random_scores(1, size, 22)) for size in sizes]
+    together = mean_field(images, scores, PAPER)
+    found = crf._kept_spatial.cache_info()
+    assert (found.misses, found.hits, found.currsize) == (2, 1, 2)
+    assert torch.equal(mean_field(images[:1], scores[:1], PAPER)[0], mean_field(images[2:3], scores[2:3], PAPER)[0])
+    torch.testing.assert_close(together[0], together[2], rtol=0, atol=1e-5)
+
+
+def test_a_lattice_kept_in_inference_mode_serves_outside():
+    image, scores = torch.from_numpy(picture("noise", (7, 8), 23)), torch.from_numpy(random_scores(2, (7, 8), 23))
+    crf._kept_spatial.cache_clear()
+    with torch.inference_mode():
+        inside = mean_field([image], [scores], PAPER)[0].clone()
+    outside = mean_field([image], [scores.requires_grad_()], PAPER)[0]
+    assert torch.equal(inside, outside) and not outside.requires_grad

@@ -7,12 +7,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipes.lattice import build_lattice, fits
+from clipes.lattice import build_lattice, fits, join
 
 
-def lattice_of(features, picture=None):
+def lattice_of(features, counts=None):
     points = torch.as_tensor(features, dtype=torch.float32)
-    return build_lattice(points, torch.zeros(len(points), dtype=torch.int64) if picture is None else picture)
+    return build_lattice(points.T, counts or [len(points)])
 
 
 def random_points(n, d, spread, seed, channels=3):
@@ -108,10 +108,18 @@ def test_pictures_do_not_meet(d):
     parts = [random_points(n, d, spread, seed) for seed, (n, spread) in enumerate([(40, 1.0), (1, 1.0), (25, 8.0)])]
     features = np.concatenate([points for points, _ in parts])
     values = torch.from_numpy(np.concatenate([values for _, values in parts]))
-    picture = torch.repeat_interleave(torch.arange(3), torch.tensor([40, 1, 25]))
-    together = lattice_of(features, picture).filter(values)
     singly = torch.cat([lattice_of(points).filter(torch.from_numpy(values)) for points, values in parts])
-    torch.testing.assert_close(together, singly)
+    torch.testing.assert_close(lattice_of(features, [40, 1, 25]).filter(values), singly)
+    joined = join([lattice_of(points) for points, _ in parts])
+    torch.testing.assert_close(joined.filter(values), singly)
+
+
+def test_scaled_before_and_after():
+    features, values = random_points(60, 5, 0.7, 10)
+    factors = torch.from_numpy(np.random.default_rng(11).uniform(0.5, 2, (60, 1)).astype(np.float32))
+    lattice, given_values = lattice_of(features), torch.from_numpy(values)
+    expected = factors * lattice.filter(factors * given_values)
+    torch.testing.assert_close(lattice.scaled(factors).filter(given_values), expected)
 
 
 def test_the_order_of_points_does_not_matter():
@@ -135,16 +143,24 @@ def test_channels_are_filtered_alike_and_bits_repeat():
 
 
 @pytest.mark.parametrize("d", [1, 2, 5])
-def test_neighbours_are_mutual(d):
-    """The one before has this one after it; every vertex is a corner of some point."""
+def test_rows_and_neighbours(d):
+    """A vertex's row has its points, in their order; the one before has this one after it. The last vertex is none."""
     lattice = lattice_of(random_points(90, d, 1.0, 8)[0])
-    none = len(lattice.counts)
-    assert (lattice.counts > 0).all() and lattice.counts.sum() == 90 * (d + 1)
-    assert lattice.vertices.max() == none - 1
+    none = lattice.neighbours.shape[1] - 1
+    assert len(lattice.starts) == none + 2 and lattice.starts[0] == 0 and lattice.starts[-1] == 90 * (d + 1)
+    for vertex in range(none):
+        row = slice(lattice.starts[vertex], lattice.starts[vertex + 1])
+        point, corner = (lattice.vertices == vertex).nonzero().unbind(1)
+        order = torch.argsort(corner * 90 + point)
+        assert len(order) > 0
+        assert torch.equal(lattice.points[row], point[order].to(torch.int32))
+        assert torch.equal(lattice.shares[row], lattice.weights[point, corner][order])
+    assert lattice.starts[none] == lattice.starts[-1] and lattice.vertices.max() == none - 1
     linked = 0
-    for before, after in lattice.neighbours:
-        for one, other in ((before, after), (after, before)):
-            here = torch.arange(none)[one != none]
+    assert (lattice.neighbours[:, none] == none).all()
+    for pairs in lattice.neighbours.to(torch.int64):
+        for one, other in (pairs.unbind(1), pairs.flip(1).unbind(1)):
+            here = torch.arange(none + 1)[one != none]
             assert torch.equal(other[one[here]], here)
             linked += len(here)
     assert linked > 0
@@ -176,9 +192,9 @@ def test_features_that_do_not_fit(reach):
 
 
 def test_too_many_vertices_together_are_refused():
-    features = np.repeat([[0.0] * 5, [8, 6, 1400, 1400, 1400]], 50, axis=0)
+    features = np.tile([[0.0] * 5, [8, 6, 1400, 1400, 1400]], (50, 1))
     lattice_of(features)
     with pytest.raises(
         ValueError, match="the CRF's kernels are too narrow for 50 pictures together; give fewer at a time"
     ):
-        lattice_of(features, torch.arange(50).repeat(2))
+        lattice_of(features, [2] * 50)

@@ -1,4 +1,4 @@
-"""How `clipes generate` writes its masks: in this process, or by the actors of a Ray cluster."""
+"""How `clipes generate` writes its masks: in this process, by one for each device, or by the actors of Ray."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from .account import Account, Stop, stopping
 from .model import clip_settings
-from .run_flags import output_of, place, worker_count
+from .run_flags import devices_of, output_of, place, worker_count
 from .terminal import DEVICE_LOST, complain, printable, words
 
 if TYPE_CHECKING:  # they load torch
@@ -26,11 +26,12 @@ if TYPE_CHECKING:  # they load torch
 
 def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, config: Config, samples: Samples) -> int:
     """Write the masks that are not finished yet; returns the exit code."""
-    from clipes.device import DeviceLost, dtype_name
+    from clipes.device import DeviceLost, dtype_name, split_threads
     from clipes.generator import MaskGenerator
     from clipes.run import Run
 
     shard, _ = place(options)
+    jobs = split_threads(options.threads, clip.encoder.device, len(samples))
     output, generator = output_of(options), MaskGenerator(clip, vocabulary, config)
     mine = len(samples) if shard.count == 1 else sum(shard.holds(sample.id) for sample in samples)
     about = {
@@ -41,9 +42,9 @@ def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, confi
         "preset": options.config or vocabulary.preset,
         "category_ids": samples.category_ids,
     }
-    settings = generator.settings
-    if options.engine == "ray":  # whose actors may have a GPU where this process has none
-        settings = {**settings, "dtype": dtype_name(options.precision, _actors_device(options).partition(":")[0])}
+    settings, devices = generator.settings, devices_of(options)
+    if elsewhere := others_device(options):  # this process may be without a GPU, or without need of one
+        settings = {**settings, "dtype": dtype_name(options.precision, elsewhere.partition(":")[0])}
     with ExitStack() as stack:
         stop = stack.enter_context(stopping())
         run = stack.enter_context(Run(settings, generator.class_names, output, about))
@@ -52,8 +53,10 @@ def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, confi
         remaining = run.remaining(samples, shard, stop)
         if options.engine == "ray":
             outcomes = _by_ray(options, run, vocabulary, config, remaining, stop)
+        elif len(devices) > 1:
+            outcomes = _on_devices(options, run, vocabulary, config, remaining, stop, mine)
         else:
-            outcomes = _here(options, run, generator, remaining, stop, mine)
+            outcomes = _here(options, run, generator, remaining, stop, mine, jobs)
         try:
             account.follow(stack.enter_context(closing(outcomes)), options.strict)
         except DeviceLost as error:
@@ -63,14 +66,40 @@ def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, confi
 
 
 def _here(
-    options: argparse.Namespace, run: Run, generator: MaskGenerator, remaining: Any, stop: Stop, images: int
+    options: argparse.Namespace, run: Run, generator: MaskGenerator, remaining: Any, stop: Stop, images: int, jobs: int
 ) -> Generator[Outcome, None, None]:
     from clipes.batch import MaskWriter
 
     workers = worker_count(options, generator.device.type, images)
     given = {"batch_size": options.batch_size, "workers": workers, "skip": _skip(options), "stop": stop}
-    with MaskWriter(generator, run.output, run.header, **given) as writer:
+    with MaskWriter(generator, run.output, run.header, jobs=jobs, **given) as writer:
         yield from writer.write(remaining)
+
+
+def _on_devices(
+    options: argparse.Namespace,
+    run: Run,
+    vocabulary: Vocabulary,
+    config: Config,
+    remaining: Any,
+    stop: Stop,
+    images: int,
+) -> Generator[Outcome, None, None]:
+    from clipes.device_pool import write_on_devices
+
+    devices = devices_of(options)
+    return write_on_devices(
+        partial(_generator_on, clip_settings(options), vocabulary, config),
+        run.output,
+        run.header,
+        remaining,
+        devices,
+        threads=options.threads,
+        stop=stop,
+        batch_size=options.batch_size,
+        workers=worker_count(options, devices[0].partition(":")[0], images, len(devices)),
+        skip=_skip(options),
+    )
 
 
 def _by_ray(
@@ -92,16 +121,28 @@ def _by_ray(
     )
 
 
+def others_device(options: argparse.Namespace) -> str | None:
+    """The device, or the first of the devices, of the processes that have the model; None where that is this one."""
+    if options.engine == "ray":
+        return _actors_device(options)
+    devices = devices_of(options)
+    return devices[0] if len(devices) > 1 else None
+
+
 def _actors_device(options: argparse.Namespace) -> str:
     return options.device or ("cuda" if options.gpus_per_actor else "cpu")
 
 
 def _generator(settings: dict[str, Any], vocabulary: Vocabulary, config: Config) -> MaskGenerator:
-    """What an actor loads."""
+    """What an actor loads, and the process of a device."""
     from clipes.generator import MaskGenerator
     from clipes.weights import load_clip
 
     return MaskGenerator(load_clip(**settings), vocabulary, config)
+
+
+def _generator_on(settings: dict[str, Any], vocabulary: Vocabulary, config: Config, device: str) -> MaskGenerator:
+    return _generator({**settings, "device": device}, vocabulary, config)
 
 
 def _skip(options: argparse.Namespace) -> list[str]:

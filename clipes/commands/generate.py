@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipes.flags import add_config_flags, read_config
 
-from .engines import write
+from .engines import others_device, write
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
 from .run_flags import add_run_flags, output_of, place
 from .source import add_source_flags, labels_argument
@@ -58,11 +58,10 @@ def run(options: argparse.Namespace) -> int:
     check_folder(options.source, samples, output, options.overwrite)
     _tell(samples, unknown, first, options)
 
-    from clipes.device import use_threads
     from clipes.weights import load_clip
 
-    use_threads(options.threads)
-    here = {"device": "cpu", "precision": "fp32"} if options.engine == "ray" else {"device": device}
+    elsewhere = others_device(options) and not (auto and options.devices)  # whose images are looked at here
+    here = {"device": "cpu", "precision": "fp32"} if elsewhere else {"device": device}
     clip = load_clip(**{**clip_settings(options), **here})
     if auto:
         vocabulary = replace(vocabulary, background_names=_suggested(clip, vocabulary, samples, config))

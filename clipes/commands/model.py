@@ -26,7 +26,7 @@ def add_clip_flags(parser: argparse.ArgumentParser, model: str | None = "tiny", 
     group.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
     group.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="(default: fp16 on cuda, else fp32)")
     if batch:
-        size = "images read and encoded together (default: 1 on a CPU, else 16)"
+        size = "images read and encoded together (default: 1 on a CPU, else 32)"
         group.add_argument("--batch-size", type=natural, metavar="N", help=size)
 
 

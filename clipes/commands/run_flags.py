@@ -55,9 +55,11 @@ def _add_faults(group: argparse._ArgumentGroup) -> None:
 def _add_work(group: argparse._ArgumentGroup) -> None:
     shard = "do part I of N, from 0/N (default: what torchrun or Slurm say, else all)"
     group.add_argument("--shard", metavar="I/N", help=shard)
-    workers = "processes that read images (default: 1 on a CPU, else up to 8)"
+    devices = "a process for each of several devices: all (GPUs), or cuda:0,cuda:1 (default: this process, on --device)"
+    group.add_argument("--devices", type=named, metavar="LIST", help=devices)
+    workers = "processes that read images, for each device (default: 1 on a CPU, else up to 8)"
     group.add_argument("--workers", type=_count, metavar="N", help=workers)
-    threads = "threads of the model on a CPU (default: torch's); masks may differ in single pixels with it"
+    threads = "threads for an image on a CPU, beside others (default: 1); masks may differ in single pixels with it"
     group.add_argument("--threads", type=natural, metavar="N", help=threads)
 
 
@@ -92,6 +94,8 @@ def place(options: argparse.Namespace) -> tuple[Shard, str | None]:
             f"--overwrite by one of {shard.count} shards would remove what the others write; "
             "choose another --out, or remove that folder first"
         )
+    if devices := devices_of(options):
+        return shard, devices[0]
     if options.device or not found:
         return shard, options.device
     from clipes.device import gpu_of
@@ -99,11 +103,23 @@ def place(options: argparse.Namespace) -> tuple[Shard, str | None]:
     return shard, gpu_of(found.local_rank)
 
 
-def worker_count(options: argparse.Namespace, kind: str, images: int) -> int:
-    """The processes that read images; none for a single image, which gains nothing."""
+def devices_of(options: argparse.Namespace) -> list[str]:
+    """Those of ``--devices``, a process for each; none without it. ValueError for what is none, or does not fit."""
+    if options.devices is None:
+        return []
+    if options.device or options.engine == "ray":
+        other = f"--device {options.device}" if options.device else "--engine ray, whose actors have --gpus-per-actor"
+        raise ValueError(f"--devices {options.devices} and {other}; give one of the two")
+    from clipes.device_pool import device_list
+
+    return device_list(options.devices)
+
+
+def worker_count(options: argparse.Namespace, kind: str, images: int, devices: int = 1) -> int:
+    """The processes that read images for one of ``devices``; none for a single image, which gains nothing."""
     if options.workers is not None or images < 2:
         return options.workers or 0
-    return 1 if kind == "cpu" else max(1, min(8, (os.cpu_count() or 2) - 1))
+    return 1 if kind == "cpu" else max(1, min(8, ((os.cpu_count() or 2) - 1) // devices))
 
 
 def _count(text: str) -> int:

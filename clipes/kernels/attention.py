@@ -1,0 +1,249 @@
+"""Attention of CLIP's blocks on CUDA: one pass that keeps no map, and a second that adds up the heads' mean.
+
+Axes: B images, S = 1 + N tokens (class token first), A heads, d head width, N patches.
+"""
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
+# (a kernel's arguments bear no types: Triton reads annotations itself)
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+LOG2_E = tl.constexpr(1.4426950408889634)  # the hardware's exponential and logarithm are to base 2
+
+
+class Tile(NamedTuple):
+    """The part of an attention map that one program holds at a time, and who works on it."""
+
+    rows: int
+    columns: int
+    num_warps: int
+    num_stages: int
+
+
+# From the compiler's figures for Hopper, where no loop of these spills registers, and never by timing at run time:
+# other tiles add in another order, and results shall repeat bit for bit. Keyed by the bytes of a number and whether
+# a head is wider than 64.
+# - 128 rows are two warp groups of Hopper's products of 64 rows. At d = 64 these take 125 registers a thread: two
+#   programs share a processor, one's products behind the other's exponentials. 769 tokens fill 13 tiles of 64 keys
+#   to 92 %, but 7 of 128 to 86 %.
+# - The mean reads a query and a key tile for each product: 128 x 128 takes two thirds of what 128 x 64 does from
+#   the cache, which limits it; 768 patches divide evenly by both.
+# - Wider heads are padded to 128: two stages, or they need more shared memory than GPUs other than Hopper have.
+# - float32 stays off the tensor cores: more products for each number read from shared memory count there.
+_ATTEND = {
+    (2, False): Tile(128, 64, 8, 3),
+    (2, True): Tile(128, 64, 8, 2),
+    (4, False): Tile(64, 32, 4, 2),
+    (4, True): Tile(64, 32, 4, 2),
+}
+_MEAN = {
+    (2, False): Tile(128, 128, 8, 3),
+    (2, True): Tile(128, 64, 8, 2),
+    (4, False): Tile(64, 64, 4, 2),
+    (4, True): Tile(64, 64, 4, 2),
+}
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Softmax attention in one pass (FlashAttention-2, Dao 2023, algorithm 1): no map reaches memory.
+
+    Args:
+        query, key, value: (B, A, S, d) of one type, float16, bfloat16 or float32, with any strides. Scores are
+            scaled by ``d ** -0.5``.
+        lengths: (B,) int32, the real tokens of each image; what follows is padding. None: all S.
+
+    Returns:
+        The heads' context (B, A, S, d) of the same type, laid out as (B, S, A, d), so that merging the heads
+        copies nothing; and each row's log-sum-exp of the scaled scores (B, A, S), float32. Both are 0 in rows of
+        padding.
+
+    Raises:
+        TypeError: another type.
+    """
+    constants = _constants(_ATTEND, query, key, value)
+    images, heads, tokens, width = query.shape
+    context = query.new_empty((images, tokens, heads, width)).transpose(1, 2)
+    lse = query.new_empty((images, heads, tokens), dtype=torch.float32)
+    with torch.cuda.device_of(query):
+        _attend[triton.cdiv(tokens, constants["ROWS"]), heads, images](
+            query, key, value, lengths, context, lse, tokens, width**-0.5,
+            *query.stride(), *key.stride(), *value.stride(), *context.stride(),
+            PADDED=_padded(width), **constants,
+        )  # fmt: skip
+    return context, lse
+
+
+def add_head_mean(
+    total: Tensor, query: Tensor, key: Tensor, lse: Tensor, factor: float, lengths: Tensor | None = None
+) -> None:
+    """Add ``factor`` times the sum over heads of the patch-to-patch attention to ``total``, in place.
+
+    The attention is computed again from the log-sum-exp that :func:`attend` returned, and summed over the heads
+    before it reaches memory.
+
+    Args:
+        total: (B, N, N) float32, N = S - 1: the class token has neither row nor column. Rows and columns of
+            padding stay as they are.
+        query, key: as in :func:`attend`.
+        lse: (B, A, S) float32, contiguous.
+        factor: 1 / A for the mean.
+        lengths: as in :func:`attend`.
+
+    Raises:
+        TypeError: a query of another type.
+    """
+    constants = _constants(_MEAN, query, key)
+    images, heads, tokens, width = query.shape
+    patches = tokens - 1
+    with torch.cuda.device_of(query):
+        _add_head_mean[triton.cdiv(patches, constants["COLUMNS"]), triton.cdiv(patches, constants["ROWS"]), images](
+            total, query, key, lse, lengths, tokens, patches, heads, width**-0.5, float(factor),
+            *total.stride(), *query.stride(), *key.stride(), **constants,
+        )  # fmt: skip
+
+
+def _constants(tiles: dict[tuple[int, bool], Tile], query: Tensor, *others: Tensor) -> dict[str, int]:
+    """What both kernels are compiled for."""
+    if query.dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        raise TypeError(f"no attention kernel for {query.dtype}; use float16, bfloat16 or float32")
+    width = query.shape[-1]
+    tile = tiles[query.element_size(), width > 64]
+    return {
+        "WIDTH": width,
+        # Triton sees by itself only that a stride divides by 16: heads 88 or 104 wide would be read number by number.
+        "STEP": math.gcd(16, width, *(x.stride(1) for x in (query, *others))),
+        # Off the tensor cores a product holds its operands in registers: a step at a time, or they spill.
+        "DEPTH": 16 if query.dtype == torch.float32 else _padded(width),
+        "ROWS": tile.rows,
+        "COLUMNS": tile.columns,
+        "num_warps": tile.num_warps,
+        "num_stages": tile.num_stages,
+        "enable_fp_fusion": True,  # Triton is about to change its default, and warns of it
+    }
+
+
+def _padded(width: int) -> int:
+    """The side of a tile that holds a head's width: a power of two, of 16 at least for a product."""
+    return max(16, 1 << (width - 1).bit_length())
+
+
+@triton.jit
+def _attend(
+    query, key, value, lengths, context, lse, tokens, scale,
+    query_image, query_head, query_row, query_column,
+    key_image, key_head, key_row, key_column,
+    value_image, value_head, value_row, value_column,
+    context_image, context_head, context_row, context_column,
+    WIDTH: tl.constexpr, STEP: tl.constexpr, PADDED: tl.constexpr,
+    DEPTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """One program for each tile of rows of one head of one image."""
+    image = tl.program_id(2).to(tl.int64)  # an image's offset can pass 2^31
+    head = tl.program_id(1)
+    length = tokens
+    if lengths is not None:
+        length = tl.load(lengths + image)
+    first = tl.program_id(0) * ROWS
+    rows = first + tl.arange(0, ROWS)
+    columns = tl.arange(0, PADDED)
+    query += image * query_image + tl.multiple_of(head * query_head, STEP)
+    key += image * key_image + tl.multiple_of(head * key_head, STEP)
+    value += image * value_image + tl.multiple_of(head * value_head, STEP)
+    scale *= LOG2_E
+
+    peak = tl.full((ROWS,), float("-inf"), tl.float32)
+    weight = tl.zeros((ROWS,), tl.float32)
+    mixed = tl.zeros((ROWS, PADDED), tl.float32)
+    end = tl.where(first < length, length, 0)  # a tile of nothing but padding has no work
+    for start in range(0, end, COLUMNS):
+        places = start + tl.arange(0, COLUMNS)
+        scores = _products(
+            query, rows, query_row, query_column, key, places, key_row, key_column, length, WIDTH, DEPTH, ROWS, COLUMNS
+        )
+        if start + COLUMNS > length:  # only the last tile has padding
+            scores = tl.where((places < length)[None, :], scores, float("-inf"))
+        higher = tl.maximum(peak, tl.max(scores, 1) * scale)
+        shares = tl.exp2(scores * scale - higher[:, None])
+        shrink = tl.exp2(peak - higher)
+        v = _load(value, places, columns, value_row, value_column, length, WIDTH)
+        mixed = tl.dot(shares.to(v.dtype), v, mixed * shrink[:, None], input_precision="ieee")
+        weight = weight * shrink + tl.sum(shares, 1)
+        peak = higher
+
+    real = rows < length
+    weight = tl.where(real, weight, 1)
+    mixed = tl.where(real[:, None], mixed / weight[:, None], 0)
+    logarithm = tl.where(real, (peak + tl.log2(weight)) / LOG2_E, 0)
+    inside = rows < tokens
+    context += image * context_image + tl.multiple_of(head * context_head, STEP)
+    tl.store(
+        context + rows[:, None] * context_row + columns[None, :] * context_column,
+        mixed.to(context.dtype.element_ty),
+        mask=inside[:, None] & (columns < WIDTH)[None, :],
+    )
+    tl.store(lse + (image * tl.num_programs(1) + head) * tokens + rows, logarithm, mask=inside)
+
+
+@triton.jit
+def _add_head_mean(
+    total, query, key, lse, lengths, tokens, patches, heads, scale, factor,
+    total_image, total_row, total_column,
+    query_image, query_head, query_row, query_column,
+    key_image, key_head, key_row, key_column,
+    WIDTH: tl.constexpr, STEP: tl.constexpr, DEPTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """One program for each tile of one image's map; the loop over its heads never leaves the chip."""
+    image = tl.program_id(2).to(tl.int64)
+    if lengths is not None:
+        patches = tl.load(lengths + image) - 1
+    rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    places = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    total += image * total_image
+    query += image * query_image + query_row  # past the class token, and so below
+    key += image * key_image + key_row
+    lse += image * heads * tokens + 1
+    scale *= LOG2_E
+
+    added = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for head in range(heads):
+        scores = _products(
+            query + tl.multiple_of(head * query_head, STEP), rows, query_row, query_column,
+            key + tl.multiple_of(head * key_head, STEP), places, key_row, key_column,
+            patches, WIDTH, DEPTH, ROWS, COLUMNS,
+        )  # fmt: skip
+        logarithm = tl.load(lse + head * tokens + rows, mask=rows < patches, other=0)
+        added += tl.exp2(scores * scale - (logarithm * LOG2_E)[:, None])
+
+    spots = total + rows[:, None] * total_row + places[None, :] * total_column
+    real = (rows < patches)[:, None] & (places < patches)[None, :]
+    tl.store(spots, tl.load(spots, mask=real) + factor * added, mask=real)
+
+
+@triton.jit
+def _products(
+    query, rows, query_row, query_column, key, places, key_row, key_column, length,
+    WIDTH: tl.constexpr, DEPTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+):  # fmt: skip
+    """Scores (ROWS, COLUMNS) of queries and keys, not yet scaled, in steps of DEPTH along the head's width."""
+    scores = tl.zeros((ROWS, COLUMNS), tl.float32)
+    for first in tl.static_range(0, WIDTH, DEPTH):
+        columns = first + tl.arange(0, DEPTH)
+        q = _load(query, rows, columns, query_row, query_column, length, WIDTH)
+        k = _load(key, places, columns, key_row, key_column, length, WIDTH)
+        scores = tl.dot(q, tl.trans(k), scores, input_precision="ieee")
+    return scores
+
+
+@triton.jit
+def _load(base, rows, columns, row_stride, column_stride, length, WIDTH: tl.constexpr):
+    """A tile of tokens (rows, columns), 0 in padding of either axis, whatever lies there."""
+    real = (rows < length)[:, None] & (columns < WIDTH)[None, :]
+    return tl.load(base + rows[:, None] * row_stride + columns[None, :] * column_stride, mask=real, other=0)

@@ -1,0 +1,280 @@
+"""The permutohedral lattice on a GPU: splat, blur and slice, and the iterations of a mean field.
+
+What is computed is that of clipes/lattice.py and of ``_infer`` in clipes/crf.py, in float32, every sum in one fixed
+order: results repeat bit for bit. An iteration is nine launches, and the host never waits in between.
+
+Splatting is a gather: one lane sums the row of one vertex. Rows are very unequal: in a picture of one colour a few
+vertices have all the points. So a row of more than ``_TILE`` entries is cut where its entries' numbers are multiples of
+``_TILE``: the vertex's lane sums what comes before the first cut, a lane of its own each tile after it, and a second
+launch adds up the tiles of a row.
+
+Axes: n points, V vertices of all lattices, C channels, next to each other in memory.
+"""
+
+# mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
+# (a kernel's arguments bear no types: Triton reads annotations itself)
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Protocol
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_TILE = 32
+
+
+class _Lattice(Protocol):
+    """What is used of a :class:`clipes.lattice.Lattice`, which uses this module."""
+
+    @property
+    def vertices(self) -> Tensor: ...
+    @property
+    def weights(self) -> Tensor: ...
+    @property
+    def starts(self) -> Tensor: ...
+    @property
+    def points(self) -> Tensor: ...
+    @property
+    def shares(self) -> Tensor: ...
+    @property
+    def neighbours(self) -> Tensor: ...
+    @property
+    def factor(self) -> float: ...
+
+
+def filter_values(lattice: _Lattice, values: Tensor) -> Tensor:
+    """``lattice.filter(values)``: (n, C) float32 to (n, C)."""
+    n, channels = values.shape
+    wide, block = _tile(channels)
+    with torch.cuda.device_of(values):
+        stack, out = _Stack([(1.0, lattice)]), values.new_empty(n, channels)
+        sums = stack.room(channels)
+        stack.spread(values.contiguous(), sums)
+        _slice[(triton.cdiv(n, block),)](
+            stack.corners, stack.weights, sums, out, n, len(stack.corners), channels, wide, block
+        )
+    return out
+
+
+def iterate(unary: Tensor, everything: Tensor, weighted: Sequence[tuple[float, _Lattice]], iterations: int) -> Tensor:
+    """Mean-field iterations: log scores (R, n), R at least 2, to marginals (R, n).
+
+    ``everything`` (n,) is what a map of ones would receive from all lattices, each times its weight.
+    """
+    rows, n = unary.shape
+    wide, block = _tile(rows - 1)
+    with torch.cuda.device_of(unary):
+        stack = _Stack(weighted)
+        sums = stack.room(rows - 1)
+        values = unary.softmax(0)[1:].T.contiguous()
+        marginals = torch.empty_like(unary)
+        for left in reversed(range(iterations)):
+            stack.spread(values, sums)
+            _update[(triton.cdiv(n, block),)](
+                stack.corners,
+                stack.weights,
+                sums,
+                unary,
+                everything,
+                values if left else marginals,
+                n,
+                len(stack.corners),
+                rows - 1,
+                wide,
+                block,
+                left == 0,
+            )
+    return marginals
+
+
+def _tile(channels: int) -> tuple[int, int]:
+    """The channels' number rounded up to a power of two, and how many points or vertices a program takes."""
+    wide: int = triton.next_power_of_2(channels)
+    return wide, max(16, 256 // wide)
+
+
+class _Stack:
+    """Lattices over the same points, their vertices numbered through, those with most corners first.
+
+    Sums at the vertices are kept twice, (2 V, C): each blur reads one half and writes the other. A lattice of an odd
+    number of axes ends in the second half, and there its ``corners`` point.
+    """
+
+    def __init__(self, weighted: Sequence[tuple[float, _Lattice]]):
+        ordered = sorted(weighted, key=lambda pair: -pair[1].vertices.shape[1])
+        lattices = [lattice for _, lattice in ordered]
+        bases = [0, *accumulate(lattice.neighbours.shape[1] for lattice in lattices)]
+        entries = [0, *accumulate(len(lattice.points) for lattice in lattices)]
+        self.height = triton.cdiv(bases[-1], 4) * 4  # both halves start at 16 bytes: kernels are compiled but once
+        whole = torch.int32 if max(entries[-1], 2 * self.height) < 2**31 else torch.int64
+        based = list(zip(bases, lattices, strict=False))
+        starts = [one.starts[:-1].to(whole) + entry for entry, one in zip(entries, lattices, strict=False)]
+        self.starts = torch.cat([*starts, starts[0].new_full((self.height - bases[-1] + 1,), entries[-1])])
+        self.points = torch.cat([one.points.to(whole) for one in lattices])
+        self.shares = torch.cat([one.shares for one in lattices])
+        halves = [one.vertices.shape[1] % 2 * self.height for one in lattices]
+        self.corners = torch.cat(
+            [one.vertices.T.to(whole) + (base + half) for (base, one), half in zip(based, halves, strict=True)]
+        )
+        self.weights = torch.cat([one.weights.T * (weight * one.factor) for weight, one in ordered])
+        self.axes = [
+            torch.cat([one.neighbours[axis].to(whole) + base for base, one in based if axis < len(one.neighbours)])
+            for axis in range(len(lattices[0].neighbours))
+        ]
+        cuts = torch.arange(0, entries[-1], _TILE, dtype=whole, device=self.starts.device)
+        self.tile_rows = torch.searchsorted(self.starts, cuts, right=True).to(whole) - 1
+
+    def room(self, channels: int) -> Tensor:
+        """For the sums at the vertices, and for those of the tiles, which are done with before the first blur."""
+        return self.shares.new_empty(self.height + max(self.height, len(self.tile_rows)), channels)
+
+    def spread(self, values: Tensor, sums: Tensor) -> None:
+        """Splat the values (n, C) and blur them, into ``sums``."""
+        channels, tiles, height = values.shape[1], len(self.tile_rows), self.height
+        wide, block = _tile(channels)
+        lanes = max(8, 128 // wide)  # few, for all wait for the longest row
+        _splat[(triton.cdiv(height + tiles, lanes),)](
+            values,
+            self.points,
+            self.shares,
+            self.starts,
+            self.tile_rows,
+            sums,
+            height,
+            tiles,
+            channels,
+            wide,
+            lanes,
+            _TILE,
+            num_warps=1,
+        )
+        _add_tiles[(tiles,)](self.starts, self.tile_rows, sums, height, channels, wide, block, _TILE)
+        for axis, pairs in enumerate(self.axes):
+            source, target = sums[axis % 2 * height :], sums[(axis + 1) % 2 * height :]
+            _blur[(triton.cdiv(len(pairs), block),)](source, target, pairs, len(pairs), channels, wide, block)
+
+
+@triton.jit(do_not_specialize=["height", "tiles"])
+def _splat(
+    values, points, shares, starts, tile_rows, sums, height, tiles,
+    C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """Sums (height + tiles, C): of every row, of a long one only to its first cut, and of a long one's tiles."""
+    lane = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    is_row, is_tile = lane < height, (lane >= height) & (lane < height + tiles)
+    tile = lane - height
+    row = tl.where(is_tile, tl.load(tile_rows + tile, mask=is_tile, other=0).to(tl.int64), lane)
+    begin = tl.load(starts + row, mask=is_row | is_tile, other=0).to(tl.int64)
+    end = tl.load(starts + row + 1, mask=is_row | is_tile, other=0).to(tl.int64)
+    is_long = end - begin > TILE
+    cut = tl.minimum(end, (begin + TILE - 1) // TILE * TILE)
+    entry = tl.where(is_tile, tile * TILE, begin)
+    stop = tl.where(is_tile, tl.minimum(tile * TILE + TILE, end), cut)
+    stop = tl.where(is_long, stop, tl.where(is_tile, entry, end))
+    channel = tl.arange(0, WIDE)
+    inside = channel[None, :] < C
+    total = tl.zeros([BLOCK, WIDE], tl.float32)
+    for _ in range(0, tl.max(stop - entry, 0)):
+        more = entry < stop
+        point = tl.load(points + entry, mask=more, other=0).to(tl.int64)
+        share = tl.load(shares + entry, mask=more, other=0.0)
+        value = tl.load(values + point[:, None] * C + channel[None, :], mask=more[:, None] & inside, other=0.0)
+        total += share[:, None] * value
+        entry += 1
+    tl.store(sums + lane[:, None] * C + channel[None, :], total, mask=(is_row | is_tile)[:, None] & inside)
+
+
+@triton.jit(do_not_specialize=["height"])
+def _add_tiles(
+    starts, tile_rows, sums, height,
+    C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
+):  # fmt: skip
+    """To the sum of a long row those of its tiles; by the program of the first of them."""
+    tile = tl.program_id(0)
+    row = tl.load(tile_rows + tile).to(tl.int64)
+    earlier = tl.load(tile_rows + tile - 1, mask=tile > 0, other=-1).to(tl.int64)
+    begin, end = tl.load(starts + row).to(tl.int64), tl.load(starts + row + 1).to(tl.int64)
+    if (end - begin > TILE) & (row != earlier):
+        channel = tl.arange(0, WIDE)
+        inside = channel[None, :] < C
+        tiles = (end + TILE - 1) // TILE
+        total = tl.zeros([BLOCK, WIDE], tl.float32)
+        for first in range(tile.to(tl.int64), tiles, BLOCK):
+            here = first + tl.arange(0, BLOCK)
+            at = sums + (height + here)[:, None] * C + channel[None, :]
+            total += tl.load(at, mask=(here < tiles)[:, None] & inside, other=0.0)
+        head = sums + row * C + channel
+        summed = tl.load(head, mask=channel < C, other=0.0) + tl.sum(total, 0)
+        tl.store(head, summed, mask=channel < C)
+
+
+@triton.jit(do_not_specialize=["count"])
+def _blur(source, target, pairs, count, C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+    """One axis: each vertex (count, C) plus half of its two neighbours (count, 2)."""
+    vertex = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    live = vertex < count
+    channel = tl.arange(0, WIDE)
+    inside = live[:, None] & (channel[None, :] < C)
+    after = tl.load(pairs + 2 * vertex, mask=live, other=0).to(tl.int64)
+    before = tl.load(pairs + 2 * vertex + 1, mask=live, other=0).to(tl.int64)
+    own = tl.load(source + vertex[:, None] * C + channel[None, :], mask=inside, other=0.0)
+    sides = tl.load(source + after[:, None] * C + channel[None, :], mask=inside, other=0.0)
+    sides += tl.load(source + before[:, None] * C + channel[None, :], mask=inside, other=0.0)
+    tl.store(target + vertex[:, None] * C + channel[None, :], own + 0.5 * sides, mask=inside)
+
+
+@triton.jit
+def _received(corners, weights, sums, n, pixel, channel, live, CORNERS: tl.constexpr, C: tl.constexpr):
+    """What the points receive from their corners' (CORNERS, n) sums."""
+    inside = live[:, None] & (channel[None, :] < C)
+    total = tl.zeros([pixel.shape[0], channel.shape[0]], tl.float32)
+    for _ in tl.static_range(CORNERS):
+        corner = tl.load(corners + pixel, mask=live, other=0).to(tl.int64)
+        weight = tl.load(weights + pixel, mask=live, other=0.0)
+        total += weight[:, None] * tl.load(sums + corner[:, None] * C + channel[None, :], mask=inside, other=0.0)
+        corners += n
+        weights += n
+    return total
+
+
+@triton.jit(do_not_specialize=["n"])
+def _slice(
+    corners, weights, sums, out, n,
+    CORNERS: tl.constexpr, C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    pixel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    channel = tl.arange(0, WIDE)
+    live = pixel < n
+    total = _received(corners, weights, sums, n, pixel, channel, live, CORNERS, C)
+    tl.store(out + pixel[:, None] * C + channel[None, :], total, mask=live[:, None] & (channel[None, :] < C))
+
+
+@triton.jit(do_not_specialize=["n"])
+def _update(
+    corners, weights, sums, unary, everything, out, n,
+    CORNERS: tl.constexpr, C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, LAST: tl.constexpr,
+):  # fmt: skip
+    """Softmax of the unary (C + 1, n) and what is received: the labels' (n, C), or as the last all rows (C + 1, n)."""
+    pixel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    channel = tl.arange(0, WIDE)
+    live = pixel < n
+    inside = live[:, None] & (channel[None, :] < C)
+    received = _received(corners, weights, sums, n, pixel, channel, live, CORNERS, C)
+    background = tl.load(unary + pixel, mask=live, other=0.0) + tl.load(everything + pixel, mask=live, other=0.0)
+    background -= tl.sum(received, 1)
+    row = (channel[None, :] + 1) * n + pixel[:, None]
+    logit = tl.load(unary + row, mask=inside, other=-float("inf")) + received
+    most = tl.maximum(tl.max(logit, 1), background)
+    background = tl.exp(background - most)
+    share = tl.exp(logit - most[:, None])
+    total = background + tl.sum(share, 1)
+    if LAST:
+        tl.store(out + pixel, background / total, mask=live)
+        tl.store(out + row, share / total[:, None], mask=inside)
+    else:
+        tl.store(out + pixel[:, None] * C + channel[None, :], share / total[:, None], mask=inside)
