@@ -26,8 +26,9 @@ from clipes.compiled import library
 from clipes.config import AffinityConfig, CrfConfig, ParConfig
 from clipes.decision import decide_masks
 from clipes.encoder import Encoded, Encoder
-from clipes.image import patch_grid, prepare
+from clipes.image import patch_grid
 from clipes.pairs import Pairs
+from clipes.pixels import prepare
 from clipes.scenes import THINGS, Scene, draw_scenes
 from clipes.text import text_features
 from clipes.transformer import attention_map, finish, merge_heads, project_qkv, scaled

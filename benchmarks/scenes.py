@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 import clipes
 from clipes.cam import image_features
-from clipes.image import prepare
 from clipes.metrics import class_iou
+from clipes.pixels import prepare
 from clipes.scenes import GROUNDS, THINGS, draw_scenes
 from clipes.text import text_features
 from clipes.vocabulary import load_vocabulary

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Generator, Iterable, Iterator,
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import accumulate
 from threading import Lock
 from typing import Any, NamedTuple
@@ -103,8 +104,8 @@ class MaskWriter:
         self._sink = new_sink(output, name)
         self._pool = ThreadPoolExecutor(WRITERS[generator.device.type], thread_name_prefix="clipes-write")
         self._jobs, self._lock, self._memory = jobs, Lock(), Budget(memory(generator.device))
-        given = torch.get_num_threads(), generator.device
-        self._workers = ThreadPoolExecutor(jobs, "clipes-job", _begin_thread, given)
+        begin = partial(_begin_thread, torch.get_num_threads(), generator.device)
+        self._workers = ThreadPoolExecutor(jobs, "clipes-job", initializer=begin)
 
     def __enter__(self) -> MaskWriter:
         return self
@@ -279,7 +280,7 @@ def _begin_thread(threads: int, device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.cuda.synchronize()  # the weights are there
-        torch.cuda.set_stream(torch.cuda.Stream())
+        torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
 
 
 def _reason(error: Exception) -> tuple[str, bool]:

@@ -12,10 +12,10 @@ from torch import Tensor
 from clipes.config import Config, CrfConfig, ParConfig
 from clipes.crf import refine_crf
 from clipes.device import to_host
-from clipes.image import pixels_of
 from clipes.mask import decide, score_maps, upsample
 from clipes.metrics import ignore_index
 from clipes.par import refine_par
+from clipes.pixels import pixels_of
 from clipes.result import PseudoMask
 
 
@@ -41,17 +41,17 @@ def decide_masks(
     found = []
     for ids, coarse, cam, score in zip(class_ids, patch_cams, cams, scores, strict=True):
         number = torch.tensor(ids, dtype=torch.int64).to(score.device)
-        mask, confidence = decide(score, number, ignore, config.ignore_below)
-        found += [coarse, cam, score, mask.to(kind), confidence]
+        winner, winning = decide(score, number, ignore, config.ignore_below)
+        found += [coarse, cam, score, winner.to(kind), winning]
     arrays, results = iter(to_host(found)), []
     for image, ids in zip(images, class_ids, strict=True):
-        coarse, cam, score, mask, confidence = (next(arrays) for _ in range(5))
+        maps, full, shares, mask, confidence = (next(arrays) for _ in range(5))
         result = PseudoMask(
             labels=tuple(class_names[i - 1] for i in ids),
             class_ids=np.array(ids, dtype=np.int64),
-            patch_cams=coarse,
-            cams=cam,
-            scores=score,
+            patch_cams=maps,
+            cams=full,
+            scores=shares,
             mask=mask if ignore == 255 else mask.astype(np.uint16),
             confidence=confidence,
             image=image,

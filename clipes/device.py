@@ -124,7 +124,7 @@ def choose_dtype(precision: str | None, device: torch.device) -> torch.dtype:
 
 def _has_bf16() -> bool:
     """Whether the CPU has arithmetic for bfloat16; True where torch cannot tell."""
-    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(capabilities[name] for name in capabilities if "bf16" in name) or not capabilities
 
 

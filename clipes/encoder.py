@@ -104,7 +104,7 @@ class Encoder:
         if min(height, width) < self.patch_size or height % self.patch_size or width % self.patch_size:
             raise ValueError(
                 f"images of {height}x{width} pixels do not divide into patches of {self.patch_size}; "
-                "bring them to a multiple with clipes.image.prepare"
+                "bring them to a multiple with clipes.pixels.prepare"
             )
         return height // self.patch_size, width // self.patch_size
 

@@ -1,22 +1,18 @@
-"""From a file, a picture or an array to the normalised, patch-multiple tensor that the encoder takes."""
+"""From a file or an array to a picture, and from its size to the patch grid."""
 
 from __future__ import annotations
 
 import math
 import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from torch import Tensor
-from torch.nn import functional as F
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What a file may hold, whatever its name says. EPS, PDF and the like run interpreters and stay shut."""
@@ -130,48 +126,6 @@ def patch_grid(size: tuple[int, int], patch: int, max_patches: int) -> tuple[int
     scaled_h = max(1, math.isqrt(h * max_patches // w))
     scaled_w = max(1, math.isqrt(w * max_patches // h))
     return min(scaled_h, max_patches), min(scaled_w, max_patches)
-
-
-def prepare(
-    image: Image.Image,
-    grid: tuple[int, int],
-    patch: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Resize `image` to `grid` (h, w) patches and normalise it: (3, h*P, w*P) float32 on `device`.
-
-    Antialiased bicubic on the 8-bit RGB picture, scaled to [0, 1], then `(x - mean) / std` per channel.
-    Raises ValueError for a picture that is not RGB; see :func:`open_image`.
-    """
-    if image.mode != "RGB":
-        raise ValueError(f"prepare takes an RGB image, not mode {image.mode!r}; use open_image first")
-    size = (grid[0] * patch, grid[1] * patch)
-    if torch.device(device).type == "cpu":
-        resized = pixels_of(image.resize(size[::-1], Image.Resampling.BICUBIC)).permute(2, 0, 1).float()
-    else:
-        resized = resize(pixels_of(image, device), size)
-    centre, spread = (torch.tensor(values, dtype=torch.float32)[:, None, None].to(device) for values in (mean, std))
-    return ((resized / 255 - centre) / spread).contiguous()
-
-
-def resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """A picture (H, W, 3) uint8 at another `size`, on its device, as Pillow does it: (3, h, w) float32, whole levels.
-
-    First its rows, then its columns, rounded after each. Pillow's weights are rounded, too: of a photograph one in ten
-    thousand values differs, by a level. (Of torch's own resampling of bytes three in a thousand do.)
-    """
-    resized = pixels.permute(2, 0, 1)[None].float()
-    for step in ((len(pixels), size[1]), size):
-        resized = F.interpolate(resized, step, mode="bicubic", antialias=True).clamp(0, 255).round()
-    return resized[0]
-
-
-def pixels_of(image: Image.Image, device: torch.device | str = "cpu") -> Tensor:
-    """An RGB picture as (H, W, 3) uint8 on `device`; to a GPU the copy goes behind what the host does."""
-    pixels = torch.from_numpy(np.array(image))
-    return pixels if torch.device(device).type == "cpu" else pixels.pin_memory().to(device, non_blocking=True)
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:

@@ -13,8 +13,9 @@ from clipes.cam import softmax_gradcam
 from clipes.config import Config
 from clipes.device import room
 from clipes.encoder import Encoded, Encoder
-from clipes.image import patch_grid, prepare
+from clipes.image import patch_grid
 from clipes.pairs import Pairs
+from clipes.pixels import prepare
 from clipes.products import fast_products
 
 _PADDING = 1 / 8
@@ -38,8 +39,7 @@ def encode_images(
 
 
 def _groups(patches: Sequence[int], encoder: Encoder) -> Iterator[list[int]]:
-    """The places of images of so many ``patches`` that are encoded together: about as many, as the memory has room for.
-    """
+    """The places of images of so many ``patches`` that are encoded together: about as many, as the memory has room for."""
     if encoder.device.type == "cpu":
         yield from ([index] for index in range(len(patches)))
         return

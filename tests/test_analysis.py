@@ -26,7 +26,8 @@ from clipes.datasets import Sample, find_samples
 from clipes.encoder import Encoder, fingerprint
 from clipes.evaluation import evaluate
 from clipes.generator import MaskGenerator
-from clipes.image import open_image, patch_grid, prepare
+from clipes.image import open_image, patch_grid
+from clipes.pixels import prepare
 from clipes.scenes import draw_scenes
 from clipes.sharpness import Moments, bootstrap, rank_correlation
 from clipes.survey import Surveyor

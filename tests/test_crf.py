@@ -548,3 +548,18 @@ def test_a_lattice_kept_in_inference_mode_serves_outside():
         inside = mean_field([image], [scores], PAPER)[0].clone()
     outside = mean_field([image], [scores.requires_grad_()], PAPER)[0]
     assert torch.equal(inside, outside) and not outside.requires_grad
+
+
+@each
+def test_the_number_of_threads_changes_no_bit(execution):
+    image, scores = picture("scene", (203, 211), 24), smooth_scores(2, (203, 211), 24)
+    threads, refined = torch.get_num_threads(), []
+    try:
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            crf._kept_spatial.cache_clear()
+            refined.append(execution(image, scores, CrfConfig(iterations=3)))
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_array_equal(refined[1], refined[0])
+    np.testing.assert_array_equal(refined[2], refined[0])

@@ -16,8 +16,8 @@ import clipes
 from clipes.batch import MaskWriter
 from clipes.datasets import Sample
 from clipes.device import room, to_host
-from clipes.image import prepare
 from clipes.output import Output
+from clipes.pixels import prepare
 from clipes.scenes import Scene, draw_scenes
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

@@ -25,10 +25,11 @@ from clipes.cam import softmax_gradcam
 from clipes.crf import refine_crf
 from clipes.decision import decide_masks
 from clipes.encoder import Encoded
-from clipes.image import open_image, patch_grid, prepare
+from clipes.image import open_image, patch_grid
 from clipes.localization import encode_pixels
 from clipes.mask import score_maps, upsample
 from clipes.pairs import Pairs
+from clipes.pixels import prepare
 from clipes.products import fast_products
 from clipes.transformer import trace_block
 from clipes.writer import mask_png

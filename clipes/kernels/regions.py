@@ -67,7 +67,6 @@ def _label_regions(foreground, labels, height, width, BLOCK: tl.constexpr):
         falling = tl.max(lower.to(tl.int32), 0) > 0
         tl.debug_barrier()
         tl.atomic_min(labels + own, least, mask=lower, sem="relaxed")
-        tl.atomic_min(labels + pixels, least, mask=lower, sem="relaxed")
         tl.debug_barrier()
         own = tl.load(labels + pixels, mask=inside, other=0, volatile=True)
         further = tl.load(labels + own, mask=inside, other=0, volatile=True)
