@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from clipes.datasets import Sample
-from clipes.device import Budget, DeviceLost, is_device_error, is_out_of_memory, memory
+from clipes.device import Budget, DeviceLost, default_jobs, is_device_error, is_out_of_memory, memory
 from clipes.generator import MaskGenerator
 from clipes.loading import Read, read_ahead
 from clipes.output import Output, new_sink
@@ -30,7 +30,7 @@ Ending = tuple[Status, str]
 """How an image ends that gets no mask, and why."""
 
 _IMAGES_FAULT = (ValueError, FloatingPointError, MemoryError, RuntimeError)
-_NAMES_FAULT = (errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_NAMES_FAULT = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
 
 WRITERS = {"cpu": 2, "cuda": 8}
 """Threads that compress and write; results wait for them, each with maps at the image's size."""
@@ -74,8 +74,9 @@ class MaskWriter:
         skip: ``"unknown"``: images with a label that is no class are skipped; ``"missing"``: those without a file.
             Otherwise they fail.
         stop: asked between batches whether to end early.
-        jobs: batches worked on side by side, by a thread each: on a CPU as many as there are cores, each with one
-            thread of torch, on a GPU two, so that one's work on the host is done behind the other's on the device.
+        jobs: batches worked on side by side, by a thread each; by default 1 on a CPU and 2 on a GPU, so that one's work
+            on the host is done behind the other's on the device. On a CPU most is done by as many as there are cores,
+            each with one thread of torch, see :func:`clipes.device.split_threads`.
     """
 
     def __init__(
@@ -88,9 +89,10 @@ class MaskWriter:
         workers: int = 0,
         skip: Collection[str] = (),
         stop: Callable[[], bool] = lambda: False,
-        jobs: int = 1,
+        jobs: int | None = None,
     ):
         size = generator.default_batch_size if batch_size is None else batch_size
+        jobs = default_jobs(generator.device) if jobs is None else jobs
         if size < 1 or workers < 0 or jobs < 1:
             given = f"batch_size is {size}, workers {workers} and jobs {jobs}"
             raise ValueError(f"{given}; they must be at least 1, 0 and 1")
@@ -257,7 +259,7 @@ class MaskWriter:
             try:
                 files = one.files.result()
             except (OSError, MemoryError) as error:
-                if isinstance(error, OSError) and error.errno not in _NAMES_FAULT:
+                if not isinstance(error, MemoryError | FileExistsError) and error.errno not in _NAMES_FAULT:
                     raise
                 row = Row(row.id, "failed", str(error) or "out of memory", row.labels)
             else:

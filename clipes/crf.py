@@ -117,8 +117,11 @@ def _together(images: Sequence[Tensor], scores: Sequence[Tensor], config: CrfCon
     unary, device = _unary(scores), images[0].device
     sizes = [(image.shape[0], image.shape[1]) for image in images]
     counts = [height * width for height, width in sizes]
+    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
     kept = [
-        (_kept_spatial if count <= _KEPT_PIXELS else _spatial)(*size, config.smooth_sigma, device)
+        _kept_spatial(*size, config.smooth_sigma, device, stream)
+        if count <= _KEPT_PIXELS
+        else _spatial(*size, config.smooth_sigma, device)
         for count, size in zip(counts, sizes, strict=True)
     ]
     smooth = _Kernel(join([one.lattice for one in kept]), torch.cat([one.ones for one in kept]))
@@ -181,7 +184,10 @@ def _spatial(height: int, width: int, sigma: float, device: torch.device) -> _Ke
     return _kernel(_places(height, width, device) / _divisor(sigma, device), [height * width])
 
 
-_kept_spatial = lru_cache(maxsize=16)(_spatial)
+@lru_cache(maxsize=32)
+def _kept_spatial(height: int, width: int, sigma: float, device: torch.device, stream: int) -> _Kernel:
+    """Each ``stream`` of a GPU keeps its own: another would read it before it is made, or after it is overwritten."""
+    return _spatial(height, width, sigma, device)
 
 
 def _places(height: int, width: int, device: torch.device) -> Tensor:

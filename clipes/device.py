@@ -81,14 +81,18 @@ def memory(device: torch.device) -> float:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
 
 
-def split_threads(each: int | None, device: torch.device, images: int) -> int:
-    """Give an image ``each`` threads of torch (None: one, which wastes least, or all where there is one image).
+def default_jobs(device: torch.device) -> int:
+    """Batches worked on side by side unless told otherwise: 1 on a CPU, else 2."""
+    return 1 if device.type == "cpu" else 2
 
-    Returns how many batches to work on side by side: on a CPU as many as keep all threads busy that torch had, on a GPU
-    two, so that one's work on the host is done behind the other's on the device.
+
+def split_threads(each: int | None, device: torch.device, images: int) -> int:
+    """Give an image on a CPU ``each`` threads of torch (None: one, which wastes least, or all where there is one image).
+
+    Returns how many batches side by side keep all threads busy that torch had; on a GPU :func:`default_jobs`.
     """
     if device.type != "cpu":
-        return 2
+        return default_jobs(device)
     threads = torch.get_num_threads()
     each = each or (threads if images == 1 else 1)
     torch.set_num_threads(each)

@@ -135,8 +135,7 @@ def test_compiles_for_hopper(tmp_path):
     calls = """
 from clipes.kernels.attention import add_head_mean, attend
 for dtype, width, tokens, padded in (
-    (torch.float16, 64, 769, False), (torch.float16, 64, 769, True), (torch.bfloat16, 104, 730, True),
-    (torch.float32, 64, 769, False),
+    (torch.float16, 64, 769, False), (torch.bfloat16, 104, 730, True), (torch.float32, 64, 769, False),
 ):
     projected = torch.zeros(1, tokens, 3 * 12 * width, dtype=dtype)
     query, key, value = projected.unflatten(-1, (36, width)).transpose(1, 2).chunk(3, 1)
@@ -145,14 +144,13 @@ for dtype, width, tokens, padded in (
     add_head_mean(torch.zeros(1, tokens - 1, tokens - 1), query, key, lse, 1 / 12, lengths)
 """
     kernels = compiled(calls, tmp_path)
-    assert [kernel["name"] for kernel in kernels] == ["_attend", "_add_head_mean"] * 4
-    assert [kernel["spilled"] for kernel in kernels] == [0] * 8
-    assert ["wgmma" in kernel["ptx"] for kernel in kernels] == [True] * 6 + [False] * 2
+    assert [kernel["name"] for kernel in kernels] == ["_attend", "_add_head_mean"] * 3
+    assert [kernel["spilled"] for kernel in kernels] == [0] * 6
+    assert ["wgmma" in kernel["ptx"] for kernel in kernels] == [True] * 4 + [False] * 2
     assert all("cp.async.cg" in kernel["ptx"] for kernel in kernels)  # 16 bytes at a time
-    assert not any("atom." in kernel["ptx"] or "red.global" in kernel["ptx"] for kernel in kernels)
-    # What Ada has: one program's shared memory fits there too. So does twice attend's on Hopper, at d = 64.
+    # A program's shared memory is what Ada has too; the registers of two of attend's fit a processor at d = 64.
     assert all(kernel["shared"] <= 99 * 1024 for kernel in kernels)
-    assert all(2 * kernel["registers"] * kernel["threads"] <= 65536 for kernel in kernels[0:3:2])
+    assert 2 * kernels[0]["registers"] * kernels[0]["threads"] <= 65536
 
 
 @pytest.mark.gpu
@@ -176,7 +174,7 @@ def test_a_block_of_a_real_size_on_a_gpu(lengths):
 @pytest.mark.gpu
 @on_gpu
 def test_offsets_past_2_to_the_31_on_a_gpu():
-    """4,000 maps of 768 x 768, and a projection of as many images."""
+    """4,000 maps of 768 x 768: 2.4e9 numbers."""
     images = 4000
     query, key, value = project(images, 1, 769, 64, None, HALF)
     _, lse = attend(query, key, value)
