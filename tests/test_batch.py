@@ -324,7 +324,9 @@ def test_a_name_that_no_file_can_have_costs_one_image(tiny, photos: Path, tmp_pa
     outcomes = _write(tiny, samples, tmp_path / "m", batch_size=1)
     assert [one.status for one in outcomes] == ["failed", "ok", "failed", "ok"]
     assert "name too long" in outcomes[0].reason
-    assert "exists" in outcomes[2].reason or "y.png is a folder" in outcomes[2].reason  # before, or while, it is written
+    assert (
+        "exists" in outcomes[2].reason or "y.png is a folder" in outcomes[2].reason
+    )  # before, or while, it is written
 
 
 def test_a_mask_that_no_run_wrote_stays(tiny, photos: Path, tmp_path: Path) -> None:

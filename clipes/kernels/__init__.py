@@ -8,14 +8,20 @@ from __future__ import annotations
 import importlib.util
 from functools import cache
 
+import torch
 from torch import Tensor
 
 
 def usable(tensor: Tensor) -> bool:
-    """Whether there are kernels for what is on the tensor's device."""
-    return tensor.is_cuda and _has_triton()
+    """Whether there are kernels for what is on the tensor's device: a GPU since Ampere, for older ones they are too large."""
+    return tensor.is_cuda and _has_triton() and _is_recent(tensor.device)
 
 
 @cache
 def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
+
+
+@cache
+def _is_recent(device: torch.device) -> bool:
+    return torch.cuda.get_device_capability(device) >= (8, 0)
