@@ -135,6 +135,12 @@ def parsed() -> argparse.Namespace:
     return options
 
 
+def command(options: argparse.Namespace) -> str:
+    """This command, with words for the paths of this machine."""
+    words = {str(options.images): "FOLDER", str(options.out): "OUT", **{str(path): "FILE" for path in options.vit}}
+    return " ".join(["python", "benchmarks/run.py", *(words.get(word, word) for word in sys.argv[1:])])
+
+
 def main() -> None:
     """Measure the parts asked for, keep what they found beside the others', draw the report."""
     options = parsed()
@@ -147,7 +153,7 @@ def main() -> None:
         for part in options.parts:
             found = session.run(part)
             torch.set_num_threads(options.threads)
-            about = {"about": describe(), "command": " ".join(["python", *sys.argv]), "threads": options.threads}
+            about = {"about": describe(), "command": command(options), "threads": options.threads}
             kept[part] = about | {"pictures": "photographs" if options.images else "scenes", "found": found}
             results.write_text(json.dumps(kept, indent=1) + "\n")
     write_report(options.out)
