@@ -87,7 +87,7 @@ def default_jobs(device: torch.device) -> int:
 
 
 def split_threads(each: int | None, device: torch.device, images: int) -> int:
-    """Give an image on a CPU ``each`` threads of torch (None: one, which wastes least, or all where there is one image).
+    """Give an image on a CPU ``each`` threads of torch: by default one, which wastes least, or all where there is one.
 
     Returns how many batches side by side keep all threads busy that torch had; on a GPU :func:`default_jobs`.
     """

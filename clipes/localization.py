@@ -39,7 +39,7 @@ def encode_images(
 
 
 def _groups(patches: Sequence[int], encoder: Encoder) -> Iterator[list[int]]:
-    """The places of images of so many ``patches`` that are encoded together: about as many, as the memory has room for."""
+    """The places of images encoded together: of about as many ``patches``, and no more than there is memory for."""
     if encoder.device.type == "cpu":
         yield from ([index] for index in range(len(patches)))
         return

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 def usable(tensor: Tensor) -> bool:
-    """Whether there are kernels for what is on the tensor's device: a GPU since Ampere, for older ones they are too large."""
+    """Whether there are kernels for the tensor's device: for a GPU since Ampere; on older ones they do not fit."""
     return tensor.is_cuda and _has_triton() and _is_recent(tensor.device)
 
 
