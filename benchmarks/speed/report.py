@@ -42,8 +42,8 @@ def _device(parts: dict[str, Any], folder: Path, device: str) -> list[str]:
     lines: list[str] = []
     makers = {"limits": _limits, "end": _end, "stages": _stages}
     for part, make in makers.items():
-        if part in parts:
-            lines += make(parts[part]["found"]) + _made(parts[part])
+        for key in sorted(key for key in parts if key.partition(",")[0] == part):
+            lines += make(parts[key]["found"]) + _made(parts[key])
     if "stages" in parts and "limits" in parts:
         whole = parts["end"]["found"] if "end" in parts else None
         lines += profile(parts["stages"]["found"]["cells"], parts["limits"]["found"], whole, device)
@@ -80,7 +80,8 @@ def spread(values: list[float], digits: int) -> str:
 
 def _end(found: dict[str, Any]) -> list[str]:
     height, width = found["size"]
-    lines = ["### End to end", ""]
+    jobs = found["given"]["jobs"]
+    lines = ["### End to end" + (f", {jobs} batches side by side" if jobs > 1 else ""), ""]
     lines += [
         f"{found['model']}, {found['images']} JPEGs of {width} x {height} with {found['labels']} labels to PNGs, "
     ]
