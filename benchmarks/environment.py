@@ -19,7 +19,8 @@ def processor() -> str:
         return torch.cuda.get_device_name()
     info = Path("/proc/cpuinfo")
     models = [line.split(":")[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-    return f"{models[0] if models else platform.processor()}, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"{models[0] if models else platform.processor()}, {threads} thread{'s' * (threads > 1)}"
 
 
 def describe() -> str:
