@@ -41,10 +41,10 @@ LABELS = 2
 BUDGET = {"cpu": 8.0, "cuda": 1.0}
 """Seconds for the samples of one stage, all subjects together."""
 
-WHOLE = {"cpu": 30.0, "cuda": 60.0}
+WHOLE = {"cpu": 45.0, "cuda": 60.0}
 """How many times that for all rounds end to end."""
 
-COUNT = {"cpu": 12, "cuda": 512}
+COUNT = {"cpu": 6, "cuda": 512}
 
 THREADS = {"cpu": lambda: 1, "cuda": lambda: len(cores())}
 """Cores that are used unless others are asked for, whose results then stand beside these."""
