@@ -8,7 +8,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from clipes.datasets import Sample
-from clipes.device import Budget, DeviceLost, default_jobs, is_device_error, is_out_of_memory, memory
+from clipes.device import Budget, DeviceLost, begin_thread, default_jobs, is_device_error, is_out_of_memory, memory
 from clipes.generator import MaskGenerator
 from clipes.loading import Read, read_ahead
 from clipes.output import Output, new_sink
@@ -100,13 +100,14 @@ class MaskWriter:
         self._skip, self._stop = skip, stop
         self._names = frozenset(generator.class_names)
         self._wide: MaskGenerator | None = None
+        self._closed = self._hurry = False
         self._most = size  # images encoded together, fewer once memory was short
         self._recorder = Recorder(output.folder, header)
         name = f"masks-{self._recorder.path.stem}"
         self._sink = new_sink(output, name)
         self._pool = ThreadPoolExecutor(WRITERS[generator.device.type], thread_name_prefix="clipes-write")
         self._jobs, self._lock, self._memory = jobs, Lock(), Budget(memory(generator.device))
-        begin = partial(_begin_thread, torch.get_num_threads(), generator.device)
+        begin = partial(begin_thread, torch.get_num_threads(), generator.device)
         self._workers = ThreadPoolExecutor(jobs, "clipes-job", initializer=begin)
 
     def __enter__(self) -> MaskWriter:
@@ -117,7 +118,10 @@ class MaskWriter:
 
     def close(self) -> None:
         """Bring what is done to the disk and end the record."""
-        self._workers.shutdown(cancel_futures=True)
+        if self._closed:
+            return
+        self._closed = True
+        self._workers.shutdown(wait=not self._hurry, cancel_futures=True)
         self._pool.shutdown(cancel_futures=True)
         try:
             self.flush()
@@ -146,26 +150,32 @@ class MaskWriter:
                 for batch in reads:
                     batches.append(self._workers.submit(self._batch, batch))
                     if len(batches) > self._jobs:
-                        yield from self._ends(batches.popleft())
+                        yield from self._ends(batches)
                     if self._stop():
                         break
             except Exception as error:
                 raised = error
             while batches:
                 with suppress(*([Exception] if raised else [])):
-                    yield from self._ends(batches.popleft())
+                    yield from self._ends(batches)
+        except KeyboardInterrupt:
+            self._hurry = True
+            raise
         finally:
-            for rest in batches:  # nobody asks for them any more
-                with suppress(Exception):
-                    if not rest.cancel():
-                        list(self._ends(rest))
+            while batches:  # nobody asks for them any more
+                if batches[0].cancel() or (self._hurry and not batches[0].done()):
+                    batches.popleft()
+                else:
+                    with suppress(Exception):
+                        list(self._ends(batches))
             reads.close()
         if raised:
             raise raised
 
-    def _ends(self, batch: Future[list[Waiting]]) -> Iterator[Outcome]:
-        """Wait for a batch; yields how its images end. What is done of it is written down when it is not asked for."""
-        waiting = deque(batch.result())
+    def _ends(self, batches: deque[Future[list[Waiting]]]) -> Iterator[Outcome]:
+        """Wait for the first batch; yields how its images end, and writes down those that are not asked for."""
+        wait([batches[0]])  # if that is interrupted, it is among those in hand
+        waiting = deque(batches.popleft().result())
         try:
             while waiting:
                 yield self._finished(waiting.popleft())
@@ -217,7 +227,7 @@ class MaskWriter:
         """The results of images encoded together: if that fails, of the first half of them, down to the culprit."""
         images, labels = [read.image for read in batch if read.image], [read.sample.labels for read in batch]
         try:
-            with self._memory.taken(max(map(self.generator.bytes_of, images))):
+            with self._memory.taken(self.generator.bytes_of(images, [len(names) for names in labels])):
                 return list(self.generator.generate(images, labels, len(batch)))
         except _IMAGES_FAULT as error:
             reason, scarce = _reason(error)
@@ -226,7 +236,7 @@ class MaskWriter:
         half = len(batch) // 2
         if half:
             if scarce:
-                self._shrink(len(batch), half)
+                self._shrink(len(batch), len(batch) - half)
             return self._some(batch[:half])
         if infinite and self.generator.dtype != torch.float32:
             return [self._in_float32(batch[0])]
@@ -259,7 +269,7 @@ class MaskWriter:
             try:
                 files = one.files.result()
             except (OSError, MemoryError) as error:
-                if not isinstance(error, MemoryError | FileExistsError) and error.errno not in _NAMES_FAULT:
+                if not isinstance(error, MemoryError) and not self._is_a_names_fault(error):
                     raise
                 row = Row(row.id, "failed", str(error) or "out of memory", row.labels)
             else:
@@ -272,17 +282,12 @@ class MaskWriter:
             self._recorder.add(row)
         return Outcome(one.sample, row.status, row.reason)
 
+    def _is_a_names_fault(self, error: OSError) -> bool:
+        names = isinstance(error, FileExistsError) or error.errno in _NAMES_FAULT
+        return names and self.output.folder.is_dir()
+
     def _record(self, rows: Sequence[Row]) -> None:
         self._recorder.add(*rows)
-
-
-def _begin_thread(threads: int, device: torch.device) -> None:
-    """What torch remembers for each thread: how many threads it computes with, and a GPU's stream."""
-    torch.set_num_threads(threads)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-        torch.cuda.synchronize()  # the weights are there
-        torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
 
 
 def _reason(error: Exception) -> tuple[str, bool]:

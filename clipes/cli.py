@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import NoReturn
 
 from clipes._version import __version__
 from clipes.commands import background, demo, evaluate, finalize, generate, models, sharpness, status, synonyms
@@ -83,5 +84,15 @@ def _warnings(command: str) -> Iterator[None]:
         yield
 
 
+def entry() -> NoReturn:
+    """The command: :func:`main`, and the end of the process, which waits for no image that a stop has left."""
+    code = main()
+    if any(thread.name.startswith("clipes-job") for thread in threading.enumerate()):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    raise SystemExit(code)
+
+
 if __name__ == "__main__":
-    raise SystemExit(main())
+    entry()

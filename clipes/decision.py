@@ -39,8 +39,9 @@ def decide_masks(
     ignore = ignore_index(len(class_names))
     kind = torch.uint8 if ignore == 255 else torch.int32
     found = []
-    for ids, coarse, cam, score in zip(class_ids, patch_cams, cams, scores, strict=True):
-        number = torch.tensor(ids, dtype=torch.int64).to(score.device)
+    flat = torch.tensor([i for ids in class_ids for i in ids], dtype=torch.int64).to(scores[0].device)
+    numbers = torch.split(flat, [len(ids) for ids in class_ids])
+    for number, coarse, cam, score in zip(numbers, patch_cams, cams, scores, strict=True):
         winner, winning = decide(score, number, ignore, config.ignore_below)
         found += [coarse, cam, score, winner.to(kind), winning]
     arrays, results = iter(to_host(found)), []

@@ -7,7 +7,8 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -28,6 +29,8 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         raise ValueError(f"unknown device {device!r}; use 'cpu', 'cuda' or 'cuda:0'") from error
     if chosen.type not in ("cpu", "cuda"):
         raise ValueError(f"device {device!r} is not supported; use 'cpu', 'cuda' or 'cuda:0'")
+    if chosen.type == "cpu" and chosen.index:
+        raise ValueError(f"device {device!r}: there is one CPU; use 'cpu'")
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {device!r} asked for, but torch sees {torch.cuda.device_count()} CUDA devices")
     return chosen
@@ -56,29 +59,38 @@ class Budget:
     """
 
     def __init__(self, total: float):
-        self._total, self._taken, self._changed = total, 0.0, threading.Condition()
+        self._total, self._changed = total, threading.Condition()
+        self._taken: list[float] = []
 
     @contextmanager
     def taken(self, amount: float) -> Iterator[None]:
-        """Wait for ``amount``, and give it back at the end."""
+        """Wait for ``amount``, and give it back at the end. A thread that has some already may wait for itself."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._taken or self._taken + amount <= self._total)
-            self._taken += amount
+            self._changed.wait_for(lambda: not self._taken or sum(self._taken) + amount <= self._total)
+            self._taken.append(amount)
         try:
             yield
         finally:
             with self._changed:
-                self._taken -= amount
+                self._taken.remove(amount)
                 self._changed.notify_all()
 
 
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+"""Where Linux tells what a container, or a job of Slurm's, may take."""
+
+
 def memory(device: torch.device) -> float:
-    """Bytes that batches worked on side by side may take together: on a CPU half of the machine's, where it tells; a
-    GPU's batches look for themselves, see :func:`room`.
+    """Bytes that batches worked on side by side may take together: on a CPU half of what this process may have, where
+    the system tells; a GPU's batches look for themselves, see :func:`room`.
     """
     if device.type != "cpu" or not hasattr(os, "sysconf"):
         return math.inf
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for path in _LIMITS:
+        with suppress(OSError, ValueError):  # not there, or "max"
+            found.append(int(Path(path).read_text()))
+    return min(found) / 2
 
 
 def default_jobs(device: torch.device) -> int:
@@ -97,6 +109,15 @@ def split_threads(each: int | None, device: torch.device, images: int) -> int:
     each = each or (threads if images == 1 else 1)
     torch.set_num_threads(each)
     return max(1, threads // each)
+
+
+def begin_thread(threads: int, device: torch.device) -> None:
+    """What torch remembers for each thread: how many threads it computes with, and a GPU's stream."""
+    torch.set_num_threads(threads)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.cuda.synchronize()  # the weights are there
+        torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]
 
 
 def to_host(tensors: Sequence[Tensor]) -> list[NDArray[Any]]:

@@ -187,7 +187,7 @@ def _work(device: str, task: Task, line: _Line, stop: threading.Event) -> Ended 
         torch.set_num_threads(max(1, torch.get_num_threads() // task.processes))
         jobs = split_threads(task.threads, torch.device(device), 2)  # many images: how many, nobody knows yet
         if torch.device(device).type == "cuda":
-            torch.cuda.set_device(device)  # or what names no device would be on the first
+            torch.cuda.set_device(torch.device(device).index or 0)  # or what names no device would be on the first
         header = {**task.header, "device": device, "threads": torch.get_num_threads()}
         given = {**task.writer, "stop": stop.is_set, "jobs": jobs}
         with MaskWriter(task.load(device), task.output, header, **given) as writer:

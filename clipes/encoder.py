@@ -23,7 +23,7 @@ from clipes.transformer import Block, Norm, Trace, run_block, run_block_with_map
 class Encoded:
     """A batch of images, encoded; those of fewer patches are padded to the most of one.
 
-    ``trace`` is the last block's pass; ``attention`` (B, N, N) float32 the mean over heads and over the last
+    ``trace`` is the last block's pass; ``attention`` (B, N, N) float32 (or wider) the mean over heads and over the last
     blocks of the patch-to-patch attention (class token dropped, not renormalised; 0 on padding), or None if not asked
     for; ``grids`` each image's (h, w).
     """
@@ -79,8 +79,10 @@ class Encoder:
                 there are: all.
 
         Raises:
-            ValueError: a side that is not a positive multiple of the patch size.
+            ValueError: no image, one that is not (3, H, W), a side that is not a positive multiple of the patch size.
         """
+        if not len(pixels):
+            raise ValueError("no images to encode; give one at least")
         grids = tuple(self._grid(image) for image in pixels)
         x, real = self._embed(pixels, grids)
         maps = min(attention_blocks, len(self.blocks))
@@ -100,6 +102,8 @@ class Encoder:
         return Encoded(trace, attention, grids)
 
     def _grid(self, image: Tensor) -> tuple[int, int]:
+        if image.ndim != 3 or len(image) != 3:
+            raise ValueError(f"an image is (3, H, W), not {tuple(image.shape)}; give (B, 3, H, W) or a list of images")
         height, width = image.shape[-2:]
         if min(height, width) < self.patch_size or height % self.patch_size or width % self.patch_size:
             raise ValueError(
@@ -125,9 +129,12 @@ class Encoder:
 
     def _tokens(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
         """(B, 3, h * p, w * p) to (B, 1 + h * w, D), before ``ln_pre``."""
-        patches = F.conv2d(pixels.to(self.device, self.dtype), self.patch_weight, stride=self.patch_size)
+        patch = self.patch_size
+        cut = pixels.to(self.device, self.dtype).reshape(len(pixels), 3, grid[0], patch, grid[1], patch)
+        # Not a convolution: cuDNN computes those of float32 in TF32.
+        patches = F.linear(cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2), self.patch_weight.flatten(1))
         first = self.class_embedding.expand(len(pixels), 1, -1)
-        return torch.cat([first, patches.flatten(2).mT], 1) + resample_positions(self.positional_embedding, grid)
+        return torch.cat([first, patches], 1) + resample_positions(self.positional_embedding, grid)
 
 
 _MLP = ("fc_weight", "fc_bias", "proj_weight", "proj_bias")

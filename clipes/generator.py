@@ -24,7 +24,7 @@ from clipes.text import encode_sentences, text_features
 from clipes.vocabulary import Vocabulary, load_vocabulary
 from clipes.weights import Clip, load_clip
 
-_BYTES_A_PIXEL = 200  # of maps, scores and the CRF's lattice; benchmarks/crf.md
+_PIXEL, _PIXEL_LABEL = 220, 30  # bytes of the CRF's lattice, and of maps and scores for each label, as measured
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
@@ -89,11 +89,14 @@ class MaskGenerator:
         """Images encoded together unless told otherwise: 1 on a CPU, where more gains nothing, else 32."""
         return default_batch_size(self._encoder.device)
 
-    def bytes_of(self, image: Image.Image) -> int:
-        """Memory that a picture takes at most while its mask is made, about."""
-        encoder, size = self._encoder, (image.height, image.width)
-        h, w = patch_grid(size, encoder.patch_size, self.config.image.max_patches)
-        return bytes_of(encoder, h * w) + _BYTES_A_PIXEL * size[0] * size[1]
+    def bytes_of(self, images: Sequence[Image.Image], labels: Sequence[int]) -> int:
+        """Memory that pictures of so many ``labels`` take at most, about, while :meth:`generate` makes their masks
+        together on a CPU: one after the other is encoded, all are decided."""
+        encoder, most = self._encoder, self.config.image.max_patches
+        grids = [patch_grid((image.height, image.width), encoder.patch_size, most) for image in images]
+        pixels = [image.height * image.width for image in images]
+        decided = sum((_PIXEL + _PIXEL_LABEL * some) * count for some, count in zip(labels, pixels, strict=True))
+        return max(bytes_of(encoder, h * w) for h, w in grids) + decided
 
     def encode_text(self, sentences: Sequence[str]) -> NDArray[np.float32]:
         """The unit features (n, E) float32 of n >= 1 sentences, in CLIP's space."""
@@ -118,10 +121,9 @@ class MaskGenerator:
     ) -> Iterator[PseudoMask]:
         """Masks of many images, in their order, read as they are needed.
 
-        ``batch_size`` images (None: :attr:`default_batch_size`) are read at a time, and those of one patch grid
+        ``batch_size`` images (None: :attr:`default_batch_size`) are read at a time, and those of about as many patches
         encoded together on a GPU, where maps then move by rounding; on a CPU every result is, bit for bit, that of a
-        call. Raises as a call does, and ValueError where there are more images than labels or the other way
-        round.
+        call. Raises as a call does, and ValueError where there are more images than labels or the other way round.
         """
         size = self.default_batch_size if batch_size is None else batch_size
         if not isinstance(size, int) or not 1 <= size < 2**31:
@@ -157,7 +159,7 @@ class MaskGenerator:
         return localize(self._encoder, encoded, self._text, class_ids, count, self.config)
 
     def _batch(self, images: list[Image.Image], class_ids: list[tuple[int, ...]]) -> list[PseudoMask]:
-        """One read batch: each group of one grid together, the results in the images' order."""
+        """One read batch: each group together, the results in the images' order."""
         encoder, config = self._encoder, self.config
         labelled = [index for index, ids in enumerate(class_ids) if ids]
         maps: dict[int, Tensor] = {}
@@ -165,6 +167,7 @@ class MaskGenerator:
             ids = [class_ids[labelled[member]] for member in members]
             found = localize(encoder, encoded, self._text, ids, len(self.class_names), config)
             maps |= zip((labelled[member] for member in members), found, strict=True)
+            del encoded  # or it takes the next group's memory
         for index in set(range(len(images))) - set(labelled):
             size = (images[index].height, images[index].width)
             grid = patch_grid(size, encoder.patch_size, config.image.max_patches)
@@ -205,7 +208,7 @@ def load(
             ``VOC12`` for your own names.
         device: by default CUDA where there is one, else the CPU.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``; by default fp16 on CUDA and fp32 elsewhere. The last block,
-            on whose gradient the maps rest, stays in float32.
+            on whose gradient the maps rest, stays in float32 but for its MLP; on CUDA that is multiplied in TF32.
         trusted: allow weights files that are TorchScript archives, whose loading can run code.
 
     Raises:

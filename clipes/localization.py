@@ -57,7 +57,7 @@ def bytes_of(encoder: Encoder, patches: int) -> int:
     block = encoder.blocks[-1]
     attention = 4 * block.heads * (1 + patches) ** 2
     hidden = 4 * block.fc_weight.shape[0] * (1 + patches)
-    return 3 * attention + 12 * hidden  # logits, softmax, a copy; each label's gradients and their factors
+    return 3 * attention + 30 * hidden  # logits, softmax, a copy; three for each of ten labels
 
 
 def encode_pixels(encoder: Encoder, pixels: Tensor | Sequence[Tensor], config: Config) -> Encoded:

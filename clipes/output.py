@@ -112,7 +112,7 @@ def is_run_mask(path: Path) -> bool:
 
 
 class Sink(Protocol):
-    """Where encoded files go. :meth:`prepare` may be called in threads, the rest in one."""
+    """Where encoded files go. :meth:`check` and :meth:`prepare` may be called in threads, the rest in one."""
 
     def check(self, sample: Sample) -> None:
         """Raise ValueError if the sample's files would be outside the folder, or replace its image."""

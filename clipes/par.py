@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import Any
 
 import numpy as np
@@ -115,16 +115,17 @@ def _neighbour_weights(images: Tensor, config: ParConfig) -> Tensor:
     # that differ little, hence float64 up to here.
     colour = energy.sub_(energy.amin(1, keepdim=True)).neg_().float().exp_()
     colour /= _sum(colour.unbind(1))[:, None]
-    position = _position_weights(config.dilations, config.colour_scale).to(colour)
+    position = _position_weights(config.dilations, config.colour_scale, colour.device)
     whole = 1 + config.position_weight
     return colour.div_(whole).add_(position[:, None, None] * (config.position_weight / whole))
 
 
-def _position_weights(dilations: Sequence[int], scale: float) -> Tensor:
-    """Weights (n,) float64 of the neighbours by their distance alone, summing to 1."""
+@lru_cache(maxsize=16)
+def _position_weights(dilations: tuple[int, ...], scale: float, device: torch.device) -> Tensor:
+    """Weights (n,) float32 of the neighbours by their distance alone, summing to 1; kept, as a GPU waits for them."""
     distances = [distance * math.hypot(*direction) for distance in dilations for direction in _DIRECTIONS]
     far = torch.tensor(distances, dtype=torch.float64)
-    return (-((far / (far.std() + _GUARD) / scale) ** 2)).softmax(0)
+    return (-((far / (far.std() + _GUARD) / scale) ** 2)).softmax(0).float().to(device)
 
 
 def _weighted_sum(scores: Tensor, weights: Tensor, dilations: Sequence[int]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -31,8 +32,14 @@ def prepare(
         resized = pixels_of(image.resize(size[::-1], Image.Resampling.BICUBIC)).permute(2, 0, 1).float()
     else:
         resized = resize(pixels_of(image, device), size)
-    centre, spread = (torch.tensor(values, dtype=torch.float32)[:, None, None].to(device) for values in (mean, std))
+    centre, spread = (_of_channels(tuple(values), torch.device(device)) for values in (mean, std))
     return ((resized / 255 - centre) / spread).contiguous()
+
+
+@lru_cache(maxsize=64)
+def _of_channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(3, 1, 1) float32; kept, because bringing it to a GPU waits for what that is doing."""
+    return torch.tensor(values, dtype=torch.float32)[:, None, None].to(device)
 
 
 def resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:

@@ -81,7 +81,7 @@ class Trace:
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(..., S, D) to (..., A, S, d)."""
-    return x.reshape(*x.shape[:-1], heads, -1).transpose(-2, -3)
+    return x.reshape(*x.shape[:-1], heads, x.shape[-1] // heads).transpose(-2, -3)
 
 
 def merge_heads(x: Tensor) -> Tensor:
@@ -145,7 +145,7 @@ def run_block_with_map(block: Block, x: Tensor, total: Tensor, share: float, rea
     Rows of padding are garbage, columns of padding get nothing.
     """
     query, key, value = project_qkv(block, block.ln_1(x))
-    if usable(x):
+    if usable(x) and x.dtype != torch.float64:
         from clipes.kernels.attention import add_head_mean, attend
 
         lengths = None if real is None else real.sum(1, dtype=torch.int32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clipes import batch
+from clipes import batch, output
 from clipes.batch import MaskWriter, Outcome
 from clipes.datasets import Sample, find_samples
 from clipes.device import DeviceLost
@@ -136,6 +137,47 @@ def test_too_little_memory_side_by_side_is_said_once(tiny, scenes: list[Sample],
     assert [outcome.status for outcome in outcomes] == ["ok"] * 8
     told = [str(one.message) for one in caught if "out of memory" in str(one.message)]
     assert told == ["out of memory with 4 images; going on with 2 at a time"]
+
+
+def test_stopping_at_once_waits_for_nobody(tiny, scenes: list[Sample], tmp_path: Path) -> None:
+    """The second picture takes for ever; the first is written and recorded, the rest is left."""
+    second, go_on, asked = open_image(scenes[1].image), threading.Event(), []
+
+    def slow(images):
+        if np.array_equal(images[0], second):
+            go_on.wait(60)
+
+    def stop() -> bool:
+        asked.append(1)
+        if len(asked) < 3:
+            return False
+        while not (tmp_path / "m" / "0.png").exists():
+            time.sleep(0.01)
+        raise KeyboardInterrupt  # as the second Ctrl-C does
+
+    saved = Output(tmp_path / "m")
+    with MaskWriter(Faulty(tiny, slow), saved, HEADER, batch_size=1, stop=stop, jobs=4) as writer:
+        with pytest.raises(KeyboardInterrupt):
+            list(writer.write(scenes))
+        writer.close()
+        assert not go_on.is_set()
+    rows, masks = [row.id for row in _rows(tmp_path / "m")], _masks(tmp_path / "m")
+    assert "0" in rows and "1" not in rows and {f"{name}.png" for name in rows} <= set(masks)
+    go_on.set()
+
+
+def test_a_folder_that_is_replaced_ends_the_run(tiny, scenes: list[Sample], tmp_path: Path, monkeypatch) -> None:
+    """No image's name is to blame when the folder is a file."""
+    folder = tmp_path / "m"
+
+    def write_bytes(path, data):
+        (folder / "records").parent.rename(tmp_path / "moved")
+        folder.touch()
+        raise FileExistsError(errno.EEXIST, "File exists", str(folder))
+
+    monkeypatch.setattr(output, "write_bytes", write_bytes)
+    with pytest.raises(FileExistsError, match="File exists"):
+        _write(tiny, scenes[:1], folder)
 
 
 def test_large_pictures_are_not_all_worked_on_together(tiny, scenes: list[Sample], tmp_path, monkeypatch) -> None:

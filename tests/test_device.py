@@ -7,12 +7,14 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from clipes.device import Budget, choose_dtype, memory, room, split_threads, to_host
+from clipes import device
+from clipes.device import Budget, choose_device, choose_dtype, memory, room, split_threads, to_host
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -66,6 +68,30 @@ def test_a_budget_comes_back_after_an_error() -> None:
     for _ in range(3):
         with pytest.raises(KeyError), budget.taken(1):
             raise KeyError
+
+
+@pytest.mark.parametrize("total", [1.0, math.inf])
+def test_a_budget_leaves_no_residue(total: float) -> None:
+    """Fractions and infinities: when nobody has any, everybody gets what he asks for."""
+    budget = Budget(total)
+    with budget.taken(0.1), budget.taken(0.2), budget.taken(0.3):
+        pass
+    for amount in (5, math.inf, math.nan, 5):
+        with budget.taken(amount):
+            pass
+
+
+def test_a_container_may_have_less_than_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "limit").write_text("1000000\n")
+    (tmp_path / "none").write_text("max\n")
+    monkeypatch.setattr(device, "_LIMITS", [str(tmp_path / name) for name in ("none", "limit", "missing")])
+    assert memory(CPU) == 500_000
+
+
+def test_there_is_one_cpu() -> None:
+    assert choose_device("cpu:0").type == "cpu"
+    with pytest.raises(ValueError, match="device 'cpu:7': there is one CPU; use 'cpu'"):
+        choose_device("cpu:7")
 
 
 def test_memory_of_a_machine() -> None:

@@ -320,3 +320,11 @@ def test_another_activation_is_refused(layer: nn.Module) -> None:
     model.visual.transformer.resblocks[1].mlp.gelu = layer
     with pytest.raises(ModelError, match=r"activation .* is not supported; clipes knows GELU and QuickGELU"):
         vision_encoder(model)
+
+
+@pytest.mark.parametrize("images", [torch.zeros(3, 16, 16), torch.zeros(1, 1, 16, 16), [torch.zeros(16, 16, 3)]])
+def test_what_is_no_image_is_refused(images: Any) -> None:
+    with pytest.raises(ValueError, match=r"an image is \(3, H, W\), not .*; give \(B, 3, H, W\) or a list"):
+        vision_encoder(make_clip()).encode(images)
+    with pytest.raises(ValueError, match="no images to encode; give one at least"):
+        vision_encoder(make_clip()).encode([])

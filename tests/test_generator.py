@@ -67,6 +67,13 @@ def test_parity_with_the_float64_statement(base, size, labels):
         assert np.abs(found - reference.upsample(cam.reshape(h, w).numpy(), size)).max() < 5e-4
 
 
+def test_a_batch_without_a_label_has_no_maps(model):
+    generator = make_generator(model)
+    pixels = torch.zeros(2, 3, 16, 24)
+    assert [tuple(maps.shape) for maps in generator.patch_cams(pixels, [[], []])] == [(0, 2, 3)] * 2
+    assert [len(maps) for maps in generator.patch_cams(list(pixels), [[], [2, 1]])] == [0, 2]
+
+
 def test_result_holds_what_it_promises(model):
     result = make_generator(model)(picture(45, 70), ["bus", "cat", "bus"])
     assert result.labels == ("bus", "cat")

@@ -24,6 +24,8 @@ same files and the same cores; tests hold their masks together. Times are median
 in parentheses the lower and the upper quartile. A ratio is that to the baseline in the same rounds: 2 is twice as fast.
 """
 
+GPU_NOTE = "The baseline's encoder is in float32 here; the original's, on a GPU, in float16."
+
 
 def write_report(folder: Path) -> None:
     """Write RESULTS.md into ``folder``, and a plot for each device that was measured."""
@@ -32,6 +34,7 @@ def write_report(folder: Path) -> None:
         results = folder / f"results-{device}.json"
         lines += [f"## {title}", ""]
         if results.exists():
+            lines += [GPU_NOTE, ""] if device == "cuda" else []
             lines += _device(json.loads(results.read_text()), folder, device)
         else:
             lines += [f"Not measured: `python benchmarks/run.py --device {device}`.", ""]

@@ -6,6 +6,7 @@ Only the modules of this package import triton; who uses one asks :func:`usable`
 from __future__ import annotations
 
 import importlib.util
+import logging
 from functools import cache
 
 import torch
@@ -19,7 +20,18 @@ def usable(tensor: Tensor) -> bool:
 
 @cache
 def _has_triton() -> bool:
-    return importlib.util.find_spec("triton") is not None
+    """Whether Triton is there and works: it compiles its launcher by a C compiler, which not every machine has."""
+    if importlib.util.find_spec("triton") is None:
+        return False
+    try:
+        import triton
+
+        return bool(triton.runtime.driver.active.utils)
+    except Exception as error:  # whatever a compiler or a driver may do
+        logging.getLogger("clipes").warning(
+            "no kernels for the GPU (%s): the portable path gives the same masks, slower; install a C compiler", error
+        )
+        return False
 
 
 @cache

@@ -27,6 +27,8 @@ from torch import Tensor
 
 _TILE = 32
 
+_FUSED = {"enable_fp_fusion": True}  # Triton is about to change its default, and warns of it
+
 
 class _Lattice(Protocol):
     """What is used of a :class:`clipes.lattice.Lattice`, which uses this module."""
@@ -56,7 +58,7 @@ def filter_values(lattice: _Lattice, values: Tensor) -> Tensor:
         sums = stack.room(channels)
         stack.spread(values.contiguous(), sums)
         _slice[(triton.cdiv(n, block),)](
-            stack.corners, stack.weights, sums, out, n, len(stack.corners), channels, wide, block
+            stack.corners, stack.weights, sums, out, n, len(stack.corners), channels, wide, block, **_FUSED
         )
     return out
 
@@ -88,6 +90,7 @@ def iterate(unary: Tensor, everything: Tensor, weighted: Sequence[tuple[float, _
                 wide,
                 block,
                 left == 0,
+                **_FUSED,
             )
     return marginals
 
@@ -152,11 +155,12 @@ class _Stack:
             lanes,
             _TILE,
             num_warps=1,
+            **_FUSED,
         )
-        _add_tiles[(tiles,)](self.starts, self.tile_rows, sums, height, channels, wide, block, _TILE)
+        _add_tiles[(tiles,)](self.starts, self.tile_rows, sums, height, channels, wide, block, _TILE, **_FUSED)
         for axis, pairs in enumerate(self.axes):
             source, target = sums[axis % 2 * height :], sums[(axis + 1) % 2 * height :]
-            _blur[(triton.cdiv(len(pairs), block),)](source, target, pairs, len(pairs), channels, wide, block)
+            _blur[(triton.cdiv(len(pairs), block),)](source, target, pairs, len(pairs), channels, wide, block, **_FUSED)
 
 
 @triton.jit(do_not_specialize=["height", "tiles"])
