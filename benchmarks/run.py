@@ -1,7 +1,7 @@
 """Speed beside the original's way of working: ``python benchmarks/run.py --device cpu``. Writes benchmarks/RESULTS.md.
 
 Parts can be made one at a time; each replaces its own results in results-cpu.json or results-cuda.json, from which
-RESULTS.md and growth.png are drawn again:
+RESULTS.md, growth.png and the README's table are drawn again:
 
 - limits: what matrix products and copies reach on this machine, seconds;
 - stages: each stage of the path, the baseline's (benchmarks/baseline.py) and clipes' in two precisions in turns;
@@ -30,6 +30,7 @@ from speed.clock import Clock
 from speed.growth import Growth
 from speed.limits import ceilings
 from speed.parts import stage_cells
+from speed.readme import write_readme
 from speed.report import write_report
 from speed.subjects import Subjects, cores, load_subjects, pictures, weights_file
 from speed.whole import EndToEnd
@@ -161,6 +162,8 @@ def main() -> None:
             kept[key] = about | {"pictures": "photographs" if options.images else "scenes", "found": found}
             results.write_text(json.dumps(kept, indent=1) + "\n")
     write_report(options.out)
+    if options.out == Path(__file__).parent and options.device == "cpu" and {"stages", "end"} <= kept.keys():
+        write_readme(options.out.parent / "README.md", kept)
 
 
 if __name__ == "__main__":

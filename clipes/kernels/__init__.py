@@ -29,7 +29,8 @@ def _has_triton() -> bool:
         return bool(triton.runtime.driver.active.utils)
     except Exception as error:  # whatever a compiler or a driver may do
         logging.getLogger("clipes").warning(
-            "no kernels for the GPU (%s): the portable path gives the same masks, slower; install a C compiler", error
+            "no kernels for the GPU (%s): the portable path gives the same masks, slower; Triton needs a C compiler",
+            (str(error) or type(error).__name__).partition("\n")[0],
         )
         return False
 
