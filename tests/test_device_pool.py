@@ -97,7 +97,7 @@ class Drawer:
     class_names = tuple(load_vocabulary("scenes").class_names)
     dtype, device, default_batch_size = torch.float32, torch.device("cpu"), 1
 
-    def bytes_of(self, image: Image.Image) -> int:
+    def bytes_of(self, images: list[Image.Image], labels: list[int]) -> int:
         return 0
 
     def generate(self, images: list[Image.Image], labels: Any, size: int) -> Iterator[PseudoMask]:

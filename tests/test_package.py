@@ -266,7 +266,7 @@ def test_wheel_metadata(wheel: Path) -> None:
     needed = {line.split(">")[0] for line in metadata.get_all("Requires-Dist") or [] if "extra" not in line}
     assert needed >= {"torch", "open_clip_torch", "numpy", "scipy", "pillow", "tqdm"}
     assert not needed & {"pytest", "hypothesis", "ruff", "mypy", "setuptools"}
-    assert entry_points["console_scripts"]["clipes"] == "clipes.cli:main"
+    assert entry_points["console_scripts"]["clipes"] == "clipes.cli:entry"
 
 
 SETS = "coco14 coco14-wordnet scenes scenes-wordnet voc12 voc12-wordnet"

@@ -15,7 +15,7 @@ from torch import Tensor
 
 def usable(tensor: Tensor) -> bool:
     """Whether there are kernels for the tensor's device: for a GPU since Ampere; on older ones they do not fit."""
-    return tensor.is_cuda and _has_triton() and _is_recent(tensor.device)
+    return tensor.is_cuda and _is_recent(tensor.device) and _has_triton()
 
 
 @cache
