@@ -84,9 +84,9 @@ def _warnings(command: str) -> Iterator[None]:
         yield
 
 
-def entry() -> NoReturn:
+def entry(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command: :func:`main`, and the end of the process, which waits for no image that a stop has left."""
-    code = main()
+    code = main(arguments)
     if any(thread.name.startswith("clipes-job") for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()

@@ -149,7 +149,7 @@ def _fork(order: dict[str, Any]) -> int:
 
 
 def _run(order: dict[str, Any]) -> int:
-    from clipes.cli import main
+    from clipes.cli import entry
 
     os.setsid()
     os.chdir(order["folder"])
@@ -161,7 +161,7 @@ def _run(order: dict[str, Any]) -> int:
     if "slow" in order:
         _slow(order["slow"])
     try:
-        return main(order["arguments"])
+        entry(order["arguments"])
     except SystemExit as end:
         return int(end.code or 0)
     except BaseException:
