@@ -29,7 +29,7 @@ def library() -> ctypes.CDLL | None:
         return _declared(ctypes.CDLL(spec.origin))
     except (OSError, AttributeError) as error:
         logging.getLogger("clipes").warning(
-            "no compiled CRF (%s): the portable one gives the same masks, several times slower; "
+            "no compiled CRF (%s): the portable one gives the same masks, about three times slower; "
             "with a C++ compiler, install clipes again",
             error,
         )
