@@ -52,7 +52,7 @@ def test_without_it_the_portable_execution_is_used_and_that_is_said_once(found, 
         np.testing.assert_allclose(dense_crf(image, scores), before, rtol=0, atol=1e-3)
     assert library() is None
     assert warnings(caplog) == [
-        "no compiled CRF (it was not built): the portable one gives the same masks, several times slower; "
+        "no compiled CRF (it was not built): the portable one gives the same masks, about three times slower; "
         "with a C++ compiler, install clipes again"
     ]
     assert caplog.records[0].name == "clipes"
