@@ -36,7 +36,8 @@ def _table(parts: dict[str, Any]) -> str:
     cells = [c for c in parts["stages"]["found"]["cells"] if c["model"] == "ViT-B-16" and c["size"] == [375, 500]]
     for stage, labels in ROWS:
         found = {c["subject"]: c for c in cells if (c["stage"], c["labels"]) == (stage, labels)}
-        values = [(f"{1e3 * found[name]['seconds'][1]:.3g}", found[name]["ratio"][1]) for name in subjects]
+        taken = {name: 1e3 * found[name]["seconds"][1] for name in subjects}
+        values = [(f"{taken[name]:,.{taken[name] < 100:d}f}", found[name]["ratio"][1]) for name in subjects]
         lines.append(_row(f"{NAMES[stage]}, {labels} label{'s' * (labels > 1)}, ms", values))
     return "\n".join(lines)
 
