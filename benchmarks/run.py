@@ -6,7 +6,8 @@ RESULTS.md, growth.png and the README's table are drawn again:
 - limits: what matrix products and copies reach on this machine, seconds;
 - stages: each stage of the path, the baseline's (benchmarks/baseline.py) and clipes' in two precisions in turns;
 - end: JPEG files in, PNG masks out, with the CRF and without, on the same cores and files;
-- growth: images/s against batch, picture, labels, number of pictures, processes and threads.
+- growth: images/s against batch, picture, labels, number of pictures, processes and threads;
+- many: the number of pictures once more, up to ten times as many, with the bundled model.
 
 ``pip install clipes[oracle,plot]`` first. Weights are drawn at random unless given; what is measured does not depend on
 them, but how well the masks of two precisions agree does. --rounds and --budget bound the time: a default run takes
@@ -35,7 +36,7 @@ from speed.report import write_report
 from speed.subjects import Subjects, cores, load_subjects, pictures, weights_file
 from speed.whole import EndToEnd
 
-PARTS = ("limits", "stages", "end", "growth")
+PARTS = ("limits", "stages", "end", "growth", "many")
 LABELS = 2
 """Of a picture where their number is not what changes."""
 
@@ -66,6 +67,7 @@ class Session:
             "stages": self._stages,
             "end": self._end,
             "growth": self._growth,
+            "many": lambda: Growth(None, self._clock(), self._folder, None).many(10 * self._options.many),
         }
         return made[part]()
 

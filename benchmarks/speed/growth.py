@@ -22,6 +22,8 @@ TINY_SIZE = (112, 112)
 TINY_IMAGES = 120
 """Pictures of the bundled model where their number is not what changes."""
 
+MANY = "pictures in a run"
+
 IMAGE_COUNTS = (1, 10, 100, 500)
 BATCHES = {"cpu": (1, 2, 4), "cuda": (1, 2, 4, 8, 16, 32, 64)}
 LEAST_IMAGES = {"cpu": 1, "cuda": 64}
@@ -34,20 +36,24 @@ class Growth:
     One over a few pictures goes before it, but for the large model on a CPU, where only the first run would differ.
     """
 
-    def __init__(self, subjects: Subjects, clock: Clock, folder: Path, photos: Path | None):
+    def __init__(self, subjects: Subjects | None, clock: Clock, folder: Path, photos: Path | None):
         self._subjects, self._clock, self._folder, self._photos = subjects, clock, folder, photos
         self._kind = clock.device.type
         self._given = side_by_side(clock.device, clock.threads)
 
+    def many(self, most: int) -> dict[str, Any]:
+        """The panel of the number of pictures alone, up to ``most``."""
+        counts = [*(count for count in IMAGE_COUNTS if count < most), most]
+        return self._panel(MANY, self._by_count(clipes.load(device=self._clock.device), counts))
+
     def measure(self, sizes: list[tuple[int, int]], labels: list[int], many: int) -> list[dict[str, Any]]:
         """The panels of the plot: a title, the axis, and points of each series."""
         tiny = clipes.load(device=self._clock.device)
-        counts = [*(count for count in IMAGE_COUNTS if count < many), many]
         return [
             self._panel("batch size, pictures", self._by_batch(sizes[0])),
             self._panel("picture, megapixels", self._by_size(sizes)),
             self._panel("labels of a picture", self._by_labels(sizes[0], labels)),
-            self._panel("pictures in a run", self._by_count(tiny, counts)),
+            self.many(many),
             self._panel("reading processes", self._by_workers(tiny)),
             self._panel("batches side by side", self._by_jobs(tiny)),
         ]

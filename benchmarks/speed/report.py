@@ -50,14 +50,23 @@ def _device(parts: dict[str, Any], folder: Path, device: str) -> list[str]:
     if "stages" in parts and "limits" in parts:
         whole = parts["end"]["found"] if "end" in parts else None
         lines += profile(parts["stages"]["found"]["cells"], parts["limits"]["found"], whole, device)
-    if grown := sorted((key for key in parts if key.partition(",")[0] == "growth"), key=lambda k: parts[k]["threads"]):
-        part = parts[grown[-1]]
+    if part := max((parts[key] for key in parts if key.partition(",")[0] == "growth"), key=threads_of, default=None):
         found, (height, width) = part["found"], part["found"]["size"]
         heading = f"{part['about'].split(';')[1].strip()}. {found['model']} at {width} x {height} and 2 labels"
         heading += " with the CRF unless an axis says otherwise; bundled model at 112 x 112"
-        draw_growth(found["panels"], heading, folder / PLOTS[device])
+        panels = found["panels"]
+        if many := max((parts[key] for key in parts if key.partition(",")[0] == "many"), key=threads_of, default=None):
+            panels = [many["found"] if panel["axis"] == many["found"]["axis"] else panel for panel in panels]
+            heading += f"; {many['found']['axis']}: {many['threads']} threads"
+        draw_growth(panels, heading, folder / PLOTS[device])
         lines += ["### How it grows", "", f"![images/s by what is asked]({PLOTS[device]})", "", *_made(part)]
+        lines += _made(many) if many else []
     return lines
+
+
+def threads_of(part: dict[str, Any]) -> int:
+    """The cores that a part was measured on."""
+    return int(part["threads"])
 
 
 def _made(part: dict[str, Any]) -> list[str]:
