@@ -53,7 +53,7 @@ def _device(parts: dict[str, Any], folder: Path, device: str) -> list[str]:
     if part := max((parts[key] for key in parts if key.partition(",")[0] == "growth"), key=threads_of, default=None):
         found, (height, width) = part["found"], part["found"]["size"]
         heading = f"{part['about'].split(';')[1].strip()}. {found['model']} at {width} x {height} and 2 labels"
-        heading += " with the CRF unless an axis says otherwise; bundled model at 112 x 112"
+        heading += " with the CRF unless an axis says otherwise;\nbundled model at 112 x 112"
         panels = found["panels"]
         if many := max((parts[key] for key in parts if key.partition(",")[0] == "many"), key=threads_of, default=None):
             panels = [many["found"] if panel["axis"] == many["found"]["axis"] else panel for panel in panels]
