@@ -24,7 +24,7 @@ from clipes.text import encode_sentences, text_features
 from clipes.vocabulary import Vocabulary, load_vocabulary
 from clipes.weights import Clip, load_clip
 
-_PIXEL, _PIXEL_LABEL = 220, 30  # bytes of the CRF's lattice, and of maps and scores for each label, as measured
+_PIXEL, _PIXEL_LABEL = 220, 30  # bytes of the CRF's lattice, and of maps and scores for each label, about
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 

@@ -45,8 +45,8 @@ def _of_channels(values: tuple[float, ...], device: torch.device) -> Tensor:
 def resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     """A picture (H, W, 3) uint8 at another `size`, on its device, as Pillow does it: (3, h, w) float32, whole levels.
 
-    First its rows, then its columns, rounded after each. Pillow's weights are rounded, too: of a photograph one in ten
-    thousand values differs, by a level. (Of torch's own resampling of bytes three in a thousand do.)
+    First its rows, then its columns, rounded after each. Pillow's weights are rounded, too, so that a few values
+    differ, by a level; of torch's own resampling of bytes many more do, and maps with them.
     """
     resized = pixels.permute(2, 0, 1)[None].float()
     for step in ((len(pixels), size[1]), size):

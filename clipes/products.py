@@ -40,8 +40,8 @@ class _Precision:
 def fast_products(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
     """A context for what an encoder of ``dtype`` multiplies in float32.
 
-    On a GPU TF32 beside a lower ``dtype``, whose rounding is as coarse. On a CPU oneDNN instead of MKL, which is half
-    as fast as it on some processors; only where a product checked against float64 shows that it computes in float32.
+    On a GPU TF32 beside a lower ``dtype``, whose rounding is as coarse. On a CPU oneDNN instead of MKL, which is
+    slower on some processors; only where a product checked against float64 shows that it computes in float32.
     With a torch before 2.9, which has no such settings, nothing changes.
     """
     if not hasattr(torch.backends.mkldnn, "matmul"):

@@ -110,7 +110,7 @@ def mask_png(mask: NDArray[Any], class_count: int, software: str = "") -> bytes:
     image, info = _mask_image(mask, class_count), PngInfo()
     if software:
         info.add_text("Software", software)
-    return _png(image, pnginfo=info, compress_type=zlib.Z_RLE)  # a third of the time, and no larger
+    return _png(image, pnginfo=info, compress_type=zlib.Z_RLE)  # half the time: benchmarks/RESULTS.md
 
 
 def confidence_png(confidence: NDArray[np.float32]) -> bytes:
