@@ -84,7 +84,12 @@ class History:
 
     def unfinished(self) -> Iterator[Row]:
         """The newest rows of the images that were skipped or failed, by id."""
-        for (line,) in self._rows.execute("SELECT line FROM rows WHERE status <> 'ok'"):
+        for (line,) in self._rows.execute("SELECT line FROM rows WHERE status <> 'ok' ORDER BY id"):
+            yield Row.from_json(line)
+
+    def finished_rows(self) -> Iterator[Row]:
+        """The newest rows of the images that ended with a mask, by id."""
+        for (line,) in self._rows.execute("SELECT line FROM rows WHERE status = 'ok' ORDER BY id"):
             yield Row.from_json(line)
 
     def finished(self, id: str, labels: Sequence[str]) -> bool:

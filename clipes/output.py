@@ -192,7 +192,8 @@ def tar_key(image_id: str) -> str:
     return f"{folder}{slash}{name.replace('%', '%25').replace('.', '%2E')}"
 
 
-_MEMBERS = {"mask": "png", "confidence": "confidence.png", "cams": "cams.npz"}
+MEMBERS = {"mask": "png", "confidence": "confidence.png", "cams": "cams.npz"}
+"""The endings of an image's members in a shard, by kind."""
 
 
 class TarSink:
@@ -222,7 +223,7 @@ class TarSink:
         _, file, name = self._open
         key, about = tar_key(row.id), {"id": row.id, "labels": row.labels, "size": row.size}
         members = {f"{key}.json": json.dumps(about).encode("ascii")}
-        members |= {f"{key}.{_MEMBERS[kind]}": data for kind, data in files.items()}
+        members |= {f"{key}.{MEMBERS[kind]}": data for kind, data in files.items()}
         end = file.tell()
         try:
             _write_all(file, b"".join(_member(*member) for member in members.items()))

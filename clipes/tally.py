@@ -9,6 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
+from io import BytesIO
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from clipes.image import TarMember
 from clipes.metrics import known_ids
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
@@ -103,19 +105,19 @@ def read_pair(classes: int, mask: Path, truth: Path) -> tuple[NDArray[Any], NDAr
     return ids, true_ids
 
 
-def read_ids(path: Path, classes: int) -> NDArray[Any]:
+def read_ids(path: Path | TarMember, classes: int) -> NDArray[Any]:
     """Return the ids of one mask file; errors as in :func:`read_pair`."""
     ids = read_png(path, _MODES, "holds colours, not class ids; save palette indices, 8-bit or 16-bit grey")
     known_ids(ids, str(path), classes)
     return ids
 
 
-def read_png(path: Path, modes: tuple[str, ...], otherwise: str) -> NDArray[Any]:
+def read_png(path: Path | TarMember, modes: tuple[str, ...], otherwise: str) -> NDArray[Any]:
     """Return the pixel values (H, W) of a PNG file, as integers; ValueError with ``otherwise`` for another mode."""
     try:
-        if not path.is_file():  # a named pipe would wait for ever
+        if isinstance(path, Path) and not path.is_file():  # a named pipe would wait for ever
             raise ValueError("no such file" if not path.exists() else "not a file")
-        with Image.open(path, formats=("PNG",)) as image:
+        with Image.open(path if isinstance(path, Path) else BytesIO(path.read()), formats=("PNG",)) as image:
             if image.mode not in modes:
                 raise ValueError(f"mode {image.mode} {otherwise}")
             if image.mode == "L" and image.tile and image.tile[0][3] in ("L;2", "L;4"):
