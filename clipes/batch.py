@@ -74,9 +74,9 @@ class MaskWriter:
         skip: ``"unknown"``: images with a label that is no class are skipped; ``"missing"``: those without a file.
             Otherwise they fail.
         stop: asked between batches whether to end early.
-        jobs: batches worked on side by side, by a thread each; by default 1 on a CPU and 2 on a GPU, so that one's work
-            on the host is done behind the other's on the device. On a CPU most is done by as many as there are cores,
-            each with one thread of torch, see :func:`clipes.device.split_threads`.
+        jobs: batches worked on side by side, by a thread each: by default 1 on a CPU and 2 on a GPU, one's work on the
+            host behind the other's on the device; on a CPU see :func:`clipes.device.split_threads`.
+        processes: how many like this one share the machine's memory.
     """
 
     def __init__(
@@ -90,6 +90,7 @@ class MaskWriter:
         skip: Collection[str] = (),
         stop: Callable[[], bool] = lambda: False,
         jobs: int | None = None,
+        processes: int = 1,
     ):
         size = generator.default_batch_size if batch_size is None else batch_size
         jobs = default_jobs(generator.device) if jobs is None else jobs
@@ -106,7 +107,7 @@ class MaskWriter:
         name = f"masks-{self._recorder.path.stem}"
         self._sink = new_sink(output, name)
         self._pool = ThreadPoolExecutor(WRITERS[generator.device.type], thread_name_prefix="clipes-write")
-        self._jobs, self._lock, self._memory = jobs, Lock(), Budget(memory(generator.device))
+        self._jobs, self._lock, self._memory = jobs, Lock(), Budget(memory(generator.device, processes))
         begin = partial(begin_thread, torch.get_num_threads(), generator.device)
         self._workers = ThreadPoolExecutor(jobs, "clipes-job", initializer=begin)
 

@@ -80,9 +80,9 @@ _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_b
 """Where Linux tells what a container, or a job of Slurm's, may take."""
 
 
-def memory(device: torch.device) -> float:
-    """Bytes that batches worked on side by side may take together: on a CPU half of what this process may have, where
-    the system tells; a GPU's batches look for themselves, see :func:`room`.
+def memory(device: torch.device, processes: int = 1) -> float:
+    """Bytes that batches worked on side by side may take together: on a CPU half of what ``processes`` like this one
+    may have, divided among them, where the system tells; a GPU's batches look for themselves, see :func:`room`.
     """
     if device.type != "cpu" or not hasattr(os, "sysconf"):
         return math.inf
@@ -90,7 +90,7 @@ def memory(device: torch.device) -> float:
     for path in _LIMITS:
         with suppress(OSError, ValueError):  # not there, or "max"
             found.append(int(Path(path).read_text()))
-    return min(found) / 2
+    return min(found) / 2 / processes
 
 
 def default_jobs(device: torch.device) -> int:

@@ -189,7 +189,7 @@ def _work(device: str, task: Task, line: _Line, stop: threading.Event) -> Ended 
         if torch.device(device).type == "cuda":
             torch.cuda.set_device(torch.device(device).index or 0)  # or what names no device would be on the first
         header = {**task.header, "device": device, "threads": torch.get_num_threads()}
-        given = {**task.writer, "stop": stop.is_set, "jobs": jobs}
+        given = {**task.writer, "stop": stop.is_set, "jobs": jobs, "processes": task.processes}
         with MaskWriter(task.load(device), task.output, header, **given) as writer:
             while not stop.is_set() and (block := line.more()):
                 if task.output.format == "tar":

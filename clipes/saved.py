@@ -74,9 +74,7 @@ class SavedMasks:
         """
         place = self._place(row, "mask")
         ids = read_ids(place, len(self.class_names))
-        if row.size is not None and ids.shape != row.size:
-            ours, theirs = (f"{height} x {width}" for height, width in (ids.shape, row.size))
-            raise ValueError(f"{place}: {ours} pixels, but the run wrote {theirs}; was it replaced?")
+        _check_size(place, ids, row)
         return ids.astype(np.uint8 if len(self.class_names) <= 254 else np.uint16, copy=False)
 
     def confidence(self, row: Row) -> NDArray[np.uint8] | None:
@@ -88,8 +86,7 @@ class SavedMasks:
             return None
         place = self._place(row, "confidence")
         found = read_png(place, ("L",), "is no confidence, which is 8-bit grey")
-        if row.size is not None and found.shape != row.size:
-            raise ValueError(f"{place}: {found.shape} pixels, but the run wrote {row.size}; was it replaced?")
+        _check_size(place, found, row)
         return found
 
     def _place(self, row: Row, kind: str) -> Path | TarMember:
@@ -103,6 +100,12 @@ class SavedMasks:
         if found is None:
             raise ValueError(f"{self.folder / row.shard}/{name}: no such member; start the run again to make it anew")
         return TarMember(self.folder / row.shard, name, *found)
+
+
+def _check_size(place: Path | TarMember, pixels: NDArray[Any], row: Row) -> None:
+    if row.size is not None and pixels.shape != row.size:
+        ours, theirs = (f"{height} x {width}" for height, width in (pixels.shape, row.size))
+        raise ValueError(f"{place}: {ours} pixels, but the run wrote {theirs}; was it replaced?")
 
 
 def _index(folder: Path, shards: set[str]) -> sqlite3.Connection:

@@ -85,7 +85,7 @@ def test_a_container_may_have_less_than_the_machine(monkeypatch: pytest.MonkeyPa
     (tmp_path / "limit").write_text("1000000\n")
     (tmp_path / "none").write_text("max\n")
     monkeypatch.setattr(device, "_LIMITS", [str(tmp_path / name) for name in ("none", "limit", "missing")])
-    assert memory(CPU) == 500_000
+    assert memory(CPU) == 500_000 and memory(CPU, 2) == 250_000
 
 
 def test_there_is_one_cpu() -> None:

@@ -167,3 +167,12 @@ def test_the_parts_of_a_run_are_the_whole(photos: Path, monkeypatch: pytest.Monk
     assert main(["status", "m"]) == 0
     words = capsys.readouterr().out.split()
     assert words[:10] == ["images", "3", "ok", "3", "skipped", "0", "failed", "0", "left", "0"]
+
+
+def test_devices_for_each_process_of_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert place(_options("--devices", "cpu,cpu")) == (Shard(1, 2), "cpu")  # one process on each machine
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(ValueError, match="--devices cpu,cpu for each of several processes that torchrun started"):
+        place(_options("--devices", "cpu,cpu"))
