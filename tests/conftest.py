@@ -78,6 +78,19 @@ def scenes(tmp_path: Path) -> list[Sample]:
     return samples
 
 
+@pytest.fixture(scope="module")
+def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
+    """Fourteen drawn pictures, of which that with the number 5 cannot be read."""
+    folder = tmp_path_factory.mktemp("photos")
+    found = []
+    for index, scene in enumerate(draw_scenes(14, 3, (48, 64))):
+        path = folder / f"{index}.png"
+        Image.fromarray(scene.image).save(path)
+        found.append(Sample(f"sub/{index}", path, scene.labels, f"labels.csv, line {index}"))
+    found[5].image.write_bytes(b"no image")  # type: ignore[union-attr]
+    return found
+
+
 @pytest.fixture
 def result() -> PseudoMask:
     """A result made by hand: "cat" (id 2) left, "dog" (id 3) nowhere, "bus" (id 1) right but ignored."""

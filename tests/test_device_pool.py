@@ -40,23 +40,9 @@ from clipes.vocabulary import load_vocabulary
 from clipes.writer import HOST, atomic
 
 HEADER = {"settings": "x"}
-COUNT = 14
-BAD = 5
+COUNT, BAD = 14, 5  # of the fixture samples
 TWO = ["cpu", "cpu"]
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-
-
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
-    """Drawn pictures, of which one cannot be read."""
-    folder = tmp_path_factory.mktemp("photos")
-    found = []
-    for index, scene in enumerate(draw_scenes(COUNT, 3, (48, 64))):
-        path = folder / f"{index}.png"
-        Image.fromarray(scene.image).save(path)
-        found.append(Sample(f"sub/{index}", path, scene.labels, f"labels.csv, line {index}"))
-    found[BAD].image.write_bytes(b"no image")  # type: ignore[union-attr]
-    return found
 
 
 @pytest.fixture(scope="module")

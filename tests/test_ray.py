@@ -24,7 +24,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from clipes.batch import MaskWriter, Outcome
 from clipes.datasets import Sample
@@ -33,7 +32,6 @@ from clipes.generator import MaskGenerator, load
 from clipes.image import TarMember
 from clipes.output import Output
 from clipes.record import read_records
-from clipes.scenes import draw_scenes
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
@@ -44,8 +42,7 @@ from clipes.ray_session import connected  # noqa: E402
 from clipes.sample_table import samples_of, table_of  # noqa: E402
 
 HEADER = {"settings": "x"}
-COUNT = 14
-BAD = 5
+COUNT, BAD = 14, 5  # of the fixture samples
 
 
 @pytest.fixture(scope="module")
@@ -54,19 +51,6 @@ def cluster(_own_cache: None) -> Iterator[None]:
     ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="error")
     yield
     ray.shutdown()
-
-
-@pytest.fixture(scope="module")
-def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
-    """Drawn pictures, of which one cannot be read."""
-    folder = tmp_path_factory.mktemp("photos")
-    found = []
-    for index, scene in enumerate(draw_scenes(COUNT, 3, (48, 64))):
-        path = folder / f"{index}.png"
-        Image.fromarray(scene.image).save(path)
-        found.append(Sample(f"sub/{index}", path, scene.labels, f"labels.csv, line {index}"))
-    found[BAD].image.write_bytes(b"no image")  # type: ignore[union-attr]
-    return found
 
 
 @pytest.fixture(scope="module")

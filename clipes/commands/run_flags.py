@@ -97,8 +97,8 @@ def place(options: argparse.Namespace) -> tuple[Shard, str | None]:
     if devices := devices_of(options):
         if found and found.local_rank:
             raise ValueError(
-                f"--devices {options.devices} for each of several processes that {found.origin} started on this machine: "
-                "they would share the devices; start one process, or leave out --devices"
+                f"--devices {options.devices} for each of several processes that {found.origin} started on this "
+                "machine: they would share the devices; start one process, or leave out --devices"
             )
         return shard, devices[0]
     if options.device or not found:
