@@ -15,10 +15,23 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from clipes._version import __version__
-from clipes.commands import background, demo, evaluate, finalize, generate, models, sharpness, status, synonyms
+from clipes.commands import (
+    background,
+    demo,
+    evaluate,
+    export,
+    finalize,
+    generate,
+    models,
+    report,
+    sharpness,
+    show,
+    status,
+    synonyms,
+)
 from clipes.commands.terminal import DISK_FULL, DONE, EXIT_CODES, INTERRUPTED, TERMINATED, WRONG_USE, complain
 
-COMMANDS = (demo, generate, status, finalize, evaluate, sharpness, synonyms, background, models)
+COMMANDS = (demo, generate, show, status, finalize, evaluate, report, export, sharpness, synonyms, background, models)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,13 +11,12 @@ import unicodedata
 import warnings
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from clipes.writer import atomic
+from clipes.figure import check_plot, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,30 +24,12 @@ if TYPE_CHECKING:
 
 Place = tuple[tuple[float, float], str, str]  # of a name: from its dot, in points, and how it is aligned there
 
-SUFFIXES = (".png", ".svg", ".pdf")
-
 _BLUE, _ORANGE, _INK, _GREY, _FAINT = "#0072B2", "#D55E00", "#222222", "#767676", "#E4E4E4"  # Okabe and Ito's first two
 _ROWS = 100  # templates in a column of the first picture
 _LONGEST = 46  # characters of a template that are shown
 _TALL = 30  # templates above which the axis is written at the top, too
 _NEAR = 10  # points from its dot from which on a name needs a line
 _DOTS_PER_INCH = 200
-
-
-class PlotError(ImportError):
-    """matplotlib is not there; the message says how to get it."""
-
-
-def check_plot(path: str | os.PathLike[str]) -> Path:
-    """``path`` itself; ValueError unless its suffix is one of :data:`SUFFIXES`, PlotError without matplotlib."""
-    path = Path(path)
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"a plot is {', '.join(SUFFIXES)}, not {path.name!r}; end its name in one of them")
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise PlotError(f"plots need matplotlib ({error}): pip install clipes[plot]") from error
-    return path
 
 
 def plot_sharpness(
@@ -66,7 +47,7 @@ def plot_sharpness(
     differ more than templates do, and say less of their order.) The axis is logarithmic where the values differ by
     more than five times. ``path`` is a .png, .svg or .pdf, written whole or not at all.
 
-    Raises ValueError for another suffix, :class:`PlotError` without matplotlib.
+    Raises ValueError for another suffix, :class:`clipes.figure.PlotError` without matplotlib.
     """
     values = np.asarray(sharpness, float)
     best, ends = values.min(), values.min() + np.asarray(over_best, float)
@@ -133,8 +114,7 @@ def _drawing(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterato
         figure = Figure(figsize=size, layout="constrained", facecolor="white", dpi=_DOTS_PER_INCH)
         FigureCanvasAgg(figure)
         yield figure
-        with atomic(path) as temporary:
-            figure.savefig(temporary, format=path.suffix.lower().removeprefix("."))
+        save_figure(path, figure)
 
 
 def _draw_rows(axis: Axes, names: Sequence[str], values: Any, ends: Any, stand_out: Sequence[bool]) -> None:

@@ -1,18 +1,23 @@
 """The examples run as their own first lines say."""
 
+import argparse
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from clipes.scenes import draw_scenes
+from clipes.commands import generate
+from clipes.scenes import draw_scene, draw_scenes
 from clipes.text import encode_sentences
 from clipes.weights import load_clip
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
+DOCS = EXAMPLES.parent / "docs"
 
 
 def run(name: str, *arguments: str | Path) -> str:
@@ -31,6 +36,56 @@ def test_one_image(tmp_path):
 
 def test_many_images():
     assert "mean IoU of 3 scenes: " in run("many_images", "--count", "3")
+
+
+def test_walkthrough(tmp_path):
+    """docs/walkthrough.md shows the pictures that it writes, and quotes what it prints."""
+    page = (DOCS / "walkthrough.md").read_text(encoding="utf-8")
+    command, quoted = re.search(r"^\$ python (.*?)\n(.*?)\n```", page, re.DOTALL | re.MULTILINE).groups()
+    assert command == "examples/walkthrough.py --out docs/walkthrough"
+    printed = run("walkthrough", "--out", tmp_path).replace(str(tmp_path), "docs/walkthrough").splitlines()
+    number = re.compile(r"\d+(?:\.\d+)?")
+    assert [number.sub("#", line) for line in printed] == [number.sub("#", line) for line in quoted.splitlines()]
+    for found, expected in zip(number.findall("\n".join(printed)), number.findall(quoted), strict=True):
+        digit = 10.0 ** -len(expected.partition(".")[2])
+        assert abs(float(found) - float(expected)) < 1.5 * digit, "another processor may round the last digit otherwise"
+
+    prose = page.replace(quoted, "").partition("## 1.")[2]
+    measured = set(re.findall(r"\d+\.\d+", prose)) - {"0.4", "0.7", "0.6", "0.95"}  # settings' values
+    assert measured <= set(re.findall(r"\d+\.\d+", quoted))
+
+    shown = re.findall(r"!\[[^\]]+\]\(walkthrough/([^)]+)\)", page)
+    assert shown == sorted(shown) == sorted(path.name for path in (DOCS / "walkthrough").iterdir())
+    assert shown == sorted(path.name for path in tmp_path.iterdir())
+    for name in shown:
+        assert (DOCS / "walkthrough" / name).stat().st_size <= 150_000, name
+        drawn, kept = (Image.open(folder / name).convert("RGB") for folder in (tmp_path, DOCS / "walkthrough"))
+        assert np.abs(np.array(drawn.size) - kept.size).max() <= 5, name
+        apart = np.asarray(drawn.resize((64, 32), 4), int) - np.asarray(kept.resize((64, 32), 4), int)
+        assert np.abs(apart).mean() < 4, f"{name} is of other settings or another picture"
+
+
+def test_a_walk_with_a_picture_of_ones_own(tmp_path):
+    Image.fromarray(draw_scene(3_104_007, (40, 64)).image).save(tmp_path / "a.png")
+    chosen = ("--label", "fish", "--patch", "1,2", "--no-affinity", "--refine", "none", "--background", "sky,water")
+    output = run("walkthrough", tmp_path / "a.png", "--labels", "cat,fish", *chosen, "--out", tmp_path / "walk")
+    assert "patch 1,2 of fish" in output and "truth" not in output and "mask after" not in output
+    assert sorted(path.name for path in (tmp_path / "walk").iterdir()) == [
+        "1-patches.png",
+        "2-words.png",
+        "3-initial-maps.png",
+        "7-scores.png",
+        "9-masks.png",
+    ]
+
+
+def test_settings_that_the_walkthrough_names_are_there():
+    page = (DOCS / "walkthrough.md").read_text(encoding="utf-8")
+    parser = argparse.ArgumentParser()
+    generate.add(parser.add_subparsers())
+    (commands,) = (action for action in parser._actions if action.choices)
+    known = {option for action in commands.choices["generate"]._actions for option in action.option_strings}
+    assert set(re.findall(r"--[a-z][a-z-]+", page)) - known == {"--label", "--patch"}
 
 
 def test_readme_picture(tmp_path):

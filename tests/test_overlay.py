@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipes.overlay import draw_maps, draw_mask, draw_overlay
+from clipes.overlay import draw_maps, draw_mask, draw_overlay, outline_mask
 from clipes.writer import voc_palette
 
 SIDE = 200
@@ -139,3 +139,126 @@ def test_maps_glow_in_the_labels_colours() -> None:
     assert red[0] > 150 and red[1:] == [0, 0]
     assert 75 < green[1] < 110 and green[::2] == [0, 0]
     assert np.asarray(draw_maps(np.zeros((0, 4, 5), np.float32), [])).shape == (4, 5, 3)
+
+
+def _pictures(rng: np.random.Generator, side: int = SIDE) -> dict[str, np.ndarray]:
+    """Pictures on which an outline could be lost."""
+    shape = (side, side, 3)
+    flat = voc_palette()[rng.integers(1, 256)]
+    return {
+        "black": np.zeros(shape, np.uint8),
+        "white": np.full(shape, 255, np.uint8),
+        "dark as the line": np.full(shape, 32, np.uint8),
+        "palette": np.broadcast_to(flat, shape).copy(),
+        "noise": rng.integers(0, 256, shape, dtype=np.uint8),
+        "checks": np.broadcast_to(255 * (np.indices(shape[:2]).sum(0) // 2 % 2)[..., None], shape).astype(np.uint8),
+    }
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_border_has_white_and_dark_beside_it_on_random_pictures(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ids = rng.choice([0, 0, 1, 15, 17, 223, 254, 255], (5, 5))  # some of them pale, one ignored
+    mask = np.kron(ids, np.ones((40, 40), np.int64)).astype(np.uint8)
+    borders = [(y, x) for y, x in np.ndindex(SIDE - 1, SIDE - 1) if len({*mask[y : y + 2, x : x + 2].flat}) > 1]
+    assert len(borders) > 200
+    for name, picture in _pictures(rng).items():
+        drawn = np.asarray(draw_overlay(Image.fromarray(picture), mask, [], [], 254))[:SIDE]
+        white, dark = (drawn == 255).all(-1), (drawn == 32).all(-1)
+        for y, x in borders:
+            beside = slice(max(0, y - 2), y + 4), slice(max(0, x - 2), x + 4)
+            assert white[beside].any() and dark[beside].any(), (name, y, x)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lines_and_squares_have_exactly_the_palettes_colours(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    ids = rng.choice(np.arange(1, 255), 4, replace=False)
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    corners = [(20, 30), (20, 130), (120, 30), (120, 130)]
+    for (y, x), value in zip(corners, ids, strict=True):
+        mask[y : y + 50, x : x + 50] = value
+    for picture in _pictures(rng).values():
+        drawn = np.asarray(draw_overlay(Image.fromarray(picture), mask, ids.tolist(), list("abcd"), 254))
+        for (y, x), colour in zip(corners, voc_palette()[ids], strict=True):
+            region = drawn[y : y + 50, x : x + 50]
+            for edge in (region[0], region[-1], region[:, 0], region[:, -1]):
+                assert (edge == colour).all()
+            assert (drawn[SIDE:] == colour).all(-1).sum() >= 100
+
+
+@pytest.mark.parametrize(("inner", "outer"), [(1, 9), (9, 1), (255, 9), (9, 255)])
+def test_a_small_region_lies_above_a_large_one_whatever_their_ids(inner: int, outer: int) -> None:
+    mask = np.full((SIDE, SIDE), outer, np.uint8)
+    mask[100, 40:160] = mask[50, 50] = inner
+    drawn = _drawn("grey", mask)
+    if inner == 255:
+        assert {*map(tuple, drawn[100, 40:160])} == {(64, 64, 64), tuple(voc_palette()[255])}
+    else:
+        assert (drawn[100, 40:160] == voc_palette()[inner]).all() and (drawn[50, 50] == voc_palette()[inner]).all()
+    for row in (99, 101):
+        assert (drawn[row, 40:160] == 255).all()
+    assert (drawn[98, 40:160] == 32).all() and (drawn[102, 40:160] == 32).all()
+
+
+def test_parts_of_one_class_have_their_own_places() -> None:
+    mask = np.zeros((SIDE, SIDE), np.uint8)
+    mask[20:180, 20:100] = 1  # large, below its neighbour
+    mask[20:180, 100:160] = 2
+    mask[90, 130] = 1  # small, above it
+    drawn = _drawn("grey", mask)
+    one, two = voc_palette()[[1, 2]].tolist()
+    assert drawn[100, 99].tolist() == [255] * 3 and drawn[100, 100].tolist() == two
+    assert drawn[90, 130].tolist() == one and drawn[90, 131].tolist() == [255] * 3
+
+
+def test_large_pictures_get_thicker_lines_and_a_larger_legend() -> None:
+    mask = np.zeros((1500, 2000), np.uint8)
+    mask[400:900, 500:1000] = 3
+    drawn = np.asarray(draw_overlay(Image.new("RGB", (2000, 1500)), mask, [3], ["bird"], 20))
+    assert (drawn[600, 500:508] == voc_palette()[3]).all() and (drawn[600, 508] != voc_palette()[3]).any()
+    assert (drawn[600, 492:500] == 255).all() and (drawn[600, 484:492] == 32).all()
+    assert (drawn[1500:] == voc_palette()[3]).all(-1).sum() >= 28**2
+
+
+def test_lines_on_enlarged_pixels_are_two_wide() -> None:
+    mask = np.zeros((7, 5), np.uint8)
+    mask[2:4, 1:3] = 1
+    drawn = np.asarray(draw_overlay(Image.new("RGB", (5, 7)), mask, [1], ["x"], 20))
+    assert (drawn[80, 27:29] == [128, 0, 0]).all() and drawn[80, 29].tolist() == [64, 0, 0]
+    assert (drawn[80, 25:27] == 255).all() and (drawn[80, 23:25] == 32).all()
+
+
+def test_an_outlined_mask_has_the_palettes_colours_and_white_lines() -> None:
+    mask = np.zeros((30, 40), np.uint8)
+    mask[10:20, 10:20], mask[:, 35:] = 8, 255
+    drawn = np.asarray(outline_mask(mask, (40, 30)))
+    assert drawn.shape == (450, 600, 3)
+    assert (drawn[150:300, 150:300] == voc_palette()[8]).all(), "the region keeps all its pixels"
+    assert (drawn[148:150, 150:300] == 255).all() and (drawn[:148] != 255).any(-1).all()
+    assert (drawn[:, 525:] == voc_palette()[255]).all() and (drawn[:, 480:525] == 0).all(), "ignored has no line"
+    wide = mask.astype(np.uint16)
+    wide[wide == 255] = 65535
+    wide[wide == 8] = 300
+    many = np.asarray(outline_mask(wide, (40, 30)))
+    assert (many[:, 525:] == voc_palette()[255]).all() and (many[200, 200] == voc_palette()[300 % 254 + 1]).all()
+    assert outline_mask(np.full((1, 4000), 3, np.uint8), (1200, 1)).size == (1200, 1)
+
+
+def test_the_background_lies_below_however_small_it_is() -> None:
+    mask = np.full((SIDE, SIDE), 4, np.uint8)
+    mask[90:110, 90:110] = 0
+    drawn = _drawn("grey", mask)
+    assert (drawn[89, 90:110] == voc_palette()[4]).all() and (drawn[90, 90:110] == 255).all()
+    outlined = np.asarray(outline_mask(mask, (SIDE, SIDE)))  # three times as large
+    assert (outlined[:270] == voc_palette()[4]).all() and (outlined[270:272, 270:330] == 255).all()
+
+
+def test_an_outline_spares_ignored_pixels_and_small_pictures() -> None:
+    mask = np.zeros((30, 40), np.uint8)
+    mask[10:20, 10:20], mask[10:20, 20:40] = 8, 255
+    drawn = np.asarray(outline_mask(mask, (40, 30)))
+    assert (drawn[150:300, 300:] == voc_palette()[255]).all()
+    narrow = np.zeros((8, 1200), np.uint8)
+    narrow[:, 600:] = 3
+    assert (np.asarray(outline_mask(narrow, (1200, 8))) == 255).all(-1).any(0).sum() == 1

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from clipes import plots
-from clipes.plots import PlotError, check_plot, plot_miou, plot_sharpness
+from clipes.figure import PlotError, check_plot
+from clipes.plots import plot_miou, plot_sharpness
 
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib, the extra `plot`, is not installed")
 

@@ -135,7 +135,8 @@ def _check_out(out: Path, *taken: str | Path | None) -> None:
 
 
 def _write(out: Path, analysis: TemplateAnalysis, record: dict[str, Any]) -> None:
-    from clipes.plots import PlotError, plot_miou, plot_sharpness
+    from clipes.figure import PlotError
+    from clipes.plots import plot_miou, plot_sharpness
     from clipes.writer import atomic, write_json
 
     again = (out / "sharpness.json").is_file()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .rooted import split_root
-from .sample import DatasetError, Found, clean_labels
+from .sample import DatasetError, Found, clean_labels, without_suffix
 
 
 class _Annotation(NamedTuple):
@@ -33,6 +33,15 @@ def read_coco(given: str) -> tuple[Iterator[Found], dict[str, int]]:
     labels = _labels(file, data["images"], data["annotations"], names)
     folder = _image_folder(root, file.stem.removeprefix("instances_"), data["images"][:1])
     return _images(file, folder, data["images"], labels), {name: category for category, name in names.items()}
+
+
+def read_image_ids(given: str) -> Iterator[tuple[str, int | str]]:
+    """The id of each image of `ROOT[:SPLIT]`, as a sample, and its `id` in the JSON, in the file's order."""
+    root, split = split_root("coco", given)
+    file = _instances(root, split)
+    for place, image in enumerate(_read(file)["images"]):
+        number = _image_id(file, place, image)
+        yield without_suffix(image["file_name"].strip()), number
 
 
 def _instances(root: Path, split: str | None) -> Path:

@@ -1,0 +1,77 @@
+"""``clipes export``: a run's masks in another tool's form."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .terminal import DONE, EXIT_CODES, FAILED, bar, complain, named, printable
+
+if TYPE_CHECKING:
+    from clipes.export import Report
+
+
+def add(commands: Any) -> None:
+    """Add the command to ``commands``, an argparse subparsers action."""
+    help = "the masks of a run in another tool's form"
+    parser = commands.add_parser("export", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
+    parser.add_argument("folder", type=lambda text: Path(named(text)), help="the --out of a `clipes generate`")
+    forms = "instances JSON; VOC's folders with labelmap.txt (CVAT, mmsegmentation); Ultralytics' polygons; imagefolder"
+    parser.add_argument("--to", required=True, choices=("coco", "voc", "yolo", "huggingface"), help=forms)
+    out = "the new folder; it appears when all is written"
+    parser.add_argument("--out", required=True, type=lambda text: Path(named(text)), metavar="DIR", help=out)
+    source = "where the images are (default: where `clipes generate` found them)"
+    parser.add_argument("--source", type=named, help=source)
+    images = (
+        "copy the pictures; link to them, but for those that must be turned or converted, which are copied; or none, "
+        "not for huggingface (default: %(default)s)"
+    )
+    parser.add_argument("--images", choices=("copy", "link", "none"), default="copy", help=images)
+    split = "the name of the list, file or folder (default: %(default)s)"
+    parser.add_argument("--split", type=named, default="train", help=split)
+    parser.add_argument("--polygons", action="store_true", help="coco: outlines instead of RLE")
+    regions = "coco: an annotation for each connected region instead of each class of an image"
+    parser.add_argument("--regions", action="store_true", help=regions)
+    parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Export, say what came of it."""
+    from clipes.export import export
+
+    given = {name: getattr(options, name) for name in ("source", "images", "split", "polygons", "regions", "overwrite")}
+    report = export(options.folder, options.to, options.out, **given, progress=bar)
+    if report.images:
+        print(f"{report.images} image(s) exported to {printable(options.out)}")
+    for line in _remarks(report, options.images == "none"):
+        complain(line)
+    for problem in report.problems:
+        complain(problem)
+    if report.failed > len(report.problems):
+        complain(f"and {report.failed - len(report.problems)} more failed")
+    return FAILED if report.failed else DONE
+
+
+def _remarks(report: Report, unseen: bool) -> list[str]:
+    """What is not as the reader may take it to be."""
+    lines = list(report.notes)
+    if report.ignored_pixels:
+        share = report.ignored_pixels / report.pixels
+        lines.append(f"{report.ignored_pixels} of {report.pixels} pixels ({share:.1%}) are ignored: not decided")
+    if report.turned and unseen:
+        lines.append(
+            f"{report.turned} picture(s) are upright only by their EXIF, as their masks are; readers must heed it"
+        )
+    elif report.turned:
+        lines.append(f"{report.turned} picture(s) were upright only by their EXIF; they are saved upright")
+    if report.converted and not unseen:
+        lines.append(f"{report.converted} picture(s) were converted to a format that is read there")
+    if report.without_mask:
+        lines.append(f"{report.without_mask} image(s) of the run have no mask and are left out")
+    if report.failed:
+        lines.append(
+            f"{report.failed} image(s) could not be exported{'' if report.images else ', and nothing is written'}:"
+        )
+    return lines

@@ -1,0 +1,50 @@
+"""``clipes report``: a page to look at a run."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from .terminal import DONE, EXIT_CODES, FAILED, bar, complain, named, natural, printable
+
+LIMIT = 10_000  # clipes.report.LIMIT, which is not imported for --help
+
+
+def add(commands: Any) -> None:
+    """Add the command to ``commands``, an argparse subparsers action."""
+    help = "a page to look at a run: numbers, pictures, failures; opened by a double click, needs no network"
+    about = f"{help}. Every image shown takes about 100 kB."
+    report = commands.add_parser("report", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
+    report.add_argument("folder", type=lambda text: Path(named(text)), help="the --out of a `clipes generate`")
+    out = "the report's folder (default: DIR-report beside it); an older report is replaced"
+    report.add_argument("--out", type=lambda text: Path(named(text)), metavar="FOLDER", help=out)
+    report.add_argument("--source", type=named, help="where the images are (default: where the run found them)")
+    truth = "folder of PNG files of ids, named as the masks: figures, and the worst images first"
+    report.add_argument("--truth", type=lambda text: Path(named(text)), metavar="FOLDER", help=truth)
+    limit = "images in the gallery, spread evenly (default: %(default)s); the numbers are those of all"
+    report.add_argument("--limit", type=natural, default=LIMIT, metavar="N", help=limit)
+    report.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the report and say where it is."""
+    from clipes.report import write_report
+
+    report = write_report(
+        options.folder,
+        options.out,
+        source=options.source,
+        truth=options.truth,
+        limit=options.limit,
+        progress=bar,
+    )
+    shown = "" if report.shown == report.images else f", {report.shown} of them in the gallery"
+    print(f"a report of {report.images} images{shown}; open {printable(report.page)}")
+    if not report.troubled:
+        return DONE
+    first = ", the first" if report.troubled > len(report.reasons) else ""
+    complain(f"{report.troubled} finished image(s) could not be read or judged any more{first}:")
+    for reason in report.reasons:
+        complain(f"  {reason}")
+    return FAILED

@@ -1,0 +1,138 @@
+"""``clipes show``: one picture's maps, mask and confidence as a figure, in a file and in the terminal."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipes.flags import add_config_flags, read_config
+
+from .inline import escapes
+from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
+from .terminal import DONE, EXIT_CODES, named, printable, short, tell_failed
+
+if TYPE_CHECKING:
+    from clipes.result import PseudoMask
+
+SOFTWARE = "clipes show"
+WIDEST = 40
+_ENDS = 1 << 16  # bytes at a file's ends in which its software stands: PNG and SVG begin with it, PDF ends so
+
+
+def add(commands: Any) -> None:
+    """Add the command to ``commands``, an argparse subparsers action."""
+    help = "make one picture's mask and look at it: a figure of maps, mask and confidence"
+    about = (
+        f"{help}. The figure is written to a file and, where the terminal can show pictures (kitty, Ghostty, WezTerm, "
+        "Konsole, iTerm2, mintty; not inside tmux or screen), shown there."
+    )
+    show = commands.add_parser("show", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
+    show.add_argument("image", type=_path, help="one picture")
+    show.add_argument("--labels", type=named, required=True, metavar="NAMES", help="what it shows: dog,person")
+    out = ".png, .svg or .pdf file (default: the picture's name with -clipes.png, in this folder); what something else "
+    show.add_argument("--out", type=_path, metavar="FILE", help=f"{out}has written is never replaced")
+    overlay = "the picture with the mask on it instead of the figure: a .png, for which matplotlib is not needed"
+    show.add_argument("--overlay", action="store_true", help=overlay)
+    add_clip_flags(show, batch=False)
+    add_vocabulary_flags(show, auto=False)
+    add_config_flags(show)
+    show.set_defaults(run=run)
+
+
+def _path(text: str) -> Path:
+    return Path(named(text))
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check everything that can be checked without the model, then make the mask, write, print and show."""
+    from clipes.image import ImageError, open_image
+    from clipes.vocabulary import load_vocabulary
+
+    out = options.out or Path(f"{options.image.stem}-clipes.png")
+    _check_out(out, options.image, options.overlay)
+    vocabulary = load_vocabulary(**vocabulary_settings(options))
+    labels = [label for label in map(str.strip, options.labels.split(",")) if label]
+    vocabulary.ids(labels)
+    config = read_config(options, vocabulary.preset)
+    if options.image.is_dir():
+        raise ValueError(f"{options.image} is a folder; give one picture, or use `clipes generate`")
+    try:
+        image = open_image(options.image)
+    except ImageError as error:
+        return tell_failed([str(error)])
+
+    from clipes.generator import MaskGenerator
+    from clipes.weights import load_clip
+
+    result = MaskGenerator(load_clip(**clip_settings(options)), vocabulary, config)(image, labels)
+    screen = _write(out, result, options.overlay)
+    _print_shares(result)
+    print(f"Look at {printable(out)}")
+    if sys.stdout and (shown := escapes(screen, os.environ, sys.stdout)):
+        sys.stdout.flush()
+        sys.stdout.buffer.write(shown)
+    return DONE
+
+
+def _check_out(out: Path, image: Path, overlay: bool) -> None:
+    """Raise ValueError for a file of a wrong kind or of somebody else, OSError where none can be written."""
+    if overlay and out.suffix.lower() != ".png":
+        raise ValueError(f"an overlay is a PNG file, not {out.name!r}; end its name in .png")
+    if not overlay:
+        from clipes.figure import check_plot
+
+        check_plot(out)
+    if os.path.lexists(out):
+        if out.exists() and image.exists() and out.samefile(image):
+            raise ValueError(f"{out} is the picture itself; give another --out")
+        if not _is_ours(out):
+            raise ValueError(f"{out} is there and not of `clipes show`; move it away or give another --out")
+    folder = next(folder for folder in (out.absolute().parent, *out.absolute().parents) if os.path.lexists(folder))
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder; give another --out")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder} cannot be written to; give an --out elsewhere")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether this command wrote the file."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with open(path, "rb") as file:
+        head = file.read(_ENDS)
+        file.seek(max(0, path.stat().st_size - _ENDS))
+        return SOFTWARE.encode() in head + file.read(_ENDS)
+
+
+def _write(out: Path, result: PseudoMask, overlay: bool) -> bytes:
+    """Write the file; returns a PNG file for the screen."""
+    if overlay:
+        from clipes.overlay import overlay_png
+        from clipes.writer import write_bytes
+
+        data = overlay_png(result.overlay(), SOFTWARE)
+        write_bytes(out, data)
+        return data
+    from clipes.figure import figure_png, save_figure
+
+    figure = result.figure()
+    save_figure(out, figure, SOFTWARE)
+    return figure_png(figure)
+
+
+def _print_shares(result: PseudoMask) -> None:
+    """How much of the picture each label won, and how surely."""
+    from clipes.metrics import ignore_index
+
+    won = {segment["label"]: segment for segment in result.segments()}
+    width = max(len("ignored"), *(len(short(label, WIDEST)) for label in result.labels))
+    for label in result.labels:
+        found = won.get(label)
+        share = f"{found['mask'].mean():6.1%} of the picture, confidence {found['score']:.2f}" if found else "nowhere"
+        print(f"{short(label, WIDEST):{width}}  {share}")
+    ignored = float((result.mask == ignore_index(result.class_count)).mean())
+    if ignored:
+        print(f"{'ignored':{width}}  {ignored:6.1%}")

@@ -1,0 +1,160 @@
+"""A run's masks in the forms that other tools read: COCO, PASCAL VOC, YOLO, Hugging Face."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from clipes.datasets.catalog import Images, add_images, catalogue
+from clipes.datasets.sources import open_source
+from clipes.datasets.tar import is_tar
+from clipes.saved import SavedMasks
+from clipes.tally import Progress
+
+from . import huggingface, voc, yolo
+from .coco import CocoError, CocoWriter
+from .huggingface import HuggingFaceWriter
+from .pictures import How, Pictures
+from .place import beside, check_place, settle
+from .voc import VocWriter
+from .walk import Count, Writer, write_all
+from .yolo import YoloWriter
+
+__all__ = ["CocoError", "Report", "Target", "export"]
+
+Target = Literal["coco", "voc", "yolo", "huggingface"]
+
+_KEPT = {"coco": None, "voc": voc.KEPT, "yolo": yolo.KEPT, "huggingface": huggingface.KEPT}
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an export has written.
+
+    Attributes:
+        to: the form.
+        images: how many were written.
+        pixels: of all their masks.
+        ignored_pixels: of these, those that are not decided.
+        failed: how many images could not be read, or named, and are left out.
+        problems: why, of the first 20.
+        without_mask: how many images the run has skipped or failed, which have no mask to export.
+        turned: pictures that are upright only by their EXIF; where written, they were saved upright.
+        converted: pictures saved in another format, which the other tool reads.
+        notes: what else its reader should know.
+    """
+
+    to: Target
+    images: int
+    pixels: int
+    ignored_pixels: int
+    failed: int
+    problems: tuple[str, ...]
+    without_mask: int
+    turned: int
+    converted: int
+    notes: tuple[str, ...]
+
+
+def export(
+    folder: str | os.PathLike[str],
+    to: Target,
+    out: str | os.PathLike[str],
+    *,
+    source: str | os.PathLike[str] | None = None,
+    images: How = "copy",
+    split: str = "train",
+    polygons: bool = False,
+    regions: bool = False,
+    overwrite: bool = False,
+    progress: Progress = lambda items, total, unit: items,
+) -> Report:
+    """Write the masks of a run into the new folder ``out`` in another tool's form: docs/export.md describes each.
+
+    Args:
+        folder: the run's, its masks files or .tar shards.
+        to: ``"coco"``, ``"voc"``, ``"yolo"`` or ``"huggingface"``.
+        out: appears whole, when all is written. An empty folder or none; an earlier export with ``overwrite``.
+        source: where the images are, as for ``clipes generate``; None for where that found them.
+        images: ``"copy"``; ``"link"``, symbolic links, but copies of what has to be turned or converted;
+            ``"none"``, not for Hugging Face.
+        split: the name of the list, file or folder.
+        polygons: (COCO) outlines instead of RLE.
+        regions: (COCO) an annotation for each connected region instead of each class.
+
+    An image whose mask or picture cannot be read is counted in the report, and the others are written; if none can,
+    ``out`` is not made. Memory does not grow with their number.
+
+    Raises FileNotFoundError where there is no run or no source; ValueError for a run without masks, an ``out`` that
+    is not ours to write, wrong arguments; CocoError without pycocotools; OSError where it cannot be written.
+    """
+    _check(to, images, split, polygons or regions)
+    with SavedMasks(folder) as masks:
+        given = _source(masks, source)
+        if images == "link" and is_tar(given):
+            raise ValueError(f"the pictures of {given} are inside .tar files, which nothing can link to; copy them")
+        if not len(masks):
+            raise ValueError(f"{folder}: the run has no mask to export; `clipes status` says why")
+        check_place(Path(out), masks.folder, given, overwrite)
+        pictures, count = Pictures(_images(given), images, _KEPT[to], "JPEG" if to == "voc" else "PNG"), Count()
+        with beside(Path(out)) as root, closing(_writer(to, root, masks, split, given, polygons, regions)) as writer:
+            write_all(masks, progress(masks, len(masks), "images"), pictures, writer, count)
+            writer.finish()
+            states = masks.history.counts()
+            report = Report(
+                to=to,
+                images=count.images,
+                pixels=count.pixels,
+                ignored_pixels=count.ignored_pixels,
+                failed=count.failed,
+                problems=tuple(count.problems),
+                without_mask=states["skipped"] + states["failed"],
+                turned=pictures.turned,
+                converted=pictures.converted,
+                notes=tuple(writer.notes()),
+            )
+            if report.images:
+                settle(root, Path(out), {"run": masks.manifest["digest"], "split": split, **asdict(report)})
+    return report
+
+
+def _check(to: str, images: str, split: str, shaped: bool) -> None:
+    for name, value, known in (("to", to, get_args(Target)), ("images", images, get_args(How))):
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}; it is one of {', '.join(known)}")
+    if not re.fullmatch(r"\w[\w.-]*", split):
+        raise ValueError(f"the split is {split!r}; it names files and folders: letters, digits, . _ and -")
+    if to == "huggingface" and images == "none":
+        raise ValueError("an imagefolder of Hugging Face holds its pictures; take images 'copy' or 'link'")
+    if to != "coco" and shaped:
+        raise ValueError(f"polygons and regions are for COCO; leave them out of an export to {to}")
+
+
+def _source(masks: SavedMasks, given: str | os.PathLike[str] | None) -> str:
+    found = masks.manifest.get("source") if given is None else os.fspath(given)
+    if not isinstance(found, str) or not found:
+        raise ValueError(f"{masks.folder}: its record does not say where the images are; say it (--source)")
+    return found
+
+
+def _images(source: str) -> Images:
+    """The images of the source, those that are named but not there among them: each is told by itself."""
+    with catalogue() as database:
+        add_images(database, source, open_source(source, False, None).images, None)
+    return Images(database)
+
+
+def _writer(
+    to: Target, root: Path, masks: SavedMasks, split: str, source: str, polygons: bool, regions: bool
+) -> Writer:
+    names = masks.class_names
+    if to == "coco":
+        ids = masks.manifest.get("category_ids") or {}
+        return CocoWriter(root, names, split, polygons=polygons, regions=regions, category_ids=ids, source=source)
+    if to == "voc":
+        return VocWriter(root, names, split)
+    return (YoloWriter if to == "yolo" else HuggingFaceWriter)(root, names, split)

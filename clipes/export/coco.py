@@ -1,0 +1,186 @@
+"""COCO's ``instances_SPLIT.json``, written through a scratch file, so that memory does not grow with the images."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from clipes._version import __version__
+from clipes.datasets.coco import read_image_ids
+from clipes.scratch import blob, filling, scratch_database
+
+from .names import check_unicode
+from .outlines import outlines
+from .walk import Item, new_file
+
+
+class CocoError(ImportError):
+    """pycocotools is not there; the message says how to get it."""
+
+
+class CocoWriter:
+    """``annotations/instances_SPLIT.json`` and the pictures in ``SPLIT/``.
+
+    An annotation is a class of an image, or each of its 4-connected regions (``regions``), as RLE or as polygons
+    (``polygons``), with area, box, and the mean confidence where there is one. Ignored pixels are one RLE with
+    ``iscrowd`` 1 and ``"ignored": true`` for each label of the image, for COCO's ignore is per class.
+
+    ``category_ids`` are those of the source, by name; ``source`` a ``coco:`` one, whose images' ids are kept.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        class_names: Sequence[str],
+        split: str,
+        *,
+        polygons: bool,
+        regions: bool,
+        category_ids: Mapping[str, int],
+        source: str,
+    ) -> None:
+        self._masks = _pycocotools()
+        self._root, self._split, self._polygons, self._regions = root, split, polygons, regions
+        self._categories = number_categories(class_names, category_ids)
+        self._names = class_names
+        self._new = sum(name not in category_ids for name in class_names) if category_ids else 0
+        path = new_file(root, f"annotations/instances_{split}.json")
+        self._scratch_path = path.with_name("scratch")
+        self._open = ExitStack()
+        self._file = self._open.enter_context(open(path, "w", encoding="ascii"))  # noqa: SIM115
+        self._scratch = self._open.enter_context(open(self._scratch_path, "w+", encoding="ascii"))  # noqa: SIM115
+        self._ids = _image_ids(source)
+        if self._ids is not None:
+            self._open.callback(self._ids.close)
+        self._renumbered = bool(category_ids) and self._ids is None
+        about = {"description": "pseudo masks from image-level labels", "version": f"clipes {__version__}"}
+        self._file.write(f'{{"info": {json.dumps(about)}, "licenses": [], "images": [')
+        self._images = self._annotations = 0
+
+    def check(self, item: Item) -> None:
+        """As :class:`clipes.export.walk.Writer` says."""
+        check_unicode(item.id)
+        self._image_id(item.id)
+
+    def add(self, item: Item) -> None:
+        """As :class:`clipes.export.walk.Writer` says."""
+        image_id = self._image_id(item.id)
+        item.picture.write(self._root / self._split / item.id)
+        height, width = item.mask.shape
+        name = item.id + item.picture.suffix
+        row = {"id": image_id, "file_name": name, "height": height, "width": width}
+        self._file.write(",\n" * bool(self._images) + json.dumps(row))
+        self._images += 1
+        for annotation in (*self._classes(item), *self._ignored(item)):
+            self._annotations += 1
+            row = {"id": self._annotations, "image_id": image_id, **annotation}
+            self._scratch.write(",\n" * (self._annotations > 1) + json.dumps(row))
+
+    def finish(self) -> None:
+        """As :class:`clipes.export.walk.Writer` says."""
+        self._file.write('],\n"annotations": [')
+        self._scratch.seek(0)
+        shutil.copyfileobj(self._scratch, self._file)
+        categories = [
+            {"id": number, "name": name, "supercategory": ""}
+            for number, name in zip(self._categories, self._names, strict=True)
+        ]
+        self._file.write(f'],\n"categories": {json.dumps(categories)}}}\n')
+        self.close()
+        self._scratch_path.unlink()
+
+    def close(self) -> None:
+        """As :class:`clipes.export.walk.Writer` says."""
+        self._open.close()
+
+    def notes(self) -> Iterator[str]:
+        """As :class:`clipes.export.walk.Writer` says."""
+        if self._renumbered:
+            yield "images are numbered from 1; they keep COCO's ids where the source is COCO (--source coco:ROOT:SPLIT)"
+        if self._new:
+            yield f"{self._new} class(es) have no category id in the source; they follow its largest"
+
+    def _image_id(self, image_id: str) -> int | str:
+        if self._ids is None:
+            return self._images + 1
+        found = self._ids.execute("SELECT number FROM image WHERE id = ?", (blob(image_id),)).fetchone()
+        if found is None:
+            raise ValueError(f"{image_id!r}: no such image in the source's JSON; say which it is (--source)")
+        number: int | str = json.loads(found[0])
+        return number
+
+    def _classes(self, item: Item) -> Iterator[dict[str, Any]]:
+        for class_id in np.unique(item.mask).tolist():
+            if class_id in (0, item.ignore):
+                continue
+            of_class = item.mask == class_id
+            for pixels in _each_region(of_class) if self._regions else (of_class,):
+                found = {"category_id": self._categories[class_id - 1], **self._shape(pixels, self._polygons)}
+                if item.confidence is not None:
+                    found["score"] = round(float(item.confidence[pixels].mean()) / 255, 4)
+                yield found
+
+    def _ignored(self, item: Item) -> Iterator[dict[str, Any]]:
+        pixels = item.mask == item.ignore
+        if not pixels.any():
+            return
+        present = {self._names[number - 1] for number in np.unique(item.mask[~pixels]).tolist() if number}
+        concerned = present.union(item.labels) or set(self._names)
+        shape = {**self._shape(pixels, polygons=False), "iscrowd": 1, "ignored": True}
+        for category, name in zip(self._categories, self._names, strict=True):
+            if name in concerned:
+                yield {"category_id": category, **shape}
+
+    def _shape(self, pixels: NDArray[np.bool_], polygons: bool) -> dict[str, Any]:
+        code = self._masks.encode(np.asfortranarray(pixels, np.uint8))
+        area, box = int(self._masks.area(code)), self._masks.toBbox(code).tolist()
+        segmentation: Any = {"size": code["size"], "counts": code["counts"].decode("ascii")}
+        if polygons:
+            segmentation = [[number for point in outline for number in point] for outline in outlines(pixels)]
+        return {"segmentation": segmentation, "area": area, "bbox": box, "iscrowd": 0}
+
+
+def number_categories(class_names: Sequence[str], known: Mapping[str, int]) -> list[int]:
+    """The categories' ids in the order of the classes: the known ones, for others the next above the largest.
+
+    >>> number_categories(["dog", "unicorn", "toothbrush"], {"dog": 18, "toothbrush": 90, "car": 3})
+    [18, 91, 90]
+    >>> number_categories(["dog", "cat"], {})
+    [1, 2]
+    """
+    free = iter(range(max(known.values(), default=0) + 1, 1 << 62))
+    return [known[name] if name in known else next(free) for name in class_names]
+
+
+def _each_region(pixels: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
+    numbered, count = ndimage.label(pixels)
+    return (numbered == region for region in range(1, count + 1))
+
+
+def _image_ids(source: str) -> sqlite3.Connection | None:
+    """The ids of COCO's images by ours, in a scratch database; None where the source is not COCO."""
+    if not source.startswith("coco:"):
+        return None
+    database = scratch_database()
+    database.execute("CREATE TABLE image (id BLOB PRIMARY KEY, number TEXT) WITHOUT ROWID")
+    with filling(database, "the ids of COCO's images"):
+        rows = ((blob(name), json.dumps(number)) for name, number in read_image_ids(source.removeprefix("coco:")))
+        database.executemany("INSERT OR IGNORE INTO image VALUES (?, ?)", rows)
+    return database
+
+
+def _pycocotools() -> Any:
+    try:
+        return importlib.import_module("pycocotools.mask")
+    except ImportError as error:
+        raise CocoError(f"--to coco needs pycocotools ({error}): pip install clipes[coco]") from error

@@ -1,0 +1,47 @@
+"""What an image's files are called where other tools read them."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+_TROUBLE = re.compile(r"[^\w./-]|(?<![^/])\.|\.(?=(?:jpg|png|txt)/)")
+# White space, quotes, %, controls, broken bytes; the dot of a hidden file, or of a folder named like a file of ours.
+_LONGEST = 250  # bytes; most file systems end at 255
+
+
+def file_name(image_id: str) -> str:
+    """The id as a path without suffix that every list and tool can hold: other characters are percent-encoded.
+
+    Letters and digits of any script, ``. _ - /`` stay. :func:`urllib.parse.unquote` gives the id back, so that no
+    two ids meet. Raises ValueError where a part becomes too long for a file's name.
+
+    >>> file_name("cats/my cat #1"), file_name("été"), file_name("100%")
+    ('cats/my%20cat%20%231', 'été', '100%25')
+    """
+    name = _TROUBLE.sub(lambda found: _escaped(found[0]), image_id)
+    if any(len(part.encode("utf-8", "surrogateescape")) > _LONGEST - len(".png") for part in name.split("/")):
+        raise ValueError(f"{image_id!r}: its name would be above {_LONGEST} bytes long in the export; shorten it")
+    return name
+
+
+def check_unicode(image_id: str) -> None:
+    """Raise ValueError for an id of bytes that are no UTF-8, which JSON cannot hold."""
+    try:
+        image_id.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{image_id!r}: its name is not UTF-8, which JSON must be; rename the image") from error
+
+
+def label_name(name: str) -> str:
+    """A class name as a field of ``labelmap.txt``: no colon, ``#``, ``%``, line break or outer white space.
+
+    >>> label_name("a:b"), label_name("potted plant")
+    ('a%3Ab', 'potted plant')
+    """
+    return re.sub(r"[:#%]|^\s+|\s+$|[^\S ]|[\x00-\x1f\x7f]", lambda found: _escaped(found[0]), name)
+
+
+def _escaped(characters: str) -> str:
+    escaped = quote(characters, safe="", errors="surrogateescape")
+    return escaped if escaped != characters else "".join(f"%{ord(character):02X}" for character in characters)

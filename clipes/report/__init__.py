@@ -1,0 +1,71 @@
+"""``clipes report``: one static folder that shows a run: its numbers, its pictures, its failures."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from clipes.datasets import find_images
+from clipes.image import TarMember
+from clipes.saved import SavedMasks
+from clipes.tally import Progress
+
+from .build import Builder, Report
+from .place import check_place, new_folder
+
+__all__ = ["LIMIT", "Report", "write_report"]
+
+AnyPath = str | os.PathLike[str]
+
+LIMIT = 10_000
+
+
+def write_report(
+    folder: AnyPath,
+    out: AnyPath | None = None,
+    *,
+    source: AnyPath | None = None,
+    truth: AnyPath | None = None,
+    limit: int = LIMIT,
+    progress: Progress = lambda items, total, unit: items,
+) -> Report:
+    """Write a page about the run of ``folder``, to be opened in any browser, without a server or a network.
+
+    Args:
+        folder: the run's, masks as files or in .tar shards; it stays as it is.
+        out: the report's folder; None: ``folder`` with ``-report`` behind its name. An older report is replaced.
+        source: where the images are; None: where the run found them.
+        truth: a folder of PNG files of ids named as the masks; the worst come first then.
+        limit: how many images the gallery shows, spread evenly; the numbers are always those of all.
+        progress: wraps the images in a progress bar; called with an iterable, its length and a unit.
+
+    Every image shown takes about 100 kB; memory does not grow with their number. An image that cannot be read any
+    more is shown with the reason. Stopped half-way, nothing is written.
+
+    Raises FileNotFoundError where there is no run, no source or no truth; ValueError for a broken record, masks of
+    mixed settings, a limit below 1, an ``out`` that is not a report's or lies among the masks, images or truth.
+    """
+    if limit < 1:
+        raise ValueError(f"limit is {limit}; show at least 1 image")
+    run = Path(os.path.abspath(folder))
+    truth = None if truth is None else Path(truth)
+    if truth and not truth.is_dir():
+        raise FileNotFoundError(f"no such folder of truth: {truth}")
+    with SavedMasks(run) as masks:
+        place, images = _images(masks, source)
+        taken = [place] if truth is None else [place, str(truth)]
+        target = check_place(Path(out) if out else run.with_name(f"{run.name}-report"), run, taken)
+        with new_folder(target) as temporary:
+            return Builder(masks, images, place, truth, limit, temporary).write(target, progress)
+
+
+def _images(masks: SavedMasks, source: AnyPath | None) -> tuple[str, Mapping[str, Path | TarMember]]:
+    recorded = masks.manifest.get("source")
+    place = os.fspath(source) if source is not None else recorded
+    if not isinstance(place, str) or not place:
+        raise ValueError(f"{masks.folder} does not say where its images are; give their source (--source)")
+    try:
+        return place, find_images(place)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{error}; say where the images are (--source)") from error

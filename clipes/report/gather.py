@@ -1,0 +1,194 @@
+"""The numbers of a report: what is counted of one image, and what of all, added up as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipes.evaluation import Evaluation, number
+from clipes.history import Tally
+from clipes.metrics import ClassCounts, boundary_counts, class_counts, ignore_index
+from clipes.record import Row
+
+BINS = 60
+"""The most bars of the throughput; few images get fewer."""
+
+IOU_BINS = 20
+PAUSES_SHOWN = 100
+
+
+class Numbers(NamedTuple):
+    """What is counted of one image's files.
+
+    Attributes:
+        pixels: (K+2,) int64, of the background, of each class, and ignored.
+        levels: (256,) int64, pixels by confidence, 255 for 1; None where the run saved none.
+        judged: (6, K+1) int64, the fields of :class:`clipes.metrics.ClassCounts` and the boundaries' intersection and
+            union; None without truth.
+    """
+
+    pixels: NDArray[np.int64]
+    levels: NDArray[np.int64] | None = None
+    judged: NDArray[np.int64] | None = None
+
+    @property
+    def area(self) -> float:
+        """The share of the pixels that are of a class."""
+        return float(self.pixels[1:-1].sum() / self.pixels.sum())
+
+    @property
+    def ignored(self) -> float:
+        """The share of the pixels that are ignored."""
+        return float(self.pixels[-1] / self.pixels.sum())
+
+    @property
+    def confidence(self) -> float | None:
+        """The mean over all pixels, in [0, 1]."""
+        return None if self.levels is None else mean_level(self.levels)
+
+    @property
+    def miou(self) -> float | None:
+        """The mean IoU of the classes that occur; None without truth, or where that ignores everything."""
+        return None if self.judged is None else number(ClassCounts(*self.judged[:4]).miou)
+
+    def shares(self, given: Sequence[int]) -> list[int]:
+        """The share of each class that is ``given`` or has pixels, as ``[id, thousandths, id, thousandths, ...]``."""
+        found = [int(index) + 1 for index in np.flatnonzero(self.pixels[1:-1])]
+        ids = dict.fromkeys([*given, *found])
+        total = int(self.pixels.sum())
+        return [value for index in ids for value in (index, round(1000 * int(self.pixels[index]) / total))]
+
+
+def measure(
+    ids: NDArray[Any], confidence: NDArray[np.uint8] | None, truth: NDArray[Any] | None, classes: int
+) -> Numbers:
+    """Count a mask (H, W) of ids, its confidence and its truth, where there are any.
+
+    >>> measure(np.array([[0, 2, 2, 255]], np.uint8), None, None, classes=2).pixels
+    array([1, 0, 2, 1])
+    """
+    ignore = ignore_index(classes)
+    counts = np.bincount(ids.ravel(), minlength=ignore + 1)
+    judged = None
+    if truth is not None:
+        judged = np.concatenate([class_counts(ids, truth, classes), boundary_counts(ids, truth, classes)])
+    levels = None if confidence is None else np.bincount(confidence.ravel(), minlength=256)
+    return Numbers(np.append(counts[: classes + 1], counts[ignore]), levels, judged)
+
+
+def mean_level(levels: NDArray[np.int64]) -> float:
+    """The mean confidence of pixels counted by level, in [0, 1]."""
+    return float(levels @ np.arange(256) / levels.sum() / 255)
+
+
+class Totals:
+    """The numbers of all images of a run, K classes."""
+
+    def __init__(self, class_names: Sequence[str], truth: bool) -> None:
+        self.class_names = tuple(class_names)
+        self.ids = {name: index for index, name in enumerate(self.class_names, start=1)}
+        size = len(self.class_names) + 1
+        self.images = 0
+        self.judged = 0
+        self.unjudged = 0
+        self.lost = 0
+        self.pixels = np.zeros(size + 1, np.int64)
+        self.labelled, self.shown = np.zeros(size, np.int64), np.zeros(size, np.int64)
+        self.levels: NDArray[np.int64] | None = None
+        self._judged = np.zeros((6, size), np.int64) if truth else None
+        self._mious = np.zeros(IOU_BINS, np.int64)
+
+    def class_ids(self, row: Row) -> list[int]:
+        """The ids of a row's labels, in its order; names that are no class are left out."""
+        return [self.ids[label] for label in row.labels if label in self.ids]
+
+    def add(self, row: Row, numbers: Numbers) -> None:
+        """Count an image that has a mask."""
+        given = self.class_ids(row)
+        self.images += 1
+        self.pixels += numbers.pixels
+        self.shown += numbers.pixels[:-1] > 0
+        self.labelled[given] += 1
+        self.lost += any(not numbers.pixels[index] for index in given)
+        if numbers.levels is not None:
+            self.levels = numbers.levels if self.levels is None else self.levels + numbers.levels
+        if numbers.judged is not None and self._judged is not None:
+            self.judged += 1
+            self._judged += numbers.judged
+            if (miou := numbers.miou) is not None:
+                self._mious[min(int(miou * IOU_BINS), IOU_BINS - 1)] += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, as JSON holds it; ``classes`` has a row for each id: images with the label, images whose mask
+        shows it, its pixels, IoU and boundary IoU.
+        """
+        table = [] if self._judged is None else self._evaluation(self._judged).table()
+        ious = [(row["iou"], row["boundary_iou"]) for row in table] or [(None, None)] * (len(self.class_names) + 1)
+        counts = zip(self.labelled.tolist(), self.shown.tolist(), self.pixels[:-1].tolist(), ious, strict=True)
+        return {
+            "names": ["background", *self.class_names],
+            "classes": [[labelled, shown, pixels, *iou] for labelled, shown, pixels, iou in counts],
+            "images": self.images,
+            "lost": self.lost,
+            "pixels": int(self.pixels.sum()),
+            "ignored": int(self.pixels[-1]),
+            "levels": None if self.levels is None else self.levels.tolist(),
+            "confidence": None if self.levels is None else mean_level(self.levels),
+            "truth": None if self._judged is None else self._figures(self._judged),
+        }
+
+    def _evaluation(self, judged: NDArray[np.int64]) -> Evaluation:
+        return Evaluation(self.class_names, ClassCounts(*judged[:4]), judged[4:], self.judged)
+
+    def _figures(self, judged: NDArray[np.int64]) -> dict[str, Any]:
+        found = self._evaluation(judged)
+        figures = ("miou", "miou_decided", "boundary_iou", "pixel_accuracy", "ignored_share")
+        return {
+            "judged": self.judged,
+            "unjudged": self.unjudged,
+            "mious": self._mious.tolist(),
+            **{name: number(getattr(found, name)) for name in figures},
+        }
+
+
+class Clock:
+    """Counts when images ended, over the time in which any worker was at work: pauses between starts are left out.
+
+    ``seconds`` is that time.
+    """
+
+    def __init__(self, tallies: Sequence[Tally]) -> None:
+        spans: list[list[float]] = []
+        for start, end in sorted((tally.record.started, tally.last) for tally in tallies):
+            if spans and start <= spans[-1][1]:
+                spans[-1][1] = max(spans[-1][1], end)
+            else:
+                spans.append([start, end])
+        self._starts = np.array([start for start, _ in spans])
+        lengths = np.array([end - start for start, end in spans])
+        self._before = np.concatenate([[0.0], np.cumsum(lengths)])
+        self._pauses = self._starts[1:] - (self._starts + lengths)[:-1] if spans else np.zeros(0)
+        self.seconds = float(self._before[-1])
+        rows = sum(tally.counts.total() for tally in tallies)
+        self._counts = np.zeros(max(1, min(BINS, rows // 10)), np.int64)
+
+    def add(self, time: float) -> None:
+        """Count an image that ended at ``time``, seconds since 1970."""
+        if self.seconds > 0:
+            span = max(int(np.searchsorted(self._starts, time, side="right")) - 1, 0)
+            passed = min(self._before[span] + max(time - self._starts[span], 0), self._before[span + 1])
+            self._counts[min(int(passed / self.seconds * len(self._counts)), len(self._counts) - 1)] += 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """``seconds``, ``counts`` in equal parts of them, and the longest pauses: after how many seconds, how long."""
+        longest = sorted(np.argsort(-self._pauses, kind="stable")[:PAUSES_SHOWN].tolist())
+        return {
+            "seconds": self.seconds,
+            "counts": self._counts.tolist() if self.seconds > 0 else [],
+            "pauses": [[float(self._before[place + 1]), float(self._pauses[place])] for place in longest],
+            "paused": float(self._pauses.sum()),
+            "pause_count": len(self._pauses),
+        }

@@ -1,0 +1,58 @@
+"""The README's picture of a report: ``python examples/report_picture.py`` (needs playwright and Chromium).
+
+Draws 200 scenes, makes their masks with the bundled model, writes the report, and photographs its head and its images.
+"""
+
+import argparse
+import shutil
+import tempfile
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from clipes.cli import main as clipes
+from clipes.demo import write_scenes
+from clipes.report import write_report
+
+WIDTH, HEAD, IMAGES = 1400, 612, 566
+BROKEN = {"cut": 700, "empty": 0}  # bytes of a picture that are there
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("docs/report.png"))
+    parser.add_argument("--scenes", type=int, default=200)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        named = write_scenes(folder, options.scenes)
+        with open(folder / "labels.csv", "a", encoding="utf-8") as table:
+            for picture, size in BROKEN.items():
+                whole = (folder / "images" / f"{named[0][0]}.jpg").read_bytes()
+                (folder / "images" / f"{picture}.jpg").write_bytes(whole[:size])
+                table.write(f"{picture}.jpg,cat\n")
+        given = ["--labels", str(folder / "labels.csv"), "--out", str(folder / "scenes"), "--save-confidence"]
+        clipes(["generate", str(folder / "images"), *given])
+        report = write_report(folder / "scenes", truth=folder / "truth")
+        photograph(report.page, options.out)
+
+
+def photograph(page: Path, out: Path) -> None:
+    """The page's head above its images, in 256 colours."""
+    sheet = Image.new("RGB", (WIDTH, HEAD + IMAGES))
+    with sync_playwright() as started:
+        browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        view = browser.new_page(viewport={"width": WIDTH, "height": max(HEAD, IMAGES)}, color_scheme="light")
+        view.goto(page.resolve().as_uri())
+        for top, height, script in ((0, HEAD, "0"), (HEAD, IMAGES, "window.scrollTo(0, filters.offsetTop - 60)")):
+            view.evaluate(script)
+            view.wait_for_timeout(1000)
+            sheet.paste(Image.open(BytesIO(view.screenshot())).crop((0, 0, WIDTH, height)), (0, top))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    sheet.quantize(256, dither=Image.Dither.NONE).save(out, optimize=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""One picture on its way to a mask, every stage as a picture: ``python examples/walkthrough.py --out walkthrough``.
+
+With your own photograph and a downloaded model:
+``python examples/walkthrough.py dog.jpg --labels dog,person --model ViT-B-16 --pretrained openai --classes voc12``
+All flags of ``clipes generate`` that change a mask work here, too; docs/walkthrough.md explains the pictures.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+import clipes
+from clipes.commands.model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
+from clipes.flags import add_config_flags, read_config
+from clipes.stages import trace_stages
+from clipes.vocabulary import load_vocabulary
+from clipes.walkthrough import choose, describe, draw_walkthrough
+from clipes.weights import load_clip
+
+SEED, SIZE = 3_104_034, (108, 150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
+    parser.add_argument("image", nargs="?", help="a file; left out, a scene is drawn")
+    parser.add_argument("--labels", metavar="A,B", help="what the image shows")
+    parser.add_argument("--out", type=Path, default=Path("walkthrough"), help="folder (default: %(default)s)")
+    parser.add_argument("--label", help="the label to follow (default: the first)")
+    parser.add_argument("--patch", metavar="ROW,COL", help="the patch to follow (default: the brightest)")
+    add_clip_flags(parser, batch=False)
+    add_vocabulary_flags(parser, auto=False)
+    add_config_flags(parser)
+    options = parser.parse_args()
+
+    vocabulary = load_vocabulary(**vocabulary_settings(options))
+    config = read_config(options, vocabulary.preset)
+    generator = clipes.MaskGenerator(load_clip(**clip_settings(options)), vocabulary, config)
+    scene = None if options.image else clipes.scenes.draw_scene(SEED, SIZE)
+    image, labels = (options.image, options.labels.split(",")) if scene is None else (scene.image, scene.labels)
+
+    stages = trace_stages(generator, image, labels)
+    row, _, column = (options.patch or "").partition(",")
+    chosen = choose(stages, options.label, (int(row), int(column)) if row else None)
+    print(*describe(stages, chosen), sep="\n")
+    if scene is not None:  # whose truth is known; every pixel decided
+        for title, one in (("initial", stages.initial), ("refined", stages.refined), ("final", stages.result)):
+            winner = np.array([0, *one.class_ids])[one.scores.argmax(0)]
+            matrix = clipes.confusion_matrix(winner, scene.mask, one.class_count)
+            print(f"mean IoU with the truth: {title} {clipes.mean_iou(matrix):.3f}")
+    for path in draw_walkthrough(options.out, stages, chosen):
+        print(path)
+
+
+if __name__ == "__main__":
+    main()

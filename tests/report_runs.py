@@ -1,0 +1,62 @@
+"""Runs written by hand, for the tests of reports, and what a report's data files hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipes.manifest import claim
+from clipes.record import Recorder, Row
+from clipes.writer import write_json, write_mask
+
+NAMES = ("cat", "dog", "bus")
+
+
+def hand_run(
+    folder: Path,
+    masks: Mapping[str, tuple[Sequence[str], NDArray[Any]]],
+    others: Sequence[Row] = (),
+    names: Sequence[str] = NAMES,
+    confidence: Mapping[str, NDArray[np.uint8]] | None = None,
+    **about: Any,
+) -> Path:
+    """folder/m: the run; folder/photos: a picture for every mask, unless ``about`` has another source."""
+    run, photos = folder / "m", folder / "photos"
+    photos.mkdir(parents=True, exist_ok=True)
+    settings = {"clipes": "0", "output": {"confidence": confidence is not None, "format": "png"}}
+    told = {"source": str(photos), "model": "tiny", "command": "clipes generate photos", **about}
+    digest = claim(run, settings, told)
+    write_json(run / "classes.json", {str(index): name for index, name in enumerate(("background", *names))})
+    with Recorder(run, {"settings": digest, "total": len(masks) + len(others) + 1}) as recorder:
+        for place, (id, (labels, mask)) in enumerate(masks.items()):
+            write_mask(run / f"{id}.png", mask, len(names))
+            recorder.add(Row(id, "ok", labels=tuple(labels), size=mask.shape[:2], seconds=0.5 + place))
+            picture = np.full((*mask.shape, 3), 40 * (place + 1) % 256, np.uint8)
+            (photos / f"{id}.png").parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(photos / f"{id}.png")
+        recorder.add(*others)
+    for id, grey in (confidence or {}).items():
+        path = run / "confidence" / f"{id}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(grey).save(path)
+    return run
+
+
+def overview(report: Path) -> dict[str, Any]:
+    """What data/overview.js holds."""
+    text = (report / "data" / "overview.js").read_text(encoding="ascii")
+    value: dict[str, Any] = json.loads(text.removeprefix("window.report = ").removesuffix(";\n"))
+    return value
+
+
+def rows(report: Path) -> list[list[Any]]:
+    """What data/rows.js holds."""
+    text = (report / "data" / "rows.js").read_text(encoding="ascii")
+    value: list[list[Any]] = json.loads(text.removeprefix("window.rows = ").removesuffix(",\n];\n") + "]")
+    return value
