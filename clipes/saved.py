@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipes.datasets import find_images
 from clipes.evaluation import read_class_names
 from clipes.history import History
 from clipes.image import TarMember
@@ -65,6 +66,20 @@ class SavedMasks:
 
     def __iter__(self) -> Iterator[Row]:
         return self.history.finished_rows()
+
+    def source(self, given: str | os.PathLike[str] | None = None) -> str:
+        """Where the images are: ``given``, else what the run's record says; ValueError where there is neither."""
+        found = self.manifest.get("source") if given is None else os.fspath(given)
+        if not isinstance(found, str) or not found:
+            raise ValueError(f"{self.folder}: its record does not say where the images are; say it (--source)")
+        return found
+
+    def images(self, source: str) -> Mapping[str, Path | TarMember]:
+        """The images of :meth:`source` by their ids; errors as of :func:`clipes.datasets.find_images`."""
+        try:
+            return find_images(source)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}; say where the images are (--source)") from error
 
     def mask(self, row: Row) -> NDArray[Any]:
         """The mask (H, W), uint8, above 254 classes uint16: 0 background, 1..K, 255 (65535) ignored.

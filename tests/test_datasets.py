@@ -3,12 +3,13 @@
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipes.datasets import DatasetError, Sample, find_samples
+from clipes.datasets import DatasetError, Sample, absolute_source, find_samples
 from clipes.datasets.sample import check_id
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -363,3 +364,25 @@ def test_list_file_and_labels_file(tree, tmp_path):
     source = _table(tmp_path, "images/y/a.jpg", "images/x/a.jpg", name="list.txt")
     table = _table(tmp_path, *(json.dumps({"image": f"images/{n}/a.jpg", "labels": [n]}) for n in "xy"), name="l.jsonl")
     assert _labels(find_samples(source, table)) == {"images/y/a": ("y",), "images/x/a": ("x",)}
+
+
+def test_a_source_wherever_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("v/JPEGImages", "v/ImageSets/Segmentation", "c"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("v/ImageSets/Segmentation/train.txt", "train", "mine.txt"):
+        (tmp_path / name).write_text("a\n")
+    here = str(tmp_path)
+    expected = {
+        "photos": f"{here}/photos",
+        "photos/*.jpg": f"{here}/photos/*.jpg",
+        f"{here}/x": f"{here}/x",
+        "voc:v": f"voc:{here}/v",
+        "voc:v:train": f"voc:{here}/v:train",  # the split's, not the file of that name
+        "voc:v:mine.txt": f"voc:{here}/v:{here}/mine.txt",
+        f"voc:{here}/v:{here}/mine.txt": f"voc:{here}/v:{here}/mine.txt",
+        "coco:c:train": f"coco:{here}/c:train",
+    }
+    assert {given: absolute_source(given) for given in expected} == expected
+    with pytest.raises(FileNotFoundError, match="voc: no such folder: 'nowhere'"):
+        absolute_source("voc:nowhere")

@@ -225,22 +225,25 @@ def test_neither_into_the_run_nor_into_the_source(two: dict[str, np.ndarray]) ->
     before = files(".")
     Path("to-run").symlink_to("m")
     Path("to-photos").symlink_to("photos")
-    for out in ("m", "m/out", "to-run/out", "to-run", "."):
-        with pytest.raises(ValueError, match=r"is in the run's folder, or holds it"):
+    for out in ("m", "m/out", "to-run/out", "to-run"):
+        with pytest.raises(ValueError, match=r"is in the run's folder \(m\); choose another folder for the export"):
             export("m", "voc", out, overwrite=True)
     for out in ("photos", "photos/out", "to-photos/out", "to-photos/a/../b"):
-        with pytest.raises(ValueError, match=r"is in the source's folder, or holds it \(.*photos\)"):
+        with pytest.raises(ValueError, match=r"would be among the files of .*photos; choose another"):
             export("m", "voc", out)
-    with pytest.raises(ValueError, match=r"would be among the images of photos/\*"):
-        export("m", "voc", "photos/out.png", source="photos/*")
+    with pytest.raises(ValueError, match=r"would be among the files of photos/\*/\*"):
+        export("m", "voc", "photos/out", source="photos/*/*")
     assert files(".") == before and leftovers() == []
 
 
-@pytest.mark.parametrize("source", ["voc:data:b", "coco:data", "voc:data"])
-def test_nor_into_a_root(source: str, two: dict[str, np.ndarray]) -> None:
-    Path("data").mkdir()
-    with pytest.raises(ValueError, match=r"data/out is in the source's folder, or holds it \(data\)"):
-        export("m", "voc", "data/out", source=source)
+@pytest.mark.parametrize("source", ["voc:new/data:b", "coco:new/data", "new/data"])
+def test_nor_in_the_place_of_either(source: str, two: dict[str, np.ndarray]) -> None:
+    with pytest.raises(ValueError, match=r"^\. holds m, which it would replace; choose another folder"):
+        export("m", "voc", ".", source="voc:elsewhere", overwrite=True)
+    Path("new/data").mkdir(parents=True)
+    Image.new("RGB", (2, 2)).save("new/data/a.png")
+    with pytest.raises(ValueError, match=r"^new holds new/data, which it would replace; choose another folder"):
+        export("m", "voc", "new", source=source, overwrite=True)
 
 
 def test_a_folder_that_is_there(two: dict[str, np.ndarray]) -> None:
@@ -254,7 +257,7 @@ def test_a_folder_that_is_there(two: dict[str, np.ndarray]) -> None:
     export("m", "coco", "mine", overwrite=True)
     assert "labelmap.txt" in first and "labelmap.txt" not in files("mine")
     Path("mine/notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match=r"mine holds 'notes.txt', which no export wrote; move it away before --overw"):
+    with pytest.raises(ValueError, match=r"mine holds 'notes.txt', which no export wrote; move it away, or choose"):
         export("m", "voc", "mine", overwrite=True)
     Path("theirs").mkdir()
     Path("theirs/notes.txt").write_text("theirs")
@@ -267,7 +270,7 @@ def test_a_folder_that_is_there(two: dict[str, np.ndarray]) -> None:
         export("m", "voc", "link", overwrite=True)
     Path("mine/notes.txt").unlink()
     Path("mine/.clipes-export").write_text("{}")
-    with pytest.raises(ValueError, match=r"mine/.clipes-export is not of an export: .*; choose another folder"):
+    with pytest.raises(ValueError, match=r"mine/.clipes-export is not of ours: .*; choose another folder"):
         export("m", "voc", "mine", overwrite=True)
     assert leftovers() == []
 

@@ -63,6 +63,8 @@ ROWS = (
     ("localization decision", "numpy torch PIL"),
     ("generator", "numpy torch PIL"),
     ("stages", "numpy torch PIL"),
+    ("panels", "numpy matplotlib"),
+    ("walkthrough", "numpy"),
     ("loading", "numpy torch PIL"),
     ("batch", "torch"),
     ("run device_process", "torch"),
@@ -72,6 +74,7 @@ ROWS = (
     ("ray_engine", "torch ray pyarrow"),
     ("demo thesaurus", "numpy torch PIL"),
     ("finalize background", "torch PIL"),
+    ("new_folder", ""),
     ("export", "numpy scipy PIL pycocotools"),
     ("report", "numpy PIL"),
     ("chunks", "numpy"),
@@ -252,6 +255,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     prompts = {path.name for path in (ROOT / "prompts").iterdir() if path.suffix in (".json", ".md", ".py")}
     modules = {_short(path) for path in SOURCES}
     expected = {"clipes/py.typed", "clipes/page.html", *modules}
+    expected |= {f"clipes/report/{name}" for name in ("page.html", "style.css", "script.js")}
     expected |= {f"clipes/tiny/{name}" for name in tiny} | {f"clipes/prompts/{name}" for name in prompts}
     assert {"voc12.json", "coco14.json", "scenes.json", "templates.json", "backgrounds.json"} <= prompts
     built = {name for name in names if re.fullmatch(r"clipes/_crf\.[\w.-]+\.(so|pyd)", name)}
@@ -267,7 +271,7 @@ def test_wheel_metadata(wheel: Path) -> None:
         entry_points.read_string(archive.read(f"{info}/entry_points.txt").decode())
         assert archive.read(f"{info}/licenses/LICENSE").startswith(b"MIT License")
     assert metadata["Name"] == "clipes" and metadata["Version"] == clipes.__version__
-    assert set(metadata.get_all("Provides-Extra") or []) == {"plot", "ray", "test", "oracle", "dev"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {"coco", "plot", "ray", "test", "oracle", "dev"}
     needed = {line.split(">")[0] for line in metadata.get_all("Requires-Dist") or [] if "extra" not in line}
     assert needed >= {"torch", "open_clip_torch", "numpy", "scipy", "pillow", "tqdm"}
     assert not needed & {"pytest", "hypothesis", "ruff", "mypy", "setuptools"}

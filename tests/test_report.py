@@ -25,7 +25,6 @@ from clipes.report import LIMIT, Report, write_report
 from clipes.report.build import is_chosen, script_json
 from clipes.report.gather import Clock, Numbers, measure
 from clipes.report.pictures import open_picture
-from clipes.report.place import MARKER
 from clipes.writer import HOST, voc_palette
 
 A = np.array([[1, 1, 0, 0], [1, 255, 0, 0]], np.uint8)  # 3 of 8 cat, 1 ignored
@@ -363,7 +362,7 @@ def test_wrong_arguments(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_that_does_not_tell_its_source(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"m does not say where its images are; give their source \(--source\)"):
+    with pytest.raises(ValueError, match=r"m: its record does not say where the images are; say it \(--source\)"):
         write_report(hand_run(tmp_path, MASKS, source=None))
 
 
@@ -381,20 +380,20 @@ def test_the_run_and_the_images_stay_as_they_are(run: Path, tmp_path: Path) -> N
 
 
 def test_places_that_are_refused(run: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="r is in the folder of the masks; give the report another one"):
+    with pytest.raises(ValueError, match=r"r is in the run's folder .*; choose another folder for the report"):
         write_report(run, run / "r")
-    with pytest.raises(ValueError, match=r"r is among the images of .*photos; give the report another folder"):
+    with pytest.raises(ValueError, match=r"r would be among the files of .*photos; choose another folder"):
         write_report(run, tmp_path / "photos/r")
     (tmp_path / "truth").mkdir()
-    with pytest.raises(ValueError, match=r"r is among the images of .*truth; give the report another folder"):
+    with pytest.raises(ValueError, match=r"r would be among the files of .*truth; choose another folder"):
         write_report(run, tmp_path / "truth/r", truth=tmp_path / "truth")
     (tmp_path / "truth").rmdir()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/index.html").write_text("mine")
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "mine")
-    for name in ("mine", "file", "link"):
-        with pytest.raises(ValueError, match=f"{name} exists and is no report"):
+    for name, reason in {"mine": "exists and is no earlier report", "file": "exists and", "link": "is a link"}.items():
+        with pytest.raises(ValueError, match=f"{name} {reason}"):
             write_report(run, tmp_path / name)
     assert (tmp_path / "mine/index.html").read_text() == "mine" == (tmp_path / "file").read_text()
     assert sorted(os.listdir(tmp_path)) == ["file", "link", "m", "mine", "photos"]
@@ -408,14 +407,14 @@ def test_an_older_report_is_replaced(run: Path, tmp_path: Path) -> None:
     assert not (out / "pictures/0/0-old.jpg").exists() and len(rows(out)) == 1
     assert os.listdir(tmp_path / "new") == ["r"]
     (tmp_path / "link").symlink_to(out)
-    with pytest.raises(ValueError, match="link exists and is no report"):
+    with pytest.raises(ValueError, match="link is a link"):
         write_report(run, tmp_path / "link")
     (out / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="r exists and is no report, or holds other files, too"):
+    with pytest.raises(ValueError, match=r"r holds 'notes.txt', which no report wrote"):
         write_report(run, out)
     (out / "notes.txt").unlink()
-    (out / MARKER).unlink()
-    with pytest.raises(ValueError, match="r exists and is no report"):
+    (out / ".clipes-report").unlink()
+    with pytest.raises(ValueError, match="r exists and is no earlier report"):
         write_report(run, out)
 
 

@@ -17,6 +17,7 @@ from clipes.scenes import draw_scene
 from clipes.stages import Stages, trace_stages
 from clipes.walkthrough import NAMES, Chosen, choose, describe, draw_walkthrough
 from clipes.weights import Clip
+from clipes.writer import voc_palette
 
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib, the extra `plot`, is not installed")
 
@@ -140,6 +141,13 @@ def test_boxes_and_dots_stand_on_their_patches(stages, walk):
     assert (left, right, bottom, top) == (-0.5, 10.5, 7.5, -0.5), "the picture covers the whole grid"
 
 
+def test_the_legend_has_the_masks_colours(stages, walk):
+    (legend,) = walk["9-masks.png"][0].figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["background", "kite", "mushroom", "ignored"]
+    found = [np.array(patch.get_facecolor()[:3]) * 255 for patch in legend.get_patches()]
+    assert np.allclose(found, voc_palette()[[0, *stages.result.class_ids, 255]])
+
+
 def test_affinity_says_how_often_it_is_applied(tmp_path, tiny, drawn):
     stages = traced(tiny, config=replace(VOC12, affinity=AffinityConfig(steps=2)))
     draw_walkthrough(tmp_path, stages, choose(stages, patch=(0, 0)))
@@ -199,7 +207,7 @@ def test_the_numbers(stages):
 
 
 def test_names_are_shown_as_text(tmp_path):
-    hostile = ["$\\frac{", "long " * 50, "\u202eturned", "猫 🐱", "a\nb", "_legend"]
+    hostile = ["$\\nonsense{}$", "long " * 50, "\u202eturned", "猫 🐱", "a\nb", "_legend"]
     shown = [Panel(name, np.zeros((2, 2))) for name in hostile]
     draw_panels(tmp_path / "a.png", shown, (2, 2), (2, 2), bar="b", legend=[(name, (0, 0, 0)) for name in hostile])
     draw_bars(tmp_path / "b.png", "title", [(name, 0.0) for name in hostile], 2)
@@ -220,13 +228,13 @@ def test_a_bar_for_all_maps_or_one_for_each(tmp_path, monkeypatch):
 def test_marks_on_the_grid(tmp_path, drawn):
     ids = np.zeros((4, 8), np.uint8)
     ids[1:3, 2:4], ids[3, 7] = 1, 255
-    marks = (mark_grid((2, 4)), mark_borders(ids, 255, (2, 4)))
-    draw_panels(tmp_path / "a.png", [Panel("a", np.zeros((4, 8)), marks)], (4, 8), (2, 4))
+    marks = (mark_grid((2, 2)), mark_borders(ids, 255, (2, 2)))
+    draw_panels(tmp_path / "a.png", [Panel("a", np.zeros((4, 8)), marks)], (4, 8), (2, 2))
     (axis,) = drawn["a.png"]
     rows, columns, below, beside = ([s.tolist() for s in c.get_segments()] for c in axis.collections)
-    assert rows == [[[-0.5, y], [3.5, y]] for y in (-0.5, 0.5, 1.5)] and len(columns) == 5
-    assert sorted(below) == [[[0.5 + x, y], [1.0 + x, y]] for x in (0, 0.5) for y in (0, 1)]
-    assert sorted(beside) == [[[x, y], [x, y + 0.5]] for x in (0.5, 1.5) for y in (0, 0.5)]
+    assert rows == [[[-0.5, y], [1.5, y]] for y in (-0.5, 0.5, 1.5)] and len(columns) == 3
+    assert sorted(below) == [[[x, y], [x + 0.25, y]] for x in (0, 0.25) for y in (0, 1)]
+    assert sorted(beside) == [[[x, y], [x, y + 0.5]] for x in (0, 0.5) for y in (0, 0.5)]
 
 
 def test_nothing_to_mark(tmp_path):

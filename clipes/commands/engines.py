@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Generator
 from contextlib import ExitStack, closing
 from functools import partial
@@ -26,6 +25,7 @@ if TYPE_CHECKING:  # they load torch
 
 def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, config: Config, samples: Samples) -> int:
     """Write the masks that are not finished yet; returns the exit code."""
+    from clipes.datasets import absolute_source
     from clipes.device import DeviceLost, dtype_name, split_threads
     from clipes.generator import MaskGenerator
     from clipes.run import Run
@@ -35,7 +35,7 @@ def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, confi
     output, generator = output_of(options), MaskGenerator(clip, vocabulary, config)
     mine = len(samples) if shard.count == 1 else sum(shard.holds(sample.id) for sample in samples)
     about = {
-        "source": os.path.abspath(options.source),
+        "source": absolute_source(options.source),
         "model": options.model,
         "pretrained": options.pretrained,
         "classes": words(options.classes) or vocabulary.name,

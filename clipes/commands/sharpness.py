@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then analyse, write and print."""
     from clipes.chunks import select_rows
     from clipes.class_file import check_path
-    from clipes.datasets import find_samples
+    from clipes.datasets import absolute_source, find_samples
 
     given = vocabulary_settings(options)
     vocabulary = _vocabulary(given)
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> int:
     )
     record = {
         "clipes": __version__,
-        "source": os.path.abspath(options.source),
+        "source": absolute_source(options.source),
         "labels": options.labels,
         "truth": options.truth and os.path.abspath(options.truth),
         **model_record(options, clip, vocabulary),

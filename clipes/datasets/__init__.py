@@ -14,10 +14,10 @@ from .catalog import Images, Samples, add_images, catalogue
 from .class_labels import read_class_labels
 from .match import add_rows, match_rows
 from .sample import AnyImage, AnyPath, DatasetError, Found, LabelRow, Sample, clean_labels
-from .sources import open_source
+from .sources import absolute_source, open_source
 from .tables import read_table
 
-__all__ = ["DatasetError", "Sample", "Samples", "find_images", "find_samples"]
+__all__ = ["DatasetError", "Sample", "Samples", "absolute_source", "find_images", "find_samples"]
 
 
 def find_samples(
@@ -71,9 +71,11 @@ def find_samples(
 
 
 def find_images(source: AnyPath) -> Mapping[str, AnyImage]:
-    """The images of ``source`` by their ids; sources and errors as in :func:`find_samples`."""
+    """The images of ``source`` by their ids, those that are named but not there among them; sources and other errors
+    as in :func:`find_samples`.
+    """
     with catalogue() as database:
-        add_images(database, os.fspath(source), open_source(source, False, None).images, os.path.isfile)
+        add_images(database, os.fspath(source), open_source(source, False, None).images, None)
     return Images(database)
 
 

@@ -10,9 +10,10 @@ from typing import NamedTuple
 from .coco import read_coco
 from .files import find_files
 from .imagefolder import find_metadata, read_metadata
+from .rooted import split_root
 from .sample import AnyPath, Found
 from .tar import is_tar, read_shards
-from .voc import read_voc
+from .voc import find_list, find_voc, read_voc
 
 
 class Source(NamedTuple):
@@ -34,3 +35,18 @@ def open_source(source: AnyPath, labelled: bool, class_names: Sequence[str] | No
     if labelled and (tables := find_metadata(Path(given))):
         return Source(read_metadata(Path(given), tables, class_names))
     return Source(find_files(Path(given)))
+
+
+def absolute_source(source: AnyPath) -> str:
+    """The same source from wherever it is asked for: `voc:ROOT:SPLIT` with ROOT, and SPLIT if a path, absolute.
+
+    Raises FileNotFoundError for a ROOT or a SPLIT that is not there.
+    """
+    given = os.fspath(source)
+    kind, colon, rest = given.partition(":")
+    if f"{kind}{colon}" not in ("voc:", "coco:"):
+        return os.path.abspath(given)
+    root, split = split_root(kind, rest)
+    if kind == "voc" and split is not None and find_list(find_voc(root), split) == Path(split):
+        split = os.path.abspath(split)
+    return ":".join((kind, os.path.abspath(root), *([] if split is None else [split])))

@@ -28,8 +28,8 @@ def read_voc(given: str, labelled: bool) -> Iterator[Found]:
     ImageSets/Main/CLASS_SPLIT.txt (else CLASS_trainval.txt) says 1, or 0, which is difficult.
     """
     root, split = split_root("voc", given)
-    root = _voc_folder(root)
-    listed = _split_list(root, split or "train")
+    root = find_voc(root)
+    listed = find_list(root, split or "train")
     labels = _labels(root, listed.stem)
     for line, content in enumerate(read_lines(listed), start=1):
         if not content.strip():
@@ -42,7 +42,8 @@ def read_voc(given: str, labelled: bool) -> Iterator[Found]:
         yield Found(name, root / "JPEGImages" / name, found, origin, where)
 
 
-def _voc_folder(root: Path) -> Path:
+def find_voc(root: Path) -> Path:
+    """The folder that holds JPEGImages: `root`, or the only one in it. Raises DatasetError where there is none."""
     if (root / "JPEGImages").is_dir():
         return root
     inside = sorted(path.parent for path in root.glob("*/JPEGImages") if path.is_dir())
@@ -52,7 +53,8 @@ def _voc_folder(root: Path) -> Path:
     return inside[0]
 
 
-def _split_list(root: Path, split: str) -> Path:
+def find_list(root: Path, split: str) -> Path:
+    """The list of a split: one under ImageSets, else the path `split`. Raises FileNotFoundError for neither."""
     places = [root / "ImageSets" / folder / f"{split}.txt" for folder in _LISTS]
     found = next((path for path in (*places, Path(split)) if os.path.isfile(path)), None)
     if found is None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from clipes.datasets.catalog import Images, add_images, catalogue
-from clipes.datasets.sources import open_source
 from clipes.datasets.tar import is_tar
+from clipes.new_folder import beside, check_place, settle
 from clipes.saved import SavedMasks
 from clipes.tally import Progress
 
@@ -19,7 +18,6 @@ from . import huggingface, voc, yolo
 from .coco import CocoError, CocoWriter
 from .huggingface import HuggingFaceWriter
 from .pictures import How, Pictures
-from .place import beside, check_place, settle
 from .voc import VocWriter
 from .walk import Count, Writer, write_all
 from .yolo import YoloWriter
@@ -94,32 +92,38 @@ def export(
     """
     _check(to, images, split, polygons or regions)
     with SavedMasks(folder) as masks:
-        given = _source(masks, source)
+        given = masks.source(source)
         if images == "link" and is_tar(given):
             raise ValueError(f"the pictures of {given} are inside .tar files, which nothing can link to; copy them")
         if not len(masks):
             raise ValueError(f"{folder}: the run has no mask to export; `clipes status` says why")
-        check_place(Path(out), masks.folder, given, overwrite)
-        pictures, count = Pictures(_images(given), images, _KEPT[to], "JPEG" if to == "voc" else "PNG"), Count()
-        with beside(Path(out)) as root, closing(_writer(to, root, masks, split, given, polygons, regions)) as writer:
+        check_place(Path(out), "export", masks.folder, [given], overwrite)
+        pictures, count = Pictures(masks.images(given), images, _KEPT[to], "JPEG" if to == "voc" else "PNG"), Count()
+        with ExitStack() as stack:
+            root = stack.enter_context(beside(Path(out), "export"))
+            writer = stack.enter_context(closing(_writer(to, root, masks, split, given, polygons, regions)))
             write_all(masks, progress(masks, len(masks), "images"), pictures, writer, count)
             writer.finish()
-            states = masks.history.counts()
-            report = Report(
-                to=to,
-                images=count.images,
-                pixels=count.pixels,
-                ignored_pixels=count.ignored_pixels,
-                failed=count.failed,
-                problems=tuple(count.problems),
-                without_mask=states["skipped"] + states["failed"],
-                turned=pictures.turned,
-                converted=pictures.converted,
-                notes=tuple(writer.notes()),
-            )
+            report = _report(to, masks, count, pictures, writer)
             if report.images:
-                settle(root, Path(out), {"run": masks.manifest["digest"], "split": split, **asdict(report)})
+                settle(root, Path(out), "export", {"run": masks.manifest["digest"], "split": split, **asdict(report)})
     return report
+
+
+def _report(to: Target, masks: SavedMasks, count: Count, pictures: Pictures, writer: Writer) -> Report:
+    states = masks.history.counts()
+    return Report(
+        to=to,
+        images=count.images,
+        pixels=count.pixels,
+        ignored_pixels=count.ignored_pixels,
+        failed=count.failed,
+        problems=tuple(count.problems),
+        without_mask=states["skipped"] + states["failed"],
+        turned=pictures.turned,
+        converted=pictures.converted,
+        notes=tuple(writer.notes()),
+    )
 
 
 def _check(to: str, images: str, split: str, shaped: bool) -> None:
@@ -132,20 +136,6 @@ def _check(to: str, images: str, split: str, shaped: bool) -> None:
         raise ValueError("an imagefolder of Hugging Face holds its pictures; take images 'copy' or 'link'")
     if to != "coco" and shaped:
         raise ValueError(f"polygons and regions are for COCO; leave them out of an export to {to}")
-
-
-def _source(masks: SavedMasks, given: str | os.PathLike[str] | None) -> str:
-    found = masks.manifest.get("source") if given is None else os.fspath(given)
-    if not isinstance(found, str) or not found:
-        raise ValueError(f"{masks.folder}: its record does not say where the images are; say it (--source)")
-    return found
-
-
-def _images(source: str) -> Images:
-    """The images of the source, those that are named but not there among them: each is told by itself."""
-    with catalogue() as database:
-        add_images(database, source, open_source(source, False, None).images, None)
-    return Images(database)
 
 
 def _writer(

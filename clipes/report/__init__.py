@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from pathlib import Path
 
-from clipes.datasets import find_images
-from clipes.image import TarMember
+from clipes.new_folder import beside, check_place, settle
 from clipes.saved import SavedMasks
 from clipes.tally import Progress
 
 from .build import Builder, Report
-from .place import check_place, new_folder
 
 __all__ = ["LIMIT", "Report", "write_report"]
 
@@ -52,20 +49,11 @@ def write_report(
     truth = None if truth is None else Path(truth)
     if truth and not truth.is_dir():
         raise FileNotFoundError(f"no such folder of truth: {truth}")
+    target = Path(os.path.abspath(out)) if out else run.with_name(f"{run.name}-report")
     with SavedMasks(run) as masks:
-        place, images = _images(masks, source)
-        taken = [place] if truth is None else [place, str(truth)]
-        target = check_place(Path(out) if out else run.with_name(f"{run.name}-report"), run, taken)
-        with new_folder(target) as temporary:
-            return Builder(masks, images, place, truth, limit, temporary).write(target, progress)
-
-
-def _images(masks: SavedMasks, source: AnyPath | None) -> tuple[str, Mapping[str, Path | TarMember]]:
-    recorded = masks.manifest.get("source")
-    place = os.fspath(source) if source is not None else recorded
-    if not isinstance(place, str) or not place:
-        raise ValueError(f"{masks.folder} does not say where its images are; give their source (--source)")
-    try:
-        return place, find_images(place)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}; say where the images are (--source)") from error
+        place = masks.source(source)
+        check_place(target, "report", run, [place] if truth is None else [place, str(truth)], overwrite=True)
+        with beside(target, "report") as folder:
+            report = Builder(masks, masks.images(place), place, truth, limit, folder).write(target, progress)
+            settle(folder, target, "report", {"run": masks.manifest["digest"]})
+    return report

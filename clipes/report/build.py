@@ -13,18 +13,15 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipes._version import __version__
 from clipes.history import History
 from clipes.image import TarMember
 from clipes.record import Row
 from clipes.saved import SavedMasks
 from clipes.tally import Progress, check_size, find_files, read_ids
-from clipes.writer import write_json
 
 from .gather import Clock, Numbers, Totals, measure
 from .overview import overview
 from .pictures import draw_pictures, open_picture
-from .place import MARKER
 
 _TEMPLATES = {"page.html": "index.html", "style.css": "style.css", "script.js": "script.js"}
 _STATUS = {"ok": 0, "skipped": 1, "failed": 2}
@@ -109,7 +106,6 @@ class Builder:
         found |= {**about, "unreadable": self.unreadable, "missing": missing}
         text = f"window.report = {script_json(found)};\n"
         (self.folder / "data" / "overview.js").write_text(text, encoding="ascii", newline="\n")
-        write_json(self.folder / MARKER, {"clipes": __version__, "digest": self.masks.manifest["digest"]})
         shown = sum(self.shown.values())
         return Report(target / "index.html", self.done + self.rest, shown, self.troubled, tuple(self.reasons))
 
