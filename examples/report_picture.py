@@ -16,7 +16,7 @@ from clipes.cli import main as clipes
 from clipes.demo import write_scenes
 from clipes.report import write_report
 
-WIDTH, HEAD, IMAGES = 1400, 612, 566
+WIDTH, HEIGHT, IMAGES = 1400, 900, 566
 BROKEN = {"cut": 700, "empty": 0}  # bytes of a picture that are there
 
 
@@ -41,16 +41,17 @@ def main() -> None:
 
 def photograph(page: Path, out: Path) -> None:
     """The page's head above its images, in 256 colours."""
-    sheet = Image.new("RGB", (WIDTH, HEAD + IMAGES))
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        view = browser.new_page(viewport={"width": WIDTH, "height": max(HEAD, IMAGES)}, color_scheme="light")
+        view = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         view.goto(page.resolve().as_uri())
-        for top, height, script in ((0, HEAD, "0"), (HEAD, IMAGES, "window.scrollTo(0, filters.offsetTop - 60)")):
-            view.evaluate(script)
-            view.wait_for_timeout(1000)
-            sheet.paste(Image.open(BytesIO(view.screenshot())).crop((0, 0, WIDTH, height)), (0, top))
-    out.parent.mkdir(parents=True, exist_ok=True)
+        view.wait_for_timeout(1000)
+        end = view.evaluate("document.querySelector('details').getBoundingClientRect().top")  # of the charts
+        head = Image.open(BytesIO(view.screenshot())).crop((0, 0, WIDTH, int(end))).convert("RGB")
+        view.evaluate("window.scrollTo(0, filters.offsetTop - 60)")
+        view.wait_for_timeout(1000)
+        sheet = head.crop((0, 0, WIDTH, head.height + IMAGES))
+        sheet.paste(Image.open(BytesIO(view.screenshot())).convert("RGB"), (0, head.height))
     sheet.quantize(256, dither=Image.Dither.NONE).save(out, optimize=True)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,15 @@ def test_readme_picture(tmp_path):
             Image.new("RGB", (20, 20), "red").save(tmp_path / "pictures" / f"{scene:05d}-{title}.png")
     run("readme_picture", tmp_path, "--scenes", "0", "1", "--out", tmp_path / "docs" / "out.png")
     assert Image.open(tmp_path / "docs" / "out.png").size == (5 * 176 - 8, 30 + 2 * 176 - 8)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium (apt install chromium)")
+def test_report_picture(tmp_path):
+    pytest.importorskip("playwright", reason="playwright is not installed")
+    run("report_picture", "--scenes", "3", "--out", tmp_path / "out.png")
+    with Image.open(tmp_path / "out.png") as picture:
+        assert picture.width == 1400 and 1000 < picture.height < 1500
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 100, "there are pictures in it"
 
 
 @pytest.mark.parametrize("close", ["0", "1"])
