@@ -25,6 +25,14 @@ def mark_of(kind: Kind) -> str:
     return f".clipes-{kind}"
 
 
+def place_of(out: str | os.PathLike[str] | None, run: str | os.PathLike[str], ending: str) -> Path:
+    """The absolute path of ``out``; without one, the run's with ``-ENDING`` behind its name."""
+    if out is not None:
+        return Path(os.path.abspath(out))
+    beside = Path(os.path.abspath(run))
+    return beside.with_name(f"{beside.name}-{ending}")
+
+
 def check_place(out: Path, kind: Kind, run: Path, sources: Sequence[str], overwrite: bool) -> None:
     """Refuse a folder that is not ours to write: in the run's or among the images of ``sources``, around them, through
     links too, or with files.

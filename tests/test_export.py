@@ -238,11 +238,11 @@ def test_neither_into_the_run_nor_into_the_source(two: dict[str, np.ndarray]) ->
 
 @pytest.mark.parametrize("source", ["voc:new/data:b", "coco:new/data", "new/data"])
 def test_nor_in_the_place_of_either(source: str, two: dict[str, np.ndarray]) -> None:
-    with pytest.raises(ValueError, match=r"^\. holds m, which it would replace; choose another folder"):
+    with pytest.raises(ValueError, match=r" holds m, which it would replace; choose another folder"):
         export("m", "voc", ".", source="voc:elsewhere", overwrite=True)
     Path("new/data").mkdir(parents=True)
     Image.new("RGB", (2, 2)).save("new/data/a.png")
-    with pytest.raises(ValueError, match=r"^new holds new/data, which it would replace; choose another folder"):
+    with pytest.raises(ValueError, match=r"new holds new/data, which it would replace; choose another folder"):
         export("m", "voc", "new", source=source, overwrite=True)
 
 
@@ -325,6 +325,14 @@ def test_what_a_killed_export_left_is_removed(two: dict[str, np.ndarray]) -> Non
         Path(name).mkdir()
     export("m", "voc", "out")
     assert sorted(leftovers()) == sorted(others)
+
+
+def test_the_folder_beside_the_run(two: dict[str, np.ndarray], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "m/", "--to", "voc"]) == 0
+    assert Path("m-voc/labelmap.txt").is_file()
+    assert capsys.readouterr().out == f"2 image(s) exported to {Path('m-voc').absolute()}\n"
+    export("m", "yolo")
+    assert Path("m-yolo/data.yaml").is_file() and leftovers() == []
 
 
 # --- wrong use

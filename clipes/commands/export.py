@@ -19,8 +19,8 @@ def add(commands: Any) -> None:
     parser.add_argument("folder", type=lambda text: Path(named(text)), help="the --out of a `clipes generate`")
     forms = "instances JSON; VOC's folders with labelmap.txt (CVAT, mmsegmentation); Ultralytics' polygons; imagefolder"
     parser.add_argument("--to", required=True, choices=("coco", "voc", "yolo", "huggingface"), help=forms)
-    out = "the new folder; it appears when all is written"
-    parser.add_argument("--out", required=True, type=lambda text: Path(named(text)), metavar="DIR", help=out)
+    out = "the new folder, which appears when all is written (default: DIR-coco beside DIR, or the other form's name)"
+    parser.add_argument("--out", type=lambda text: Path(named(text)), metavar="DIR", help=out)
     source = "where the images are (default: where `clipes generate` found them)"
     parser.add_argument("--source", type=named, help=source)
     images = (
@@ -40,11 +40,13 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Export, say what came of it."""
     from clipes.export import export
+    from clipes.new_folder import place_of
 
     given = {name: getattr(options, name) for name in ("source", "images", "split", "polygons", "regions", "overwrite")}
     report = export(options.folder, options.to, options.out, **given, progress=bar)
     if report.images:
-        print(f"{report.images} image(s) exported to {printable(options.out)}")
+        place = options.out or place_of(None, options.folder, options.to)
+        print(f"{report.images} image(s) exported to {printable(place)}")
     for line in _remarks(report, options.images == "none"):
         complain(line)
     for problem in report.problems:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from clipes.datasets.tar import is_tar
-from clipes.new_folder import beside, check_place, settle
+from clipes.new_folder import beside, check_place, place_of, settle
 from clipes.saved import SavedMasks
 from clipes.tally import Progress
 
@@ -61,7 +61,7 @@ class Report:
 def export(
     folder: str | os.PathLike[str],
     to: Target,
-    out: str | os.PathLike[str],
+    out: str | os.PathLike[str] | None = None,
     *,
     source: str | os.PathLike[str] | None = None,
     images: How = "copy",
@@ -71,12 +71,13 @@ def export(
     overwrite: bool = False,
     progress: Progress = lambda items, total, unit: items,
 ) -> Report:
-    """Write the masks of a run into the new folder ``out`` in another tool's form: docs/export.md describes each.
+    """Write the masks of a run into a new folder in another tool's form: docs/export.md describes each.
 
     Args:
         folder: the run's, its masks files or .tar shards.
         to: ``"coco"``, ``"voc"``, ``"yolo"`` or ``"huggingface"``.
-        out: appears whole, when all is written. An empty folder or none; an earlier export with ``overwrite``.
+        out: the new folder, which appears whole; None: ``folder`` with ``-coco`` (or the other form) behind its name.
+            An empty folder or none may be there; an earlier export with ``overwrite``.
         source: where the images are, as for ``clipes generate``; None for where that found them.
         images: ``"copy"``; ``"link"``, symbolic links, but copies of what has to be turned or converted;
             ``"none"``, not for Hugging Face.
@@ -91,22 +92,23 @@ def export(
     is not ours to write, wrong arguments; CocoError without pycocotools; OSError where it cannot be written.
     """
     _check(to, images, split, polygons or regions)
+    place = place_of(out, folder, to)
     with SavedMasks(folder) as masks:
         given = masks.source(source)
         if images == "link" and is_tar(given):
             raise ValueError(f"the pictures of {given} are inside .tar files, which nothing can link to; copy them")
         if not len(masks):
             raise ValueError(f"{folder}: the run has no mask to export; `clipes status` says why")
-        check_place(Path(out), "export", masks.folder, [given], overwrite)
+        check_place(place, "export", masks.folder, [given], overwrite)
         pictures, count = Pictures(masks.images(given), images, _KEPT[to], "JPEG" if to == "voc" else "PNG"), Count()
         with ExitStack() as stack:
-            root = stack.enter_context(beside(Path(out), "export"))
+            root = stack.enter_context(beside(place, "export"))
             writer = stack.enter_context(closing(_writer(to, root, masks, split, given, polygons, regions)))
             write_all(masks, progress(masks, len(masks), "images"), pictures, writer, count)
             writer.finish()
             report = _report(to, masks, count, pictures, writer)
             if report.images:
-                settle(root, Path(out), "export", {"run": masks.manifest["digest"], "split": split, **asdict(report)})
+                settle(root, place, "export", {"run": masks.manifest["digest"], "split": split, **asdict(report)})
     return report
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from clipes.new_folder import beside, check_place, settle
+from clipes.new_folder import beside, check_place, place_of, settle
 from clipes.saved import SavedMasks
 from clipes.tally import Progress
 
@@ -49,11 +49,11 @@ def write_report(
     truth = None if truth is None else Path(truth)
     if truth and not truth.is_dir():
         raise FileNotFoundError(f"no such folder of truth: {truth}")
-    target = Path(os.path.abspath(out)) if out else run.with_name(f"{run.name}-report")
+    target = place_of(out, folder, "report")
     with SavedMasks(run) as masks:
         place = masks.source(source)
         check_place(target, "report", run, [place] if truth is None else [place, str(truth)], overwrite=True)
-        with beside(target, "report") as folder:
-            report = Builder(masks, masks.images(place), place, truth, limit, folder).write(target, progress)
-            settle(folder, target, "report", {"run": masks.manifest["digest"]})
+        with beside(target, "report") as new:
+            report = Builder(masks, masks.images(place), place, truth, limit, new).write(target, progress)
+            settle(new, target, "report", {"run": masks.manifest["digest"]})
     return report

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import ExifTags, Image
 
 from clipes.image import ImageError, TarMember, open_image
 from clipes.metrics import ignore_index
@@ -100,10 +100,10 @@ def _drafted(place: Path | TarMember) -> tuple[Image.Image, tuple[int, int]] | N
             width, height = opened.size
             opened.draft("RGB", (LARGEST, LARGEST))
             image = open_image(opened)
+            on_its_side = opened.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
     except Exception:  # whatever is wrong with the file is told when it is opened as a whole
         return None
-    turned = (width > height) != (image.width > image.height)  # upright by its EXIF
-    return image, (height, width) if turned else (width, height)
+    return image, (height, width) if on_its_side else (width, height)
 
 
 def _fitted(width: int, height: int, longest: int) -> tuple[int, int]:
