@@ -40,7 +40,7 @@ def draw_overlay(
     ignored = ids == ignore_index(classes)
     line = max(2 if zoom > 4 else 1, round(min(ids.shape) / 200))
     body = Image.fromarray(_painted(picture, ids, heights, ignored, line).round().astype(np.uint8))
-    entries = [(int(_palette_index(np.int64(i))), name) for i, name in zip(class_ids, names, strict=True)]
+    entries = [(int(palette_places(np.int64(i))), name) for i, name in zip(class_ids, names, strict=True)]
     return _with_legend(body, [*entries, (IGNORED, "ignored")] if ignored.any() else entries)
 
 
@@ -56,7 +56,7 @@ def draw_mask(mask: NDArray[Any]) -> Image.Image:
     """The mask (H, W) alone, in the palette's colours."""
     ids = mask.astype(np.int64)
     ignored = ids == (255 if mask.dtype == np.uint8 else 65535)
-    return Image.fromarray(voc_palette()[np.where(ignored, IGNORED, _palette_index(ids))])
+    return Image.fromarray(voc_palette()[np.where(ignored, IGNORED, palette_places(ids))])
 
 
 def outline_mask(mask: NDArray[Any], size: tuple[int, int]) -> Image.Image:
@@ -89,11 +89,12 @@ def draw_maps(cams: NDArray[np.float32], class_ids: Sequence[int]) -> Image.Imag
 
 def colours_of(class_ids: ArrayLike) -> NDArray[np.uint8]:
     """The palette's colours of class ids, with 3 channels as a last axis."""
-    colours: NDArray[np.uint8] = voc_palette()[_palette_index(np.asarray(class_ids, dtype=np.int64))]
+    colours: NDArray[np.uint8] = voc_palette()[palette_places(np.asarray(class_ids, dtype=np.int64))]
     return colours
 
 
-def _palette_index(ids: Any) -> Any:
+def palette_places(ids: Any) -> Any:
+    """Where in the palette the colours of class ids are: those beyond 254 go round."""
     return np.where(ids > 254, ids % 254 + 1, ids)
 
 
@@ -118,7 +119,7 @@ def _painted(
     line: int,
 ) -> NDArray[np.float32]:
     """The picture (H, W, 3) tinted, striped and outlined with lines of ``line`` pixels."""
-    colours = voc_palette()[np.where(ignored, IGNORED, _palette_index(ids))].astype(np.float32)
+    colours = voc_palette()[np.where(ignored, IGNORED, palette_places(ids))].astype(np.float32)
     down, right = np.indices(ids.shape)
     colours[ignored & ((down + right) // (4 * line) % 2 == 0)] = 64
     painted = np.where((ids > 0)[..., None], 0.5 * picture + 0.5 * colours, picture)

@@ -258,6 +258,17 @@ def test_large_jpegs_are_opened_small_and_upright(tmp_path: Path, turn: int) -> 
         open_picture(tmp_path / "x.jpg", size[::-1])
 
 
+@pytest.mark.parametrize("turn", [1, 6])
+def test_a_jpeg_that_is_square_only_when_opened_small_is_not_taken_for_a_turned_one(tmp_path: Path, turn: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.new("RGB", (1602, 1601)).save(tmp_path / "x.jpg", exif=exif)
+    size = (1601, 1602) if turn == 1 else (1602, 1601)
+    assert open_picture(tmp_path / "x.jpg", size).size == size[::-1]
+    with pytest.raises(ValueError, match="was the image replaced"):
+        open_picture(tmp_path / "x.jpg", size[::-1])
+
+
 # --- what cannot be read
 
 

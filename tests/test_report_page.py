@@ -334,6 +334,23 @@ def test_ten_thousand_images(browser: Any, report: Path, tmp_path: Path) -> None
     page.close()
 
 
+def test_the_gallery_goes_on_where_its_end_stays_in_sight(browser: Any, report: Path, tmp_path: Path) -> None:
+    many = tmp_path / "many"
+    shutil.copytree(report, many)
+    first = rows(report)[0]
+    text = ",\n".join(script_json([0, f"image {index}", *first[2:]]) for index in range(1000))
+    (many / "data/rows.js").write_text(f"window.rows = [\n{text},\n];\n")
+    page = Page(browser, many, viewport={"width": 1400, "height": 1400})
+    page.page.locator("#view").select_option("overlay")  # small cards: a batch does not fill the window
+    page.page.locator("#name").fill("999")
+    page.page.locator("#images").scroll_into_view_if_needed()
+    page.until("document.querySelector('#more').getBoundingClientRect().top < innerHeight")
+    page.page.locator("#name").fill("")
+    page.until("document.querySelector('#more').getBoundingClientRect().top > innerHeight")
+    assert len(page.cards()) < 1000
+    page.close()
+
+
 def test_a_sample_is_said_to_be_one(browser: Any, report: Path, tmp_path: Path) -> None:
     few = tmp_path / "few"
     write_report(report.parent / "m", few, limit=4)

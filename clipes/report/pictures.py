@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 
 from clipes.image import ImageError, TarMember, open_image
 from clipes.metrics import ignore_index
-from clipes.overlay import SMALL, draw_overlay
+from clipes.overlay import SMALL, draw_overlay, palette_places
 from clipes.writer import voc_palette
 
 LARGEST = 800
@@ -99,11 +99,13 @@ def _drafted(place: Path | TarMember) -> tuple[Image.Image, tuple[int, int]] | N
         with Image.open(file, formats=("JPEG",)) as opened:
             width, height = opened.size
             opened.draft("RGB", (LARGEST, LARGEST))
+            drafted = opened.size
             image = open_image(opened)
-            on_its_side = opened.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
     except Exception:  # whatever is wrong with the file is told when it is opened as a whole
         return None
-    return image, (height, width) if on_its_side else (width, height)
+    if drafted[0] == drafted[1] and width != height:  # nothing tells whether it lay on its side
+        return None
+    return image, (width, height) if image.size == drafted else (height, width)  # upright by its EXIF
 
 
 def _fitted(width: int, height: int, longest: int) -> tuple[int, int]:
@@ -119,7 +121,7 @@ def _overlay(picture: Image.Image, ids: NDArray[Any], classes: int) -> Image.Ima
 
 def _tinted(ids: NDArray[Any], classes: int) -> Image.Image:
     """The mask in its palette, to be saved with place 0 transparent; what is ignored is striped."""
-    places = np.where(ids > 254, ids % 254 + 1, ids).astype(np.uint8)
+    places = palette_places(ids).astype(np.uint8)
     down, right = np.nonzero(ids == ignore_index(classes))
     places[down, right] = np.where((down + right) // _STRIPE % 2, 255, 0)
     tinted = Image.fromarray(places)
