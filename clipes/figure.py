@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".svg", ".pdf")
 WIDTH, _THINNEST = 6.9, 3  # inches: the text of a page of two columns, and what the colour bars need
 
-_MAPS, _CONFIDENCE = "inferno", "viridis"  # both perceptually uniform, and not to be taken for each other
-_INK, _GREY = "#222222", "#767676"
+MAPS, CONFIDENCE = "inferno", "viridis"  # both perceptually uniform, and not to be taken for each other
+INK, GREY = "#222222", "#767676"
 _TITLE, _SMALL = 8, 7  # points
 _LINE, _ENTRY = 0.14, 0.15  # inches: a line of a title, a row of the legend
 _GAP, _MARGIN, _NARROWEST = 0.06, 0.03, 0.75  # inches: between panels, around them, of a panel's title
@@ -111,13 +111,13 @@ def draw_figure(
         raise ValueError(f"a figure {width} inches wide has no room for its text; give {_THINNEST} or more")
     _import()
     panels = _panels(image, labels, cams, mask, confidence)
-    bars = {"label maps": _MAPS, "confidence": _CONFIDENCE} if labels else {"confidence": _CONFIDENCE}
+    bars = {"label maps": MAPS, "confidence": CONFIDENCE} if labels else {"confidence": CONFIDENCE}
     entries = _entries(labels, class_ids, mask, classes)
     grid = _grid(len(panels), image.width / image.height, width)
     titles = [_wrapped(panel.title, grid.cell) for panel in panels]
     head = max(title.count("\n") + 1 for title in titles) * _LINE + 0.02
     step = head + grid.high + _GAP
-    legend = _Legend([_cut(name, _NAME, _SMALL) for name, _ in entries], grid.width, len(bars) * _BLOCK)
+    legend = _Legend([cut_text(name, _NAME, _SMALL) for name, _ in entries], grid.width, len(bars) * _BLOCK)
     sheet = _Sheet(grid.width, grid.rows * step + max(_BARS, legend.height) + _MARGIN)
     for number, (panel, title) in enumerate(zip(panels, titles, strict=True)):
         row, column = divmod(number, grid.columns)
@@ -151,12 +151,12 @@ def _panels(
     confidence: NDArray[np.float32],
 ) -> list[_Panel]:
     size = _fine(image.size)
-    maps = [_Panel(label, _averaged(cam, size), _MAPS) for label, cam in zip(labels, cams, strict=True)]
+    maps = [_Panel(label, _averaged(cam, size), MAPS) for label, cam in zip(labels, cams, strict=True)]
     return [
         _Panel("picture", np.asarray(image.resize(size, Image.Resampling.BOX))),
         *maps,
         _Panel("mask", np.asarray(outline_mask(mask, size)), smooth=False),
-        _Panel("confidence", _averaged(confidence, size), _CONFIDENCE),
+        _Panel("confidence", _averaged(confidence, size), CONFIDENCE),
     ]
 
 
@@ -204,7 +204,7 @@ class _Sheet:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        dots = min(_DOTS_PER_INCH, _MOST_DOTS / height)
+        dots = min(_DOTS_PER_INCH, _MOST_DOTS / max(width, height))
         self.figure = Figure(figsize=(width, height), dpi=dots, facecolor="white")
         self.figure.set_layout_engine("none")  # whatever the settings say
         FigureCanvasAgg(self.figure)
@@ -219,13 +219,13 @@ class _Sheet:
         axis.imshow(panel.values, aspect="auto", origin="upper", **look)
         axis.set(xticks=[], yticks=[])
         for spine in axis.spines.values():
-            spine.set(visible=True, color=_GREY, linewidth=0.4)
+            spine.set(visible=True, color=GREY, linewidth=0.4)
 
     def write(self, x: float, y: float, text: str, size: float, **look: Any) -> None:
         """Text with its alignment as matplotlib's ``ha`` and ``va``."""
         x, y = (x, y) / self._size
         plain: dict[str, Any] = {"usetex": False, "parse_math": False}  # names hold what they hold
-        self.figure.text(x, 1 - y, text, fontsize=size, color=_INK, linespacing=1.15, **look, **plain)
+        self.figure.text(x, 1 - y, text, fontsize=size, color=INK, linespacing=1.15, **look, **plain)
 
 
 def _draw_bar(sheet: _Sheet, x: float, y: float, title: str, colours: str) -> None:
@@ -240,7 +240,7 @@ class _Legend:
 
     def __init__(self, names: Sequence[str], width: float, left: float) -> None:
         self.names = names
-        self._step = max((_width_of(name, _SMALL) for name in names), default=0) + 0.3
+        self._step = max((text_width(name, _SMALL) for name in names), default=0) + 0.3
         beside = width - left >= max(self._step, 0.35 * width)
         self._x, self._y = (left, 0.0) if beside else (_MARGIN, _BARS)
         self._columns = max(1, int((width - self._x) / self._step))
@@ -264,28 +264,28 @@ def _averaged(values: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.
 
 def _wrapped(title: str, width: float) -> str:
     """One or two lines of at most ``width`` inches."""
-    words = _plain(title).split()
+    words = plain_text(title).split()
     for count in range(len(words), 0, -1):
         first, rest = " ".join(words[:count]), " ".join(words[count:])
-        if _width_of(first, _TITLE) <= width:
-            return f"{first}\n{_cut(rest, width, _TITLE)}" if rest else first
-    return _cut(title, width, _TITLE)
+        if text_width(first, _TITLE) <= width:
+            return f"{first}\n{cut_text(rest, width, _TITLE)}" if rest else first
+    return cut_text(title, width, _TITLE)
 
 
-def _cut(text: str, width: float, size: float) -> str:
+def cut_text(text: str, width: float, size: float) -> str:
     """As much of ``text`` as goes on a line of ``width`` inches."""
-    text = " ".join(_plain(text[:_MOST_LETTERS]).split())
-    if _width_of(text, size) <= width:
+    text = " ".join(plain_text(text[:_MOST_LETTERS]).split())
+    if text_width(text, size) <= width:
         return text
-    return next(cut for n in range(len(text) - 1, -1, -1) if _width_of(cut := f"{text[:n]}…", size) <= width or n == 0)
+    return next(cut for n in range(len(text) - 1, -1, -1) if text_width(cut := f"{text[:n]}…", size) <= width or n == 0)
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """``text`` without control characters and the marks that turn text round."""
     return "".join("\ufffd" if unicodedata.category(c)[0] == "C" else " " if c.isspace() else c for c in text)
 
 
-def _width_of(text: str, size: float) -> float:
+def text_width(text: str, size: float) -> float:
     """Inches of a line of text of ``size`` points."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path

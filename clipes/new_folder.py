@@ -37,8 +37,8 @@ def check_place(out: Path, kind: Kind, run: Path, sources: Sequence[str], overwr
     """Refuse a folder that is not ours to write: in the run's or among the images of ``sources``, around them, through
     links too, or with files.
 
-    Raises ValueError. An empty folder will do, and with ``overwrite`` an earlier one of this kind to which nothing was
-    added.
+    Raises ValueError. An empty folder will do, and with ``overwrite`` an earlier one of this kind with nothing new
+    beside its files and folders; into these folders it does not look.
     """
     place = out.resolve()
     if place.is_relative_to(run.resolve()):
@@ -49,16 +49,7 @@ def check_place(out: Path, kind: Kind, run: Path, sources: Sequence[str], overwr
     for folder in (run, *map(_folder_of, sources)):
         if folder is not None and folder.resolve().is_relative_to(place):
             raise ValueError(f"{out} holds {folder}, which it would replace; choose another folder for the {kind}")
-    if out.is_symlink():
-        raise ValueError(f"{out} is a link, which is not written over; give the folder itself, or another")
-    if not os.path.lexists(out) or (out.is_dir() and not os.listdir(out)):
-        return
-    if not out.is_dir() or not (out / mark_of(kind)).is_file():
-        raise ValueError(f"{out} exists and is no earlier {kind}; choose another folder, or move it away")
-    if not overwrite:
-        raise ValueError(f"{out} holds an earlier {kind}; choose another folder, or replace it with --overwrite")
-    if others := sorted(set(os.listdir(out)) - {mark_of(kind), *_entries(out / mark_of(kind))}):
-        raise ValueError(f"{out} holds {others[0]!r}, which no {kind} wrote; move it away, or choose another folder")
+    _check_free(out, kind, overwrite)
 
 
 @contextmanager
@@ -77,11 +68,15 @@ def beside(out: Path, kind: Kind) -> Iterator[Path]:
         shutil.rmtree(new, ignore_errors=True)
 
 
-def settle(new: Path, out: Path, kind: Kind, about: Mapping[str, Any]) -> None:
-    """Mark the folder ``new`` with ``about``, and make it ``out``, in the place of what is there."""
+def settle(new: Path, out: Path, kind: Kind, about: Mapping[str, Any], overwrite: bool) -> None:
+    """Mark the folder ``new`` with ``about``, and make it ``out``, in the place of what is there.
+
+    Raises ValueError, as :func:`check_place`, for what has come there meanwhile.
+    """
     write_json(new / mark_of(kind), {**about, "entries": sorted(os.listdir(new))})
     if hasattr(os, "sync"):
         os.sync()  # all files at once, before the folder's name says that they are there
+    _check_free(out, kind, overwrite)
     old = _hidden(out, kind)
     if out.is_dir():
         os.rename(out, old)
@@ -92,6 +87,20 @@ def settle(new: Path, out: Path, kind: Kind, about: Mapping[str, Any]) -> None:
             os.rename(old, out)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _check_free(out: Path, kind: Kind, overwrite: bool) -> None:
+    """Refuse what is at ``out`` unless it is an empty folder or, with ``overwrite``, an earlier one of this kind."""
+    if out.is_symlink():
+        raise ValueError(f"{out} is a link, which is not written over; give the folder itself, or another")
+    if not os.path.lexists(out) or (out.is_dir() and not os.listdir(out)):
+        return
+    if not out.is_dir() or not (out / mark_of(kind)).is_file():
+        raise ValueError(f"{out} exists and is no earlier {kind}; choose another folder, or move it away")
+    if not overwrite:
+        raise ValueError(f"{out} holds an earlier {kind}; choose another folder, or replace it with --overwrite")
+    if others := sorted(set(os.listdir(out)) - {mark_of(kind), *_entries(out / mark_of(kind))}):
+        raise ValueError(f"{out} holds {others[0]!r}, which no {kind} wrote; move it away, or choose another folder")
 
 
 def _hidden(out: Path, kind: Kind) -> Path:

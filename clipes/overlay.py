@@ -36,10 +36,10 @@ def draw_overlay(
     """
     zoom = max(1, SMALL // max(mask.shape))
     ids, heights = (array.repeat(zoom, 0).repeat(zoom, 1) for array in (mask.astype(np.int32), _heights(mask)))
-    picture = np.asarray(image.resize((ids.shape[1], ids.shape[0]), Image.Resampling.NEAREST), dtype=np.float32)
+    picture = np.array(image.resize((ids.shape[1], ids.shape[0]), Image.Resampling.NEAREST))
     ignored = ids == ignore_index(classes)
     line = max(2 if zoom > 4 else 1, round(min(ids.shape) / 200))
-    body = Image.fromarray(_painted(picture, ids, heights, ignored, line).round().astype(np.uint8))
+    body = Image.fromarray(_painted(picture, ids, heights, ignored, line))
     entries = [(int(palette_places(np.int64(i))), name) for i, name in zip(class_ids, names, strict=True)]
     return _with_legend(body, [*entries, (IGNORED, "ignored")] if ignored.any() else entries)
 
@@ -112,23 +112,25 @@ def _heights(mask: NDArray[Any]) -> NDArray[np.int32]:
 
 
 def _painted(
-    picture: NDArray[np.float32],
+    picture: NDArray[np.uint8],
     ids: NDArray[np.int32],
     heights: NDArray[np.int32],
     ignored: NDArray[np.bool_],
     line: int,
-) -> NDArray[np.float32]:
-    """The picture (H, W, 3) tinted, striped and outlined with lines of ``line`` pixels."""
-    colours = voc_palette()[np.where(ignored, IGNORED, palette_places(ids))].astype(np.float32)
-    down, right = np.indices(ids.shape)
-    colours[ignored & ((down + right) // (4 * line) % 2 == 0)] = 64
-    painted = np.where((ids > 0)[..., None], 0.5 * picture + 0.5 * colours, picture)
+) -> NDArray[np.uint8]:
+    """The picture (H, W, 3), in its place, tinted, striped and outlined with lines of ``line`` pixels."""
+    colours = voc_palette()[np.where(ignored, IGNORED, palette_places(ids))]
+    height, width = ids.shape
+    slanted = np.arange(height, dtype=np.int32)[:, None] + np.arange(width, dtype=np.int32)
+    colours[ignored & (slanted // (4 * line) % 2 == 0)] = 64
+    tinted = ids > 0
+    picture[tinted] = (0.5 * picture[tinted] + 0.5 * colours[tinted]).round()
     near, far = 2 * line + 1, 4 * line + 1
-    painted[ndimage.maximum_filter(heights, far) > heights] = 32
-    painted[ndimage.maximum_filter(heights, near) > heights] = 255
+    picture[ndimage.maximum_filter(heights, far) > heights] = 32
+    picture[ndimage.maximum_filter(heights, near) > heights] = 255
     inside = ndimage.minimum_filter(heights, near) < heights
-    painted[inside] = colours[inside]
-    return painted
+    picture[inside] = colours[inside]
+    return picture
 
 
 def _with_legend(picture: Image.Image, entries: Sequence[tuple[int, str]]) -> Image.Image:

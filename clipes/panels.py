@@ -15,19 +15,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clipes.figure import save_figure
+from clipes.figure import GREY, INK, MAPS, check_plot, cut_text, plain_text, save_figure, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
-MAPS, CONFIDENCE = "inferno", "viridis"  # both perceptually uniform, and not to be taken for each other
 WIDTH = 8.4
 """Inches: about 840 pixels of a page."""
 
-_INK, _GREY, _BLUE, _CYAN = "#222222", "#767676", "#0072B2", "#56B4E9"
-_DOTS_PER_INCH = 150
+_BLUE, _CYAN = "#0072B2", "#56B4E9"
 _LONGEST = 30  # characters of a name
 _FINE = 400  # columns from which on an image is drawn smoothly, not as squares
 
@@ -63,11 +61,12 @@ def draw_panels(
     rows = -(-len(panels) // columns)
     wide = (WIDTH - 0.7 * bool(bar)) / columns - (0.35 if bar else 0.85)
     tall = wide * min(max(size[0] / size[1], 0.1), 4)
-    keys = -(-len(legend) // 5)
-    with _drawing(path, (WIDTH, rows * (tall + 0.45) + 0.1 + 0.22 * keys)) as figure:
+    keys = [(shorten(name), colour) for name, colour in legend]
+    across = _keys_across([name for name, _ in keys])
+    with drawing(path, (WIDTH, rows * (tall + 0.45) + 0.1 + 0.22 * -(-len(keys) // across))) as figure:
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, panel in zip(axes, panels, strict=False):
-            shown = _show(axis, panel, size, grid)
+            shown = _show(axis, panel, cut_text(panel.title, wide + 0.3, 10), size, grid)
             if not bar and panel.values.ndim == 2:
                 over = "max" if panel.values.max() > panel.most else "neither"
                 _bar(figure, shown, [axis], tall, extend=over)
@@ -75,28 +74,28 @@ def draw_panels(
             axis.set_axis_off()
         if bar:
             _bar(figure, shown, list(axes), rows * (tall + 0.45), name=bar)
-        if legend:
-            _legend(figure, legend)
+        if keys:
+            _legend(figure, keys, across)
 
 
 def draw_bars(path: str | os.PathLike[str], title: str, bars: Sequence[tuple[str, float]], blue: int) -> None:
     """Draw names with their values as bars, the first ``blue`` of them in blue, the others in grey; as
     :func:`draw_panels`."""
     names, values = [shorten(name) for name, _ in bars], [value for _, value in bars]
-    with _drawing(path, (WIDTH, 0.6 + 0.24 * len(bars))) as figure:
+    with drawing(path, (WIDTH, 0.6 + 0.24 * len(bars))) as figure:
         axis = figure.subplots()
-        axis.barh(range(len(bars)), values, color=[_BLUE] * blue + [_GREY] * (len(bars) - blue), height=0.7)
+        axis.barh(range(len(bars)), values, color=[_BLUE] * blue + [GREY] * (len(bars) - blue), height=0.7)
         for row, value in enumerate(values):
-            axis.text(value, row, f" {value:.3f}", va="center", fontsize=9, color=_INK)
-        axis.set_yticks(range(len(bars)), names, fontsize=9, color=_INK, parse_math=False)
+            axis.text(value, row, f" {value:.3f}", va="center", fontsize=9, color=INK)
+        axis.set_yticks(range(len(bars)), names, fontsize=9, color=INK, parse_math=False)
         axis.set_ylim(len(bars) - 0.4, -0.6)
         axis.set_xlim(0, max(values) * 1.12 or 1)
         axis.set_xticks([])
         axis.tick_params(length=0)
-        axis.set_title(title, fontsize=10, color=_INK)
+        axis.set_title(title, fontsize=10, color=INK)
         for side in ("top", "right", "bottom"):
             axis.spines[side].set_visible(False)
-        axis.spines["left"].set_color(_GREY)
+        axis.spines["left"].set_color(GREY)
 
 
 def mark_grid(grid: tuple[int, int]) -> Mark:
@@ -156,12 +155,12 @@ def mark_borders(ids: NDArray[Any], ignored: int, grid: tuple[int, int]) -> Mark
 
 
 def shorten(name: str, longest: int = _LONGEST) -> str:
-    """A name as it is shown: without control characters and the marks that turn text round, cut if it is long."""
-    shown = "".join(c if c.isprintable() else "\ufffd" for c in name)
+    """A name as it is shown: :func:`clipes.figure.plain_text`, cut if it is long."""
+    shown = plain_text(name)
     return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
 
-def _show(axis: Axes, panel: Panel, size: tuple[int, int], grid: tuple[int, int]) -> AxesImage:
+def _show(axis: Axes, panel: Panel, title: str, size: tuple[int, int], grid: tuple[int, int]) -> AxesImage:
     h, w = grid
     kind: Any = {} if panel.values.ndim == 3 else {"cmap": panel.colours, "vmin": 0, "vmax": panel.most}
     shown = axis.imshow(
@@ -171,8 +170,8 @@ def _show(axis: Axes, panel: Panel, size: tuple[int, int], grid: tuple[int, int]
         interpolation="nearest" if panel.values.shape[1] < _FINE else "antialiased",
         **kind,
     )
-    axis.set_title(shorten(panel.title, 60), fontsize=10, color=_INK, parse_math=False)
-    axis.tick_params(labelsize=8, color=_GREY, labelcolor=_GREY, length=2)
+    axis.set_title(title, fontsize=10, color=INK, parse_math=False)
+    axis.tick_params(labelsize=8, color=GREY, labelcolor=GREY, length=2)
     step = -(-max(h, w) // 5)
     axis.set_xticks(range(0, w, step))
     axis.set_yticks(range(0, h, step))
@@ -190,28 +189,38 @@ def _bar(
     length = min(0.9 * room, 2.4)
     look: Any = {"extend": extend, "pad": 0.02, "anchor": (0, 0.5 if length < 2.4 else 1)}
     bar = figure.colorbar(shown, ax=axes, shrink=length / room, aspect=length / 0.1, **look)
-    bar.set_label(name, color=_INK, fontsize=9)
-    bar.ax.tick_params(labelsize=8, color=_GREY, labelcolor=_INK)
+    bar.set_label(name, color=INK, fontsize=9)
+    bar.ax.tick_params(labelsize=8, color=GREY, labelcolor=INK)
 
 
-def _legend(figure: Figure, legend: Sequence[tuple[str, Any]]) -> None:
+def _keys_across(names: Sequence[str]) -> int:
+    """How many names of a legend go into a row, each with its colour before it."""
+    widest = max((text_width(name, 9) for name in names), default=0)
+    return max(1, min(len(names), 5, int((WIDTH - 0.2) / (widest + 0.6))))
+
+
+def _legend(figure: Figure, keys: Sequence[tuple[str, Any]], across: int) -> None:
     from matplotlib.patches import Patch
 
-    keys = [Patch(facecolor=colour, edgecolor=_GREY, label=shorten(name)) for name, colour in legend]
-    shown = figure.legend(handles=keys, loc="outside lower center", ncols=min(len(keys), 5), frameon=False, fontsize=9)
+    patches = [Patch(facecolor=colour, edgecolor=GREY, label=name) for name, colour in keys]
+    shown = figure.legend(handles=patches, loc="outside lower center", ncols=across, frameon=False, fontsize=9)
     for text in shown.get_texts():
         text.set_parse_math(False)
 
 
 @contextmanager
-def _drawing(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterator[Figure]:
-    """An empty figure of ``size`` inches, which is written to ``path`` when the block ends well."""
+def drawing(path: str | os.PathLike[str], size: tuple[float, float], dots: float = 150) -> Iterator[Figure]:
+    """An empty figure of ``size`` inches with ``dots`` each, which is written to ``path`` when the block ends well.
+
+    Raises as :func:`clipes.figure.check_plot`.
+    """
+    path = check_plot(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a box is drawn, which says enough
-        figure = Figure(figsize=size, layout="constrained", facecolor="white", dpi=_DOTS_PER_INCH)
+        figure = Figure(figsize=size, layout="constrained", facecolor="white", dpi=dots)
         FigureCanvasAgg(figure)
         yield figure
         save_figure(path, figure)

@@ -7,29 +7,26 @@ neither its global settings nor its windows are touched.
 from __future__ import annotations
 
 import os
-import unicodedata
-import warnings
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from clipes.figure import check_plot, save_figure
+from clipes.figure import GREY, INK
+from clipes.panels import drawing, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Place = tuple[tuple[float, float], str, str]  # of a name: from its dot, in points, and how it is aligned there
 
-_BLUE, _ORANGE, _INK, _GREY, _FAINT = "#0072B2", "#D55E00", "#222222", "#767676", "#E4E4E4"  # Okabe and Ito's first two
+_BLUE, _ORANGE, _FAINT = "#0072B2", "#D55E00", "#E4E4E4"  # Okabe and Ito's first two
 _ROWS = 100  # templates in a column of the first picture
 _LONGEST = 46  # characters of a template that are shown
 _TALL = 30  # templates above which the axis is written at the top, too
 _NEAR = 10  # points from its dot from which on a name needs a line
-_DOTS_PER_INCH = 200
+_DOTS = 200  # an inch
 
 
 def plot_sharpness(
@@ -54,17 +51,17 @@ def plot_sharpness(
     order = np.argsort(values, kind="stable")
     columns = np.array_split(order, -(-len(order) // _ROWS))
     ranks = np.split(1 + np.arange(len(order)), np.cumsum([len(column) for column in columns])[:-1])
-    with _drawing(path, (7.2 * len(columns), 1.3 + 0.165 * len(columns[0]))) as figure:
+    with drawing(path, (7.2 * len(columns), 1.3 + 0.165 * len(columns[0])), _DOTS) as figure:
         axes = figure.subplots(1, len(columns), squeeze=False)[0]
         for axis, column, rank in zip(axes, columns, ranks, strict=True):
             _share_scale(axis, np.append(values, ends))
             axis.set_ylim(len(columns[0]) - 0.4, -0.6)
-            axis.axvline(best, color=_GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
-            names = [f"{_short(templates[i])}  {place:>2}" for i, place in zip(column, rank, strict=True)]
+            axis.axvline(best, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+            names = [f"{shorten(templates[i], _LONGEST)}  {place:>2}" for i, place in zip(column, rank, strict=True)]
             _draw_rows(axis, names, values[column], ends[column], [templates[i] in marked for i in column])
-        figure.suptitle(title, color=_INK, fontsize=12, fontweight="bold", parse_math=False)
+        figure.suptitle(title, color=INK, fontsize=12, fontweight="bold", parse_math=False)
         bars = "bars: difference from the best, 95 % of bootstrap draws of the images"
-        figure.supxlabel(_caption(templates, marked, bars), color=_INK, fontsize=9)
+        figure.supxlabel(_caption(templates, marked, bars), color=INK, fontsize=9)
 
 
 def plot_miou(
@@ -83,38 +80,23 @@ def plot_miou(
     x, y = np.asarray(sharpness, float), np.asarray(miou, float)
     stand_out = np.array([template in marked for template in templates])
     named = dict.fromkeys([*np.flatnonzero(stand_out), y.argmax(), y.argmin(), x.argmin(), x.argmax()])
-    with _drawing(path, (7.2, 5.4)) as figure:
+    with drawing(path, (7.2, 5.4), _DOTS) as figure:
         axis = figure.subplots()
         _share_scale(axis, x)
         axis.scatter(x[~stand_out], y[~stand_out], s=24, color=_BLUE, alpha=0.8, linewidth=0, zorder=2)
         axis.scatter(x[stand_out], y[stand_out], s=46, color=_ORANGE, marker="D", linewidth=0, zorder=3)
-        axis.set_title(title, color=_INK, fontsize=12, fontweight="bold", pad=10, parse_math=False)
-        axis.set_xlabel(_caption(templates, marked), color=_INK, fontsize=9)
-        axis.set_ylabel("mean IoU", color=_INK, fontsize=9)
+        axis.set_title(title, color=INK, fontsize=12, fontweight="bold", pad=10, parse_math=False)
+        axis.set_xlabel(_caption(templates, marked), color=INK, fontsize=9)
+        axis.set_ylabel("mean IoU", color=INK, fontsize=9)
         axis.margins(y=0.12)
         figure.draw_without_rendering()  # from here on the axes stay where they are
         figure.set_layout_engine("none")
-        _place_names(axis, np.stack([x, y], 1), {int(i): _short(templates[i]) for i in named}, stand_out)
+        _place_names(axis, np.stack([x, y], 1), {int(i): shorten(templates[i], _LONGEST) for i in named}, stand_out)
 
 
 def _caption(templates: Sequence[str], marked: Collection[str], *parts: str) -> str:
     shown = ["orange: the paper's"] if set(templates) & set(marked) else []
     return "\n".join(["; ".join(["sharpness, lower is better", *shown]), *parts])
-
-
-@contextmanager
-def _drawing(path: str | os.PathLike[str], size: tuple[float, float]) -> Iterator[Figure]:
-    """An empty figure of ``size`` inches, which is written to ``path`` when the block ends well."""
-    path = check_plot(path)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a box is drawn, which says enough
-        figure = Figure(figsize=size, layout="constrained", facecolor="white", dpi=_DOTS_PER_INCH)
-        FigureCanvasAgg(figure)
-        yield figure
-        save_figure(path, figure)
 
 
 def _draw_rows(axis: Axes, names: Sequence[str], values: Any, ends: Any, stand_out: Sequence[bool]) -> None:
@@ -126,7 +108,7 @@ def _draw_rows(axis: Axes, names: Sequence[str], values: Any, ends: Any, stand_o
     axis.scatter(values, rows, s=22, color=colours, linewidth=0, zorder=3)
     axis.set_yticks(rows, names)
     for label, out in zip(axis.get_yticklabels(), stand_out, strict=True):
-        label.set(color=_ORANGE if out else _INK, fontweight="bold" if out else "normal", parse_math=False)
+        label.set(color=_ORANGE if out else INK, fontweight="bold" if out else "normal", parse_math=False)
     axis.tick_params(axis="y", length=0)
     axis.tick_params(axis="x", which="both", top=len(rows) > _TALL, labeltop=len(rows) > _TALL)
     axis.grid(visible=False, axis="y")
@@ -148,8 +130,8 @@ def _share_scale(axis: Axes, values: Any) -> None:
         axis.set_xlim(low - room, high + room)
     for side in ("top", "right", "left"):
         axis.spines[side].set_visible(False)
-    axis.spines["bottom"].set_color(_GREY)
-    axis.tick_params(axis="both", labelsize=8, color=_GREY, labelcolor=_INK)
+    axis.spines["bottom"].set_color(GREY)
+    axis.tick_params(axis="both", labelsize=8, color=GREY, labelcolor=INK)
     axis.grid(color=_FAINT, linewidth=0.6)
     axis.set_axisbelow(True)
 
@@ -165,9 +147,9 @@ def _place_names(axis: Axes, points: Any, names: dict[int, str], stand_out: Any)
     dots = axis.transData.transform(points)
     placed: list[Any] = []  # names' boxes
     lines = np.empty((0, 2))  # points of the lines that lead to them
-    arrow = {"arrowstyle": "-", "color": _GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+    arrow = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
     for index, name in names.items():
-        look: Any = {"color": _ORANGE, "fontweight": "bold"} if stand_out[index] else {"color": _INK}
+        look: Any = {"color": _ORANGE, "fontweight": "bold"} if stand_out[index] else {"color": INK}
         text = axis.annotate(
             name, points[index], (0, 0), textcoords="offset points", fontsize=8, arrowprops=arrow, zorder=4, **look
         )
@@ -226,9 +208,3 @@ def _places() -> Iterator[Place]:
             sideways = "center" if right == 0 else "left" if right > 0 else "right"
             upright = "center" if up == 0 else "bottom" if up > 0 else "top"
             yield (distance * right, distance * up), sideways, upright
-
-
-def _short(template: str) -> str:
-    """A template as it is shown: without control characters and the marks that turn text round, cut if it is long."""
-    shown = "".join("\ufffd" if unicodedata.category(c).startswith("C") else c for c in template)
-    return shown if len(shown) <= _LONGEST else f"{shown[: _LONGEST - 1]}…"

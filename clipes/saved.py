@@ -81,6 +81,11 @@ class SavedMasks:
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; say where the images are (--source)") from error
 
+    @property
+    def has_confidence(self) -> bool:
+        """Whether the run saved the confidences."""
+        return bool(self.manifest["settings"].get("output", {}).get("confidence"))
+
     def mask(self, row: Row) -> NDArray[Any]:
         """The mask (H, W), uint8, above 254 classes uint16: 0 background, 1..K, 255 (65535) ignored.
 
@@ -97,7 +102,7 @@ class SavedMasks:
 
         Raises ValueError, naming the file, for one that cannot be read or does not fit the row.
         """
-        if not self.manifest["settings"].get("output", {}).get("confidence"):
+        if not self.has_confidence:
             return None
         place = self._place(row, "confidence")
         found = read_png(place, ("L",), "is no confidence, which is 8-bit grey")

@@ -87,11 +87,13 @@ def read_status(folder: str | os.PathLike[str], reasons: int = 10) -> RunStatus:
     ``reasons`` is how many of the commonest are wanted. Raises FileNotFoundError where ``folder`` holds no run,
     ValueError for a broken record.
     """
-    settings = read_manifest(folder)["digest"]
-    with History(folder, settings) as history:
-        counts = history.counts()
-        told = Reasons(history.unfinished()).common(reasons)
-        tallies, others = history.tallies, history.others
+    with History(folder, read_manifest(folder)["digest"]) as history:
+        return status_of(folder, history, reasons)
+
+
+def status_of(folder: str | os.PathLike[str], history: History, reasons: int = 10) -> RunStatus:
+    """:func:`read_status` of a run whose rows are read already."""
+    counts, tallies = history.counts(), history.tallies
     totals = [tally.record.header.get("total") for tally in tallies]
     total = next((found for found in reversed(totals) if isinstance(found, int)), None)
     return RunStatus(
@@ -102,9 +104,9 @@ def read_status(folder: str | os.PathLike[str], reasons: int = 10) -> RunStatus:
         failed=counts["failed"],
         left=None if total is None else max(total - counts.total(), 0),
         rate=_rate(sum(tally.counts.total() for tally in tallies), _busy(tallies)),
-        reasons=told,
+        reasons=Reasons(history.unfinished()).common(reasons),
         workers=tuple(map(_worker, tallies)),
-        other_records=others,
+        other_records=history.others,
     )
 
 

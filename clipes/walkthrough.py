@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipes.config import refinement_name
-from clipes.figure import check_plot
+from clipes.figure import CONFIDENCE, check_plot
 from clipes.metrics import ignore_index
 from clipes.overlay import IGNORED, colours_of, draw_mask
 from clipes.panels import (
-    CONFIDENCE,
     Panel,
     draw_bars,
     draw_panels,

@@ -27,21 +27,24 @@ def main() -> None:
     parser.add_argument("--labels", metavar="A,B", help="what the image shows")
     parser.add_argument("--out", type=Path, default=Path("walkthrough"), help="folder (default: %(default)s)")
     parser.add_argument("--label", help="the label to follow (default: the first)")
-    parser.add_argument("--patch", metavar="ROW,COL", help="the patch to follow (default: the brightest)")
+    patch = "the patch to follow (default: the brightest)"
+    parser.add_argument("--patch", type=int, nargs=2, metavar=("ROW", "COLUMN"), help=patch)
     add_clip_flags(parser, batch=False)
     add_vocabulary_flags(parser, auto=False)
     add_config_flags(parser)
     options = parser.parse_args()
+    if (options.image is None) != (options.labels is None):
+        parser.error("an image needs its --labels; a drawn scene has its own")
 
     vocabulary = load_vocabulary(**vocabulary_settings(options))
     config = read_config(options, vocabulary.preset)
     generator = clipes.MaskGenerator(load_clip(**clip_settings(options)), vocabulary, config)
     scene = None if options.image else clipes.scenes.draw_scene(SEED, SIZE)
-    image, labels = (options.image, options.labels.split(",")) if scene is None else (scene.image, scene.labels)
+    given = [label.strip() for label in (options.labels or "").split(",")]
+    image, labels = (options.image, given) if scene is None else (scene.image, scene.labels)
 
     stages = trace_stages(generator, image, labels)
-    row, _, column = (options.patch or "").partition(",")
-    chosen = choose(stages, options.label, (int(row), int(column)) if row else None)
+    chosen = choose(stages, options.label, options.patch and tuple(options.patch))
     print(*describe(stages, chosen), sep="\n")
     if scene is not None:  # whose truth is known; every pixel decided
         for title, one in (("initial", stages.initial), ("refined", stages.refined), ("final", stages.result)):

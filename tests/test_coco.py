@@ -132,6 +132,11 @@ IMAGE, CATEGORY = {"id": 1, "file_name": "b.jpg"}, {"id": 3, "name": "car"}
         ({"images": [IMAGE, {"id": 2, "file_name": "../b.jpg"}]}, "image 1: the id '../b' is no relative path"),
         ({"images": [IMAGE, {"id": 2, "file_name": "/b.jpg"}]}, "image 1: the id '/b' is no relative path"),
         ({"images": [IMAGE, {"id": 2, "file_name": "b.png"}]}, r"b\.jpg and .*b\.png would both become one mask"),
+        (
+            {"images": [IMAGE, {"id": 1, "file_name": "c.jpg"}]},
+            r"image 1: the id 1 is that of 'b\.jpg', too; ",
+        ),
+        ({"images": [IMAGE, {"id": True, "file_name": "c.jpg"}]}, r"image 1: the id True is that of 'b\.jpg', too"),
         ({"annotations": [{"id": 1}]}, "annotation 0: not an object with 'image_id' and 'category_id'"),
         ({"annotations": [{"image_id": 4, "category_id": 3}]}, "annotation 0: there is no image of id 4"),
         ({"annotations": [{"image_id": [], "category_id": 3}]}, "annotation 0: not an object"),

@@ -68,7 +68,7 @@ def test_walkthrough(tmp_path):
 
 def test_a_walk_with_a_picture_of_ones_own(tmp_path):
     Image.fromarray(draw_scene(3_104_007, (40, 64)).image).save(tmp_path / "a.png")
-    chosen = ("--label", "fish", "--patch", "1,2", "--no-affinity", "--refine", "none", "--background", "sky,water")
+    chosen = ("--label", "fish", "--patch", "1", "2", "--no-affinity", "--refine", "none", "--background", "sky,water")
     output = run("walkthrough", tmp_path / "a.png", "--labels", "cat,fish", *chosen, "--out", tmp_path / "walk")
     assert "patch 1,2 of fish" in output and "truth" not in output and "mask after" not in output
     assert sorted(path.name for path in (tmp_path / "walk").iterdir()) == [
@@ -78,6 +78,13 @@ def test_a_walk_with_a_picture_of_ones_own(tmp_path):
         "7-scores.png",
         "9-masks.png",
     ]
+
+
+@pytest.mark.parametrize("given", [["a.png"], ["--labels", "cat"], ["a.png", "--labels", "cat", "--patch", "3"]])
+def test_a_walk_says_what_is_wrong_with_its_arguments(given):
+    done = subprocess.run([sys.executable, str(EXAMPLES / "walkthrough.py"), *given], capture_output=True, text=True)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert ("--patch: expected 2 arguments" if "3" in given else "an image needs its --labels") in done.stderr
 
 
 def test_settings_that_the_walkthrough_names_are_there():

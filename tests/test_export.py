@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -22,6 +23,8 @@ from clipes.cli import main
 from clipes.export import export
 from clipes.export.names import file_name, label_name
 from clipes.export.pictures import Picture
+from clipes.manifest import renew
+from clipes.record import Row
 from clipes.writer import HOST
 
 TARGETS = ("coco", "voc", "yolo", "huggingface")
@@ -209,6 +212,72 @@ def test_folders_named_like_files() -> None:
     assert Path("voc/ImageSets/Segmentation/train.txt").read_text().split() == ["x", "x%2Ejpg/y", "x%2Etxt/y"]
 
 
+def test_a_picture_named_like_a_folder() -> None:
+    """Which only a .tar can hold."""
+    masks = {"x": drawn("12 x."), "x.png/y": drawn("11 .2"), "z": drawn("1")}
+    with tarfile.open("p.tar", "w") as tar:
+        for name, mask in masks.items():
+            Image.new("RGB", mask.shape[::-1]).save("one.png")
+            tar.add("one.png", f"{name}.png")
+    saved_run(masks, source="p.tar", format="tar")
+    report = export("m", "coco", "out")
+    assert (report.images, report.problems) == (
+        2,
+        ("'x.png/y': its folder 'x.png' is the name of a picture, too; rename one",),
+    )
+    for to in TARGETS[1:]:
+        assert export("m", to, to).images == 3
+
+
+def test_a_named_pipe_is_not_waited_for(two: dict[str, np.ndarray]) -> None:
+    Path("photos/a.png").unlink()
+    os.mkfifo("photos/a.png")
+    for how in ("none", "copy"):
+        assert export("m", "coco", how, images=how).problems == ("photos/a.png: not a file",)  # type: ignore[arg-type]
+
+
+def test_a_picture_too_long_for_a_jpeg(capfd: pytest.CaptureFixture[str]) -> None:
+    """It is not counted as converted; libjpeg, which prints, is not asked."""
+    masks = {"a": np.ones((1, 65_500), np.uint8), "b": np.ones((65_501, 1), np.uint8)}
+    Path("photos").mkdir()
+    for name, mask in masks.items():
+        Image.new("RGB", mask.shape[::-1]).save(f"photos/{name}.png")
+    saved_run(masks)
+    report = export("m", "voc", "out")
+    assert report.problems == ("photos/b.png: 65501 x 1 pixels; a JPEG has at most 65500 on a side",)
+    assert (report.images, report.converted) == (1, 1) and capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_run_decided_again_meanwhile(two: dict[str, np.ndarray], mixed: bool) -> None:
+    def changed(items: Iterable[Row], total: int, unit: str) -> Iterator[Row]:
+        yield from items
+        settings = json.loads(Path("m/run.json").read_text())["settings"]
+        if mixed:
+            renew("m", settings, {"mixed": "some are of other settings"})
+        else:
+            renew("m", {**settings, "config": {}}, {})
+
+    with pytest.raises(ValueError, match=r"m: its masks were decided again meanwhile; export them again"):
+        export("m", "voc", "out", progress=changed)
+    assert not Path("out").exists() and leftovers() == []
+
+
+def test_masks_without_maps_that_finalize_left_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("photos").mkdir()
+    draw(3)
+    assert runner(capsys)("--save-patch-cams")[0] == 0
+    assert main(["finalize", "m", "--refine", "none"]) == 0
+    assert export("m", "voc", "all").notes == ()
+    Path("m/cams/001.npz").unlink()
+    assert main(["finalize", "m", "--refine", "none", "--ignore-below", "0.5"]) == 0
+    report = export("m", "voc", "out")
+    assert (report.images, report.notes) == (
+        2,
+        ("1 mask(s) of other settings are left out: `clipes finalize` had no maps to decide them again",),
+    )
+
+
 def test_a_jpeg_of_many_pictures_is_a_jpeg() -> None:
     Path("photos").mkdir()
     first, second = Image.new("RGB", (2, 1), "red"), Image.new("RGB", (2, 1), "blue")
@@ -345,6 +414,9 @@ def test_the_folder_beside_the_run(two: dict[str, np.ndarray], capsys: pytest.Ca
         ({"images": "move"}, r"images is 'move'; it is one of copy, link, none"),
         ({"split": "../x"}, r"the split is '../x'; it names files and folders: letters, digits"),
         ({"split": ".x"}, r"the split is '.x'; it names"),
+        ({"to": "coco", "split": "annotations"}, r"the split is 'annotations', where COCO's JSON is, not its pictures"),
+        ({"to": "huggingface", "split": "a-b"}, r"the split is 'a-b'; Hugging Face takes letters, digits, _"),
+        ({"to": "huggingface", "split": "a."}, r"the split is 'a.'; Hugging Face takes letters, digits, _"),
         ({"polygons": True}, r"polygons and regions are for COCO; leave them out of an export to voc"),
         ({"regions": True}, r"polygons and regions are for COCO"),
         ({"source": "nowhere"}, r"no such image, folder or list: nowhere"),

@@ -27,17 +27,18 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
     return lambda *given, **named: load(*given, **named, cache_dir=str(tmp_path / "cache"))
 
 
-@pytest.mark.parametrize("split", ["train", "v1"])
+@pytest.mark.parametrize("split", ["train", "val", "2007.v1"])
 def test_masks_come_back(load: Load, split: str) -> None:
     masks = hard_masks()
     paint(masks)
     saved_run(masks, confidence=True, labels=NAMES[1:])
     report = export("m", "huggingface", "out", split=split)
     assert (report.images, report.failed, report.converted, report.notes) == (len(masks), 0, 0, ())
-    for given in ({"path": "imagefolder", "data_dir": "out"}, {"path": "out"}):
+    guessed = "validation" if split == "val" else "train"
+    for given, name in (({"path": "imagefolder", "data_dir": "out"}, guessed), ({"path": "out"}, split)):
         found = load(**given)
-        assert list(found) == ["train"]  # no `test_1` makes a split of its own
-        rows = {row["id"]: row for row in found["train"]}
+        assert list(found) == [name]  # no `test_1` makes a split of its own
+        rows = {row["id"]: row for row in found[name]}
         assert rows.keys() == masks.keys()
         for name, mask in masks.items():
             row = rows[name]
@@ -65,7 +66,7 @@ def test_more_than_254_classes_and_a_card(load: Load) -> None:
     (row,) = load("out", split="train")
     assert np.asarray(row["mask"]).tolist() == [[0, 255, 300, 65535]]
     card = Path("out/README.md").read_text(encoding="utf-8")
-    assert card.startswith("---\ntask_categories:\n- image-segmentation\n---\n")
+    assert card.startswith("---\nconfigs:\n") and "\ntask_categories:\n- image-segmentation\n---\n" in card
     assert "1 images of the split `train`" in card and "`confidence`" not in card
     assert "| 1 | a&#124;b &#60;i&#62;&#95;&#42;&#91;x&#93;(y) |\n| 2 | c2 |" in card
     assert card.endswith("| 300 | c300 |\n| 65535 | (ignored&#58; not decided) |\n")

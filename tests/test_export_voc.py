@@ -95,6 +95,19 @@ def test_a_class_called_ignored() -> None:
     assert list(label_map()) == ["background", "ignored", "Background", "ignored_"]
 
 
+def test_classes_called_background() -> None:
+    masks = {"a": drawn("12x")}
+    paint(masks)
+    saved_run(masks, ["background", "background_"])
+    export("m", "voc", VOC)
+    assert list(label_map().items()) == [
+        ("background__", (0, 0, 0)),
+        ("background", (128, 0, 0)),
+        ("background_", (0, 128, 0)),
+        ("ignored", (224, 224, 192)),
+    ]
+
+
 def test_254_classes_fit_and_255_do_not() -> None:
     masks = {"a": np.array([[0, 1, 254, 255]], np.uint8)}
     paint(masks)

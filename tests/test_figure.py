@@ -209,10 +209,10 @@ def test_more_than_254_classes() -> None:
     assert (figure.axes[2].images[0].get_array()[-1, -1] == voc_palette()[47]).all()
 
 
-def test_very_high_figures_have_fewer_dots(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_very_long_figures_have_fewer_dots(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("clipes.figure._MOST_DOTS", 300)
-    figure = _draw()
-    assert figure.get_figheight() * figure.dpi == pytest.approx(300)
+    for size in ((60, 80), (4000, 200), (10, 400)):
+        assert _draw(size, width=1000).bbox.size.max() == pytest.approx(300)
 
 
 def test_large_pictures_are_averaged() -> None:

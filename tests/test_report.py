@@ -6,6 +6,7 @@ import os
 import shutil
 from collections import Counter
 from pathlib import Path
+from time import sleep
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,8 +20,10 @@ from report_runs import NAMES, hand_run, overview, rows
 from clipes.cli import main
 from clipes.commands.report import LIMIT as COMMAND_LIMIT
 from clipes.evaluation import evaluate
+from clipes.manifest import read_manifest
 from clipes.metrics import class_counts
-from clipes.record import Row
+from clipes.new_folder import beside, settle
+from clipes.record import Recorder, Row
 from clipes.report import LIMIT, Report, write_report
 from clipes.report.build import is_chosen, script_json
 from clipes.report.gather import Clock, Numbers, measure
@@ -57,7 +60,7 @@ def test_an_image_is_counted() -> None:
     assert found.area == 3 / 8 and found.ignored == 1 / 8 and found.confidence == 0.8
     # background 3 of 3, cat 2 of 3, dog 0 of 2; the bus occurs nowhere
     assert found.miou == pytest.approx((1 + 2 / 3 + 0) / 3)
-    assert found.shares([1, 3]) == [1, 375, 3, 0]
+    assert found.shares([1, 3]) == [1, 375_000, 3, 0]
     assert measure(B, None, None, 3).confidence is None is measure(B, None, None, 3).miou
 
 
@@ -67,7 +70,12 @@ def test_sixteen_bit_masks_are_counted() -> None:
 
 
 def test_classes_that_are_no_label_are_told_after_those_that_are() -> None:
-    assert _numbers(2, 1, 1, 0, 0).shares([2]) == [2, 250, 1, 250]
+    assert _numbers(2, 1, 1, 0, 0).shares([2]) == [2, 250_000, 1, 250_000]
+
+
+def test_the_share_of_a_single_pixel_is_not_none() -> None:
+    assert _numbers(9_999_999, 1, 0).shares([1]) == [1, 1]
+    assert _numbers(3_999_999, 0, 3, 1, 0).shares([1]) == [1, 0, 2, 1, 3, 1]
 
 
 def test_the_overview_counts_all_images(run: Path, tmp_path: Path) -> None:
@@ -94,8 +102,8 @@ def test_the_overview_counts_all_images(run: Path, tmp_path: Path) -> None:
 def test_every_image_has_a_row(run: Path, tmp_path: Path) -> None:
     write_report(run)
     assert rows(tmp_path / "m-report") == [
-        [0, "a", 0, [1, 375, 3, 0], 4, 2, 0.5, 0.8, 0.375, 0.125, None, "", 0],
-        [1, "sub/b", 0, [2, 375], 2, 4, 1.5, 0.5, 0.375, 0.0, None, "", 0],
+        [0, "a", 0, [1, 375_000, 3, 0], 4, 2, 0.5, 0.8, 0.375, 0.125, None, "", 0],
+        [1, "sub/b", 0, [2, 375_000], 2, 4, 1.5, 0.5, 0.375, 0.0, None, "", 0],
         [2, "c", 2, [1, -1, "yeti", -1], None, None, None, None, None, None, None, OTHERS[0].reason, 0],
         [3, "d", 1, [], None, None, None, None, None, None, None, "no label", 0],
     ]
@@ -129,6 +137,18 @@ def test_a_run_that_has_not_begun_has_no_speed() -> None:
     assert clock.as_dict() == {"seconds": 0, "counts": [], "pauses": [], "paused": 0, "pause_count": 0}
 
 
+def test_rows_that_are_written_meanwhile_count_nowhere(run: Path, tmp_path: Path) -> None:
+    def goes_on(items, total, unit):
+        with Recorder(run, {"settings": read_manifest(run)["digest"], "total": 5}) as recorder:
+            recorder.add(Row("e", "failed", "late"))
+        yield from items
+
+    write_report(run, progress=goes_on)
+    found = overview(tmp_path / "m-report")
+    assert found["counts"]["failed"] == 1 and len(rows(tmp_path / "m-report")) == 4
+    assert "late" not in str(found["reasons"])
+
+
 # --- truth
 
 
@@ -160,6 +180,22 @@ def test_truth_judges_as_evaluate_does(run: Path, judged: Path, tmp_path: Path) 
     assert report.troubled == 1 and report.reasons == (b[11],) and found["unreadable"] == 0
     assert (tmp_path / "m-report/pictures/0/0-truth.png").exists()
     assert not (tmp_path / "m-report/pictures/0/1-truth.png").exists()
+
+
+def test_truth_in_capitals_is_missed_as_evaluate_does(run: Path, tmp_path: Path) -> None:
+    (tmp_path / "t/sub").mkdir(parents=True)
+    Image.fromarray(A).save(tmp_path / "t/a.png")
+    Image.fromarray(B).save(tmp_path / "t/sub/b.PNG")
+    write_report(run, truth=tmp_path / "t")
+    found = overview(tmp_path / "m-report")
+    assert found["missing"] == len(evaluate(run, tmp_path / "t", workers=1).missing) == 1
+    assert found["truth"]["judged"] == 1
+
+
+def test_records_of_other_settings_are_told(run: Path, tmp_path: Path) -> None:
+    Recorder(run, {"settings": "0" * 64}).close()
+    write_report(run)
+    assert overview(tmp_path / "m-report")["others"] == 1
 
 
 def test_an_unreadable_mask_is_no_fault_of_its_truth(run: Path, judged: Path, tmp_path: Path) -> None:
@@ -314,6 +350,26 @@ def test_a_full_disk_is_no_fault_of_an_image(run: Path, tmp_path: Path, monkeypa
     assert sorted(os.listdir(tmp_path)) == ["m", "photos"]
 
 
+def test_nothing_is_drawn_any_more_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = hand_run(tmp_path, {f"{index:03}": ((), A) for index in range(40)})
+    drawing: list[str] = []
+
+    def slow(*given: object) -> None:
+        drawing.append("begun")
+        sleep(0.05)
+        drawing.append("done")
+
+    def full(row: object) -> str:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("clipes.report.build.draw_pictures", slow)
+    monkeypatch.setattr("clipes.report.build.script_json", full)
+    monkeypatch.setattr("shutil.rmtree", lambda *given, **options: drawing.append("removed"))
+    with pytest.raises(OSError, match="No space left"):
+        write_report(run)
+    assert drawing.index("removed") == len(drawing) - 1 and drawing.count("begun") == drawing.count("done")
+
+
 # --- how many
 
 
@@ -445,6 +501,36 @@ def test_stopped_half_way_nothing_is_there_and_the_older_one_stays(run: Path, tm
         write_report(run, limit=1, progress=stop)
     assert (tmp_path / "m-report/data/rows.js").read_bytes() == before
     assert sorted(os.listdir(tmp_path)) == ["m", "m-report", "photos"]
+
+
+def test_what_comes_there_meanwhile_stays(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "r"
+
+    def disturb(items, total, unit):
+        out.mkdir(exist_ok=True)
+        (out / "mine.txt").write_text("mine")
+        yield from items
+
+    with pytest.raises(ValueError, match="r exists and is no earlier report"):
+        write_report(run, out, progress=disturb)
+    assert os.listdir(out) == ["mine.txt"] and sorted(os.listdir(tmp_path)) == ["m", "photos", "r"]
+    (out / "mine.txt").unlink()
+    write_report(run, out)
+    with pytest.raises(ValueError, match=r"r holds 'mine.txt', which no report wrote"):
+        write_report(run, out, progress=disturb)
+    assert (out / "mine.txt").read_text() == "mine" and len(rows(out)) == 4
+
+
+def test_the_second_of_two_at_once_does_not_replace_the_first(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with beside(out, "export") as one, beside(out, "export") as two:
+        (one / "a").touch()
+        settle(one, out, "export", {}, overwrite=False)
+        with pytest.raises(ValueError, match=r"out holds an earlier export; .* --overwrite"):
+            settle(two, out, "export", {}, overwrite=False)
+        assert sorted(os.listdir(out)) == [".clipes-export", "a"]
+        settle(two, out, "export", {}, overwrite=True)
+    assert os.listdir(out) == [".clipes-export"] and os.listdir(tmp_path) == ["out"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are asked for as POSIX does")

@@ -85,7 +85,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     half, none = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
     half[:, :16], half[20:, 20:] = 1, 255
-    masks = {"shot10": (("cat",), half), "shot2": (("cat", "dog"), half), "sub/plain": ((), none)}
+    masks = {"shot10": (("cat",), half), "shot2": (("cat", "dog"), half), "sub/cafe\u0301": ((), none)}
     masks |= {name: ((HOSTILE,), 3 * (half == 1).astype(np.uint8)) for name in (HOSTILE, *TRICKY)}
     others = [
         Row("broken", "failed", f"broken.png: {HOSTILE}", labels=(HOSTILE, "cat")),
@@ -184,6 +184,8 @@ def test_filters_and_sorting(page: Page) -> None:
     assert page.cards() == ["shot10", "shot2"]
     page.page.locator("#name").fill("ot1")
     assert page.cards() == ["shot10"]
+    page.page.locator("#name").fill("CAF\u00c9")
+    assert page.cards() == ["sub/cafe\u0301"], "letters and their accents are apart on macOS"
     page.page.locator("#name").fill("nothing")
     assert page.cards() == [] and page.text("#more") == "No image fits."
 
@@ -241,7 +243,7 @@ def test_the_large_view_by_keyboard_alone(page: Page) -> None:
         assert page.page.evaluate("document.activeElement === document.body || large.contains(document.activeElement)")
     keyboard.press("Escape")
     assert not page.page.evaluate("large.open")
-    assert page.page.evaluate("document.activeElement.textContent").startswith("shot10")
+    page.until("document.activeElement.textContent.startsWith('shot10')")  # the browser tells of the closing later
     page.until("[...document.images].every(i => i.complete || i.loading === 'lazy')")
 
 
@@ -330,7 +332,7 @@ def test_ten_thousand_images(browser: Any, report: Path, tmp_path: Path) -> None
     page.page.evaluate("for (let clicks = 0; clicks < 400; clicks += 1) next.click()")
     assert page.text("#position") == "404 of 10,000"
     page.page.keyboard.press("Escape")
-    assert page.page.evaluate("document.activeElement.textContent").startswith("image 9596")
+    page.until("document.activeElement.textContent.startsWith('image 9596')")  # the browser tells of the closing later
     page.close()
 
 
@@ -338,16 +340,16 @@ def test_the_gallery_goes_on_where_its_end_stays_in_sight(browser: Any, report: 
     many = tmp_path / "many"
     shutil.copytree(report, many)
     first = rows(report)[0]
-    text = ",\n".join(script_json([0, f"image {index}", *first[2:]]) for index in range(1000))
+    text = ",\n".join(script_json([0, f"image {index}", *first[2:4], 64, 32, *first[6:]]) for index in range(1000))
     (many / "data/rows.js").write_text(f"window.rows = [\n{text},\n];\n")
-    page = Page(browser, many, viewport={"width": 1400, "height": 1400})
-    page.page.locator("#view").select_option("overlay")  # small cards: a batch does not fill the window
+    page = Page(browser, many, viewport={"width": 2500, "height": 3000})
+    page.page.locator("#view").select_option("overlay")  # small cards, few of which fill this window
     page.page.locator("#name").fill("999")
-    page.page.locator("#images").scroll_into_view_if_needed()
-    page.until("document.querySelector('#more').getBoundingClientRect().top < innerHeight")
+    assert page.cards() == ["image 999"]
+    page.page.wait_for_timeout(300)  # until the observer has seen the end
     page.page.locator("#name").fill("")
-    page.until("document.querySelector('#more').getBoundingClientRect().top > innerHeight")
-    assert len(page.cards()) < 1000
+    page.until("document.querySelectorAll('.card').length > 60")
+    assert len(page.cards()) < 500
     page.close()
 
 

@@ -130,10 +130,16 @@ class TestRefusals:
     def test_labels(self, said: Said, capsys: pytest.CaptureFixture[str]) -> None:
         self._refused(said(labels="catt"), r"unknown class 'catt' in scenes; did you mean 'cat'\?")
         self._refused(said(labels=""), "--labels: it is empty")
+        self._refused(said(labels=" , "), r"^clipes show: --labels is ' , ', which names no class; say what")
         with pytest.raises(SystemExit):
             main(["show", "scene.png"])
         assert "the following arguments are required: --labels" in capsys.readouterr().err
         self._refused(said("--model", "ViT-B-16"), "no classes given for ViT-B-16; pass --classes")
+
+    def test_a_name_too_long_for_a_file(self, said: Said) -> None:
+        Path("scene.png").rename(f"{'é' * 120}.png")
+        outcome = said(image=f"{'é' * 120}.png")
+        self._refused(outcome, r"^clipes show: é{39}… is above 250 bytes long; give a shorter --out")
 
     @pytest.mark.parametrize("data", [b"", b"no picture", None])
     def test_a_bad_picture(self, said: Said, data: bytes | None) -> None:

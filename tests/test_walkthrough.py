@@ -213,6 +213,25 @@ def test_names_are_shown_as_text(tmp_path):
     draw_bars(tmp_path / "b.png", "title", [(name, 0.0) for name in hostile], 2)
     assert {path.name for path in tmp_path.iterdir()} == {"a.png", "b.png"}
     assert shorten("\u202eturned\n") == "\ufffdturned\ufffd" and shorten("abcdef", 4) == "abc…"
+    assert shorten("one\u00a0two\u3000three") == "one two three", "spaces of any kind are no control characters"
+
+
+@pytest.mark.parametrize("columns", [1, 2, 3])
+def test_long_names_cover_nothing(tmp_path, drawn, columns):
+    names = ["a rather long name of a class, which goes on", "W" * 80, "and a third one, that is long, too", "c", "d"]
+    legend = [(name, (0, 0, 0)) for name in names]
+    for bar in ("", "score"):
+        shown = [Panel(name, np.zeros((4, 4))) for name in names]
+        draw_panels(tmp_path / "a.png", shown, (4, 4), (2, 2), columns, bar, legend)
+        axes = [axis for axis in drawn["a.png"] if axis.get_title()]
+        figure = axes[0].figure
+        figure.draw_without_rendering()
+        (below,) = figure.legends
+        boxes = [axis.title.get_window_extent() for axis in axes] + [below.get_window_extent()]
+        assert len(axes) == 5 and all(
+            figure.bbox.padded(5).contains(*corner) for box in boxes for corner in box.get_points()
+        )
+        assert not any(one.overlaps(other) for i, one in enumerate(boxes) for other in boxes[:i])
 
 
 def test_a_bar_for_all_maps_or_one_for_each(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SOFTWARE = "clipes show"
 WIDEST = 40
+_LONGEST = 250  # bytes of a name; most file systems end at 255
 _ENDS = 1 << 16  # bytes at a file's ends in which its software stands: PNG and SVG begin with it, PDF ends so
 
 
@@ -55,6 +56,8 @@ def run(options: argparse.Namespace) -> int:
     _check_out(out, options.image, options.overlay)
     vocabulary = load_vocabulary(**vocabulary_settings(options))
     labels = [label for label in map(str.strip, options.labels.split(",")) if label]
+    if not labels:
+        raise ValueError(f"--labels is {options.labels!r}, which names no class; say what the picture shows")
     vocabulary.ids(labels)
     config = read_config(options, vocabulary.preset)
     if options.image.is_dir():
@@ -90,6 +93,8 @@ def _check_out(out: Path, image: Path, overlay: bool) -> None:
             raise ValueError(f"{out} is the picture itself; give another --out")
         if not _is_ours(out):
             raise ValueError(f"{out} is there and not of `clipes show`; move it away or give another --out")
+    if len(os.fsencode(out.name)) > _LONGEST:
+        raise ValueError(f"{short(out.name, WIDEST)} is above {_LONGEST} bytes long; give a shorter --out")
     folder = next(folder for folder in (out.absolute().parent, *out.absolute().parents) if os.path.lexists(folder))
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder; give another --out")

@@ -96,7 +96,13 @@ def _labels(
     file: Path, images: list[Any], annotations: list[Any], names: dict[int, str]
 ) -> dict[int | str, dict[str, None]]:
     """The labels of each image that has some, by its id; dicts keep their order, and each label once."""
-    known = {_image_id(file, place, image) for place, image in enumerate(images)}
+    known: dict[int | str, str] = {}
+    for place, image in enumerate(images):
+        number = _image_id(file, place, image)
+        if known.setdefault(number, image["file_name"]) != image["file_name"]:
+            raise DatasetError(
+                f"{file}, image {place}: the id {number!r} is that of {known[number]!r}, too; change one"
+            )
     labels: dict[int | str, dict[str, None]] = {}
     for place, found in enumerate(annotations):
         where = f"{file}, annotation {place}"

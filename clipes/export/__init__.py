@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from clipes.datasets.tar import is_tar
+from clipes.manifest import NAME, read_manifest
 from clipes.new_folder import beside, check_place, place_of, settle
+from clipes.record import read_records
 from clipes.saved import SavedMasks
+from clipes.scratch import blob, filling, scratch_database
 from clipes.tally import Progress
 
 from . import huggingface, voc, yolo
@@ -106,14 +109,24 @@ def export(
             writer = stack.enter_context(closing(_writer(to, root, masks, split, given, polygons, regions)))
             write_all(masks, progress(masks, len(masks), "images"), pictures, writer, count)
             writer.finish()
-            report = _report(to, masks, count, pictures, writer)
+            _check_unchanged(masks)
+            report = _report(to, masks, count, writer)
             if report.images:
-                settle(root, place, "export", {"run": masks.manifest["digest"], "split": split, **asdict(report)})
+                about = {"run": masks.manifest["digest"], "split": split, **asdict(report)}
+                settle(root, place, "export", about, overwrite)
     return report
 
 
-def _report(to: Target, masks: SavedMasks, count: Count, pictures: Pictures, writer: Writer) -> Report:
-    states = masks.history.counts()
+def _check_unchanged(masks: SavedMasks) -> None:
+    """Raise ValueError where other settings have come to the run meanwhile, so that its masks may be of both."""
+    now = read_manifest(masks.folder)
+    if now.get("mixed") or now["digest"] != masks.manifest["digest"]:
+        raise ValueError(f"{masks.folder}: its masks were decided again meanwhile; export them again")
+
+
+def _report(to: Target, masks: SavedMasks, count: Count, writer: Writer) -> Report:
+    states, older = masks.history.counts(), _count_older(masks)
+    left = f"{older} mask(s) of other settings are left out: `clipes finalize` had no maps to decide them again"
     return Report(
         to=to,
         images=count.images,
@@ -122,10 +135,25 @@ def _report(to: Target, masks: SavedMasks, count: Count, pictures: Pictures, wri
         failed=count.failed,
         problems=tuple(count.problems),
         without_mask=states["skipped"] + states["failed"],
-        turned=pictures.turned,
-        converted=pictures.converted,
-        notes=tuple(writer.notes()),
+        turned=count.turned,
+        converted=count.converted,
+        notes=(*writer.notes(), *([left] if older else [])),
     )
+
+
+def _count_older(masks: SavedMasks) -> int:
+    """How many images have a mask of other settings and none of the run's."""
+    if not masks.history.others:
+        return 0
+    with closing(scratch_database()) as database:
+        database.execute("CREATE TABLE older (id BLOB PRIMARY KEY) WITHOUT ROWID")
+        with filling(database, "masks of other settings"):
+            for record in read_records(masks.folder):
+                if record.settings != masks.manifest["digest"]:
+                    rows = (row for row in record.rows() if row.status == "ok" and masks.history.get(row.id) is None)
+                    database.executemany("INSERT OR IGNORE INTO older VALUES (?)", ((blob(row.id),) for row in rows))
+        count: int = database.execute("SELECT count(*) FROM older").fetchone()[0]
+    return count
 
 
 def _check(to: str, images: str, split: str, shaped: bool) -> None:
@@ -134,6 +162,10 @@ def _check(to: str, images: str, split: str, shaped: bool) -> None:
             raise ValueError(f"{name} is {value!r}; it is one of {', '.join(known)}")
     if not re.fullmatch(r"\w[\w.-]*", split):
         raise ValueError(f"the split is {split!r}; it names files and folders: letters, digits, . _ and -")
+    if to == "coco" and split == "annotations":
+        raise ValueError("the split is 'annotations', where COCO's JSON is, not its pictures; give another name")
+    if to == "huggingface" and not re.fullmatch(r"\w+(\.\w+)*", split):
+        raise ValueError(f"the split is {split!r}; Hugging Face takes letters, digits, _ and single dots")
     if to == "huggingface" and images == "none":
         raise ValueError("an imagefolder of Hugging Face holds its pictures; take images 'copy' or 'link'")
     if to != "coco" and shaped:
@@ -145,8 +177,19 @@ def _writer(
 ) -> Writer:
     names = masks.class_names
     if to == "coco":
-        ids = masks.manifest.get("category_ids") or {}
+        ids = _category_ids(masks)
         return CocoWriter(root, names, split, polygons=polygons, regions=regions, category_ids=ids, source=source)
     if to == "voc":
         return VocWriter(root, names, split)
     return (YoloWriter if to == "yolo" else HuggingFaceWriter)(root, names, split)
+
+
+def _category_ids(masks: SavedMasks) -> dict[str, int]:
+    """COCO's ids of the source's classes by name, as the run's record holds them; none of another source."""
+    found = masks.manifest.get("category_ids") or {}
+    numbers = list(found.values()) if isinstance(found, dict) else [None]
+    if not all(type(number) is int for number in numbers) or len(set(numbers)) < len(numbers):
+        raise ValueError(
+            f"{masks.folder / NAME}: its 'category_ids' are not names with a whole number each; correct it"
+        )
+    return dict(found)

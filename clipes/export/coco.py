@@ -8,6 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from clipes.scratch import blob, filling, scratch_database
 from .names import check_unicode
 from .outlines import outlines
 from .walk import Item, new_file
+
+Place = tuple[slice, slice]
 
 
 class CocoError(ImportError):
@@ -71,6 +74,11 @@ class CocoWriter:
         """As :class:`clipes.export.walk.Writer` says."""
         check_unicode(item.id)
         self._image_id(item.id)
+        above = self._root / self._split
+        for folder in item.id.split("/")[:-1]:
+            above /= folder
+            if above.is_file():  # a .tar may hold x.png and x.png/y.png
+                raise ValueError(f"{item.id!r}: its folder {folder!r} is the name of a picture, too; rename one")
 
     def add(self, item: Item) -> None:
         """As :class:`clipes.export.walk.Writer` says."""
@@ -123,31 +131,35 @@ class CocoWriter:
         for class_id in np.unique(item.mask).tolist():
             if class_id in (0, item.ignore):
                 continue
-            of_class = item.mask == class_id
-            for pixels in _each_region(of_class) if self._regions else (of_class,):
-                found = {"category_id": self._categories[class_id - 1], **self._shape(pixels, self._polygons)}
+            for place, pixels in _regions(item.mask == class_id, self._regions):
+                shape = self._shape(place, pixels, item.mask.shape, self._polygons)
+                found = {"category_id": self._categories[class_id - 1], **shape}
                 if item.confidence is not None:
-                    found["score"] = round(float(item.confidence[pixels].mean()) / 255, 4)
+                    found["score"] = round(float(item.confidence[place][pixels].mean()) / 255, 4)
                 yield found
 
     def _ignored(self, item: Item) -> Iterator[dict[str, Any]]:
-        pixels = item.mask == item.ignore
-        if not pixels.any():
+        ignored = item.mask == item.ignore
+        if not ignored.any():
             return
-        present = {self._names[number - 1] for number in np.unique(item.mask[~pixels]).tolist() if number}
+        present = {self._names[number - 1] for number in np.unique(item.mask[~ignored]).tolist() if number}
         concerned = present.union(item.labels) or set(self._names)
-        shape = {**self._shape(pixels, polygons=False), "iscrowd": 1, "ignored": True}
+        ((place, pixels),) = _regions(ignored, apart=False)
+        shape = {**self._shape(place, pixels, item.mask.shape, False), "iscrowd": 1, "ignored": True}
         for category, name in zip(self._categories, self._names, strict=True):
             if name in concerned:
                 yield {"category_id": category, **shape}
 
-    def _shape(self, pixels: NDArray[np.bool_], polygons: bool) -> dict[str, Any]:
-        code = self._masks.encode(np.asfortranarray(pixels, np.uint8))
-        area, box = int(self._masks.area(code)), self._masks.toBbox(code).tolist()
-        segmentation: Any = {"size": code["size"], "counts": code["counts"].decode("ascii")}
+    def _shape(self, place: Place, pixels: NDArray[np.bool_], size: tuple[int, ...], polygons: bool) -> dict[str, Any]:
+        (top, left), (tall, wide) = (side.start for side in place), pixels.shape
         if polygons:
-            segmentation = [[number for point in outline for number in point] for outline in outlines(pixels)]
-        return {"segmentation": segmentation, "area": area, "bbox": box, "iscrowd": 0}
+            found = outlines(pixels)
+            segmentation: Any = [[number for x, y in one for number in (x + left, y + top)] for one in found]
+        else:
+            code = self._masks.frPyObjects({"size": list(size), "counts": _run_lengths(place, pixels, size)}, *size)
+            segmentation = {"size": code["size"], "counts": code["counts"].decode("ascii")}
+        box = [float(side) for side in (left, top, wide, tall)]
+        return {"segmentation": segmentation, "area": int(pixels.sum()), "bbox": box, "iscrowd": 0}
 
 
 def number_categories(class_names: Sequence[str], known: Mapping[str, int]) -> list[int]:
@@ -158,13 +170,25 @@ def number_categories(class_names: Sequence[str], known: Mapping[str, int]) -> l
     >>> number_categories(["dog", "cat"], {})
     [1, 2]
     """
-    free = iter(range(max(known.values(), default=0) + 1, 1 << 62))
+    free = count(max(known.values(), default=0) + 1)
     return [known[name] if name in known else next(free) for name in class_names]
 
 
-def _each_region(pixels: NDArray[np.bool_]) -> Iterator[NDArray[np.bool_]]:
-    numbered, count = ndimage.label(pixels)
-    return (numbered == region for region in range(1, count + 1))
+def _regions(pixels: NDArray[np.bool_], apart: bool) -> Iterator[tuple[Place, NDArray[np.bool_]]]:
+    """The box around ``pixels``, and which they are in it; ``apart``, those of each region."""
+    numbered = ndimage.label(pixels)[0] if apart else pixels.view(np.uint8)
+    for region, place in enumerate(ndimage.find_objects(numbered), start=1):
+        yield place, numbered[place] == region
+
+
+def _run_lengths(place: Place, pixels: NDArray[np.bool_], size: tuple[int, ...]) -> list[int]:
+    """Lengths of the runs of an image's other pixels and of these in turn, down its columns."""
+    height, width = size
+    columns = np.zeros((pixels.shape[1], height), bool)  # no work for those on either side: regions may be many
+    columns[:, place[0]] = pixels.T
+    turns = np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False)) + place[1].start * height
+    lengths: list[int] = np.diff(turns, prepend=0, append=height * width).tolist()
+    return lengths if lengths[-1] else lengths[:-1]
 
 
 def _image_ids(source: str) -> sqlite3.Connection | None:

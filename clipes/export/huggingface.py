@@ -19,6 +19,11 @@ KEPT = frozenset({"JPEG", "PNG"})
 
 _CARD = """\
 ---
+configs:
+- config_name: default
+  data_files:
+  - split: "{split}"
+    path: "{split}/**"
 task_categories:
 - image-segmentation
 ---
@@ -37,7 +42,8 @@ _CONFIDENCE = " `confidence` is grey, 255 for 1."
 class HuggingFaceWriter:
     """``SPLIT/metadata.jsonl``, ``SPLIT/images``, ``SPLIT/masks``, with a run's ``SPLIT/confidence``, ``README.md``.
 
-    Files are numbered in the order of the ids: datasets takes a name like ``test_1.jpg`` for one of a test split.
+    Files are numbered in the order of the ids: datasets takes a name like ``test_1.jpg`` for one of a test split. The
+    card names the split, for datasets makes ``validation`` of a folder ``val``, ``train`` of what it does not know.
     """
 
     def __init__(self, root: Path, class_names: Sequence[str], split: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,11 +32,16 @@ class Picture:
         suffix: of the file that is written.
         data: the bytes to write; None to write none.
         target: the file to link to instead.
+        turned: whether it lies on its side or head but for its EXIF orientation. Masks are of the upright picture, so
+            that such a one is never copied or linked as it is.
+        converted: whether it is of a format that is not kept.
     """
 
     suffix: str
     data: bytes | None = None
     target: Path | None = None
+    turned: bool = False
+    converted: bool = False
 
     def write(self, path: Path) -> None:
         """Write it to ``path``, which has no suffix yet."""
@@ -56,16 +62,10 @@ class Pictures:
         how: ``"copy"``, ``"link"`` (symbolic) or ``"none"``.
         kept: the formats that the other tool reads; None for any, under the name that the file has.
         instead: the format that others are converted to.
-
-    Attributes:
-        turned: how many so far lie on their side or head but for their EXIF orientation. Masks are of the upright
-            picture, so that these are never copied or linked as they are.
-        converted: how many so far were of a format that is not kept.
     """
 
     def __init__(self, images: Mapping[str, Any], how: How, kept: frozenset[str] | None, instead: str) -> None:
         self._images, self._how, self._kept, self._instead = images, how, kept, instead
-        self.turned = self.converted = 0
 
     def read(self, image_id: str, size: tuple[int, int]) -> Picture:
         """The picture of an image whose mask has ``size`` (H, W).
@@ -77,6 +77,8 @@ class Pictures:
             raise ValueError(f"{image_id!r}: no such image in the source; say where the images are (--source)")
         place: Path | TarMember = self._images[image_id]
         upright = open_image(place) if self._how != "none" else None
+        if isinstance(place, Path) and place.exists() and not place.is_file():  # a named pipe would wait for ever
+            raise ImageError(f"{place}: not a file")
         file = BytesIO(place.read()) if isinstance(place, TarMember) else place
         try:
             with Image.open(file, formats=FORMATS) as opened:
@@ -99,19 +101,25 @@ class Pictures:
         kept = self._kept is None or found in self._kept
         form = found if kept else self._instead
         suffix = _own_suffix(place) if self._kept is None else _SUFFIXES[form]
-        self.turned += turned
-        self.converted += not kept
         if upright is None:
-            return Picture(suffix)
+            return Picture(suffix, turned=turned, converted=not kept)
         if turned or not kept:
-            buffer = BytesIO()
-            upright.save(buffer, format=form, **_OPTIONS.get(form, {}))
-            return Picture(suffix, buffer.getvalue())
+            return Picture(suffix, _saved(upright, form, place), turned=turned, converted=not kept)
         if isinstance(place, TarMember):
             return Picture(suffix, place.read())
         if self._how == "link":
             return Picture(suffix, target=Path(os.path.abspath(place)))
         return Picture(suffix, place.read_bytes())
+
+
+def _saved(upright: Image.Image, form: str, place: Path | TarMember) -> bytes:
+    longest = 65_500 if form == "JPEG" else math.inf  # libjpeg's limit
+    if max(upright.size) > longest:
+        width, height = upright.size
+        raise ImageError(f"{place}: {height} x {width} pixels; a JPEG has at most {longest} on a side")
+    buffer = BytesIO()
+    upright.save(buffer, format=form, **_OPTIONS.get(form, {}))
+    return buffer.getvalue()
 
 
 def _orientation(opened: Image.Image) -> int:

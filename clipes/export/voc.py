@@ -48,14 +48,12 @@ class VocWriter:
     def finish(self) -> None:
         """As :class:`clipes.export.walk.Writer` says."""
         self.close()
-        labels = ["background", *map(label_name, self._names)]
-        ignored = "ignored"
-        while ignored in labels:
-            ignored += "_"
-        colours = voc_palette()[[*range(len(labels)), 255]].tolist()
+        labels = [*map(label_name, self._names)]
+        background, ignored = (_unlike(labels, name) for name in ("background", "ignored"))
+        colours = voc_palette()[[*range(len(labels) + 1), 255]].tolist()
         lines = [
             f"{name}:{red},{green},{blue}::"
-            for name, (red, green, blue) in zip([*labels, ignored], colours, strict=True)
+            for name, (red, green, blue) in zip([background, *labels, ignored], colours, strict=True)
         ]
         text = "\n".join(["# label:color_rgb:parts:actions", *lines, ""])
         (self._root / "labelmap.txt").write_text(text, encoding="utf-8", newline="\n")
@@ -70,3 +68,10 @@ class VocWriter:
             yield f"{self._renamed} id(s) are percent-encoded in file names, which lists of plain lines cannot hold"
         if changed := sum(label_name(name) != name for name in self._names):
             yield f"{changed} class name(s) are percent-encoded in labelmap.txt, whose fields end at a colon"
+
+
+def _unlike(labels: Sequence[str], name: str) -> str:
+    """``name``, with as many ``_`` behind it as make it another than all ``labels``."""
+    while name in labels:
+        name += "_"
+    return name

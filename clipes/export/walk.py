@@ -68,6 +68,8 @@ class Count:
     pixels: int = 0
     ignored_pixels: int = 0
     failed: int = 0
+    turned: int = 0
+    converted: int = 0
     problems: list[str] = field(default_factory=list)  # of the first that failed
 
 
@@ -87,11 +89,13 @@ def write_all(masks: SavedMasks, rows: Iterable[Row], pictures: Pictures, writer
         except (ValueError, OSError, MemoryError) as error:
             count.failed += 1
             if len(count.problems) < SHOWN:
-                count.problems.append(str(error) or type(error).__name__)
+                count.problems.append(str(error) or f"{row.id!r}: out of memory")
             continue
         writer.add(item)
         count.images += 1
         count.pixels += mask.size
+        count.turned += picture.turned
+        count.converted += picture.converted
         count.ignored_pixels += int(np.count_nonzero(mask == ignore))
 
 

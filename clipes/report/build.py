@@ -13,7 +13,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipes.history import History
 from clipes.image import TarMember
 from clipes.record import Row
 from clipes.saved import SavedMasks
@@ -80,8 +79,8 @@ class Builder:
         self.classes = len(masks.class_names)
         self.totals = Totals(masks.class_names, truth is not None)
         self.clock = Clock(masks.history.tallies)
-        saved = masks.manifest["settings"].get("output", {}).get("confidence")
-        self.panels = ["picture", "overlay", *(["confidence"] if saved else []), *(["truth"] if truth else [])]
+        known = {"confidence": masks.has_confidence, "truth": truth is not None}
+        self.panels = ["picture", "overlay", *(panel for panel, there in known.items() if there)]
         self.done, self.rest = len(masks), len(masks.history) - len(masks)
         rest = min(self.rest, max(limit - self.done, limit // 2))
         self.shown = {"done": min(self.done, limit - rest), "rest": rest}
@@ -97,8 +96,9 @@ class Builder:
         (self.folder / "pictures").mkdir()
         with open(self.folder / "data" / "rows.js", "w", encoding="ascii", newline="\n") as file:
             file.write("window.rows = [\n")
-            for row in self._rows(progress):
-                file.write(f"{script_json(row)},\n")
+            with closing(self._rows(progress)) as rows:  # its threads write no more where the disk is full
+                for row in rows:
+                    file.write(f"{script_json(row)},\n")
             file.write("];\n")
         missing = self._missing_truth()
         found = overview(self.masks, self.source, self.totals, self.clock)
@@ -109,7 +109,7 @@ class Builder:
         shown = sum(self.shown.values())
         return Report(target / "index.html", self.done + self.rest, shown, self.troubled, tuple(self.reasons))
 
-    def _rows(self, progress: Progress) -> Iterator[list[Any]]:
+    def _rows(self, progress: Progress) -> Generator[list[Any], None, None]:
         """A row for each card, and everything counted on the way."""
         jobs = progress(self._jobs(), self.done, "images")
         with closing(_in_order(self._look, jobs)) as looks:
@@ -190,11 +190,15 @@ class Builder:
         return [look.job.number, row.id, status, shares, width, height, row.seconds, *rounded, reason, int(look.truth)]
 
     def _missing_truth(self) -> int:
-        """How many truth files there are without a mask."""
+        """How many truth files there are without a mask; one that ends in .PNG has none, as for `clipes evaluate`."""
         if self.truth is None:
             return 0
         names = find_files(self.truth, ".png")
-        return sum(not _has_mask(self.masks.history, name[: -len(".png")]) for name in names)
+        return sum(not self._has_mask(name) for name in names)
+
+    def _has_mask(self, name: str) -> bool:
+        row = self.masks.history.get(name.removesuffix(".png")) if name.endswith(".png") else None
+        return row is not None and row.status == "ok"
 
 
 def script_json(value: Any) -> str:
@@ -205,11 +209,6 @@ def script_json(value: Any) -> str:
     """
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-
-
-def _has_mask(history: History, id: str) -> bool:
-    row = history.get(id)
-    return row is not None and row.status == "ok"
 
 
 def is_chosen(index: int, count: int, wanted: int) -> bool:

@@ -55,11 +55,13 @@ class Numbers(NamedTuple):
         return None if self.judged is None else number(ClassCounts(*self.judged[:4]).miou)
 
     def shares(self, given: Sequence[int]) -> list[int]:
-        """The share of each class that is ``given`` or has pixels, as ``[id, thousandths, id, thousandths, ...]``."""
+        """The share of each class that is ``given`` or has pixels, as ``[id, millionths, id, millionths, ...]``; 0 is
+        not a pixel.
+        """
         found = [int(index) + 1 for index in np.flatnonzero(self.pixels[1:-1])]
-        ids = dict.fromkeys([*given, *found])
-        total = int(self.pixels.sum())
-        return [value for index in ids for value in (index, round(1000 * int(self.pixels[index]) / total))]
+        counts, total = self.pixels, int(self.pixels.sum())
+        shares = ((index, int(counts[index])) for index in dict.fromkeys([*given, *found]))
+        return [value for index, count in shares for value in (index, -(-1_000_000 * count // total))]
 
 
 def measure(

@@ -9,7 +9,7 @@ from typing import Any
 
 from clipes._version import __version__
 from clipes.saved import SavedMasks
-from clipes.status import read_status
+from clipes.status import status_of
 from clipes.writer import voc_palette
 
 from .gather import Clock, Totals
@@ -20,13 +20,14 @@ MACHINES = 20
 
 def overview(masks: SavedMasks, source: str, totals: Totals, clock: Clock) -> dict[str, Any]:
     """The data of the page above its gallery, as JSON holds it."""
-    status = read_status(masks.folder, REASONS)
+    status = status_of(masks.folder, masks.history, REASONS)
     counts = {name: getattr(status, name) for name in ("total", "ok", "skipped", "failed", "left", "rate")}
     return {
         "run": masks.folder.name,
         "made": f"clipes {__version__}, {_minute(time.time())}",
         "counts": counts,
         "started": [_minute(worker.started) for worker in status.workers[:1]],
+        "others": status.other_records,
         "machines": sorted({worker.machine for worker in status.workers})[:MACHINES],
         "reasons": [[reason.status, reason.text, reason.count, reason.first] for reason in status.reasons],
         "colours": [bytes(colour).hex() for colour in voc_palette()],

@@ -2,7 +2,7 @@
 "use strict";
 
 const report = window.report;
-// A row's places, as clipes/report/__init__.py writes them.
+// A row's places, as clipes/report/build.py writes them.
 const [NUMBER, ID, STATUS, SHARES, WIDTH, HEIGHT, SECONDS, CONFIDENCE, AREA, IGNORED, IOU, REASON, TRUTH] = Array(13).keys();
 const STATUSES = ["ok", "skipped", "failed", "unreadable"];
 const BATCH = 60;
@@ -91,6 +91,7 @@ function drawHead() {
   }
   const notes = [];
   if (counts.left === null) notes.push("No worker was told how many images there are, so what is left is unknown.");
+  if (report.others) notes.push(`${plural(report.others, "record")} of other settings ${report.others === 1 ? "is" : "are"} left out.`);
   if (report.lost) notes.push(`${plural(report.lost, "image")} with a mask show${report.lost === 1 ? "s" : ""} no pixel of one of the labels.`);
   if (hasTruth) notes.push(truthNote());
   $("note").append(notes.join(" "));
@@ -208,7 +209,8 @@ const badge = (status) => el("span", { className: `badge ${STATUSES[status]}` },
 
 // --- the images
 
-const names = window.rows.map((row) => row[ID].toLowerCase());
+const folded = (text) => text.normalize().toLowerCase(); // macOS has letters and their accents apart
+const names = window.rows.map((row) => folded(row[ID]));
 const collator = new Intl.Collator("en", { numeric: true });
 const rank = new Map(window.rows.map((_, place) => place).sort((a, b) => collator.compare(names[a], names[b])).map((place, order) => [window.rows[place], order]));
 const SORTS = [["name", null, 1], ...[
@@ -227,7 +229,7 @@ const hasClass = (row, id) => row[SHARES].some((share, place) => place % 2 === 0
 const compare = (a, b) => (a === null) - (b === null) || 0;
 
 function select() {
-  const text = $("name").value.toLowerCase(), id = Number($("class").value), status = $("status").value;
+  const text = folded($("name").value), id = Number($("class").value), status = $("status").value;
   const [, place, sign] = SORTS[$("sort").value];
   found = window.rows.filter((row, index) =>
     names[index].includes(text) && (!id || hasClass(row, id))
@@ -248,7 +250,11 @@ function addCards() {
   $("cards").append(...next.map((row, place) => card(row, drawn + place)));
   drawn += next.length;
   $("more").textContent = found.length === 0 ? "No image fits." : drawn < found.length ? "More as you scroll." : "";
+  nearEnd.unobserve($("more")); // told anew where it is: still near is no news to an observer
+  nearEnd.observe($("more"));
 }
+
+const nearEnd = new IntersectionObserver((seen) => { if (seen.at(-1).isIntersecting && drawn < found.length) addCards(); }, { rootMargin: "1200px" });
 
 const file = (row, kind, suffix) => `pictures/${Math.floor(row[NUMBER] / 1000)}/${row[NUMBER]}-${kind}.${suffix}`;
 
@@ -267,7 +273,7 @@ function chips(row, tag) {
   const [items, shares] = [[], row[SHARES]];
   for (let place = 0; place < shares.length; place += 2) {
     const [id, share] = [shares[place], shares[place + 1]];
-    const text = share < 0 ? "" : ` ${share === 0 ? "none" : percent(share / 1000)}`;
+    const text = share < 0 ? "" : ` ${share === 0 ? "none" : percent(share / 1e6)}`;
     const square = typeof id === "number" ? [swatch(id)] : [];
     items.push(el(tag, { className: share === 0 ? "chip lost" : "chip" }, ...square, bdi(className(id)), el("small", {}, text)));
   }
@@ -383,8 +389,6 @@ function listen() {
   $("name").addEventListener("input", select);
   for (const id of ["class", "status", "sort"]) $(id).addEventListener("change", select);
   $("view").addEventListener("change", setView);
-  new IntersectionObserver((seen) => { if (seen.some((entry) => entry.isIntersecting) && drawn < found.length) addCards(); },
-    { rootMargin: "1200px" }).observe($("more"));
 }
 
 function setView() {
