@@ -30,7 +30,14 @@ ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
 
 class MaskGenerator:
-    """Turns images with image-level labels into masks. Made by :func:`load`."""
+    """Turns images with image-level labels into masks. Made by :func:`load`.
+
+    Attributes:
+        config: the settings of the method.
+        vocabulary: the classes and background words, and what CLIP is told of them.
+        encoder: CLIP's image side.
+        text_features: (K + M, V, E), CLIP's unit features of the vocabulary's sentences.
+    """
 
     def __init__(self, clip: Clip, vocabulary: Vocabulary, config: Config = VOC12):
         if not isinstance(config, Config):
@@ -38,25 +45,25 @@ class MaskGenerator:
                 f"config is {config!r}; give a clipes.Config, such as clipes.VOC12 or a dataclasses.replace of it"
             )
         self.config = config
-        self._vocabulary = vocabulary
-        self._encoder, self._tower = clip.encoder, clip.text
+        self.vocabulary = vocabulary
+        self.encoder, self._tower = clip.encoder, clip.text
         wide = clip.encoder.head.projection  # the last block's and the head's dtype and device
-        self._text = text_features(clip.text, vocabulary.sentences()).to(wide)  # (K + M, V, E)
+        self.text_features = text_features(clip.text, vocabulary.sentences()).to(wide)  # (K + M, V, E)
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The data set's classes, in its order; a mask's ids are their places, from 1."""
-        return self._vocabulary.class_names
+        return self.vocabulary.class_names
 
     @property
     def background_names(self) -> tuple[str, ...]:
         """The background words that compete with the labels."""
-        return self._vocabulary.background_names
+        return self.vocabulary.background_names
 
     @property
     def settings(self) -> dict[str, Any]:
         """All that the masks depend on, as JSON holds it: weights by their hash, number type, words, config."""
-        encoder, vocabulary = self._encoder, self._vocabulary
+        encoder, vocabulary = self.encoder, self.vocabulary
         return {
             "config": self.config.to_dict(),
             "weights": self._tower.fingerprint,
@@ -72,27 +79,27 @@ class MaskGenerator:
     @property
     def device(self) -> torch.device:
         """Where the encoder is."""
-        return self._encoder.device
+        return self.encoder.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The floating type of the encoder, its last block apart."""
-        return self._encoder.dtype
+        return self.encoder.dtype
 
     def in_float32(self) -> MaskGenerator:
         """The same generator, encoding in float32: for pictures whose maps are not finite in a lower precision."""
-        wide = Clip(self._encoder.to(dtype=torch.float32), self._tower)
-        return MaskGenerator(wide, self._vocabulary, self.config)
+        wide = Clip(self.encoder.to(dtype=torch.float32), self._tower)
+        return MaskGenerator(wide, self.vocabulary, self.config)
 
     @property
     def default_batch_size(self) -> int:
         """Images encoded together unless told otherwise: 1 on a CPU, where more gains nothing, else 32."""
-        return default_batch_size(self._encoder.device)
+        return default_batch_size(self.encoder.device)
 
     def bytes_of(self, images: Sequence[Image.Image], labels: Sequence[int]) -> int:
         """Memory that pictures of so many ``labels`` take at most, about, while :meth:`generate` makes their masks
         together on a CPU: one after the other is encoded, all are decided."""
-        encoder, most = self._encoder, self.config.image.max_patches
+        encoder, most = self.encoder, self.config.image.max_patches
         grids = [patch_grid((image.height, image.width), encoder.patch_size, most) for image in images]
         pixels = [image.height * image.width for image in images]
         decided = sum((_PIXEL + _PIXEL_LABEL * some) * count for some, count in zip(labels, pixels, strict=True))
@@ -143,7 +150,7 @@ class MaskGenerator:
         rows = zip(images, labels, strict=True)
         while batch := list(islice(rows, size)):
             yield from self._batch(
-                [open_image(image) for image, _ in batch], [self._vocabulary.ids(row) for _, row in batch]
+                [open_image(image) for image, _ in batch], [self.vocabulary.ids(row) for _, row in batch]
             )
 
     def patch_cams(self, pixels: Tensor | Sequence[Tensor], class_ids: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -155,17 +162,17 @@ class MaskGenerator:
         count = len(self.class_names)
         if len(pixels) != len(class_ids) or any(not 1 <= i <= count for ids in class_ids for i in ids):
             raise ValueError(f"{len(pixels)} images, class ids {list(class_ids)}; give each image ids of 1..{count}")
-        encoded = encode_pixels(self._encoder, pixels, self.config)
-        return localize(self._encoder, encoded, self._text, class_ids, count, self.config)
+        encoded = encode_pixels(self.encoder, pixels, self.config)
+        return localize(self.encoder, encoded, self.text_features, class_ids, count, self.config)
 
     def _batch(self, images: list[Image.Image], class_ids: list[tuple[int, ...]]) -> list[PseudoMask]:
         """One read batch: each group together, the results in the images' order."""
-        encoder, config = self._encoder, self.config
+        encoder, config = self.encoder, self.config
         labelled = [index for index, ids in enumerate(class_ids) if ids]
         maps: dict[int, Tensor] = {}
         for members, encoded in encode_images(encoder, [images[index] for index in labelled], config):
             ids = [class_ids[labelled[member]] for member in members]
-            found = localize(encoder, encoded, self._text, ids, len(self.class_names), config)
+            found = localize(encoder, encoded, self.text_features, ids, len(self.class_names), config)
             maps |= zip((labelled[member] for member in members), found, strict=True)
             del encoded  # or it takes the next group's memory
         for index in set(range(len(images))) - set(labelled):

@@ -73,7 +73,9 @@ def draw_panels(
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
         if bar:
-            _bar(figure, shown, list(axes), rows * (tall + 0.45), name=bar)
+            of_maps = {place // columns for place, panel in enumerate(panels) if panel.values.ndim == 2}
+            beside = [axis for place, axis in enumerate(axes) if place // columns in of_maps]
+            _bar(figure, shown, beside, len(of_maps) * (tall + 0.45), name=bar)
         if keys:
             _legend(figure, keys, across)
 

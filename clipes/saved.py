@@ -67,6 +67,12 @@ class SavedMasks:
     def __iter__(self) -> Iterator[Row]:
         return self.history.finished_rows()
 
+    def check_unchanged(self) -> None:
+        """Raise ValueError where other settings have come to the run meanwhile, so that its masks may be of both."""
+        now = read_manifest(self.folder)
+        if now.get("mixed") or now["digest"] != self.manifest["digest"]:
+            raise ValueError(f"{self.folder}: its masks were decided again meanwhile; start again")
+
     def source(self, given: str | os.PathLike[str] | None = None) -> str:
         """Where the images are: ``given``, else what the run's record says; ValueError where there is neither."""
         found = self.manifest.get("source") if given is None else os.fspath(given)

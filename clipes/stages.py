@@ -139,8 +139,8 @@ def trace_stages(generator: MaskGenerator, image: ImageLike, labels: Iterable[st
     >>> stages.spreading.affinity_of(3, 5).shape
     (14, 14)
     """
-    encoder, text, config = generator._encoder, generator._text, generator.config
-    picture, ids = open_image(image), generator._vocabulary.ids(labels)
+    encoder, text, config = generator.encoder, generator.text_features, generator.config
+    picture, ids = open_image(image), generator.vocabulary.ids(labels)
     ((_, encoded),) = encode_images(encoder, [picture], config)
     names, plain = generator.class_names, replace(config, affinity=None)
     first, refined = (localize(encoder, encoded, text, [ids], len(names), c)[0] for c in (plain, config))
@@ -166,7 +166,7 @@ def trace_stages(generator: MaskGenerator, image: ImageLike, labels: Iterable[st
 
 def _probabilities(generator: MaskGenerator, encoded: Encoded, ids: tuple[int, ...]) -> NDArray[np.float32]:
     """The softmax over the labels, in their order, and all background words."""
-    encoder, text, count = generator._encoder, generator._text, len(generator.class_names)
+    encoder, text, count = generator.encoder, generator.text_features, len(generator.class_names)
     own = torch.tensor([i - 1 for i in ids], dtype=torch.int64, device=text.device)
     present = torch.zeros(1, count, dtype=torch.bool, device=text.device).index_fill(1, own, True)
     with torch.inference_mode(), fast_products(encoder.device, encoder.dtype):

@@ -149,7 +149,7 @@ def add_up(
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; it must be at least 1")
-    processes = max(1, min(workers or _cores(), count // _WORTH))
+    processes = max(1, min(workers or cores(), count // _WORTH))
     tally = Tally(np.zeros(shape, np.int64))
     for name, result in progress(_results(partial(_judged, judge), iter(tasks), processes), count, "images"):
         if isinstance(result, SizeError):
@@ -195,7 +195,7 @@ def _end_at_signals() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _cores() -> int:
+def cores() -> int:
     """The cores that this process may use, where the system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 

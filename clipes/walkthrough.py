@@ -64,13 +64,18 @@ def choose(stages: Stages, label: str | None = None, patch: tuple[int, int] | No
 def draw_walkthrough(folder: str | os.PathLike[str], stages: Stages, chosen: Chosen) -> list[Path]:
     """Draw every stage that ran as a PNG file in ``folder``, each whole or not at all; returns the files in order.
 
+    Those that an earlier walk drew of other stages are removed.
+
     Raises :class:`clipes.figure.PlotError` without matplotlib, OSError where nothing can be written.
     """
     folder = Path(folder)
     check_plot(folder / "1.png")
     files = [folder / f"{place}-{name}.png" for place, name in enumerate(NAMES, 1)]
     drawers = (_patches, _words, _initial, _affinity, _boxes, _refined, _before, _after, _masks)
-    return [path for path, draw in zip(files, drawers, strict=True) if draw(path, stages, chosen)]
+    drawn = [path for path, draw in zip(files, drawers, strict=True) if draw(path, stages, chosen)]
+    for path in set(files).difference(drawn):
+        path.unlink(missing_ok=True)
+    return drawn
 
 
 def describe(stages: Stages, chosen: Chosen) -> list[str]:

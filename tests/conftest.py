@@ -92,6 +92,16 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
 
 
 @pytest.fixture
+def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrong use is told before any model is loaded."""
+
+    def load_clip(*arguments: object, **settings: object) -> None:
+        pytest.fail("a model was loaded")
+
+    monkeypatch.setattr("clipes.weights.load_clip", load_clip)
+
+
+@pytest.fixture
 def result() -> PseudoMask:
     """A result made by hand: "cat" (id 2) left, "dog" (id 3) nowhere, "bus" (id 1) right but ignored."""
     mask = np.array([[2, 2, 0, 0, 0, 255]] * 4, dtype=np.uint8)

@@ -142,7 +142,7 @@ def main(precision: str, refine: str, sizes: list[list[int]]) -> None:
     install()
     with Everywhere():
         there = clipes.load(device="cpu", config=config)
-        there._encoder, there._text = there._encoder.to(CUDA, DTYPES[precision]), there._text.to(CUDA)
+        there.encoder, there.text_features = there.encoder.to(CUDA, DTYPES[precision]), there.text_features.to(CUDA)
         WAITS.clear()
         found = list(there.generate(images, labels, len(images)))
     pairs = list(zip(found, expected, strict=True))

@@ -40,8 +40,8 @@ def both():
     do not count."""
     model = make_clip(seed=11, embed=EMBED, layers=10)
     generator = MaskGenerator(Clip(vision_encoder(model), text_tower(EMBED)), load_vocabulary("voc12"), VOC12)
-    encoder, module = generator._encoder, load_baseline()
-    text = generator._text[:, 0]
+    encoder, module = generator.encoder, load_baseline()
+    text = generator.text_features[:, 0]
     return module, module.Baseline(model, text, len(generator.class_names), encoder.mean, encoder.std), generator
 
 

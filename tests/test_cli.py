@@ -57,16 +57,6 @@ def said(capsys: pytest.CaptureFixture[str]):
 
 
 @pytest.fixture
-def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wrong use is told before any model is loaded."""
-
-    def load_clip(*arguments: object, **settings: object) -> None:
-        pytest.fail("a model was loaded")
-
-    monkeypatch.setattr("clipes.weights.load_clip", load_clip)
-
-
-@pytest.fixture
 def loads(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     """What the command line loads and makes a generator of; the bundled model and its vocabulary are used instead."""
     calls: list[dict[str, object]] = []
@@ -705,9 +695,12 @@ def test_help_is_whole() -> None:
     assert list(commands) == [
         "demo",
         "generate",
+        "show",
         "status",
         "finalize",
         "evaluate",
+        "report",
+        "export",
         "sharpness",
         "synonyms",
         "background",

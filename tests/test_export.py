@@ -258,7 +258,7 @@ def test_a_run_decided_again_meanwhile(two: dict[str, np.ndarray], mixed: bool) 
         else:
             renew("m", {**settings, "config": {}}, {})
 
-    with pytest.raises(ValueError, match=r"m: its masks were decided again meanwhile; export them again"):
+    with pytest.raises(ValueError, match=r"m: its masks were decided again meanwhile; start again"):
         export("m", "voc", "out", progress=changed)
     assert not Path("out").exists() and leftovers() == []
 
@@ -266,7 +266,8 @@ def test_a_run_decided_again_meanwhile(two: dict[str, np.ndarray], mixed: bool) 
 def test_masks_without_maps_that_finalize_left_are_told(capsys: pytest.CaptureFixture[str]) -> None:
     Path("photos").mkdir()
     draw(3)
-    assert runner(capsys)("--save-patch-cams")[0] == 0
+    Path("photos/bad.png").write_bytes(b"no picture")
+    assert runner(capsys)("--save-patch-cams", "--max-failure-rate", "0.5")[0] == 0
     assert main(["finalize", "m", "--refine", "none"]) == 0
     assert export("m", "voc", "all").notes == ()
     Path("m/cams/001.npz").unlink()

@@ -226,7 +226,7 @@ def test_category_ids_that_are_none(ids: Any) -> None:
     masks = {"a": drawn("12")}
     paint(masks)
     saved_run(masks, category_ids=ids)
-    with pytest.raises(ValueError, match=r"m/run.json: its 'category_ids' are not names with a whole number each"):
+    with pytest.raises(ValueError, match=r"m/run.json: its 'category_ids' are not names with a number each"):
         export("m", "coco", "out")
     assert export("m", "voc", "out").images == 1
 

@@ -52,9 +52,9 @@ def test_parity_with_the_float64_statement(base, size, labels):
     image = picture(*size)
     h, w = patch_grid(size, 16, 4096)
     resized = np.asarray(image.resize((w * 16, h * 16), Image.Resampling.BICUBIC), np.float64) / 255
-    mean, std = generator._encoder.mean, generator._encoder.std
+    mean, std = generator.encoder.mean, generator.encoder.std
     pixels = torch.from_numpy((resized - mean) / std).permute(2, 0, 1)
-    text = generator._text.double()
+    text = generator.text_features.double()
     own = text[[NAMES.index(name) for name in labels]]
     initial, refined = reference.cams_of_image(base, pixels, own, text[len(NAMES) :])
 

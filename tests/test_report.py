@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections import Counter
@@ -548,3 +549,14 @@ def test_data_are_nothing_but_data() -> None:
     assert text.isascii() and not set("<>&") & set(text)
     with pytest.raises(ValueError, match="not JSON compliant"):
         script_json(float("nan"))
+
+
+def test_a_run_that_is_decided_again_meanwhile(run: Path, tmp_path: Path) -> None:
+    def change(items, total, unit):
+        record = json.loads((run / "run.json").read_text())
+        (run / "run.json").write_text(json.dumps({**record, "mixed": "finalize was stopped"}))
+        return items
+
+    with pytest.raises(ValueError, match="its masks were decided again meanwhile; start again"):
+        write_report(run, progress=change)
+    assert sorted(os.listdir(tmp_path)) == ["m", "photos"]

@@ -66,14 +66,6 @@ def said(capsys: pytest.CaptureFixture[str]):
     return run
 
 
-@pytest.fixture
-def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load_clip(*arguments: object, **settings: object) -> None:
-        pytest.fail("a model was loaded")
-
-    monkeypatch.setattr("clipes.weights.load_clip", load_clip)
-
-
 def files(folder: str = "o") -> set[str]:
     return {path.name for path in Path(folder).iterdir()}
 

@@ -53,14 +53,6 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
 
 
 @pytest.fixture
-def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    def load_clip(*arguments: object, **settings: object) -> None:
-        pytest.fail("a model was loaded")
-
-    monkeypatch.setattr("clipes.weights.load_clip", load_clip)
-
-
-@pytest.fixture
 def plot() -> None:
     pytest.importorskip("matplotlib", reason="matplotlib, the extra `plot`, is not installed")
 

@@ -106,11 +106,11 @@ def test_probabilities_are_of_the_labels_and_the_background(model, pool):
     assert stages.words == ("tree", "dog", "sky", "grass", "road")
     assert stages.probabilities.dtype == np.float32 and stages.probabilities.sum() == pytest.approx(1, abs=1e-6)
     visual, block = model.visual, model.visual.transformer.resblocks[-1]
-    mean, std = generator._encoder.mean, generator._encoder.std
+    mean, std = generator.encoder.mean, generator.encoder.std
     pixels = torch.from_numpy((stages.resized / 255 - mean) / std).permute(2, 0, 1)
     x, _ = reference.encode(visual, pixels)
     output, _ = reference.block_from_normed(block, x, reference.layer_norm(x, block.ln_1))
-    text = generator._text.double()[[3, 1, 4, 5, 6]]
+    text = generator.text_features.double()[[3, 1, 4, 5, 6]]
     expected = reference.probabilities(visual, output, text, float(model.logit_scale.exp()), pool)
     assert np.abs(stages.probabilities - expected.detach().numpy()).max() < 1e-5
     assert len(set(expected.tolist())) == 5
@@ -120,7 +120,7 @@ def test_probabilities_are_of_the_labels_and_the_background(model, pool):
 def test_attention_is_the_mean_of_the_last_blocks(model, blocks):
     generator = generator_of(model, replace(VOC12, affinity=AffinityConfig(blocks=blocks)))
     stages = trace_stages(generator, picture(), ["cat", "bus"])
-    mean, std = generator._encoder.mean, generator._encoder.std
+    mean, std = generator.encoder.mean, generator.encoder.std
     pixels = torch.from_numpy((stages.resized / 255 - mean) / std).permute(2, 0, 1)
     x, maps = reference.encode(model.visual, pixels)
     block = model.visual.transformer.resblocks[-1]

@@ -50,7 +50,7 @@ def walk(stages) -> dict[str, list]:
 
 
 def traced(tiny: MaskGenerator, labels=("kite", "mushroom"), config=SCENES, size=(61, 83)) -> Stages:
-    generator = MaskGenerator(Clip(tiny._encoder, tiny._tower), tiny._vocabulary, config)
+    generator = MaskGenerator(Clip(tiny.encoder, tiny._tower), tiny.vocabulary, config)
     return trace_stages(generator, draw_scene(3_104_034, size).image, labels)
 
 
@@ -88,10 +88,14 @@ def test_stages_that_are_off_are_left_out(tmp_path, tiny, drawn, config, left_ou
 
 
 def test_no_label_has_a_walk(tmp_path, tiny):
+    (tmp_path / "3-initial-maps.png").write_text("of an earlier walk")
+    (tmp_path / "notes.txt").write_text("mine")
     stages = traced(tiny, labels=())
     chosen = choose(stages)
     assert chosen == Chosen(None, (4, 5)) and stages.grid == (8, 11)
-    assert [path.name for path in draw_walkthrough(tmp_path, stages, chosen)] == [ALL[i] for i in (0, 1, 3, 8)]
+    drawn = [path.name for path in draw_walkthrough(tmp_path, stages, chosen)]
+    assert drawn == [ALL[i] for i in (0, 1, 3, 8)]
+    assert {path.name for path in tmp_path.iterdir()} == {*drawn, "notes.txt"}
     assert len(describe(stages, chosen)) == 7
 
 

@@ -154,7 +154,7 @@ class ClipesStages:
     def __init__(self, generator: clipes.MaskGenerator, paths: list[Path]):
         self._names, self._config = generator.class_names, replace(generator.config, refine=None)
         self._crf = generator.config.refine
-        self._encoder, self._text = generator._encoder, generator._text
+        self._encoder, self._text = generator.encoder, generator.text_features
         self._paths, self.count = paths, len(paths)
         self._images = [open_image(path) for path in paths]
         self._arrays = [torch.from_numpy(np.array(image)).to(self._text.device) for image in self._images]

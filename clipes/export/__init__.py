@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from clipes.datasets.tar import is_tar
-from clipes.manifest import NAME, read_manifest
+from clipes.manifest import NAME
 from clipes.new_folder import beside, check_place, place_of, settle
 from clipes.record import read_records
 from clipes.saved import SavedMasks
@@ -109,19 +109,12 @@ def export(
             writer = stack.enter_context(closing(_writer(to, root, masks, split, given, polygons, regions)))
             write_all(masks, progress(masks, len(masks), "images"), pictures, writer, count)
             writer.finish()
-            _check_unchanged(masks)
+            masks.check_unchanged()
             report = _report(to, masks, count, writer)
             if report.images:
                 about = {"run": masks.manifest["digest"], "split": split, **asdict(report)}
                 settle(root, place, "export", about, overwrite)
     return report
-
-
-def _check_unchanged(masks: SavedMasks) -> None:
-    """Raise ValueError where other settings have come to the run meanwhile, so that its masks may be of both."""
-    now = read_manifest(masks.folder)
-    if now.get("mixed") or now["digest"] != masks.manifest["digest"]:
-        raise ValueError(f"{masks.folder}: its masks were decided again meanwhile; export them again")
 
 
 def _report(to: Target, masks: SavedMasks, count: Count, writer: Writer) -> Report:
@@ -189,7 +182,5 @@ def _category_ids(masks: SavedMasks) -> dict[str, int]:
     found = masks.manifest.get("category_ids") or {}
     numbers = list(found.values()) if isinstance(found, dict) else [None]
     if not all(type(number) is int for number in numbers) or len(set(numbers)) < len(numbers):
-        raise ValueError(
-            f"{masks.folder / NAME}: its 'category_ids' are not names with a whole number each; correct it"
-        )
+        raise ValueError(f"{masks.folder / NAME}: its 'category_ids' are not names with a number each; correct it")
     return dict(found)

@@ -55,5 +55,6 @@ def write_report(
         check_place(target, "report", run, [place] if truth is None else [place, str(truth)], overwrite=True)
         with beside(target, "report") as new:
             report = Builder(masks, masks.images(place), place, truth, limit, new).write(target, progress)
+            masks.check_unchanged()
             settle(new, target, "report", {"run": masks.manifest["digest"]}, overwrite=True)
     return report

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from clipes.image import TarMember
 from clipes.record import Row
 from clipes.saved import SavedMasks
-from clipes.tally import Progress, check_size, find_files, read_ids
+from clipes.tally import Progress, check_size, cores, find_files, read_ids
 
 from .gather import Clock, Numbers, Totals, measure
 from .overview import overview
@@ -218,7 +218,7 @@ def is_chosen(index: int, count: int, wanted: int) -> bool:
 
 def _in_order(work: Callable[[_Job], _Look], jobs: Iterable[_Job]) -> Generator[_Look, None, None]:
     """The results in the order of the jobs, of which only some are in hand at a time, one thread per core."""
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    workers = cores()
     pending: deque[Future[_Look]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="clipes-report")
     try:
