@@ -14,7 +14,7 @@ LIMIT = 10_000  # clipes.report.LIMIT, which is not imported for --help
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "a page to look at a run: numbers, pictures, failures; opened by a double click, needs no network"
-    about = f"{help}. Every image shown takes about 100 kB."
+    about = f"{help}. It holds a few small picture files for every image shown."
     report = commands.add_parser("report", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
     report.add_argument("folder", type=lambda text: Path(named(text)), help="the --out of a `clipes generate`")
     out = "the report's folder (default: DIR-report beside it); an older report is replaced"

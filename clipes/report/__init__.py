@@ -37,8 +37,8 @@ def write_report(
         limit: how many images the gallery shows, spread evenly; the numbers are always those of all.
         progress: wraps the images in a progress bar; called with an iterable, its length and a unit.
 
-    Every image shown takes about 100 kB; memory does not grow with their number. An image that cannot be read any
-    more is shown with the reason. Stopped half-way, nothing is written.
+    Every image shown takes a few small picture files; memory does not grow with their number. An image that cannot be
+    read any more is shown with the reason. Stopped half-way, nothing is written.
 
     Raises FileNotFoundError where there is no run, no source or no truth; ValueError for a broken record, masks of
     mixed settings, a limit below 1, an ``out`` that is not a report's or lies among the masks, images or truth.
