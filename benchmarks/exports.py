@@ -194,8 +194,8 @@ def main() -> None:
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
         *table,
         "",
-        f"Peak memory of `clipes export` over pictures of {TINY[0]} x {TINY[1]}, MB; what is more are the lists of images"
-        " and rows on disk, which keep up to 16 MB each in memory:",
+        f"Peak memory of `clipes export` over pictures of {TINY[0]} x {TINY[1]}, MB; what is more are the lists of"
+        " images and rows on disk, which keep up to 16 MB each in memory:",
         "",
         f"| form | {COUNTS[0]:,} images | {COUNTS[1]:,} images | more |",
         "| --- | --- | --- | --- |",
