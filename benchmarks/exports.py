@@ -11,7 +11,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -41,11 +40,10 @@ COMMAND = [sys.executable, "-c", _MAIN]
 Named = Iterator[tuple[str, NDArray[np.integer]]]
 
 
-def clipes(*arguments: object) -> tuple[float, float]:
-    """Run a command; returns its seconds and its peak memory in MB."""
-    started = time.monotonic()
+def clipes(*arguments: object) -> float:
+    """Run a command; returns its peak memory in MB."""
     done = subprocess.run([*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, text=True, check=True)
-    return time.monotonic() - started, int(done.stdout.split()[-1]) / 1e3
+    return int(done.stdout.split()[-1]) / 1e3
 
 
 def read_coco(folder: Path) -> Named:
@@ -141,12 +139,9 @@ def back(folder: Path, count: int) -> Iterator[str]:
     clipes("generate", folder / "images", "--labels", folder / "labels.csv", "--out", folder / "m", "--save-confidence")
     for form in FORMS:
         out = folder / form / "export"
-        seconds, _ = clipes("export", folder / "m", "--to", form, "--out", out)
+        clipes("export", folder / "m", "--to", form, "--out", out)
         images, pixels, wrong, lost = compare(folder / "m", form, out)
-        yield (
-            f"| {form} | {NAMES[form]} | {images:,} | {pixels:,} | {wrong} | {lost:,} "
-            f"| {1e3 * seconds / count:.1f} | {size_of(out):.1f} |"
-        )
+        yield (f"| {form} | {NAMES[form]} | {images:,} | {pixels:,} | {wrong} | {lost:,} | {size_of(out):.1f} |")
 
 
 def tiny_run(folder: Path, count: int) -> Path:
@@ -166,7 +161,7 @@ def memory(folder: Path) -> Iterator[str]:
     runs = [tiny_run(folder / str(count), count) for count in COUNTS]
     for form in FORMS:
         outs = [folder / f"{form}-{count}" for count in COUNTS]
-        few, many = (clipes("export", run, "--to", form, "--out", out)[1] for run, out in zip(runs, outs, strict=True))
+        few, many = (clipes("export", run, "--to", form, "--out", out) for run, out in zip(runs, outs, strict=True))
         yield f"| {form} | {few:.0f} | {many:.0f} | {many / few - 1:+.1%} |"
 
 
@@ -190,8 +185,8 @@ def main() -> None:
         " compared pixel by pixel with the masks of the run. YOLO's polygons know no ignored pixels: they are"
         " background there, as the command says.",
         "",
-        "| form | read by | images | pixels | other than in the run | ignored, now background | ms an image | MB |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| form | read by | images | pixels | other than in the run | ignored, now background | MB |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
         *table,
         "",
         f"Peak memory of `clipes export` over pictures of {TINY[0]} x {TINY[1]}, MB; what is more are the lists of"
