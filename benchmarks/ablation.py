@@ -20,20 +20,21 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import clipes
-from clipes.affinity import refine_cams
-from clipes.cam import image_features, min_max, softmax_gradcam
-from clipes.compiled import library
+from clipes.cams.affinity import refine_cams
+from clipes.cams.gradcam import min_max, softmax_gradcam
+from clipes.clip.encoder import Encoded, Encoder
+from clipes.clip.head import image_features
+from clipes.clip.pairs import Pairs
+from clipes.clip.text import text_features
+from clipes.clip.transformer import attention_map, finish, merge_heads, project_qkv, scaled
+from clipes.clip.weights import Clip, load_clip
 from clipes.config import AffinityConfig, CrfConfig, ParConfig
 from clipes.decision import decide_masks
-from clipes.encoder import Encoded, Encoder
-from clipes.image import patch_grid
-from clipes.pairs import Pairs
-from clipes.pixels import prepare
+from clipes.device.pixels import prepare
+from clipes.io.images import patch_grid
+from clipes.refine.compiled import library
 from clipes.scenes import THINGS, Scene, draw_scenes
-from clipes.text import text_features
-from clipes.transformer import attention_map, finish, merge_heads, project_qkv, scaled
 from clipes.vocabulary import Vocabulary, load_vocabulary
-from clipes.weights import Clip, load_clip
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from train_tiny import SYNONYMS
@@ -41,7 +42,7 @@ from train_tiny import SYNONYMS
 SEED = 7_000_000  # that of benchmarks/scenes.py; the settings were chosen on others
 DRAWS = 2000
 TAUGHT = {name: (name, *SYNONYMS.get(name, ())) for name in THINGS}  # the words that the model's captions held
-DEFAULT = replace(clipes.SCENES, mask=replace(clipes.SCENES.mask, ignore_below=None))
+DEFAULT = replace(clipes.config.SCENES, mask=replace(clipes.SCENES.mask, ignore_below=None))
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def measure(model: Model, scenes: list[Scene]) -> tuple[np.ndarray, np.ndarray]:
             start = time.process_time()
             mask = mask_of(model, row, scene)
             seconds[index, place] = time.process_time() - start
-            confusions[index, place] = clipes.confusion_matrix(mask, scene.mask, len(THINGS))
+            confusions[index, place] = clipes.evaluation.confusion_matrix(mask, scene.mask, len(THINGS))
             if number in libraries and not np.array_equal(mask, libraries[number](scene.image, scene.labels).mask):
                 raise RuntimeError(f"row {number}, scene {index}: not the library's mask; mend this benchmark's path")
     return confusions, seconds
@@ -191,12 +192,12 @@ def bootstrap(confusions: np.ndarray) -> np.ndarray:
     count, rows, side, _ = confusions.shape
     times_drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), DRAWS)
     totals = (times_drawn.astype(float) @ confusions.reshape(count, -1)).reshape(-1, rows, side, side)
-    return np.array([[clipes.mean_iou(total) for total in draw] for draw in totals])
+    return np.array([[clipes.evaluation.mean_iou(total) for total in draw] for draw in totals])
 
 
 def report(model: Model, confusions: np.ndarray, seconds: np.ndarray, received: tuple[float, float]) -> list[str]:
     totals = dict(zip(ROWS, confusions.sum(0), strict=True))
-    miou = {number: clipes.mean_iou(total) for number, total in totals.items()}
+    miou = {number: clipes.evaluation.mean_iou(total) for number, total in totals.items()}
     draws = dict(zip(ROWS, bootstrap(confusions).T, strict=True))
     missed = {number: f"{total[1:, 0].sum() / total[1:].sum():.0%}" for number, total in totals.items()}
     taken = {number: f"{total[0, 1:].sum() / total[0].sum():.1%}" for number, total in totals.items()}

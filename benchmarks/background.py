@@ -19,16 +19,16 @@ from PIL import Image
 from tqdm import tqdm
 
 import clipes
-from clipes.background import BackgroundTable, judge_background, suggest_background
+from clipes.clip.weights import Clip, load_clip
 from clipes.config import MaskConfig
 from clipes.datasets import Sample
 from clipes.generator import MaskGenerator
+from clipes.prompting.background import BackgroundTable, judge_background, suggest_background
 from clipes.scenes import THINGS, Scene, draw_scenes
 from clipes.vocabulary import Vocabulary, load_vocabulary
-from clipes.weights import Clip, load_clip
 
 SEED = 9_500_000
-FULL = replace(clipes.SCENES, mask=MaskConfig(clipes.SCENES.mask.background_power, ignore_below=None))
+FULL = replace(clipes.config.SCENES, mask=MaskConfig(clipes.SCENES.mask.background_power, ignore_below=None))
 INITIAL = replace(FULL, affinity=None, refine=None)
 SETS = ("voc12", "general", "scenes")
 FOUND = "suggested"
@@ -65,7 +65,10 @@ def confusions(scenes: Sequence[Scene], generator: MaskGenerator) -> NDArray[np.
     """(B, K + 1, K + 1), of each scene."""
     masks = [generator(scene.image, scene.labels).mask for scene in scenes]
     return np.stack(
-        [clipes.confusion_matrix(mask, one.mask, len(THINGS)) for mask, one in zip(masks, scenes, strict=True)]
+        [
+            clipes.evaluation.confusion_matrix(mask, one.mask, len(THINGS))
+            for mask, one in zip(masks, scenes, strict=True)
+        ]
     )
 
 
@@ -73,7 +76,9 @@ def interval(counts: NDArray[np.int64], others: NDArray[np.int64]) -> str:
     """The bootstrap's 95 % interval of how much better ``counts`` are, over the scenes."""
     rng = np.random.default_rng(0)
     drawn = [rng.integers(0, len(counts), len(counts)) for _ in range(1000)]
-    gains = [clipes.mean_iou(counts[one].sum(0)) - clipes.mean_iou(others[one].sum(0)) for one in drawn]
+    gains = [
+        clipes.evaluation.mean_iou(counts[one].sum(0)) - clipes.evaluation.mean_iou(others[one].sum(0)) for one in drawn
+    ]
     low, high = np.percentile(gains, (2.5, 97.5))
     return f"{low:+.3f} to {high:+.3f}"
 
@@ -93,7 +98,7 @@ def table(clip: Clip, scenes: Sequence[Scene], samples: Sequence[Sample], found:
                 counts = None
                 if words or chosen is several:
                     counts = confusions(chosen, MaskGenerator(clip, vocabulary, config))
-                rows[name].append("-" if counts is None else f"{clipes.mean_iou(counts.sum(0)):.3f}")
+                rows[name].append("-" if counts is None else f"{clipes.evaluation.mean_iou(counts.sum(0)):.3f}")
         last[name] = counts
     for name, cells in rows.items():
         better = "-" if last[name] is None or name == "scenes" else interval(last[name], last["scenes"])
@@ -133,7 +138,7 @@ def main() -> None:
 
 {describe()}
 
-mIoU of masks in which every pixel is decided, without and with the affinity and the CRF of `clipes.SCENES`. Of a
+mIoU of masks in which every pixel is decided, without and with the affinity and the CRF of `clipes.config.SCENES`. Of a
 single label and no word the softmax has nothing to decide, so the first two columns are of the scenes of several
 labels, the others of all. *Labels keep*: the probability left to the labels, on average. The last column is the
 bootstrap's 95 % interval over the {len(scenes)} scenes.

@@ -19,9 +19,9 @@ from environment import describe
 from PIL import Image
 from tqdm import tqdm
 
-from clipes.compiled import compiled_mean_field, library
 from clipes.config import CrfConfig
-from clipes.crf import mean_field
+from clipes.refine.compiled import compiled_mean_field, library
+from clipes.refine.crf import mean_field
 from clipes.scenes import draw_scenes
 
 CONFIG = CrfConfig()

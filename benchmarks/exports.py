@@ -20,9 +20,9 @@ from environment import describe
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipes.demo import write_scenes
-from clipes.saved import SavedMasks
+from clipes.commands.demo_run import write_scenes
 from clipes.scenes import draw_scenes
+from clipes.store.saved import SavedMasks
 
 COUNTS = (1_000, 10_000)
 TINY, TINY_SEED = (32, 32), 11_000_000

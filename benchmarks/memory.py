@@ -16,11 +16,11 @@ from environment import describe
 from PIL import Image
 
 import clipes
-from clipes.batch import MaskWriter
 from clipes.datasets import Sample, find_samples
-from clipes.output import Output
-from clipes.run import Run
+from clipes.runs.batch import MaskWriter
+from clipes.runs.run import Run
 from clipes.scenes import draw_scenes
+from clipes.store.output import Output
 
 SIZE = (32, 32)
 MARKS = (1_000, 2_000, 5_000, 10_000, 15_000, 20_000)

@@ -20,12 +20,12 @@ from PIL import Image
 from tqdm import tqdm
 
 import clipes
-from clipes import localization
+from clipes.cams import localization
+from clipes.clip.weights import Clip, load_clip
+from clipes.evaluation.metrics import confusion_matrix, mean_iou
 from clipes.generator import MaskGenerator
-from clipes.metrics import confusion_matrix, mean_iou
 from clipes.scenes import draw_scenes
 from clipes.vocabulary import load_vocabulary
-from clipes.weights import Clip, load_clip
 
 SEED = 10_500_000
 IGNORED = 255
@@ -48,7 +48,7 @@ def products_by_torch() -> Iterator[None]:
 def generators(model: str, pretrained: Path | None, classes: str) -> dict[str, MaskGenerator]:
     vocabulary = load_vocabulary(classes)
     clip = load_clip(model, pretrained, device="cpu")
-    config = clipes.SCENES if model == "tiny" else clipes.VOC12
+    config = clipes.config.SCENES if model == "tiny" else clipes.VOC12
     exact = MaskGenerator(Clip(clip.encoder.to(dtype=torch.float64), clip.text), vocabulary, config)
     lower = MaskGenerator(Clip(clip.encoder.to(dtype=torch.bfloat16), clip.text), vocabulary, config)
     plain = MaskGenerator(clip, vocabulary, config)

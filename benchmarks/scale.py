@@ -16,13 +16,13 @@ from environment import describe
 from PIL import Image
 
 import clipes
-from clipes.batch import MaskWriter
 from clipes.datasets import find_samples
-from clipes.history import History
-from clipes.output import Output
-from clipes.record import Recorder, Row
-from clipes.run import Run
+from clipes.runs.batch import MaskWriter
+from clipes.runs.run import Run
 from clipes.scenes import THINGS, draw_scenes
+from clipes.store.history import History
+from clipes.store.output import Output
+from clipes.store.record import Recorder, Row
 
 SEED = 7_000_000
 ROWS = 200_000
@@ -101,7 +101,7 @@ def main() -> None:
         folder = Path(name)
         small = draw(folder / "small", options.count, (112, 112))
         large = draw(folder / "large", max(options.count // 20, 2), (375, 500))
-        plain = replace(clipes.SCENES, refine=None)
+        plain = replace(clipes.config.SCENES, refine=None)
         jobs = {
             "bundled, 112 x 112, no refinement": ({"config": plain}, small),
             "bundled, 112 x 112, CRF": ({}, small),

@@ -1,7 +1,7 @@
 """Which settings of the affinity and of the CRF suit the scenes: ``python benchmarks/scene_settings.py``.
 
 Tries them on scenes with their truth; the seed is neither of training, demonstration, test nor of benchmarks/scenes.py,
-which judges the choice (``clipes.SCENES``). Writes benchmarks/scene_settings.md.
+which judges the choice (``clipes.config.SCENES``). Writes benchmarks/scene_settings.md.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from clipes.scenes import THINGS, draw_scenes
 
 SEED = 4_000_000
 POWERS = (1.0, 1.5, 2.0, 3.0)
-BARE = replace(clipes.SCENES, refine=None, mask=MaskConfig(ignore_below=None))
+BARE = replace(clipes.config.SCENES, refine=None, mask=MaskConfig(ignore_below=None))
 
 
 def maps(scenes: list, affinity: AffinityConfig | None, model: str) -> list[PseudoMask]:
@@ -38,8 +38,8 @@ def mean_iou(scenes: list, results: list[PseudoMask], power: float, refine: CrfC
     for scene, result in zip(scenes, results, strict=True):
         coarse = torch.from_numpy(result.patch_cams)
         (decided,) = decide_masks([result.image], [result.class_ids.tolist()], [coarse], THINGS, config)
-        confusion += clipes.confusion_matrix(decided.mask, scene.mask, len(THINGS))
-    return clipes.mean_iou(confusion)
+        confusion += clipes.evaluation.confusion_matrix(decided.mask, scene.mask, len(THINGS))
+    return clipes.evaluation.mean_iou(confusion)
 
 
 def affinity_table(scenes: list, model: str) -> Iterator[str]:
@@ -79,7 +79,7 @@ def main() -> None:
     command = f"`python benchmarks/scene_settings.py --count {options.count}`"
     lines = ["# Settings of the affinity and the CRF on scenes", "", command, "", describe(), ""]
     lines += ["The affinity, without refinement by colours:", "", *affinity_table(scenes, options.model), ""]
-    lines += ["The CRF, with the affinity of `clipes.SCENES`; the published settings first:", ""]
+    lines += ["The CRF, with the affinity of `clipes.config.SCENES`; the published settings first:", ""]
     lines += crf_table(scenes, options.model)
     options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

@@ -15,13 +15,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import clipes
-from clipes.cam import image_features
-from clipes.metrics import class_iou
-from clipes.pixels import prepare
+from clipes.clip.head import image_features
+from clipes.clip.text import text_features
+from clipes.clip.weights import load_clip
+from clipes.device.pixels import prepare
+from clipes.evaluation.metrics import class_iou
 from clipes.scenes import GROUNDS, THINGS, draw_scenes
-from clipes.text import text_features
 from clipes.vocabulary import load_vocabulary
-from clipes.weights import load_clip
 
 SEED = 7_000_000
 
@@ -62,7 +62,7 @@ def segmentation(scenes: list, model: str) -> dict[str, np.ndarray]:
     """Confusion matrices (17, 17) of every stage; without background words, only pictures of several labels."""
     several = [scene for scene in scenes if len(scene.labels) > 1]
     voc, own = (
-        replace(config, mask=replace(config.mask, ignore_below=None)) for config in (clipes.VOC12, clipes.SCENES)
+        replace(config, mask=replace(config.mask, ignore_below=None)) for config in (clipes.VOC12, clipes.config.SCENES)
     )
     initial = replace(voc, affinity=None, refine=None)
     stages = {
@@ -80,7 +80,7 @@ def segmentation(scenes: list, model: str) -> dict[str, np.ndarray]:
         matrices[stage] = np.zeros((17, 17), np.int64)
         results = generator.generate([s.image for s in pictures], [s.labels for s in pictures])
         for scene, result in zip(pictures, tqdm(results, stage, len(pictures), disable=None), strict=True):
-            matrices[stage] += clipes.confusion_matrix(result.mask, scene.mask, len(THINGS))
+            matrices[stage] += clipes.evaluation.confusion_matrix(result.mask, scene.mask, len(THINGS))
     return matrices
 
 
@@ -98,7 +98,7 @@ def main() -> None:
     lines += [f"| {name} | {value:.3f} |" for name, value in recognition(scenes, options.model).items()]
     lines += ["", "| stage | mIoU | background IoU |", "| --- | --- | --- |"]
     for stage, matrix in segmentation(scenes, options.model).items():
-        lines.append(f"| {stage} | {clipes.mean_iou(matrix):.3f} | {class_iou(matrix)[0]:.3f} |")
+        lines.append(f"| {stage} | {clipes.evaluation.mean_iou(matrix):.3f} | {class_iou(matrix)[0]:.3f} |")
     options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 

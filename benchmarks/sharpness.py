@@ -19,19 +19,20 @@ from PIL import Image
 from tqdm import tqdm
 
 import clipes
-from clipes.analysis import TemplateAnalysis, analyse_templates
-from clipes.cam import image_features, label_probabilities
-from clipes.class_file import shipped
+from clipes.cams.gradcam import label_probabilities
+from clipes.cams.localization import encode_images
+from clipes.clip.head import image_features
+from clipes.clip.text import text_features
+from clipes.clip.weights import Clip, load_clip
 from clipes.datasets import Sample
-from clipes.image import open_image
-from clipes.localization import encode_images
-from clipes.plots import plot_miou, plot_sharpness
+from clipes.io.images import open_image
+from clipes.io.masks import write_mask
+from clipes.prompting.analysis import TemplateAnalysis, analyse_templates
+from clipes.prompting.plots import plot_miou, plot_sharpness
+from clipes.prompting.sharpness import rank_correlation
 from clipes.scenes import draw_scenes
-from clipes.sharpness import rank_correlation
-from clipes.text import text_features
 from clipes.vocabulary import Vocabulary, load_vocabulary
-from clipes.weights import Clip, load_clip
-from clipes.writer import write_mask
+from clipes.vocabulary.class_file import shipped
 
 SEED = 9_000_000  # serves for nothing else
 SETS = shipped()["templates"]
@@ -89,7 +90,7 @@ def naive(clip: Clip, vocabulary: Vocabulary, samples: list[Sample], template: s
     """The sharpness of one template by itself: every image is read and encoded for it."""
     alone, head = replace(vocabulary, templates=(template,)), clip.encoder.head
     text = text_features(clip.text, alone.sentences()).to(head.projection)
-    config, rows = replace(clipes.SCENES, affinity=None), []
+    config, rows = replace(clipes.config.SCENES, affinity=None), []
     for sample in samples:
         ids = torch.tensor(alone.ids(sample.labels)) - 1
         present = torch.zeros(1, len(alone.class_names), dtype=torch.bool).index_fill(1, ids, True)
@@ -97,7 +98,7 @@ def naive(clip: Clip, vocabulary: Vocabulary, samples: list[Sample], template: s
             with torch.inference_mode():
                 features = image_features(head, encoded.trace, config.cam.pool)
                 rows.append(label_probabilities(features, text, present, head.logit_scale)[0, ids].numpy())
-    return clipes.prompt_sharpness(rows)
+    return clipes.prompting.prompt_sharpness(rows)
 
 
 def cost(name: str, clip: Clip, size: int, images: int, each: int, rounds: int) -> str:

@@ -25,10 +25,10 @@ import numpy as np
 from environment import describe
 from PIL import Image
 
-from clipes.history import History
-from clipes.manifest import read_manifest
+from clipes.io.masks import write_mask
 from clipes.scenes import THINGS, draw_scenes
-from clipes.writer import write_mask
+from clipes.store.history import History
+from clipes.store.manifest import read_manifest
 
 SEED = 7_000_000  # the scenes that the README's numbers are of
 SIZE = (112, 112)

@@ -20,61 +20,37 @@ from typing import TYPE_CHECKING, Any
 from clipes._version import __version__
 
 if TYPE_CHECKING:
-    from clipes import scenes
-    from clipes.config import COCO14, SCENES, VOC12, Config, CrfConfig, ParConfig
-    from clipes.crf import dense_crf
+    from clipes import config, scenes
+    from clipes.config import COCO14, VOC12, Config
     from clipes.generator import MaskGenerator, load
-    from clipes.losses import confidence_guided_loss
-    from clipes.metrics import confusion_matrix, mean_iou
-    from clipes.par import pixel_adaptive_refinement
     from clipes.result import PseudoMask
-    from clipes.sharpness import prompt_sharpness
-    from clipes.thesaurus import synonyms
 
 __all__ = [
     "COCO14",
-    "SCENES",
     "VOC12",
     "Config",
-    "CrfConfig",
     "MaskGenerator",
-    "ParConfig",
     "PseudoMask",
     "__version__",
-    "confidence_guided_loss",
-    "confusion_matrix",
-    "dense_crf",
+    "config",
     "load",
-    "mean_iou",
-    "pixel_adaptive_refinement",
-    "prompt_sharpness",
     "scenes",
-    "synonyms",
 ]
 
 _HOMES = {
     "COCO14": "config",
-    "SCENES": "config",
     "VOC12": "config",
     "Config": "config",
-    "CrfConfig": "config",
-    "ParConfig": "config",
     "MaskGenerator": "generator",
     "PseudoMask": "result",
-    "confidence_guided_loss": "losses",
-    "confusion_matrix": "metrics",
-    "dense_crf": "crf",
     "load": "generator",
-    "mean_iou": "metrics",
-    "pixel_adaptive_refinement": "par",
-    "prompt_sharpness": "sharpness",
-    "synonyms": "thesaurus",
 }
+_MODULES = ("config", "scenes")
 
 
 def __getattr__(name: str) -> Any:
-    if name == "scenes":
-        return importlib.import_module("clipes.scenes")
+    if name in _MODULES:
+        return importlib.import_module(f"clipes.{name}")
     if name in _HOMES:
         return getattr(importlib.import_module(f"clipes.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'clipes' has no attribute {name!r}")

@@ -10,13 +10,12 @@ from PIL import Image
 from torch import Tensor
 
 from clipes.config import Config, CrfConfig, ParConfig
-from clipes.crf import refine_crf
-from clipes.device import to_host
-from clipes.mask import decide, score_maps, upsample
-from clipes.metrics import ignore_index
-from clipes.par import refine_par
-from clipes.pixels import pixels_of
+from clipes.device.pixels import pixels_of, to_host
+from clipes.ids import ignore_index
+from clipes.refine.crf import refine_crf
+from clipes.refine.par import refine_par
 from clipes.result import PseudoMask
+from clipes.scores import decide, score_maps, upsample
 
 
 def decide_masks(

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from clipes.cams.localization import bytes_of, encode_images, encode_pixels, localize
+from clipes.clip.text import encode_sentences, text_features
+from clipes.clip.weights import Clip, load_clip
 from clipes.config import PRESETS, VOC12, Config, Fuse
 from clipes.decision import decide_masks
-from clipes.device import Precision, default_batch_size
-from clipes.image import open_image, patch_grid
-from clipes.localization import bytes_of, encode_images, encode_pixels, localize
+from clipes.device.choice import Precision, default_batch_size
+from clipes.io.images import open_image, patch_grid
 from clipes.result import PseudoMask
-from clipes.text import encode_sentences, text_features
 from clipes.vocabulary import Vocabulary, load_vocabulary
-from clipes.weights import Clip, load_clip
 
 _PIXEL, _PIXEL_LABEL = 220, 30  # bytes of the CRF's lattice, and of maps and scores for each label, about
 

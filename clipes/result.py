@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipes.maps import Maps, write_maps
-from clipes.overlay import draw_overlay
-from clipes.writer import confidence_png, write_bytes, write_mask
+from clipes.drawing.overlay import draw_overlay
+from clipes.io.atomic import write_bytes
+from clipes.io.cams_npz import Maps, write_maps
+from clipes.io.masks import confidence_png, write_mask
 
 if TYPE_CHECKING:
-    from clipes.figure import Figure
+    from clipes.drawing.figure import Figure
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ class PseudoMask:
     def save_cams(self, path: str | os.PathLike[str], full: bool = True) -> None:
         """Write the maps as .npz, on the patch grid and, if ``full``, at the image's size as CLIP-ES does.
 
-        See :mod:`clipes.maps` for what is in it. Raises ValueError if ``path`` does not end in .npz, OSError if it
+        See :mod:`clipes.io.cams_npz` for what is in it. Raises ValueError if ``path`` does not end in .npz, OSError if it
         cannot be written.
         """
         write_maps(path, self.maps, self.cams if full else None)
@@ -90,10 +91,10 @@ class PseudoMask:
         7 and 8 points at any width. ``result.figure().savefig("dog.pdf")`` writes it; at 300 dots an inch unless told
         otherwise.
 
-        Raises ValueError for a width below 3, :class:`clipes.figure.PlotError` without matplotlib
+        Raises ValueError for a width below 3, :class:`clipes.drawing.figure.PlotError` without matplotlib
         (``pip install clipes[plot]``).
         """
-        from clipes.figure import draw_figure
+        from clipes.drawing.figure import draw_figure
 
         names = self.labels, self.class_ids.tolist()
         return draw_figure(self.image, *names, self.cams, self.mask, self.confidence, self.class_count, width)

@@ -13,7 +13,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from clipes.cli import main as clipes
-from clipes.demo import write_scenes
+from clipes.commands.demo_run import write_scenes
 from clipes.report import write_report
 
 WIDTH, HEIGHT, IMAGES = 1400, 900, 566

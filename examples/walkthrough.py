@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 import clipes
+from clipes.clip.weights import load_clip
+from clipes.commands.flags import add_config_flags, read_config
 from clipes.commands.model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
-from clipes.flags import add_config_flags, read_config
-from clipes.stages import trace_stages
+from clipes.explain.stages import trace_stages
+from clipes.explain.walkthrough import choose, describe, draw_walkthrough
 from clipes.vocabulary import load_vocabulary
-from clipes.walkthrough import choose, describe, draw_walkthrough
-from clipes.weights import load_clip
 
 SEED, SIZE = 3_104_034, (108, 150)
 
@@ -49,8 +49,8 @@ def main() -> None:
     if scene is not None:  # whose truth is known; every pixel decided
         for title, one in (("initial", stages.initial), ("refined", stages.refined), ("final", stages.result)):
             winner = np.array([0, *one.class_ids])[one.scores.argmax(0)]
-            matrix = clipes.confusion_matrix(winner, scene.mask, one.class_count)
-            print(f"mean IoU with the truth: {title} {clipes.mean_iou(matrix):.3f}")
+            matrix = clipes.evaluation.confusion_matrix(winner, scene.mask, one.class_count)
+            print(f"mean IoU with the truth: {title} {clipes.evaluation.mean_iou(matrix):.3f}")
     for path in draw_walkthrough(options.out, stages, chosen):
         print(path)
 

@@ -1,1 +1,1 @@
-"""Class sets, background words and prompt templates: data only, read by `clipes.vocabulary`."""
+"""Class sets, background words and prompt templates: data only, read by `clipes.vocabulary.vocabulary`."""

@@ -14,12 +14,12 @@ from PIL import Image
 if not torch.cuda.is_available():  # read when triton is imported: its kernels run on the CPU, slowly
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
-from clipes.compiled import library
 from clipes.datasets import Sample
 from clipes.generator import MaskGenerator, load
+from clipes.prompting.wordnet import WordNet, WordNetMissing, open_wordnet
+from clipes.refine.compiled import library
 from clipes.result import PseudoMask
 from clipes.scenes import draw_scenes
-from clipes.wordnet import WordNet, WordNetMissing, open_wordnet
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -98,7 +98,7 @@ def never_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
     def load_clip(*arguments: object, **settings: object) -> None:
         pytest.fail("a model was loaded")
 
-    monkeypatch.setattr("clipes.weights.load_clip", load_clip)
+    monkeypatch.setattr("clipes.clip.weights.load_clip", load_clip)
 
 
 @pytest.fixture

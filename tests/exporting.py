@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipes.manifest import CLASSES, claim
-from clipes.output import Output, new_sink
-from clipes.record import Recorder, Row
-from clipes.writer import confidence_png, mask_png, write_json
+from clipes.ids import CLASSES
+from clipes.io.atomic import write_json
+from clipes.io.masks import confidence_png, mask_png
+from clipes.store.manifest import claim
+from clipes.store.output import Output, new_sink
+from clipes.store.record import Recorder, Row
 
 NAMES = ("dog", "a:b, 'c' \"d\"", "été 日本 #%")
 _DRAWN = {"x": 255, ".": 0}

@@ -130,11 +130,11 @@ def install() -> None:
 def main(precision: str, refine: str, sizes: list[list[int]]) -> None:
     """Print how far the masks of the GPU are from the CPU's."""
     import clipes
-    from clipes.device import DTYPES
+    from clipes.device.choice import DTYPES
     from clipes.scenes import draw_scenes
 
-    chosen = {"crf": clipes.SCENES.refine, "par": clipes.ParConfig(), "none": None}[refine]
-    config = replace(clipes.SCENES, refine=chosen)
+    chosen = {"crf": clipes.SCENES.refine, "par": clipes.config.ParConfig(), "none": None}[refine]
+    config = replace(clipes.config.SCENES, refine=chosen)
     scenes = [next(draw_scenes(1, 3_000_950 + number, tuple(size))) for number, size in enumerate(sizes)]
     images, labels = [scene.image for scene in scenes], [scene.labels for scene in scenes]
     here = clipes.load(device="cpu", config=config)

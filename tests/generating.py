@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from clipes.cli import main
-from clipes.record import Row, read_records
 from clipes.scenes import draw_scenes
+from clipes.store.record import Row, read_records
 
 Run = Callable[..., tuple[int, str, str]]
 

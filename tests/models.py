@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from clipes.text import TextTower
+from clipes.clip.text import TextTower
 
 CONTEXT = 16
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)

@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipes.manifest import claim
-from clipes.record import Recorder, Row
-from clipes.writer import write_json, write_mask
+from clipes.io.atomic import write_json
+from clipes.io.masks import write_mask
+from clipes.store.manifest import claim
+from clipes.store.record import Recorder, Row
 
 NAMES = ("cat", "dog", "bus")
 

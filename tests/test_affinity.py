@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipes.affinity import box_masks, refine_cams, sinkhorn_scaling
+from clipes.cams.affinity import box_masks, refine_cams, sinkhorn_scaling
+from clipes.clip.pairs import Pairs
 from clipes.config import AffinityConfig
-from clipes.pairs import Pairs
 
 
 def random_attention(images: int, count: int, seed: int) -> torch.Tensor:

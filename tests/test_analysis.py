@@ -1,4 +1,4 @@
-"""clipes.analysis: many templates in one pass, the same figures as one by one, and going on where a run was stopped."""
+"""clipes.prompting.analysis: many templates in one pass, the same figures as one by one, and going on where a run was stopped."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ import torch
 from models import make_clip, text_tower
 from PIL import Image
 
-from clipes import analysis as analysis_module
-from clipes import chunks, survey
-from clipes.analysis import TemplateAnalysis, analyse_templates
-from clipes.cam import image_features
-from clipes.chunks import read_chunk, select_rows, write_chunk
+from clipes.clip.encoder import Encoder, fingerprint
+from clipes.clip.head import image_features
+from clipes.clip.open_clip_vision import vision_encoder
+from clipes.clip.text import encode_sentences, text_features
+from clipes.clip.weights import Clip
 from clipes.config import SCENES, CamConfig, ImageConfig, MaskConfig, ParConfig
 from clipes.datasets import Sample, find_samples
-from clipes.encoder import Encoder, fingerprint
-from clipes.evaluation import evaluate
+from clipes.device.pixels import prepare
+from clipes.evaluation.evaluation import evaluate
 from clipes.generator import MaskGenerator
-from clipes.image import open_image, patch_grid
-from clipes.pixels import prepare
+from clipes.io.images import open_image, patch_grid
+from clipes.io.masks import write_mask
+from clipes.prompting import analysis as analysis_module
+from clipes.prompting import feature_cache as chunks
+from clipes.prompting import feature_pass as survey
+from clipes.prompting.analysis import TemplateAnalysis, analyse_templates
+from clipes.prompting.feature_cache import read_chunk, select_rows, write_chunk
+from clipes.prompting.feature_pass import Surveyor
+from clipes.prompting.sharpness import Moments, bootstrap, rank_correlation
 from clipes.scenes import draw_scenes
-from clipes.sharpness import Moments, bootstrap, rank_correlation
-from clipes.survey import Surveyor
-from clipes.text import encode_sentences, text_features
-from clipes.tower import vision_encoder
 from clipes.vocabulary import Vocabulary, load_vocabulary
-from clipes.weights import Clip
-from clipes.writer import write_mask
 
 TEMPLATES = ("a clean origami {}.", "a photo of a {}.", "graffiti of the {}.")
 MORE = (*TEMPLATES, "the {} in a video game.")

@@ -1,4 +1,4 @@
-"""clipes.background and clipes.competition: words against labels, what is chosen, what is left out, the command."""
+"""clipes.prompting.background and clipes.prompting.competition: words against labels, what is chosen, what is left out, the command."""
 
 from __future__ import annotations
 
@@ -18,23 +18,24 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 import clipes
-from clipes import background
-from clipes.background import FEW
-from clipes.background import judge_background as judge
-from clipes.background import suggest_background as suggest
-from clipes.cam import image_features, label_probabilities
+from clipes.cams.gradcam import label_probabilities
+from clipes.cams.localization import encode_images
 from clipes.cli import main
+from clipes.clip.head import image_features
+from clipes.clip.open_clip_vision import vision_encoder
+from clipes.clip.text import TextTower
+from clipes.clip.weights import Clip
 from clipes.commands import terminal
-from clipes.competition import TIE, closest, closest_classes, compete_alone, compete_together
 from clipes.config import CamConfig, ImageConfig
 from clipes.datasets import Sample
-from clipes.image import open_image
-from clipes.localization import encode_images
+from clipes.io.images import open_image
+from clipes.prompting import background
+from clipes.prompting.background import FEW
+from clipes.prompting.background import judge_background as judge
+from clipes.prompting.background import suggest_background as suggest
+from clipes.prompting.competition import TIE, closest, closest_classes, compete_alone, compete_together
 from clipes.scenes import draw_scene
-from clipes.text import TextTower
-from clipes.tower import vision_encoder
 from clipes.vocabulary import background_set_names, class_set_names, load_vocabulary, stuff_words
-from clipes.weights import Clip
 
 WIDTH = 48
 VOC = [",".join(names) for names in load_vocabulary("voc12").prompt_names]  # as sentences of the template {}
@@ -355,7 +356,7 @@ def test_names_of_classes_in_every_form(encoder, pictures):
     words |= {"table": "the end of 'dining table'", "desk": "the end of 'writing desk'"}
     words |= {"dining": "", "able": "", "tvs": ""}
     own = load_vocabulary(given, background=[], templates="{}", fuse="max")
-    own = replace(own, synonyms=((), (clipes.vocabulary.Synonyms("", ("telly",)),)))
+    own = replace(own, synonyms=((), (clipes.vocabulary.vocabulary.Synonyms("", ("telly",)),)))
     words["the telly"] = "names 'telly'"
     names = ["writing desk,board", "tv", "telly", *words]
     tower = planted(dict(zip([*VOC, *names], torch.eye(WIDTH), strict=False)))
@@ -593,7 +594,7 @@ def winners(encoder, pictures, tmp_path, monkeypatch):
     words = [*ODD, "sky, blue"]
     features = {**dict(zip(VOC, other, strict=False)), "cat": -own, "dog": -own}
     features |= {word: towards(own, 0.9 - index / 10, other[20 + index]) for index, word in enumerate(words)}
-    monkeypatch.setattr("clipes.weights.load_clip", lambda **_: Clip(encoder, planted(features)))
+    monkeypatch.setattr("clipes.clip.weights.load_clip", lambda **_: Clip(encoder, planted(features)))
     rows = "".join(f"{one.image.name},{';'.join(one.labels)}\n" for one in pictures)
     (tmp_path / "labels.csv").write_text(f"image,labels\n{rows}")
     (tmp_path / "words.json").write_text(json.dumps(words))

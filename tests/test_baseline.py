@@ -13,14 +13,14 @@ import torch
 from models import make_clip, text_tower
 from PIL import Image
 
+from clipes.clip.open_clip_vision import vision_encoder
+from clipes.clip.weights import Clip
 from clipes.config import VOC12
-from clipes.crf import dense_crf
 from clipes.generator import MaskGenerator
-from clipes.mask import score_maps, upsample
+from clipes.refine.crf import dense_crf
 from clipes.scenes import draw_scenes
-from clipes.tower import vision_encoder
+from clipes.scores import score_maps, upsample
 from clipes.vocabulary import load_vocabulary
-from clipes.weights import Clip
 
 CASES = [((75, 51), ["car"]), ((42, 93), ["cat", "person", "cow"])]
 EMBED = 24

@@ -1,4 +1,4 @@
-"""clipes.batch: every image ends as a whole mask or as a named failure."""
+"""clipes.runs.batch: every image ends as a whole mask or as a named failure."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ import pytest
 import torch
 from PIL import Image
 
-from clipes import batch, output
-from clipes.batch import MaskWriter, Outcome
 from clipes.datasets import Sample, find_samples
-from clipes.device import DeviceLost
+from clipes.device.errors import DeviceLost
 from clipes.generator import load
-from clipes.image import open_image
-from clipes.output import Output
-from clipes.record import Row, read_records
+from clipes.io.images import open_image
+from clipes.runs import batch
+from clipes.runs.batch import MaskWriter, Outcome
+from clipes.store import output
+from clipes.store.output import Output
+from clipes.store.record import Row, read_records
 
 HEADER = {"settings": "0" * 64}
 

@@ -5,11 +5,12 @@ import reference
 import torch
 from models import make_clip
 
-from clipes.affinity import refine_cams
-from clipes.cam import image_features, label_probabilities, min_max, softmax_gradcam
+from clipes.cams.affinity import refine_cams
+from clipes.cams.gradcam import label_probabilities, min_max, softmax_gradcam
+from clipes.clip.head import image_features
+from clipes.clip.open_clip_vision import vision_encoder
+from clipes.clip.pairs import Pairs
 from clipes.config import AffinityConfig
-from clipes.pairs import Pairs
-from clipes.tower import vision_encoder
 
 VARIANTS = {
     "plain": {},

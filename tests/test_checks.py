@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipes.checks import check_picture, check_scores
+from clipes.refine.validate import check_picture, check_scores
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
 SCORES = np.random.default_rng(1).random((3, 4, 6)).astype(np.float32)

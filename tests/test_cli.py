@@ -21,15 +21,15 @@ from PIL import Image
 
 import clipes
 from clipes import cli
-from clipes.background import suggest_background
 from clipes.cli import main
+from clipes.clip.weights import Clip, load_clip
 from clipes.config import STAGES, AffinityConfig, CrfConfig, ParConfig
 from clipes.datasets import find_samples
 from clipes.generator import MaskGenerator, load
+from clipes.ids import voc_palette
+from clipes.prompting.background import suggest_background
 from clipes.scenes import THINGS
 from clipes.vocabulary import Vocabulary, load_vocabulary, stuff_words
-from clipes.weights import Clip, load_clip
-from clipes.writer import voc_palette
 
 COMMAND = [sys.executable, "-m", "clipes.cli"]
 
@@ -70,7 +70,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
         calls[-1] |= {"vocabulary": vocabulary, "config": config}
         return MaskGenerator(clip, load_vocabulary("scenes"), config)
 
-    monkeypatch.setattr("clipes.weights.load_clip", instead)
+    monkeypatch.setattr("clipes.clip.weights.load_clip", instead)
     monkeypatch.setattr("clipes.generator.MaskGenerator", generator)
     return calls
 
@@ -522,7 +522,7 @@ def test_a_class_file_says_how_its_names_are_fused(said, fuse: str) -> None:
         assert said("generate", "photos", "--labels", "cat,tree", "--out", out, "--classes", *options)[0] == 0
     assert _masks("file") == _masks("flag")
     generator = load(classes="own.json")
-    assert generator.config == clipes.SCENES
+    assert generator.config == clipes.config.SCENES
     for name in ("a", "b"):
         suffix = {"a": "jpg", "b": "png"}[name]
         mask = generator(f"photos/{name}.{suffix}", ["cat", "tree"]).mask
@@ -567,7 +567,7 @@ def test_names_that_are_none(said, never_loaded, names: list[str], message: str)
 def test_the_images_choose_the_background_words(said) -> None:
     code, out, _ = said("generate", "photos", "--labels", "labels.csv", "--background", "auto", "--out", "m")
     clip, samples = load_clip("tiny"), find_samples("photos", "labels.csv")
-    table = suggest_background(clip, load_vocabulary("scenes"), samples, clipes.SCENES)
+    table = suggest_background(clip, load_vocabulary("scenes"), samples, clipes.config.SCENES)
     assert code == 0 and 0 < len(table.words) < 25
     assert out.splitlines()[0] == f"background words by 3 images: {', '.join(table.words)}"
     assert json.loads(Path("m/run.json").read_text())["settings"]["background"] == list(table.words)
@@ -601,8 +601,8 @@ def test_presets(said, loads) -> None:
     assert said(*base)[0] == said(*base, "--config", "coco14")[0] == said(*base, "--no-affinity")[0] == 0
     assert said(*base, "--config", "coco14", "--steps", "3")[0] == 0
     stepped = clipes.Config(affinity=AffinityConfig(box_threshold=0.7, steps=3))
-    initial = replace(clipes.SCENES, affinity=None)
-    assert [call["config"] for call in loads] == [clipes.SCENES, clipes.COCO14, initial, stepped]
+    initial = replace(clipes.config.SCENES, affinity=None)
+    assert [call["config"] for call in loads] == [clipes.config.SCENES, clipes.COCO14, initial, stepped]
     assert "(default: 0.4; coco14: 0.7; scenes: 0.6)" in " ".join(said("generate", "--help")[1].split())
 
 
@@ -625,7 +625,7 @@ def test_prompts_of_a_file_and_sets_go_together(said, loads) -> None:
 
 def test_no_affinity_gives_the_initial_maps(said) -> None:
     assert said("generate", "photos/a.jpg", "--labels", "cat,tree", "--out", "m", "--no-affinity")[0] == 0
-    initial = load(config=replace(clipes.SCENES, affinity=None))("photos/a.jpg", ["cat", "tree"])
+    initial = load(config=replace(clipes.config.SCENES, affinity=None))("photos/a.jpg", ["cat", "tree"])
     with Image.open("m/a.png") as image:
         assert np.array_equal(np.asarray(image), initial.mask)
 
@@ -633,7 +633,7 @@ def test_no_affinity_gives_the_initial_maps(said) -> None:
 def test_ignored_pixels_reach_the_mask(said) -> None:
     arguments = ("--labels", "cat,car,tree", "--ignore-below", "0.9")
     assert said("generate", "photos", "--out", "m", *arguments)[0] == 0
-    strict = load(config=replace(clipes.SCENES, mask=replace(clipes.SCENES.mask, ignore_below=0.9)))
+    strict = load(config=replace(clipes.config.SCENES, mask=replace(clipes.SCENES.mask, ignore_below=0.9)))
     for mask, image in (("m/a.png", "photos/a.jpg"), ("m/b.png", "photos/b.png")):
         with Image.open(mask) as written:
             expected = strict(image, ["cat", "car", "tree"])

@@ -13,10 +13,10 @@ from importlib.machinery import ModuleSpec
 import numpy as np
 import pytest
 
-from clipes import compiled
-from clipes.compiled import compiled_mean_field, library
 from clipes.config import CrfConfig
-from clipes.crf import dense_crf
+from clipes.refine import compiled
+from clipes.refine.compiled import compiled_mean_field, library
+from clipes.refine.crf import dense_crf
 
 needs_compiled = pytest.mark.skipif(library() is None, reason="this installation has no compiled CRF")
 
@@ -32,8 +32,10 @@ def found(monkeypatch):
     """Tells the loader where the library lies: a path, or None."""
 
     def find(origin):
-        spec = None if origin is None else ModuleSpec("clipes._crf", None, origin=str(origin))
-        monkeypatch.setattr(compiled.importlib.util, "find_spec", lambda name: spec if name == "clipes._crf" else None)
+        spec = None if origin is None else ModuleSpec("clipes.refine._crf", None, origin=str(origin))
+        monkeypatch.setattr(
+            compiled.importlib.util, "find_spec", lambda name: spec if name == "clipes.refine._crf" else None
+        )
         library.cache_clear()
 
     yield find
@@ -82,13 +84,13 @@ def test_it_is_the_one_that_is_used(monkeypatch):
     def refuse(*_):
         raise RuntimeError("the portable one")
 
-    monkeypatch.setattr("clipes.crf.mean_field", refuse)
+    monkeypatch.setattr("clipes.refine.crf.mean_field", refuse)
     dense_crf(*random_picture((5, 6)))
 
 
 def test_importing_does_not_load_it():
     """Nor say that it is missing: that is for those who refine."""
-    code = "import clipes.compiled as c, clipes; print(c.library.cache_info().currsize)"
+    code = "import clipes.refine.compiled as c, clipes; print(c.library.cache_info().currsize)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "0\n"
 
 

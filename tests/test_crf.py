@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipes import crf
-from clipes.compiled import compiled_mean_field, library
 from clipes.config import CrfConfig, ParConfig
-from clipes.crf import dense_crf, mean_field, refine_crf
+from clipes.refine import crf
+from clipes.refine.compiled import compiled_mean_field, library
+from clipes.refine.crf import dense_crf, mean_field, refine_crf
 from clipes.scenes import draw_scene
 
 PAPER = CrfConfig()
@@ -37,7 +37,7 @@ each = pytest.mark.parametrize(
 def door(request, monkeypatch):
     """The public doors, by one execution and by the other."""
     if request.param == "torch":
-        monkeypatch.setattr("clipes.crf.library", lambda: None)
+        monkeypatch.setattr("clipes.refine.crf.library", lambda: None)
 
 
 def picture(kind, size, seed):

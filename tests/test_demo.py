@@ -1,4 +1,4 @@
-"""clipes.demo: scenes, masks, pictures and a page, whatever the bundled model is worth."""
+"""clipes.commands.demo_run: scenes, masks, pictures and a page, whatever the bundled model is worth."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipes.commands.demo_run import run_demo
 from clipes.config import SCENES
 from clipes.datasets import find_samples
-from clipes.demo import run_demo
+from clipes.evaluation.metrics import confusion_matrix, mean_iou
 from clipes.generator import load
-from clipes.metrics import confusion_matrix, mean_iou
 from clipes.scenes import THINGS, draw_scenes
 
 

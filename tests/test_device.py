@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 import torch
 
-from clipes import device
-from clipes.device import Budget, choose_device, choose_dtype, memory, room, split_threads, to_host
+from clipes.device.choice import choice as device
+from clipes.device.choice import choose_device, choose_dtype
+from clipes.device.memory import Budget, memory, room
+from clipes.device.pixels import to_host
+from clipes.device.threads import split_threads
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 

@@ -1,4 +1,4 @@
-"""clipes.device_pool: the same masks by several processes, whatever happens to them. Each process is a real one."""
+"""clipes.runs.device_pool: the same masks by several processes, whatever happens to them. Each process is a real one."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ import pytest
 import torch
 from PIL import Image
 
-from clipes import device_pool
-from clipes.batch import MaskWriter, Outcome
 from clipes.cli import main
 from clipes.datasets import Sample
-from clipes.device import DeviceLost
-from clipes.device_pool import device_list, write_on_devices
-from clipes.device_process import _portable, _signals_held
-from clipes.output import Output
-from clipes.record import read_records
+from clipes.device.errors import DeviceLost
+from clipes.io.atomic import HOST, atomic
 from clipes.result import PseudoMask
+from clipes.runs import device_pool
+from clipes.runs.batch import MaskWriter, Outcome
+from clipes.runs.device_pool import device_list, write_on_devices
+from clipes.runs.device_process import _portable, _signals_held
 from clipes.scenes import draw_scenes
+from clipes.store.output import Output
+from clipes.store.record import read_records
 from clipes.vocabulary import load_vocabulary
-from clipes.writer import HOST, atomic
 
 HEADER = {"settings": "x"}
 COUNT, BAD = 14, 5  # of the fixture samples
@@ -381,8 +381,8 @@ STUCK = """
     from pathlib import Path
     from clipes.commands.account import stopping
     from clipes.datasets import Sample
-    from clipes.device_pool import write_on_devices
-    from clipes.output import Output
+    from clipes.runs.device_pool import write_on_devices
+    from clipes.store.output import Output
     from test_device_pool import faulty, stuck
 
     if __name__ == "__main__":

@@ -14,11 +14,11 @@ from open_clip.transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipes.cam import image_features
+from clipes.clip.encoder import Encoder, resample_positions
+from clipes.clip.head import image_features
+from clipes.clip.open_clip_vision import ModelError, vision_encoder
+from clipes.clip.transformer import attention_map, project_qkv, run_block_with_map
 from clipes.config import Pool
-from clipes.encoder import Encoder, resample_positions
-from clipes.tower import ModelError, vision_encoder
-from clipes.transformer import attention_map, project_qkv, run_block_with_map
 
 pytestmark = pytest.mark.filterwarnings("error")
 

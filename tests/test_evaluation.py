@@ -1,4 +1,4 @@
-"""clipes.evaluation, clipes.tally, clipes evaluate: what is judged, counted, reported and printed."""
+"""clipes.evaluation.evaluation, clipes.evaluation.accumulate, clipes evaluate: what is judged, counted, reported and printed."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ import pytest
 import reference
 from PIL import Image
 
-from clipes import tally
 from clipes.cli import main
-from clipes.evaluation import Evaluation, evaluate
-from clipes.writer import write_json, write_mask
+from clipes.evaluation.evaluation import Evaluation, evaluate
+from clipes.evaluation.evaluation import accumulate as tally
+from clipes.io.atomic import write_json
+from clipes.io.masks import write_mask
 
 NAMES = ("cat", "dog", "bus")
 TABLE = {"0": "background", "1": "cat", "2": "dog", "3": "bus"}
@@ -371,7 +372,7 @@ def test_a_file_too_large_for_the_memory_fails_and_a_mistake_of_ours_is_not_hidd
 
 CODE = """
 import sys
-from clipes.evaluation import evaluate
+from clipes.evaluation.evaluation import evaluate
 if __name__ == "__main__":
     print(evaluate({!r}, {!r}, {!r}, workers=2).images, "torch" in sys.modules)
 """

@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from clipes.clip.text import encode_sentences
+from clipes.clip.weights import load_clip
 from clipes.commands import generate
 from clipes.scenes import draw_scene, draw_scenes
-from clipes.text import encode_sentences
-from clipes.weights import load_clip
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DOCS = EXAMPLES.parent / "docs"

@@ -23,9 +23,9 @@ from clipes.cli import main
 from clipes.export import export
 from clipes.export.names import file_name, label_name
 from clipes.export.pictures import Picture
-from clipes.manifest import renew
-from clipes.record import Row
-from clipes.writer import HOST
+from clipes.io.atomic import HOST
+from clipes.store.manifest import renew
+from clipes.store.record import Row
 
 TARGETS = ("coco", "voc", "yolo", "huggingface")
 

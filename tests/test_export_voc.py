@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipes.datasets import find_images
 from clipes.export import export
-from clipes.writer import voc_palette
+from clipes.ids import voc_palette
 
 VOC = "VOCdevkit/VOC2012"  # where torchvision looks
 

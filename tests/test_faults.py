@@ -43,8 +43,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipes import image
-from clipes.image import ImageError, open_image
+from clipes.io import images as image
+from clipes.io.images import ImageError, open_image
 from clipes.scenes import draw_scene
 
 

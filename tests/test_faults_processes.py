@@ -20,10 +20,10 @@ import pytest
 from PIL import Image
 
 from clipes.cli import main
-from clipes.history import History
-from clipes.manifest import read_manifest
-from clipes.record import read_records
 from clipes.scenes import draw_scenes
+from clipes.store.history import History
+from clipes.store.manifest import read_manifest
+from clipes.store.record import read_records
 
 pytest.importorskip("resource", reason="signals and limits of POSIX")
 from forked import PATIENCE, Command, Server, served

@@ -16,9 +16,11 @@ import torch
 from generating import Run, draw, masks, rows, runner, same_as_clean
 from PIL import Image
 
-from clipes import generator, loading, output, preflight
+from clipes import generator
 from clipes.datasets import Sample
-from clipes.output import Output
+from clipes.runs import loading, preflight
+from clipes.store import output
+from clipes.store.output import Output
 
 
 @pytest.fixture

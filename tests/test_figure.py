@@ -1,4 +1,4 @@
-"""clipes.figure: what stands where, in which colours, for whatever a result can be."""
+"""clipes.drawing.figure: what stands where, in which colours, for whatever a result can be."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipes.figure import PlotError, check_plot, draw_figure, figure_png, save_figure
+from clipes.drawing.figure import PlotError, check_plot, draw_figure, figure_png, save_figure
+from clipes.ids import voc_palette
 from clipes.result import PseudoMask
-from clipes.writer import voc_palette
 
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib, the extra `plot`, is not installed")
 
@@ -210,7 +210,7 @@ def test_more_than_254_classes() -> None:
 
 
 def test_very_long_figures_have_fewer_dots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipes.figure._MOST_DOTS", 300)
+    monkeypatch.setattr("clipes.drawing.figure._MOST_DOTS", 300)
     for size in ((60, 80), (4000, 200), (10, 400)):
         assert _draw(size, width=1000).bbox.size.max() == pytest.approx(300)
 
@@ -281,15 +281,15 @@ def test_the_users_settings_change_nothing() -> None:
 
 def test_matplotlib_is_left_as_it_was(tmp_path: Path) -> None:
     code = f"""
-import sys, clipes.result, clipes.figure, numpy as np
+import sys, clipes.result, clipes.drawing.figure, numpy as np
 from PIL import Image
 assert "matplotlib" not in sys.modules
 import matplotlib
 settings = lambda: {{name: matplotlib.rcParams[name] for name in matplotlib.rcParams if name != "backend"}}
 before = settings()
 grey = np.zeros((4, 5), np.float32)
-figure = clipes.figure.draw_figure(Image.new("RGB", (5, 4)), ["a"], [1], grey[None], np.uint8(grey), grey, 20)
-clipes.figure.save_figure({str(tmp_path / "a.pdf")!r}, figure)
+figure = clipes.drawing.figure.draw_figure(Image.new("RGB", (5, 4)), ["a"], [1], grey[None], np.uint8(grey), grey, 20)
+clipes.drawing.figure.save_figure({str(tmp_path / "a.pdf")!r}, figure)
 assert settings() == before
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -15,11 +15,11 @@ import clipes
 from clipes.cli import main
 from clipes.config import AffinityConfig, Config, CrfConfig, MaskConfig, ParConfig
 from clipes.datasets import find_samples
-from clipes.finalize import finalize, read_run
-from clipes.maps import Maps, read_maps, write_maps
-from clipes.output import Output
-from clipes.preflight import check_folder
-from clipes.run import write_masks
+from clipes.io.cams_npz import Maps, read_maps, write_maps
+from clipes.runs.finalize import finalize, read_run
+from clipes.runs.preflight import check_folder
+from clipes.runs.run import write_masks
+from clipes.store.output import Output
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def test_a_run_saves_what_was_asked_for(saved: Path) -> None:
     assert set(_files(saved)) == {"classes.json", "run.json", *expected, *(f"cams/{name}.npz" for name in names)}
     record = json.loads((saved / "run.json").read_text())
     assert record["x"] == 1 and record["settings"]["clipes"] == clipes.__version__
-    assert Config.from_dict(record["settings"]["config"]) == clipes.SCENES
+    assert Config.from_dict(record["settings"]["config"]) == clipes.config.SCENES
 
 
 def test_saved_files_hold_what_the_result_does(tiny, saved: Path, photos: Path) -> None:
@@ -68,7 +68,7 @@ def test_saved_files_hold_what_the_result_does(tiny, saved: Path, photos: Path) 
 def test_the_same_settings_give_the_same_bytes(saved: Path, photos: Path) -> None:
     before = _files(saved)
     run = read_run(saved)
-    assert run.config == clipes.SCENES and run.ids == ("a", "b", "sub/c") and run.unsaved == ()
+    assert run.config == clipes.config.SCENES and run.ids == ("a", "b", "sub/c") and run.unsaved == ()
     assert all(outcome.status == "ok" for outcome in finalize(run, run.config, photos))
     assert _files(saved) == before
 
@@ -76,9 +76,11 @@ def test_the_same_settings_give_the_same_bytes(saved: Path, photos: Path) -> Non
 @pytest.mark.parametrize(
     "config",
     [
-        replace(clipes.SCENES, refine=None),
-        replace(clipes.SCENES, refine=ParConfig(iterations=3), mask=MaskConfig(background_power=2, ignore_below=0.5)),
-        replace(clipes.SCENES, refine=CrfConfig(iterations=2), mask=MaskConfig(ignore_below=0.99)),
+        replace(clipes.config.SCENES, refine=None),
+        replace(
+            clipes.config.SCENES, refine=ParConfig(iterations=3), mask=MaskConfig(background_power=2, ignore_below=0.5)
+        ),
+        replace(clipes.config.SCENES, refine=CrfConfig(iterations=2), mask=MaskConfig(ignore_below=0.99)),
     ],
     ids=["none", "par", "crf"],
 )
@@ -100,7 +102,7 @@ def test_other_settings_give_what_a_new_run_gives(saved: Path, photos: Path, con
 
 def test_without_refinement_no_image_is_needed(saved: Path, photos: Path) -> None:
     shutil.rmtree(photos)
-    outcomes = list(finalize(read_run(saved), replace(clipes.SCENES, refine=None)))
+    outcomes = list(finalize(read_run(saved), replace(clipes.config.SCENES, refine=None)))
     assert [outcome.error for outcome in outcomes] == ["", "", ""]
 
 
@@ -110,7 +112,7 @@ def test_patch_maps_are_smaller_and_enough(tiny, saved: Path, photos: Path) -> N
     list(write_masks(tiny, samples, Output(small, cams="patch")))
     assert (small / "cams/a.npz").stat().st_size < (saved / "cams/a.npz").stat().st_size / 2
     before = _files(small)
-    list(finalize(read_run(small), clipes.SCENES, photos))
+    list(finalize(read_run(small), clipes.config.SCENES, photos))
     assert _files(small) == before and not (small / "confidence").exists()
 
 
@@ -126,7 +128,7 @@ def test_what_no_run_wrote_is_not_touched(tiny, photos: Path) -> None:
 
 def test_maps_of_other_settings_are_not_mixed(saved: Path, photos: Path) -> None:
     samples, before = find_samples(photos, photos.parent / "labels.csv"), _files(saved)
-    initial = clipes.load(config=replace(clipes.SCENES, affinity=None))
+    initial = clipes.load(config=replace(clipes.config.SCENES, affinity=None))
     with pytest.raises(ValueError, match=r"is of a run with other settings \(config\.affinity"):
         list(write_masks(initial, samples, Output(saved, confidence=True, cams="full")))
     assert _files(saved) == before
@@ -143,7 +145,7 @@ def test_images_in_a_folder_of_a_reserved_name(photos: Path) -> None:
 
 
 def test_settings_that_need_the_network(saved: Path, photos: Path) -> None:
-    config = replace(clipes.SCENES, affinity=AffinityConfig())
+    config = replace(clipes.config.SCENES, affinity=AffinityConfig())
     with pytest.raises(
         ValueError, match="affinity settings differ from those of the saved maps; run `clipes generate`"
     ):
@@ -152,10 +154,10 @@ def test_settings_that_need_the_network(saved: Path, photos: Path) -> None:
 
 def test_the_crf_needs_the_images(saved: Path, photos: Path) -> None:
     with pytest.raises(ValueError, match="a refinement by colours needs the images: give their source"):
-        finalize(read_run(saved), clipes.SCENES)
+        finalize(read_run(saved), clipes.config.SCENES)
     before = (saved / "a.png").read_bytes()
     (photos / "a.jpg").unlink()
-    outcomes = list(finalize(read_run(saved), clipes.SCENES, photos))
+    outcomes = list(finalize(read_run(saved), clipes.config.SCENES, photos))
     assert "no image 'a' in the source" in outcomes[0].error and outcomes[0].status == "failed"
     assert [outcome.error for outcome in outcomes[1:]] == ["", ""]
     assert (saved / "a.png").read_bytes() == before
@@ -163,14 +165,14 @@ def test_the_crf_needs_the_images(saved: Path, photos: Path) -> None:
 
 def test_another_picture_of_that_name(saved: Path, photos: Path) -> None:
     Image.new("RGB", (20, 10)).save(photos / "a.jpg")
-    outcomes = list(finalize(read_run(saved), clipes.SCENES, photos))
+    outcomes = list(finalize(read_run(saved), clipes.config.SCENES, photos))
     assert "a.jpg is 10 x 20, its maps are of 64 x 96" in outcomes[0].error
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", b"\x93NUMPY"])
 def test_a_broken_file_of_maps_is_told_and_the_others_are_done(saved: Path, photos: Path, damage: bytes) -> None:
     (saved / "cams" / "b.npz").write_bytes(damage)
-    outcomes = list(finalize(read_run(saved), clipes.SCENES, photos))
+    outcomes = list(finalize(read_run(saved), clipes.config.SCENES, photos))
     assert [outcome.status for outcome in outcomes] == ["ok", "failed", "ok"]
     assert "b.npz: no maps of `clipes generate --save-cams`" in outcomes[1].error
 
@@ -233,19 +235,19 @@ def test_the_command_finds_the_images_of_the_run(photos: Path, monkeypatch: pyte
 
 
 def test_a_stopped_finalize_says_that_masks_are_mixed(saved: Path, photos: Path) -> None:
-    outcomes = finalize(read_run(saved), replace(clipes.SCENES, refine=None), photos)
+    outcomes = finalize(read_run(saved), replace(clipes.config.SCENES, refine=None), photos)
     next(outcomes)
     outcomes.close()
     record = json.loads((saved / "run.json").read_text())
-    assert "run it again" in record["mixed"] and Config.from_dict(record["settings"]["config"]) == clipes.SCENES
-    list(finalize(read_run(saved), clipes.SCENES, photos))
+    assert "run it again" in record["mixed"] and Config.from_dict(record["settings"]["config"]) == clipes.config.SCENES
+    list(finalize(read_run(saved), clipes.config.SCENES, photos))
     assert "mixed" not in json.loads((saved / "run.json").read_text())
 
 
 def test_scores_that_are_not_finite_make_no_mask(saved: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _files(saved)
     monkeypatch.setattr("clipes.decision.refine_crf", lambda images, scores, config: [s * np.nan for s in scores])
-    outcomes = list(finalize(read_run(saved), clipes.SCENES, photos))
+    outcomes = list(finalize(read_run(saved), clipes.config.SCENES, photos))
     assert [outcome.status for outcome in outcomes] == ["failed", "failed", "ok"]  # the last has no label
     assert "a score is not finite" in outcomes[0].error
     assert _files(saved)["a.png"] == before["a.png"]

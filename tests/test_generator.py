@@ -11,13 +11,13 @@ from models import make_clip, text_tower
 from PIL import Image
 
 import clipes
+from clipes.clip.open_clip_vision import vision_encoder
+from clipes.clip.weights import Clip
 from clipes.config import AffinityConfig, CamConfig, Config, ImageConfig, MaskConfig
 from clipes.generator import MaskGenerator
-from clipes.image import patch_grid
+from clipes.io.images import patch_grid
 from clipes.scenes import draw_scene
-from clipes.tower import vision_encoder
 from clipes.vocabulary import load_vocabulary
-from clipes.weights import Clip
 
 NAMES = ["cat", "dog", "bus", "tree"]
 
@@ -256,4 +256,4 @@ def test_load_takes_the_bundled_model_by_default():
     generator = clipes.load(device="cpu")
     assert generator.class_names == clipes.scenes.THINGS
     assert set(generator.background_names) == set(clipes.scenes.GROUNDS)
-    assert generator.config == clipes.SCENES
+    assert generator.config == clipes.config.SCENES

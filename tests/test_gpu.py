@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import clipes
-from clipes.batch import MaskWriter
 from clipes.datasets import Sample
-from clipes.device import room, to_host
-from clipes.output import Output
-from clipes.pixels import prepare
+from clipes.device.memory import room
+from clipes.device.pixels import prepare, to_host
+from clipes.runs.batch import MaskWriter
 from clipes.scenes import Scene, draw_scenes
+from clipes.store.output import Output
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -41,8 +41,8 @@ def agreement(some: list[NDArray[np.uint8]], others: list[NDArray[np.uint8]]) ->
 @pytest.mark.parametrize("refine", ["crf", "par", "none"])
 def test_float32_is_that_of_a_cpu(drawn: list[Scene], refine: str) -> None:
     """Maps within 2e-3, masks equal on 99.9 % of the pixels, in batches of several sizes."""
-    chosen = {"crf": clipes.SCENES.refine, "par": clipes.ParConfig(), "none": None}[refine]
-    config = replace(clipes.SCENES, refine=chosen)
+    chosen = {"crf": clipes.SCENES.refine, "par": clipes.config.ParConfig(), "none": None}[refine]
+    config = replace(clipes.config.SCENES, refine=chosen)
     here = list(masks(clipes.load(config=config, device="cpu"), drawn, 1))
     there = list(masks(clipes.load(config=config, device="cuda", precision="fp32"), drawn, 16))
     for one, other in zip(here, there, strict=True):

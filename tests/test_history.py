@@ -1,4 +1,4 @@
-"""clipes.history: the newest row of each image, and masks that are still what the record says."""
+"""clipes.store.history: the newest row of each image, and masks that are still what the record says."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from clipes import record
-from clipes.history import History
-from clipes.output import tar_key
-from clipes.record import Recorder, Row
+from clipes.store import record
+from clipes.store.history import History
+from clipes.store.output import tar_key
+from clipes.store.record import Recorder, Row
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_a_shard_that_is_no_tar_holds_nothing(tmp_path: Path) -> None:
 MEMORY = """
 import re, sys
 from pathlib import Path
-from clipes.history import History
+from clipes.store.history import History
 def peak():  # ru_maxrss would begin with that of the parent
     return int(re.search(r"VmHWM:[^0-9]*([0-9]+) kB", Path("/proc/self/status").read_text())[1]) // 1024
 before = peak()
@@ -223,7 +223,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
         with open(recorder.path, "a") as file:
             file.writelines(line.replace("NAME", f"{number:020}") + "\n" for number in range(100_000))
     assert recorder.path.stat().st_size > 25e6
-    code = f"import clipes.scratch\nclipes.scratch._CACHE_KIB = 2048\n{MEMORY}"
+    code = f"import clipes.io.tempdb\nclipes.scratch._CACHE_KIB = 2048\n{MEMORY}"
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path), "100000"], capture_output=True, text=True, timeout=120
     )

@@ -1,4 +1,4 @@
-"""clipes.image: every kind of picture comes out RGB and upright, or is refused by name."""
+"""clipes.io.images: every kind of picture comes out RGB and upright, or is refused by name."""
 
 import io
 import math
@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipes import image as image_module
-from clipes.image import IMAGE_SUFFIXES, ImageError, open_image, patch_grid
+from clipes.io import images as image_module
+from clipes.io.images import IMAGE_SUFFIXES, ImageError, open_image, patch_grid
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 CORNERS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[9, 9, 9], [99, 99, 99], [200, 200, 200]]], np.uint8)

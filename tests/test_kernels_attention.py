@@ -7,8 +7,8 @@ pytest.importorskip("triton")
 
 from hopper import compiled
 
+from clipes.clip.transformer import merge_heads, split_heads
 from clipes.kernels.attention import add_head_mean, attend
-from clipes.transformer import merge_heads, split_heads
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"  # "cpu": Triton's interpreter
 on_gpu = pytest.mark.skipif(DEVICE == "cpu", reason="no CUDA device")

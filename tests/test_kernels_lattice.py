@@ -11,13 +11,14 @@ import torch
 
 pytest.importorskip("triton")
 
-from clipes import crf, kernels
-from clipes.compiled import compiled_mean_field, library
+from clipes import kernels
 from clipes.config import CrfConfig
-from clipes.crf import mean_field
 from clipes.kernels import lattice as fast
 from clipes.kernels.links import link
-from clipes.lattice import build_lattice
+from clipes.refine import crf
+from clipes.refine.compiled import compiled_mean_field, library
+from clipes.refine.crf import mean_field
+from clipes.refine.lattice import build_lattice
 from clipes.scenes import draw_scene
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipes.lattice import build_lattice, fits, join
+from clipes.refine.lattice import build_lattice, fits, join
 
 
 def lattice_of(features, counts=None):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clipes.record import read_records
+from clipes.store.record import read_records
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

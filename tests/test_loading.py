@@ -1,4 +1,4 @@
-"""clipes.loading: images read ahead, in order; what kills a process costs one image."""
+"""clipes.runs.loading: images read ahead, in order; what kills a process costs one image."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from clipes import loading
 from clipes.datasets import Sample
-from clipes.image import open_image
-from clipes.loading import KILLED, read_ahead
+from clipes.io.images import open_image
+from clipes.runs import loading
+from clipes.runs.loading import KILLED, read_ahead
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="processes are forked on POSIX")

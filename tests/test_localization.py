@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from models import make_clip
 from PIL import Image
 
-from clipes import localization
+from clipes.cams import localization
+from clipes.cams.localization import bytes_of, encode_images, encode_pixels, localize
+from clipes.clip.open_clip_vision import vision_encoder
 from clipes.config import VOC12
-from clipes.localization import bytes_of, encode_images, encode_pixels, localize
 from clipes.scenes import draw_scenes
-from clipes.tower import vision_encoder
 
 BLOCK = SimpleNamespace(heads=12, fc_weight=torch.empty(3072, 0))
 GPU: Any = SimpleNamespace(device=torch.device("cuda"), blocks=[BLOCK])

@@ -1,4 +1,4 @@
-"""clipes.manifest: one run.json for all processes, and what differs where it is another run's."""
+"""clipes.store.manifest: one run.json for all processes, and what differs where it is another run's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clipes.config import VOC12
-from clipes.manifest import claim, digest, read_manifest
+from clipes.store.manifest import claim, digest, read_manifest
 
 SETTINGS = {"config": VOC12.to_dict(), "model": "tiny", "classes": ["cat", "dog"]}
 
@@ -168,7 +168,7 @@ def test_who_comes_second_reads_what_the_first_wrote(tmp_path: Path, monkeypatch
 RACE = """
 import json, multiprocessing, sys
 from pathlib import Path
-from clipes.manifest import claim
+from clipes.store.manifest import claim
 
 def race(folder, number):
     for turn in range(20):

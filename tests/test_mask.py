@@ -5,7 +5,7 @@ import pytest
 import reference
 import torch
 
-from clipes.mask import decide, score_maps, upsample
+from clipes.scores import decide, score_maps, upsample
 
 
 @pytest.mark.parametrize(

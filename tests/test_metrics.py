@@ -1,4 +1,4 @@
-"""clipes.metrics: what is counted, what is left out, what is refused."""
+"""clipes.evaluation.metrics: what is counted, what is left out, what is refused."""
 
 import math
 
@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from clipes.metrics import (
+from clipes.evaluation.metrics import (
     ClassCounts,
     boundary_counts,
     class_counts,
     class_iou,
     confusion_matrix,
-    ignore_index,
     mean_iou,
     mean_over_occurring,
 )
+from clipes.ids import ignore_index
 
 
 def test_ignore_index_changes_where_uint8_ends():

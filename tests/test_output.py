@@ -1,4 +1,4 @@
-"""clipes.output: where a run's files go; a .tar is whole or not there."""
+"""clipes.store.output: where a run's files go; a .tar is whole or not there."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import pytest
 from PIL import Image
 
 from clipes.datasets import Sample
-from clipes.output import FolderSink, Output, TarSink, inside, is_run_mask, mask_path, run_mask, tar_key
-from clipes.record import Row
+from clipes.store.output import FolderSink, Output, TarSink, inside, is_run_mask, mask_path, run_mask, tar_key
+from clipes.store.record import Row
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_full_disk_costs_the_image_in_hand_and_no_other(tmp_path: Path, monkey
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr("clipes.output._write_all", some)
+        patch.setattr("clipes.store.output._write_all", some)
         _fill(sink, ["c"])
     assert [row.id for row in sink.flush()] == ["a", "b"]
     with tarfile.open(tmp_path / "masks-000000.tar") as tar:
@@ -177,7 +177,7 @@ def test_a_shard_that_cannot_be_closed_is_not_there(tmp_path: Path, monkeypatch:
     def full(file, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("clipes.output._write_all", full)
+    monkeypatch.setattr("clipes.store.output._write_all", full)
     with pytest.raises(OSError, match="No space"):
         sink.flush()
     assert not list(tmp_path.iterdir())
@@ -185,7 +185,7 @@ def test_a_shard_that_cannot_be_closed_is_not_there(tmp_path: Path, monkeypatch:
 
 def test_a_write_that_takes_a_part_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the system may do with any."""
-    from clipes import output
+    from clipes.store import output
 
     class Slow(io.BytesIO):
         def write(self, data):

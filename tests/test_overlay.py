@@ -1,4 +1,4 @@
-"""clipes.overlay: what must be seen on any picture."""
+"""clipes.drawing.overlay: what must be seen on any picture."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipes.overlay import draw_maps, draw_mask, draw_overlay, outline_mask
-from clipes.writer import voc_palette
+from clipes.drawing.overlay import draw_maps, draw_mask, draw_overlay, outline_mask
+from clipes.ids import voc_palette
 
 SIDE = 200
 

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from clipes.config import CrfConfig, ParConfig
-from clipes.par import pixel_adaptive_refinement, refine_par
+from clipes.refine.par import pixel_adaptive_refinement, refine_par
 
 
 def random_picture(size, rows, seed, levels=256):

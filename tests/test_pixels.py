@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from clipes.pixels import prepare, resize
+from clipes.device.pixels import prepare, resize
 from clipes.scenes import draw_scenes
 
 MEAN, STD = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)

@@ -1,4 +1,4 @@
-"""clipes.plots: what stands where in the pictures, hostile names, and that matplotlib is left as it was."""
+"""clipes.prompting.plots: what stands where in the pictures, hostile names, and that matplotlib is left as it was."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipes import plots
-from clipes.figure import PlotError, check_plot
-from clipes.plots import plot_miou, plot_sharpness
+from clipes.drawing.figure import PlotError, check_plot
+from clipes.prompting import plots
+from clipes.prompting.plots import plot_miou, plot_sharpness
 
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib, the extra `plot`, is not installed")
 
@@ -217,13 +217,13 @@ def test_without_matplotlib_the_error_says_how_to_get_it(tmp_path, monkeypatch):
 
 def test_matplotlib_is_left_as_it_was(tmp_path):
     code = f"""
-import sys, clipes.plots
+import sys, clipes.prompting.plots
 assert "matplotlib" not in sys.modules
 import matplotlib
 settings = lambda: {{name: matplotlib.rcParams[name] for name in matplotlib.rcParams if name != "backend"}}
 before = settings()
-clipes.plots.plot_sharpness({str(tmp_path / "a.png")!r}, ["a {{}}", "b {{}}"], [1, 2], [[0, 0], [1, 2]], "t")
-clipes.plots.plot_miou({str(tmp_path / "b.svg")!r}, ["a {{}}", "b {{}}"], [1, 2], [0.1, 0.2], "t")
+clipes.prompting.plots.plot_sharpness({str(tmp_path / "a.png")!r}, ["a {{}}", "b {{}}"], [1, 2], [[0, 0], [1, 2]], "t")
+clipes.prompting.plots.plot_miou({str(tmp_path / "b.svg")!r}, ["a {{}}", "b {{}}"], [1, 2], [0.1, 0.2], "t")
 assert settings() == before
 assert "matplotlib.pyplot" not in sys.modules
 """

@@ -1,4 +1,4 @@
-"""clipes.preflight: what is refused before the first image, and what is removed to begin anew."""
+"""clipes.runs.preflight: what is refused before the first image, and what is removed to begin anew."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from clipes.datasets import Sample, find_samples
-from clipes.output import Output
-from clipes.preflight import check_folder, check_labels, clear
-from clipes.run import write_masks
-from clipes.vocabulary import load_vocabulary
+from clipes.runs.preflight import check_folder, clear
+from clipes.runs.run import write_masks
+from clipes.store.output import Output
+from clipes.vocabulary import check_labels, load_vocabulary
 
 
 def _bytes(folder: Path) -> dict[str, bytes]:

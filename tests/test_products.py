@@ -7,8 +7,8 @@ import threading
 import pytest
 import torch
 
-from clipes import products
-from clipes.products import EXACT, fast_products
+from clipes.device.choice import matmul_precision as products
+from clipes.device.matmul_precision import EXACT, fast_products
 
 CPU = torch.device("cpu")
 MATMUL = torch.backends.mkldnn.matmul

@@ -1,4 +1,4 @@
-"""clipes.ray_engine: the same masks by Ray, whatever happens to its actors. All with a real Ray of two CPUs."""
+"""clipes.runs.ray_engine: the same masks by Ray, whatever happens to its actors. All with a real Ray of two CPUs."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipes.batch import MaskWriter, Outcome
 from clipes.datasets import Sample
-from clipes.device import DeviceLost
+from clipes.device.errors import DeviceLost
 from clipes.generator import MaskGenerator, load
-from clipes.image import TarMember
-from clipes.output import Output
-from clipes.record import read_records
+from clipes.io.images import TarMember
+from clipes.runs.batch import MaskWriter, Outcome
+from clipes.store.output import Output
+from clipes.store.record import read_records
 
 ray = pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
 
 from clipes import ray_engine  # noqa: E402
-from clipes.ray_engine import Pool, write_with_ray  # noqa: E402
-from clipes.ray_session import connected  # noqa: E402
-from clipes.sample_table import samples_of, table_of  # noqa: E402
+from clipes.runs.ray_engine import Pool, write_with_ray  # noqa: E402
+from clipes.runs.ray_session import connected  # noqa: E402
+from clipes.runs.sample_table import samples_of, table_of  # noqa: E402
 
 HEADER = {"settings": "x"}
 COUNT, BAD = 14, 5  # of the fixture samples
@@ -232,8 +232,8 @@ def test_ray_is_started_and_ended(samples, tmp_path):
         import signal, sys
         from clipes.datasets import Sample
         from clipes.generator import load
-        from clipes.output import Output
-        from clipes.ray_engine import Pool, write_with_ray
+        from clipes.store.output import Output
+        from clipes.runs.ray_engine import Pool, write_with_ray
         import ray
 
         if __name__ == "__main__":
@@ -289,7 +289,7 @@ def test_without_ray_it_is_said_how_to_get_it(monkeypatch, tmp_path, samples):
 
 
 def test_nothing_loads_ray_before_it_is_used():
-    code = "import sys, clipes.ray_engine; raise SystemExit('ray' in sys.modules or 'pyarrow' in sys.modules)"
+    code = "import sys, clipes.runs.ray_engine; raise SystemExit('ray' in sys.modules or 'pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -1,4 +1,4 @@
-"""clipes.record: whole lines or nothing, whatever happens while they are written."""
+"""clipes.store.record: whole lines or nothing, whatever happens while they are written."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipes import record
-from clipes.record import Recorder, Row, read_records
+from clipes.store import record
+from clipes.store.record import Recorder, Row, read_records
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
 HEADER = {"settings": "x", "total": 3, "shard": None}
@@ -256,7 +256,7 @@ def test_a_header_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.
 
 LIMITED = """
 import resource, signal, sys
-from clipes.record import Recorder, Row
+from clipes.store.record import Recorder, Row
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 recorder = Recorder(sys.argv[1], {"settings": "x"})
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
@@ -285,7 +285,7 @@ def test_a_full_disk_cuts_no_line(tmp_path: Path) -> None:
 
 ENDLESS = """
 import itertools, sys
-from clipes.record import Recorder, Row
+from clipes.store.record import Recorder, Row
 recorder = Recorder(sys.argv[1], {"settings": "x"})
 print("begun", flush=True)
 for number in itertools.count():
@@ -308,7 +308,7 @@ def test_a_kill_costs_no_row(tmp_path: Path) -> None:
 
 COUNTED = """
 import sys
-from clipes.record import Recorder, Row
+from clipes.store.record import Recorder, Row
 with Recorder(sys.argv[1], {"settings": sys.argv[2]}) as recorder:
     for number in range(500):
         recorder.add(Row(f"{sys.argv[2]}{number}", "ok"))

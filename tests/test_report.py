@@ -20,16 +20,17 @@ from report_runs import NAMES, hand_run, overview, rows
 
 from clipes.cli import main
 from clipes.commands.report import LIMIT as COMMAND_LIMIT
-from clipes.evaluation import evaluate
-from clipes.manifest import read_manifest
-from clipes.metrics import class_counts
-from clipes.new_folder import beside, settle
-from clipes.record import Recorder, Row
+from clipes.evaluation.evaluation import evaluate
+from clipes.evaluation.metrics import class_counts
+from clipes.ids import voc_palette
+from clipes.io.atomic import HOST
+from clipes.io.output_folder import beside, settle
 from clipes.report import LIMIT, Report, write_report
 from clipes.report.build import is_chosen, script_json
 from clipes.report.gather import Clock, Numbers, measure
 from clipes.report.pictures import open_picture
-from clipes.writer import HOST, voc_palette
+from clipes.store.manifest import read_manifest
+from clipes.store.record import Recorder, Row
 
 A = np.array([[1, 1, 0, 0], [1, 255, 0, 0]], np.uint8)  # 3 of 8 cat, 1 ignored
 B = np.array([[0, 0], [0, 0], [2, 0], [2, 2]], np.uint8)  # 3 of 8 dog

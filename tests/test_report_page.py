@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 from report_runs import hand_run, rows
 
-from clipes.record import Row
 from clipes.report import write_report
 from clipes.report.build import script_json
+from clipes.store.record import Row
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from clipes.ids import voc_palette
 from clipes.result import PseudoMask
-from clipes.writer import voc_palette
 
 
 def test_save_writes_the_ids_as_a_palette_png(result: PseudoMask, tmp_path: Path) -> None:

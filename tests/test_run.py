@@ -1,4 +1,4 @@
-"""clipes.run: what is left to do, and what a start finds and clears up."""
+"""clipes.runs.run: what is left to do, and what a start finds and clears up."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 import clipes
-from clipes.batch import Outcome
 from clipes.datasets import Sample
-from clipes.finalize import read_run
-from clipes.manifest import read_manifest
-from clipes.output import Output
-from clipes.record import read_records
-from clipes.run import Run, class_table, write_masks
-from clipes.shards import Shard
+from clipes.ids import class_table
+from clipes.runs.batch import Outcome
+from clipes.runs.finalize import read_run
+from clipes.runs.run import Run, write_masks
+from clipes.runs.shards import Shard
+from clipes.store.manifest import read_manifest
+from clipes.store.output import Output
+from clipes.store.record import read_records
 
 
 def _made(generator, samples: list[Sample], output: Output, **options: object) -> list[str]:
@@ -82,7 +83,7 @@ def test_a_stop_ends_the_search_for_what_is_left(tiny, scenes: list[Sample], tmp
 
 def test_other_settings_are_refused(scenes: list[Sample], tiny, tmp_path: Path) -> None:
     list(write_masks(tiny, scenes[:1], Output(tmp_path / "m")))
-    other = clipes.load(config=replace(clipes.SCENES, mask=replace(clipes.SCENES.mask, background_power=3)))
+    other = clipes.load(config=replace(clipes.config.SCENES, mask=replace(clipes.SCENES.mask, background_power=3)))
     with pytest.raises(ValueError, match=r"other settings \(config\.mask\.background_power: 2 → 3\); choose another"):
         list(write_masks(other, scenes, Output(tmp_path / "m")))
     with pytest.raises(ValueError, match=r"output\.confidence: false → true"):

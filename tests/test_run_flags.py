@@ -15,8 +15,8 @@ import torch
 
 from clipes.cli import main
 from clipes.commands.run_flags import add_run_flags, output_of, place, worker_count
-from clipes.output import Output
-from clipes.shards import Shard
+from clipes.runs.shards import Shard
+from clipes.store.output import Output
 
 LAUNCHERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_STEP_ID", "SLURM_ARRAY_TASK_ID")
 
@@ -148,7 +148,7 @@ def test_a_driver_without_a_gpu(
         yield from ()
 
     monkeypatch.chdir(photos.parent)
-    monkeypatch.setattr("clipes.ray_engine.write_with_ray", write)
+    monkeypatch.setattr("clipes.runs.ray_engine.write_with_ray", write)
     assert main(["generate", "photos", "--labels", "labels.csv", "--out", "m", "--engine", "ray", *flags]) == 3
     assert asked[0].args[0]["device"] == device
     assert json.loads(Path("m/run.json").read_text())["settings"]["dtype"] == dtype

@@ -1,4 +1,4 @@
-"""clipes.saved: the masks of a run, read again one by one, from files and from .tar shards."""
+"""clipes.store.saved: the masks of a run, read again one by one, from files and from .tar shards."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from generating import draw, runner
 from PIL import Image
 
-from clipes.manifest import read_manifest
-from clipes.saved import SavedMasks
-from clipes.writer import write_mask
+from clipes.io.masks import write_mask
+from clipes.store.manifest import read_manifest
+from clipes.store.saved import SavedMasks
 
 
 @pytest.fixture

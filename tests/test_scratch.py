@@ -1,4 +1,4 @@
-"""clipes.scratch: databases that spill to disk and vanish."""
+"""clipes.io.tempdb: databases that spill to disk and vanish."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from clipes.scratch import blob, filling, scratch_database, text
+from clipes.io.tempdb import blob, filling, scratch_database, text
 
 
 @pytest.mark.parametrize("name", ["", "a", "é", "日本", "caf\udce9", "a\0b", "\ud800"])

@@ -1,4 +1,4 @@
-"""clipes.shards: every image in exactly one part, and what torchrun and Slurm say about a process."""
+"""clipes.runs.shards: every image in exactly one part, and what torchrun and Slurm say about a process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipes.shards import Placement, Shard, shard_from
+from clipes.runs.shards import Placement, Shard, shard_from
 
 
 @given(id=st.text(st.characters(exclude_categories=())), count=st.integers(1, 50))

@@ -1,4 +1,4 @@
-"""clipes.sharpness: the formula against slow loops, what is left out and refused, bootstrap and rank correlation."""
+"""clipes.prompting.sharpness: the formula against slow loops, what is left out and refused, bootstrap and rank correlation."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import clipes
-from clipes import sharpness
-from clipes.sharpness import (
+from clipes.prompting import sharpness
+from clipes.prompting.sharpness import (
     Moments,
     bootstrap,
     interval,
@@ -60,7 +60,7 @@ def test_by_hand_and_under_its_public_name():
     rows = [[0.6, 0.2], [0.1, 0.1, 0.4]]  # variances 0.04 and 0.02, means 0.4 and 0.2
     assert prompt_sharpness(rows) == pytest.approx(0.06 / 0.6)
     assert prompt_sharpness(rows, "macro") == pytest.approx((0.1 + 0.1) / 2)
-    assert clipes.prompt_sharpness is prompt_sharpness
+    assert clipes.prompting.prompt_sharpness is prompt_sharpness
 
 
 def test_micro_and_macro_differ_where_a_mean_is_small():

@@ -16,9 +16,9 @@ from PIL import Image
 from clipes.cli import main
 from clipes.commands import sharpness as command
 from clipes.commands import terminal
+from clipes.io.masks import write_mask
 from clipes.scenes import THINGS, draw_scenes
 from clipes.vocabulary import load_vocabulary
-from clipes.writer import write_mask
 
 pytest.importorskip("matplotlib", reason="matplotlib, the extra `plot`, is not installed")
 
@@ -296,7 +296,7 @@ def test_a_stopped_run_goes_on(said, monkeypatch):
 
 
 def test_the_batch_size_is_passed_on(said, monkeypatch):
-    from clipes import analysis
+    from clipes.prompting import analysis
 
     given, analyse = [], analysis.analyse_templates
     monkeypatch.setattr(
@@ -306,7 +306,7 @@ def test_the_batch_size_is_passed_on(said, monkeypatch):
 
 
 def test_very_small_figures_are_shown_with_their_digits(said, monkeypatch, capsys):
-    from clipes.analysis import TemplateAnalysis
+    from clipes.prompting.analysis import TemplateAnalysis
 
     said(*FOUR)
     table = record()["rows"]

@@ -12,14 +12,14 @@ from models import make_clip, text_tower
 from PIL import Image
 from scipy import ndimage
 
-from clipes.affinity import region_boxes
+from clipes.cams.affinity import region_boxes
+from clipes.clip.open_clip_vision import vision_encoder
+from clipes.clip.weights import Clip
 from clipes.config import SCENES, VOC12, AffinityConfig, CamConfig, Config, ImageConfig, ParConfig
+from clipes.explain.stages import trace_stages
 from clipes.generator import MaskGenerator
 from clipes.scenes import draw_scene
-from clipes.stages import trace_stages
-from clipes.tower import vision_encoder
 from clipes.vocabulary import load_vocabulary
-from clipes.weights import Clip
 
 NAMES = ["cat", "dog", "bus", "tree"]
 SIZES = [(45, 70), (37, 16), (8, 8), (5, 91)]

@@ -1,4 +1,4 @@
-"""clipes.status and ``clipes status``: all workers' records together, each image once."""
+"""clipes.store.status and ``clipes status``: all workers' records together, each image once."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from clipes import record
 from clipes.commands import status as command
-from clipes.manifest import claim
-from clipes.record import Recorder, Row
-from clipes.status import Reason, Reasons, bare_reason, read_status
+from clipes.store import record
+from clipes.store.manifest import claim
+from clipes.store.record import Recorder, Row
+from clipes.store.status import Reason, Reasons, bare_reason, read_status
 
 SETTINGS = {"model": "tiny"}
 

@@ -1,4 +1,4 @@
-"""clipes.sweep: what other thresholds and background powers would have given."""
+"""clipes.evaluation.sweep: what other thresholds and background powers would have given."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 import reference
 from PIL import Image
 
-from clipes.evaluation import evaluate
-from clipes.metrics import ClassCounts
-from clipes.sweep import POWERS, SWEEP_NOTE, THRESHOLDS, Sweep, sweep
-from clipes.writer import write_mask
+from clipes.evaluation.evaluation import evaluate
+from clipes.evaluation.metrics import ClassCounts
+from clipes.evaluation.sweep import POWERS, SWEEP_NOTE, THRESHOLDS, Sweep, sweep
+from clipes.io.masks import write_mask
 
 NAMES = ("cat", "dog", "bus")
 SIZE = (10, 13)

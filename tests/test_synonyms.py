@@ -22,13 +22,13 @@ from torch import Tensor
 from wordnet_files import write_wordnet
 
 import clipes
-from clipes.class_file import Synonyms
 from clipes.cli import main
+from clipes.clip.text import TextTower
 from clipes.generator import MaskGenerator
-from clipes.text import TextTower
-from clipes.thesaurus import SAID, Choice, synonyms, with_synonyms
+from clipes.prompting.thesaurus import SAID, Choice, synonyms, with_synonyms
+from clipes.prompting.wordnet import WordNet, open_wordnet
 from clipes.vocabulary import Vocabulary, load_vocabulary
-from clipes.wordnet import WordNet, open_wordnet
+from clipes.vocabulary.class_file import Synonyms
 
 CHOSEN = json.loads(Path(__file__).with_name("wordnet_senses.json").read_text("utf-8"))
 
@@ -89,7 +89,7 @@ def names(choice: Choice) -> list[str]:
 def test_without_a_generator_the_order_is_that_of_wordnet(small: WordNet) -> None:
     assert synonyms("mouse", wordnet=small) == small.senses("mouse")
     assert [sense.score for sense in synonyms("mouse", wordnet=small)] == [None, None]
-    assert clipes.synonyms is synonyms
+    assert clipes.prompting.synonyms is synonyms
     assert synonyms("xyzzy", wordnet=small) == ()
 
 
@@ -563,7 +563,7 @@ def test_out_that_is_no_file_is_refused_before_any_work(
 ) -> None:
     (tmp_path / "folder.json").mkdir()
     (tmp_path / "link.json").symlink_to("/dev/null")
-    monkeypatch.setattr("clipes.wordnet.open_wordnet", lambda folder: pytest.fail("looked for WordNet"))
+    monkeypatch.setattr("clipes.prompting.wordnet.open_wordnet", lambda folder: pytest.fail("looked for WordNet"))
     code, _, err = run("--classes", "dog,cat", "--out", tmp_path / path)
     assert code == 2
     assert "is no ordinary file; choose another name" in err

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clipes.datasets import DatasetError, find_images, find_samples
-from clipes.image import TarMember, open_image
+from clipes.io.images import TarMember, open_image
 
 FUZZ = settings(
     max_examples=int(os.environ.get("CLIPES_FUZZ", "150")),  # CLIPES_FUZZ=100000 for a night

@@ -14,8 +14,8 @@ from models import build, clip_config, save_folder, text_tower
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipes.text import TextTower, encode_sentences, text_features
-from clipes.weights import Clip, load_clip
+from clipes.clip.text import TextTower, encode_sentences, text_features
+from clipes.clip.weights import Clip, load_clip
 
 
 class Recorder:

@@ -12,10 +12,10 @@ import torch
 from models import build, clip_config, save_folder, text_tower
 from torch import Tensor
 
-from clipes import text_cache
-from clipes.text import TextTower, encode_sentences
-from clipes.text_cache import cache_folder, cached
-from clipes.weights import load_clip
+from clipes.clip import text_cache
+from clipes.clip.text import TextTower, encode_sentences
+from clipes.clip.text_cache import cache_folder, cached
+from clipes.clip.weights import load_clip
 
 WORDS = ["a dog", "a cat", "grass"]
 

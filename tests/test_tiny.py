@@ -9,9 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import clipes
-from clipes.demo import STAGES
+from clipes.clip.weights import TINY_FOLDER
+from clipes.commands.demo_run import STAGES
 from clipes.scenes import THINGS, draw_scenes
-from clipes.weights import TINY_FOLDER
 
 UNSEEN = 3_000_000  # a seed of no training, demonstration or benchmark
 
@@ -52,6 +52,6 @@ def test_masks_of_unseen_scenes():
     for scene in draw_scenes(60, UNSEEN):
         for stage, generator in generators.items():
             result = generator(scene.image, scene.labels)
-            confusion[stage] += clipes.confusion_matrix(result.mask, scene.mask, len(THINGS))
-    found = {stage: clipes.mean_iou(matrix) for stage, matrix in confusion.items()}
+            confusion[stage] += clipes.evaluation.confusion_matrix(result.mask, scene.mask, len(THINGS))
+    found = {stage: clipes.evaluation.mean_iou(matrix) for stage, matrix in confusion.items()}
     assert all(found[stage] > floor for stage, floor in floors.items()), found

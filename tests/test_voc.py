@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipes.datasets import DatasetError, Sample, find_images, find_samples
-from clipes.datasets.rooted import split_root
+from clipes.datasets.source_spec import split_root
 
 FUZZ = settings(
     max_examples=int(os.environ.get("CLIPES_FUZZ", "150")),  # CLIPES_FUZZ=100000 for a night

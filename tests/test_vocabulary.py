@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipes.class_file import Synonyms
 from clipes.vocabulary import (
     Vocabulary,
     background_set_names,
@@ -24,6 +23,7 @@ from clipes.vocabulary import (
     load_vocabulary,
     template_set_names,
 )
+from clipes.vocabulary.class_file import Synonyms
 
 WriteFile = Callable[[str, "str | bytes"], Path]
 
@@ -618,7 +618,7 @@ BACKGROUNDS = f"choose one of {', '.join(background_set_names())}, or give a lis
             "auto",
             ValueError,
             "background 'auto' needs your images: run `clipes generate --background auto`, or take the words from "
-            "`clipes background` or clipes.background.suggest_background",
+            "`clipes background` or clipes.prompting.background.suggest_background",
         ),
         (["sky", "Sky"], ValueError, "background: 'Sky' repeats 'sky'; remove one"),
         (["sky", ""], ValueError, "background: entry 2 is blank; remove it"),

@@ -9,15 +9,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipes import panels
+from clipes.clip.weights import Clip
 from clipes.config import SCENES, VOC12, AffinityConfig, ParConfig
+from clipes.drawing import panels
+from clipes.drawing.panels import (
+    Panel,
+    draw_bars,
+    draw_panels,
+    mark_borders,
+    mark_boxes,
+    mark_grid,
+    mark_patches,
+    shorten,
+)
+from clipes.explain.stages import Stages, trace_stages
+from clipes.explain.walkthrough import NAMES, Chosen, choose, describe, draw_walkthrough
 from clipes.generator import MaskGenerator
-from clipes.panels import Panel, draw_bars, draw_panels, mark_borders, mark_boxes, mark_grid, mark_patches, shorten
+from clipes.ids import voc_palette
 from clipes.scenes import draw_scene
-from clipes.stages import Stages, trace_stages
-from clipes.walkthrough import NAMES, Chosen, choose, describe, draw_walkthrough
-from clipes.weights import Clip
-from clipes.writer import voc_palette
 
 matplotlib = pytest.importorskip("matplotlib", reason="matplotlib, the extra `plot`, is not installed")
 

@@ -21,10 +21,10 @@ from open_clip import factory, pretrained
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from clipes.cam import image_features
-from clipes.text import encode_sentences
-from clipes.tower import ModelError, unsupported
-from clipes.weights import TINY_FOLDER, Clip, load_clip, supported_models
+from clipes.clip.head import image_features
+from clipes.clip.open_clip_vision import ModelError, unsupported
+from clipes.clip.text import encode_sentences
+from clipes.clip.weights import TINY_FOLDER, Clip, load_clip, supported_models
 
 SMALL = clip_config()
 IMAGES = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -244,7 +244,7 @@ def test_every_tag_of_open_clip_has_a_name_that_loads_it(monkeypatch: pytest.Mon
     def reached(*_: Any, **__: Any) -> None:
         raise Reached
 
-    monkeypatch.setattr("clipes.weights._open_clip_model", reached)
+    monkeypatch.setattr("clipes.clip.weights._open_clip_model", reached)
     refused = 0
     for name, listed, reason in supported_models():
         for weights in open_clip.list_pretrained_tags_by_model(name) if reason is None else ():

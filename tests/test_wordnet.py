@@ -12,8 +12,8 @@ import nltk.data
 import pytest
 from wordnet_files import write_wordnet
 
-from clipes import wordnet
-from clipes.wordnet import Sense, WordNet, WordNetMissing, letters, open_wordnet
+from clipes.prompting import wordnet
+from clipes.prompting.wordnet import Sense, WordNet, WordNetMissing, letters, open_wordnet
 
 
 @pytest.fixture(scope="session")

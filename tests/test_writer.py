@@ -1,4 +1,4 @@
-"""clipes.writer: files are whole or absent, and hold what was asked for."""
+"""clipes.io.atomic: files are whole or absent, and hold what was asked for."""
 
 import json
 import multiprocessing
@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipes import writer
-from clipes.writer import atomic, sweep, voc_palette, write_json, write_mask
+from clipes.ids import voc_palette
+from clipes.io import atomic as writer
+from clipes.io.atomic import atomic, sweep, write_json
+from clipes.io.masks import write_mask
 
 
 def test_atomic_makes_folders_and_moves_into_place(tmp_path):
@@ -88,7 +90,7 @@ def test_concurrent_writers_of_one_file_never_mix(tmp_path):
 def _killed_writer(folder):
     """Leave a temporary file behind as a killed process does; return its path."""
     program = (
-        "import os, sys; from clipes.writer import atomic\n"
+        "import os, sys; from clipes.io.atomic import atomic\n"
         "with atomic(sys.argv[1]) as temporary:\n"
         "    temporary.write_bytes(b'half'); print(temporary, flush=True); os._exit(9)"
     )

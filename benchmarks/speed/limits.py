@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clipes.products import fast_products
+from clipes.device.matmul_precision import fast_products
 from speed.clock import Clock
 from speed.subjects import Subjects
 

@@ -20,19 +20,19 @@ from PIL import Image
 from torch import Tensor
 
 import clipes
-from clipes.affinity import refine_cams
-from clipes.cam import softmax_gradcam
-from clipes.crf import refine_crf
+from clipes.cams.affinity import refine_cams
+from clipes.cams.gradcam import softmax_gradcam
+from clipes.cams.localization import encode_pixels
+from clipes.clip.encoder import Encoded
+from clipes.clip.pairs import Pairs
+from clipes.clip.transformer import trace_block
 from clipes.decision import decide_masks
-from clipes.encoder import Encoded
-from clipes.image import open_image, patch_grid
-from clipes.localization import encode_pixels
-from clipes.mask import score_maps, upsample
-from clipes.pairs import Pairs
-from clipes.pixels import prepare
-from clipes.products import fast_products
-from clipes.transformer import trace_block
-from clipes.writer import mask_png
+from clipes.device.matmul_precision import fast_products
+from clipes.device.pixels import prepare
+from clipes.io.images import open_image, patch_grid
+from clipes.io.masks import mask_png
+from clipes.refine.crf import refine_crf
+from clipes.scores import score_maps, upsample
 
 PICTURE_STAGES = ("decode", "resize", "encode", "png")
 """They do not depend on the labels."""

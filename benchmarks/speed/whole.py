@@ -24,10 +24,10 @@ from PIL import Image
 from tqdm import tqdm
 
 import clipes
-from clipes.batch import MaskWriter
 from clipes.datasets import find_samples
-from clipes.output import Output
-from clipes.run import Run
+from clipes.runs.batch import MaskWriter
+from clipes.runs.run import Run
+from clipes.store.output import Output
 from speed.clock import Busy, Clock, quartiles, ratios
 from speed.subjects import BASELINE, Subjects
 

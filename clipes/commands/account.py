@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from .terminal import DONE, FAILED, FAILURES_SHOWN, INTERRUPTED, TERMINATED, bar, complain, printable
 
 if TYPE_CHECKING:  # they load torch
-    from clipes.batch import Outcome
-    from clipes.status import Reasons
+    from clipes.runs.batch import Outcome
+    from clipes.store.status import Reasons
 
 REASONS_SHOWN = 10
 
@@ -85,8 +85,8 @@ class Account:
         return FAILED if self.failed / max(self.total, 1) > allowed or none else DONE
 
     def _add(self, outcome: Outcome) -> None:
-        from clipes.record import Row
-        from clipes.status import Reasons
+        from clipes.store.record import Row
+        from clipes.store.status import Reasons
 
         self.written += outcome.status == "ok"
         self.skipped += outcome.status == "skipped"

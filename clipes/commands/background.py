@@ -17,7 +17,7 @@ from .source import add_source_flags, labels_argument
 from .terminal import EXIT_CODES, bar, complain, named, natural, printable, short, tell_failed, words
 
 if TYPE_CHECKING:
-    from clipes.background import BackgroundTable, BackgroundWord
+    from clipes.prompting.background import BackgroundTable, BackgroundWord
 
 COUNT = 25
 WORDS_SHOWN = 5
@@ -54,10 +54,9 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then look at the images and print the table."""
-    from clipes.class_file import check_path
     from clipes.datasets import find_samples
-    from clipes.preflight import check_labels
-    from clipes.vocabulary import load_vocabulary, stuff_words
+    from clipes.vocabulary import check_labels, load_vocabulary, stuff_words
+    from clipes.vocabulary.class_file import check_path
 
     if options.background == "auto":
         options.background = None
@@ -72,8 +71,8 @@ def run(options: argparse.Namespace) -> int:
     samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.class_names)
     check_labels(samples, vocabulary if judged else replace(vocabulary, background_names=tuple(candidates)))
 
-    from clipes.background import judge_background, suggest_background
-    from clipes.weights import load_clip
+    from clipes.clip.weights import load_clip
+    from clipes.prompting.background import judge_background, suggest_background
 
     config = PRESETS[vocabulary.preset]
     common = {"sample": options.sample, "near": options.near, "progress": bar}
@@ -96,7 +95,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _candidates(given: str) -> list[str]:
     """The words of a file, or those given."""
-    from clipes.words import distinct, read_words
+    from clipes.vocabulary.words import distinct, read_words
 
     path = Path(given)
     if not os.path.isfile(given):  # unlike Path.is_file, no error for a name that is too long

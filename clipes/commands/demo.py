@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the demo and print its numbers."""
-    from clipes.demo import run_demo
+    from .demo_run import run_demo
 
     report = run_demo(options.out, options.count, bar)
     print(f"{report['count']} scenes, model {report['model']}, mean IoU over the background and the classes:")

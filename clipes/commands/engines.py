@@ -14,21 +14,23 @@ from .run_flags import devices_of, output_of, place, worker_count
 from .terminal import DEVICE_LOST, complain, printable, words
 
 if TYPE_CHECKING:  # they load torch
-    from clipes.batch import Outcome
+    from clipes.clip.weights import Clip
     from clipes.config import Config
     from clipes.datasets import Samples
     from clipes.generator import MaskGenerator
-    from clipes.run import Run
+    from clipes.runs.batch import Outcome
+    from clipes.runs.run import Run
     from clipes.vocabulary import Vocabulary
-    from clipes.weights import Clip
 
 
 def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, config: Config, samples: Samples) -> int:
     """Write the masks that are not finished yet; returns the exit code."""
     from clipes.datasets import absolute_source
-    from clipes.device import DeviceLost, dtype_name, split_threads
+    from clipes.device.choice import dtype_name
+    from clipes.device.errors import DeviceLost
+    from clipes.device.threads import split_threads
     from clipes.generator import MaskGenerator
-    from clipes.run import Run
+    from clipes.runs.run import Run
 
     shard, _ = place(options)
     jobs = split_threads(options.threads, clip.encoder.device, len(samples))
@@ -68,7 +70,7 @@ def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, confi
 def _here(
     options: argparse.Namespace, run: Run, generator: MaskGenerator, remaining: Any, stop: Stop, images: int, jobs: int
 ) -> Generator[Outcome, None, None]:
-    from clipes.batch import MaskWriter
+    from clipes.runs.batch import MaskWriter
 
     workers = worker_count(options, generator.device.type, images)
     given = {"batch_size": options.batch_size, "workers": workers, "skip": _skip(options), "stop": stop}
@@ -85,7 +87,7 @@ def _on_devices(
     stop: Stop,
     images: int,
 ) -> Generator[Outcome, None, None]:
-    from clipes.device_pool import write_on_devices
+    from clipes.runs.device_pool import write_on_devices
 
     devices = devices_of(options)
     return write_on_devices(
@@ -105,7 +107,7 @@ def _on_devices(
 def _by_ray(
     options: argparse.Namespace, run: Run, vocabulary: Vocabulary, config: Config, remaining: Any, stop: Stop
 ) -> Generator[Outcome, None, None]:
-    from clipes.ray_engine import Pool, write_with_ray
+    from clipes.runs.ray_engine import Pool, write_with_ray
 
     settings = {**clip_settings(options), "device": _actors_device(options)}
     return write_with_ray(
@@ -135,8 +137,8 @@ def _actors_device(options: argparse.Namespace) -> str:
 
 def _generator(settings: dict[str, Any], vocabulary: Vocabulary, config: Config) -> MaskGenerator:
     """What an actor loads, and the process of a device."""
+    from clipes.clip.weights import load_clip
     from clipes.generator import MaskGenerator
-    from clipes.weights import load_clip
 
     return MaskGenerator(load_clip(**settings), vocabulary, config)
 

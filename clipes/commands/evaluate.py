@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from .terminal import DONE, EXIT_CODES, FAILED, bar, complain, named, natural, short, words
 
 if TYPE_CHECKING:
-    from clipes.evaluation import Evaluation
-    from clipes.sweep import Sweep
+    from clipes.evaluation.evaluation import Evaluation
+    from clipes.evaluation.sweep import Sweep
 
 SHOWN = 5
 WIDEST_NAME = 40
@@ -38,9 +38,9 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Judge the masks, print the figures, say what could not be judged."""
-    from clipes.evaluation import evaluate
-    from clipes.sweep import SWEEP_NOTE, sweep
-    from clipes.writer import write_json
+    from clipes.evaluation.evaluation import evaluate
+    from clipes.evaluation.sweep import SWEEP_NOTE, sweep
+    from clipes.io.atomic import write_json
 
     if options.json and options.json.suffix != ".json":
         raise ValueError(f"--json writes a .json file, not {options.json}; end its name in .json")
@@ -85,7 +85,7 @@ def _print_classes(evaluation: Evaluation) -> None:
 
 
 def _print_figures(evaluation: Evaluation) -> None:
-    from clipes.evaluation import IGNORED_NOTE, number
+    from clipes.evaluation.evaluation import IGNORED_NOTE, number
 
     print(f"\nmIoU            {_figure(number(evaluation.miou))}  over the classes that occur")
     print(f"boundary IoU    {_figure(number(evaluation.boundary_iou))}")
@@ -98,7 +98,7 @@ def _print_figures(evaluation: Evaluation) -> None:
 
 
 def _print_sweep(sweep: Sweep) -> None:
-    from clipes.sweep import SWEEP_NOTE
+    from clipes.evaluation.sweep import SWEEP_NOTE
 
     rows = sweep.table()
     ignores = sweep.setting == "ignore_below"  # a background power ignores nothing

@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Export, say what came of it."""
     from clipes.export import export
-    from clipes.new_folder import place_of
+    from clipes.io.output_folder import place_of
 
     given = {name: getattr(options, name) for name in ("source", "images", "split", "polygons", "regions", "overwrite")}
     report = export(options.folder, options.to, options.out, **given, progress=bar)

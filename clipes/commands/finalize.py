@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from clipes.config import PRESETS
-from clipes.flags import add_decision_flags, change_decision
 
 from .account import Account
+from .flags import add_decision_flags, change_decision
 from .terminal import EXIT_CODES, complain, named, printable
 
 
@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Decide every mask of the folder again."""
-    from clipes.finalize import finalize, read_run
+    from clipes.runs.finalize import finalize, read_run
 
     saved = read_run(options.folder)
     preset = saved.record.get("preset")

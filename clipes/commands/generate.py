@@ -7,19 +7,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from clipes.flags import add_config_flags, read_config
-
 from .engines import others_device, write
+from .flags import add_config_flags, read_config
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
 from .run_flags import add_run_flags, output_of, place
 from .source import add_source_flags, labels_argument
 from .terminal import EXIT_CODES, bar, complain, printable
 
 if TYPE_CHECKING:
+    from clipes.clip.weights import Clip
     from clipes.config import Config
     from clipes.datasets import Sample, Samples
     from clipes.vocabulary import Vocabulary
-    from clipes.weights import Clip
 
 
 def add(commands: Any) -> None:
@@ -37,11 +36,11 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then write the masks."""
     from clipes.datasets import find_samples
-    from clipes.preflight import check_folder, check_labels, clear
-    from clipes.vocabulary import load_vocabulary, stuff_words
+    from clipes.runs.preflight import check_folder, clear
+    from clipes.vocabulary import check_labels, load_vocabulary, stuff_words
 
     if options.engine == "ray":
-        from clipes.ray_session import import_ray
+        from clipes.runs.ray_session import import_ray
 
         import_ray()
     _, device = place(options)
@@ -58,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
     check_folder(options.source, samples, output, options.overwrite)
     _tell(samples, unknown, first, options)
 
-    from clipes.weights import load_clip
+    from clipes.clip.weights import load_clip
 
     elsewhere = others_device(options) and not (auto and options.devices)  # whose images are looked at here
     here = {"device": "cpu", "precision": "fp32"} if elsewhere else {"device": device}
@@ -72,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _suggested(clip: Clip, vocabulary: Vocabulary, samples: Sequence[Sample], config: Config) -> tuple[str, ...]:
     """The background words that `clipes background` would suggest."""
-    from clipes.background import suggest_background
+    from clipes.prompting.background import suggest_background
 
     table = suggest_background(clip, vocabulary, samples, config, progress=bar)
     if not table.words:

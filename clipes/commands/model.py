@@ -12,12 +12,12 @@ from clipes.config import Fuse
 from .terminal import named, natural, words
 
 if TYPE_CHECKING:  # they load torch
+    from clipes.clip.weights import Clip
     from clipes.vocabulary import Vocabulary
-    from clipes.weights import Clip
 
 
 def add_clip_flags(parser: argparse.ArgumentParser, model: str | None = "tiny", batch: bool = True) -> None:
-    """Add the flags of :func:`clipes.weights.load_clip`, and the size of a ``batch`` of images."""
+    """Add the flags of :func:`clipes.clip.weights.load_clip`, and the size of a ``batch`` of images."""
     group = parser.add_argument_group("model")
     default = f" (default: {model})" if model else ""
     group.add_argument("--model", default=model, help=f"open_clip name, hf-hub:ID, local-dir:PATH, or tiny{default}")
@@ -31,14 +31,14 @@ def add_clip_flags(parser: argparse.ArgumentParser, model: str | None = "tiny", 
 
 
 def clip_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What :func:`clipes.weights.load_clip` takes."""
+    """What :func:`clipes.clip.weights.load_clip` takes."""
     return {name: getattr(options, name) for name in ("model", "pretrained", "device", "precision", "trusted")}
 
 
 def add_vocabulary_flags(
     parser: argparse.ArgumentParser, templates: str = "the classes' own, else the paper's", auto: bool = True
 ) -> None:
-    """Add the flags of :func:`clipes.vocabulary.load_vocabulary`.
+    """Add the flags of :func:`clipes.vocabulary.vocabulary.load_vocabulary`.
 
     ``templates`` says which there are by default, ``auto`` whether the images may choose the background.
     """
@@ -55,7 +55,7 @@ def add_vocabulary_flags(
 
 
 def vocabulary_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What :func:`clipes.vocabulary.load_vocabulary` takes."""
+    """What :func:`clipes.vocabulary.vocabulary.load_vocabulary` takes."""
     classes = words(options.classes) or ("scenes" if options.model == "tiny" else None)
     if classes is None:
         raise ValueError(f"no classes given for {options.model}; pass --classes voc12, coco14 or a file of names")
@@ -87,8 +87,8 @@ def model_record(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary
 
 def _templates(given: str) -> tuple[str, ...]:
     """The templates of a file or a set, or the one that ``given`` is."""
-    from clipes.class_file import template_list
-    from clipes.words import read_words
+    from clipes.vocabulary.class_file import template_list
+    from clipes.vocabulary.words import read_words
 
     is_file = given.lower().endswith((".json", ".txt")) and (os.path.isfile(given) or "{}" not in given)
     return template_list(read_words(given, "templates") if is_file else given)
@@ -96,7 +96,7 @@ def _templates(given: str) -> tuple[str, ...]:
 
 def union(sources: Iterable[Sequence[str]]) -> tuple[str, ...]:
     """The templates of all sources, those that the tokenizer cannot tell apart once."""
-    from clipes.words import normalised
+    from clipes.vocabulary.words import normalised
 
     found: dict[str, str] = {}
     for source in sources:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from .terminal import named, natural
 
 if TYPE_CHECKING:  # they load much
-    from clipes.output import Output
-    from clipes.shards import Shard
+    from clipes.runs.shards import Shard
+    from clipes.store.output import Output
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that :class:`clipes.output.Output`, :class:`clipes.run.Run` and the engines take."""
+    """Add the flags that :class:`clipes.store.output.Output`, :class:`clipes.runs.run.Run` and the engines take."""
     _add_output(parser.add_argument_group("output"))
     _add_faults(parser.add_argument_group("faults"))
     _add_work(parser.add_argument_group("work"))
@@ -78,14 +78,14 @@ def _add_ray(group: argparse._ArgumentGroup) -> None:
 
 def output_of(options: argparse.Namespace) -> Output:
     """What is saved, and where."""
-    from clipes.output import Output
+    from clipes.store.output import Output
 
     return Output(options.out, options.save_confidence, options.save_cams, options.out_format, options.tar_size)
 
 
 def place(options: argparse.Namespace) -> tuple[Shard, str | None]:
     """Which part this process does, and on which device; ValueError for a shard that is none."""
-    from clipes.shards import Shard, shard_from
+    from clipes.runs.shards import Shard, shard_from
 
     found = shard_from(os.environ) if options.shard is None else None
     shard = found.shard if found else Shard.parse(options.shard or "0/1")
@@ -103,7 +103,7 @@ def place(options: argparse.Namespace) -> tuple[Shard, str | None]:
         return shard, devices[0]
     if options.device or not found:
         return shard, options.device
-    from clipes.device import gpu_of
+    from clipes.device.choice import gpu_of
 
     return shard, gpu_of(found.local_rank)
 
@@ -115,7 +115,7 @@ def devices_of(options: argparse.Namespace) -> list[str]:
     if options.device or options.engine == "ray":
         other = f"--device {options.device}" if options.device else "--engine ray, whose actors have --gpus-per-actor"
         raise ValueError(f"--devices {options.devices} and {other}; give one of the two")
-    from clipes.device_pool import device_list
+    from clipes.runs.device_pool import device_list
 
     return device_list(options.devices)
 

@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 
 from clipes._version import __version__, versions
 from clipes.config import refinement_name
-from clipes.flags import add_config_flags, read_config
 
+from .flags import add_config_flags, read_config
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, model_record, union, vocabulary_settings
 from .source import add_source_flags, labels_argument
 from .terminal import EXIT_CODES, bar, complain, named, printable, short, tell_failed
 
 if TYPE_CHECKING:
-    from clipes.analysis import TemplateAnalysis
+    from clipes.prompting.analysis import TemplateAnalysis
     from clipes.vocabulary import Vocabulary
 
 PAPER = ("clip-es", "clip-es-runner-up")
@@ -59,9 +59,9 @@ def _path(text: str) -> Path:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then analyse, write and print."""
-    from clipes.chunks import select_rows
-    from clipes.class_file import check_path
     from clipes.datasets import absolute_source, find_samples
+    from clipes.prompting.feature_cache import select_rows
+    from clipes.vocabulary.class_file import check_path
 
     given = vocabulary_settings(options)
     vocabulary = _vocabulary(given)
@@ -75,8 +75,8 @@ def run(options: argparse.Namespace) -> int:
             raise ValueError(f"--apply {options.apply} would replace the results; choose another name")
     _check_out(options.out, options.source, options.truth)
 
-    from clipes.analysis import analyse_templates
-    from clipes.weights import load_clip
+    from clipes.clip.weights import load_clip
+    from clipes.prompting.analysis import analyse_templates
 
     clip = load_clip(**clip_settings(options))
     analysis = analyse_templates(
@@ -110,8 +110,8 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _vocabulary(given: dict[str, Any]) -> Vocabulary:
-    from clipes.class_file import shipped
     from clipes.vocabulary import load_vocabulary
+    from clipes.vocabulary.class_file import shipped
 
     vocabulary = load_vocabulary(**given)
     if given["templates"]:
@@ -121,7 +121,7 @@ def _vocabulary(given: dict[str, Any]) -> Vocabulary:
 
 def _check_out(out: Path, *taken: str | Path | None) -> None:
     """Make the folder; refuse a file, and a folder whose pictures would later be taken for images or truth."""
-    from clipes.preflight import finder
+    from clipes.datasets.sources import finder
 
     if os.path.lexists(out) and not out.is_dir():
         raise NotADirectoryError(f"{out} is no folder; give one for the results")
@@ -135,9 +135,9 @@ def _check_out(out: Path, *taken: str | Path | None) -> None:
 
 
 def _write(out: Path, analysis: TemplateAnalysis, record: dict[str, Any]) -> None:
-    from clipes.figure import PlotError
-    from clipes.plots import plot_miou, plot_sharpness
-    from clipes.writer import atomic, write_json
+    from clipes.drawing.figure import PlotError
+    from clipes.io.atomic import atomic, write_json
+    from clipes.prompting.plots import plot_miou, plot_sharpness
 
     again = (out / "sharpness.json").is_file()
     rows = analysis.table()
@@ -164,7 +164,7 @@ def _write(out: Path, analysis: TemplateAnalysis, record: dict[str, Any]) -> Non
 
 
 def _paper() -> set[str]:
-    from clipes.class_file import shipped
+    from clipes.vocabulary.class_file import shipped
 
     return {template for name in PAPER for template in shipped()["templates"][name]}
 

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from clipes.flags import add_config_flags, read_config
-
+from .flags import add_config_flags, read_config
 from .inline import escapes
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
 from .terminal import DONE, EXIT_CODES, named, printable, short, tell_failed
@@ -49,7 +48,7 @@ def _path(text: str) -> Path:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then make the mask, write, print and show."""
-    from clipes.image import ImageError, open_image
+    from clipes.io.images import ImageError, open_image
     from clipes.vocabulary import load_vocabulary
 
     out = options.out or Path(f"{options.image.stem}-clipes.png")
@@ -67,8 +66,8 @@ def run(options: argparse.Namespace) -> int:
     except ImageError as error:
         return tell_failed([str(error)])
 
+    from clipes.clip.weights import load_clip
     from clipes.generator import MaskGenerator
-    from clipes.weights import load_clip
 
     result = MaskGenerator(load_clip(**clip_settings(options)), vocabulary, config)(image, labels)
     screen = _write(out, result, options.overlay)
@@ -85,7 +84,7 @@ def _check_out(out: Path, image: Path, overlay: bool) -> None:
     if overlay and out.suffix.lower() != ".png":
         raise ValueError(f"an overlay is a PNG file, not {out.name!r}; end its name in .png")
     if not overlay:
-        from clipes.figure import check_plot
+        from clipes.drawing.figure import check_plot
 
         check_plot(out)
     if os.path.lexists(out):
@@ -115,13 +114,13 @@ def _is_ours(path: Path) -> bool:
 def _write(out: Path, result: PseudoMask, overlay: bool) -> bytes:
     """Write the file; returns a PNG file for the screen."""
     if overlay:
-        from clipes.overlay import overlay_png
-        from clipes.writer import write_bytes
+        from clipes.drawing.overlay import overlay_png
+        from clipes.io.atomic import write_bytes
 
         data = overlay_png(result.overlay(), SOFTWARE)
         write_bytes(out, data)
         return data
-    from clipes.figure import figure_png, save_figure
+    from clipes.drawing.figure import figure_png, save_figure
 
     figure = result.figure()
     save_figure(out, figure, SOFTWARE)
@@ -130,7 +129,7 @@ def _write(out: Path, result: PseudoMask, overlay: bool) -> bytes:
 
 def _print_shares(result: PseudoMask) -> None:
     """How much of the picture each label won, and how surely."""
-    from clipes.metrics import ignore_index
+    from clipes.ids import ignore_index
 
     won = {segment["label"]: segment for segment in result.segments()}
     width = max(len("ignored"), *(len(short(label, WIDEST)) for label in result.labels))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .terminal import DONE, EXIT_CODES, complain, named, natural, short
 
 if TYPE_CHECKING:
-    from clipes.status import RunStatus, Worker
+    from clipes.store.status import RunStatus, Worker
 
 WIDEST_NAME, WIDEST_REASON = 40, 100
 
@@ -28,8 +28,8 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Read the records, print what they say."""
-    from clipes.status import read_status
-    from clipes.writer import write_json
+    from clipes.io.atomic import write_json
+    from clipes.store.status import read_status
 
     if options.json and options.json.suffix != ".json":
         raise ValueError(f"--json writes a .json file, not {options.json}; end its name in .json")

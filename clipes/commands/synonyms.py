@@ -14,10 +14,10 @@ from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabula
 from .terminal import DONE, FAILED, complain, named, printable
 
 if TYPE_CHECKING:  # they load torch
-    from clipes.text import TextTower
-    from clipes.thesaurus import Choice
+    from clipes.clip.text import TextTower
+    from clipes.prompting.thesaurus import Choice
+    from clipes.prompting.wordnet import Sense, WordNet
     from clipes.vocabulary import Vocabulary
-    from clipes.wordnet import Sense, WordNet
 
 _EXIT_CODES = "Exit codes: 0 done, 2 wrong use or no WordNet, 3 WordNet knows none of the names."
 _FOR_OUT = ("sense", "without", "min_similarity", "background", "templates", "fuse")
@@ -50,9 +50,9 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show the senses of names or classes, or write a class file."""
-    from clipes.class_file import check_path
+    from clipes.prompting.wordnet import open_wordnet
     from clipes.vocabulary import load_vocabulary
-    from clipes.wordnet import open_wordnet
+    from clipes.vocabulary.class_file import check_path
 
     _check_use(options)
     if options.out:
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"WordNet {wordnet.version} in {printable(wordnet.folder)}")
     tower = None
     if options.model:
-        from clipes.weights import load_clip
+        from clipes.clip.weights import load_clip
 
         tower = load_clip(**clip_settings(options)).text
         if options.model == "tiny":
@@ -110,8 +110,8 @@ def _ranked(
     found = [wordnet.senses(name) for name in names]
     if classes is None or tower is None:
         return found
-    from clipes.text import encode_sentences
-    from clipes.thesaurus import rank_senses
+    from clipes.clip.text import encode_sentences
+    from clipes.prompting.thesaurus import rank_senses
 
     return rank_senses(found, classes.class_names, partial(encode_sentences, tower), wordnet)
 
@@ -153,7 +153,7 @@ def _matched(name: str, senses: Sequence[Sense]) -> str:
 
 
 def _write(classes: Vocabulary, tower: TextTower | None, wordnet: WordNet, options: argparse.Namespace) -> int:
-    from clipes.thesaurus import SAID, with_synonyms
+    from clipes.prompting.thesaurus import SAID, with_synonyms
 
     vocabulary, notes = with_synonyms(
         classes,

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
 
-from clipes.image import IMAGE_SUFFIXES, TarMember
-from clipes.scratch import blob, filling, scratch_database, text
+from clipes.io.images import IMAGE_SUFFIXES, TarMember
+from clipes.io.tempdb import blob, filling, scratch_database, text
 
 from .sample import AnyImage, DatasetError, Found, Sample, check_id, without_suffix
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .rooted import split_root
 from .sample import DatasetError, Found, clean_labels, without_suffix
+from .source_spec import split_root
 
 
 class _Annotation(NamedTuple):

@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from clipes.image import IMAGE_SUFFIXES
-from clipes.scratch import filling, scratch_database
+from clipes.io.images import IMAGE_SUFFIXES
+from clipes.io.tempdb import filling, scratch_database
 
 from .sample import DatasetError, Found, LabelRow, check_text
 from .tables import READERS, read_lines, read_table

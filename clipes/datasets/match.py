@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
-from clipes.scratch import blob, text
+from clipes.io.tempdb import blob, text
 
 from .sample import DatasetError, LabelRow, without_suffix
 from .tables import row_key

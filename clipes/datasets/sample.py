@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from clipes.image import IMAGE_SUFFIXES, TarMember
+from clipes.io.images import IMAGE_SUFFIXES, TarMember
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 AnyImage: TypeAlias = Path | TarMember

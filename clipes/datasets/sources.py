@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import NamedTuple
 
 from .coco import read_coco
 from .files import find_files
 from .imagefolder import find_metadata, read_metadata
-from .rooted import split_root
 from .sample import AnyPath, Found
+from .source_spec import split_root
 from .tar import is_tar, read_shards
 from .voc import find_list, find_voc, read_voc
 
@@ -50,3 +52,18 @@ def absolute_source(source: AnyPath) -> str:
     if kind == "voc" and split is not None and find_list(find_voc(root), split) == Path(split):
         split = os.path.abspath(split)
     return ":".join((kind, os.path.abspath(root), *([] if split is None else [split])))
+
+
+def finder(source: Path) -> Callable[[Path], bool]:
+    """Return a function that says whether a resolved path would be among the images of a folder or a pattern."""
+    if source.is_dir():
+        root = source.resolve()
+        return lambda path: path.is_relative_to(root)
+    if source.exists() or not glob.has_magic(str(source)):
+        return lambda path: False
+    fixed = list(takewhile(lambda part: not glob.has_magic(part), source.parts))
+    base, rest = Path(*fixed).resolve(), source.parts[len(fixed) :]
+    if "**" in rest:
+        return lambda path: path.is_relative_to(base) and path.match(rest[-1])
+    pattern = os.sep.join((glob.escape(str(base)), *rest))
+    return lambda path: path.match(pattern)

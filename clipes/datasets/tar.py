@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from clipes.image import IMAGE_SUFFIXES, TarMember
+from clipes.io.images import IMAGE_SUFFIXES, TarMember
 
 from .names import to_names
 from .sample import DatasetError, Found, check_id

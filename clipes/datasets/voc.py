@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from .rooted import split_root
 from .sample import DatasetError, Found, check_id, clean_labels, without_suffix
+from .source_spec import split_root
 from .tables import read_lines
 
 _LISTS = ("Segmentation", "Main", "SegmentationAug")

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from clipes.datasets.tar import is_tar
-from clipes.manifest import NAME
-from clipes.new_folder import beside, check_place, place_of, settle
-from clipes.record import read_records
-from clipes.saved import SavedMasks
-from clipes.scratch import blob, filling, scratch_database
-from clipes.tally import Progress
+from clipes.evaluation.accumulate import Progress
+from clipes.io.output_folder import beside, check_place, place_of, settle
+from clipes.io.tempdb import blob, filling, scratch_database
+from clipes.store.manifest import NAME
+from clipes.store.record import read_records
+from clipes.store.saved import SavedMasks
 
 from . import huggingface, voc, yolo
 from .coco import CocoError, CocoWriter

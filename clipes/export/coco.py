@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from clipes._version import __version__
 from clipes.datasets.coco import read_image_ids
-from clipes.scratch import blob, filling, scratch_database
+from clipes.io.tempdb import blob, filling, scratch_database
 
 from .names import check_unicode
 from .outlines import outlines

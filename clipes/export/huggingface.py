@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from clipes.writer import mask_png
+from clipes.io.masks import mask_png
 
 from .names import check_unicode
 from .walk import Item, new_file

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from PIL import ExifTags, Image
 
-from clipes.image import FORMATS, IMAGE_SUFFIXES, ImageError, TarMember, open_image
+from clipes.io.images import FORMATS, IMAGE_SUFFIXES, ImageError, TarMember, open_image
 
 How = Literal["copy", "link", "none"]
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from clipes.writer import mask_png, voc_palette
+from clipes.ids import voc_palette
+from clipes.io.masks import mask_png
 
 from .names import file_name, label_name
 from .walk import Item, new_file

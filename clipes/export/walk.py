@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from clipes.metrics import ignore_index
-from clipes.record import Row
-from clipes.saved import SavedMasks
+from clipes.ids import ignore_index
+from clipes.store.record import Row
+from clipes.store.saved import SavedMasks
 
 from .pictures import Picture, Pictures
 

@@ -31,7 +31,7 @@ _FUSED = {"enable_fp_fusion": True}  # Triton is about to change its default, an
 
 
 class _Lattice(Protocol):
-    """What is used of a :class:`clipes.lattice.Lattice`, which uses this module."""
+    """What is used of a :class:`clipes.refine.lattice.Lattice`, which uses this module."""
 
     @property
     def vertices(self) -> Tensor: ...

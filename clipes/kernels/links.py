@@ -21,7 +21,7 @@ _BLOCK = 128  # vertices of a program: a thread each
 def link(found: Tensor, moves: Sequence[int]) -> Tensor:
     """The neighbours (K, V, 2) int32 among the vertices of the keys ``found`` (V - 1,) int64, no two alike.
 
-    What :func:`clipes.lattice.build_lattice` finds by bisection, for keys in any order.
+    What :func:`clipes.refine.lattice.build_lattice` finds by bisection, for keys in any order.
     """
     count = len(found)
     bits = max(count.bit_length() + 1, 2)  # two to four slots for a key

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from clipes.new_folder import beside, check_place, place_of, settle
-from clipes.saved import SavedMasks
-from clipes.tally import Progress
+from clipes.evaluation.accumulate import Progress
+from clipes.io.output_folder import beside, check_place, place_of, settle
+from clipes.store.saved import SavedMasks
 
 from .build import Builder, Report
 

@@ -13,10 +13,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipes.image import TarMember
-from clipes.record import Row
-from clipes.saved import SavedMasks
-from clipes.tally import Progress, check_size, cores, find_files, read_ids
+from clipes.evaluation.accumulate import Progress, cores, find_files
+from clipes.io.images import TarMember
+from clipes.io.masks import check_size, read_ids
+from clipes.store.record import Row
+from clipes.store.saved import SavedMasks
 
 from .gather import Clock, Numbers, Totals, measure
 from .overview import overview

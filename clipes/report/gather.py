@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clipes.evaluation import Evaluation, number
-from clipes.history import Tally
-from clipes.metrics import ClassCounts, boundary_counts, class_counts, ignore_index
-from clipes.record import Row
+from clipes.evaluation.evaluation import Evaluation, number
+from clipes.evaluation.metrics import ClassCounts, boundary_counts, class_counts
+from clipes.ids import ignore_index
+from clipes.store.history import Tally
+from clipes.store.record import Row
 
 BINS = 60
 """The most bars of the throughput; few images get fewer."""
@@ -26,7 +27,7 @@ class Numbers(NamedTuple):
     Attributes:
         pixels: (K+2,) int64, of the background, of each class, and ignored.
         levels: (256,) int64, pixels by confidence, 255 for 1; None where the run saved none.
-        judged: (6, K+1) int64, the fields of :class:`clipes.metrics.ClassCounts` and the boundaries' intersection and
+        judged: (6, K+1) int64, the fields of :class:`clipes.evaluation.metrics.ClassCounts` and the boundaries' intersection and
             union; None without truth.
     """
 

@@ -8,9 +8,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 from clipes._version import __version__
-from clipes.saved import SavedMasks
-from clipes.status import status_of
-from clipes.writer import voc_palette
+from clipes.ids import voc_palette
+from clipes.store.saved import SavedMasks
+from clipes.store.status import status_of
 
 from .gather import Clock, Totals
 

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipes.image import ImageError, TarMember, open_image
-from clipes.metrics import ignore_index
-from clipes.overlay import SMALL, draw_overlay, palette_places
-from clipes.writer import voc_palette
+from clipes.drawing.overlay import SMALL, draw_overlay, palette_places
+from clipes.ids import ignore_index, voc_palette
+from clipes.io.images import ImageError, TarMember, open_image
 
 LARGEST = 800
 """The longest side of a large picture; smaller images keep their size."""
@@ -27,7 +26,7 @@ _HEAT = "081d58 253494 225ea8 1d91c0 41b6c4 7fcdbb c7e9b4 edf8b1 ffffd9"  # Colo
 
 
 def open_picture(place: Path | TarMember, size: tuple[int, int]) -> Image.Image:
-    """The image at ``place`` as :func:`clipes.image.open_image` gives it, a large JPEG already made smaller.
+    """The image at ``place`` as :func:`clipes.io.images.open_image` gives it, a large JPEG already made smaller.
 
     Raises ImageError where it is not of ``size`` (H, W), that of its mask, and as that does.
     """
@@ -115,7 +114,7 @@ def _fitted(width: int, height: int, longest: int) -> tuple[int, int]:
 
 
 def _overlay(picture: Image.Image, ids: NDArray[Any], classes: int) -> Image.Image:
-    """The picture with its mask: :func:`clipes.overlay.draw_overlay` without the legend below it."""
+    """The picture with its mask: :func:`clipes.drawing.overlay.draw_overlay` without the legend below it."""
     return draw_overlay(picture, ids, (), (), classes).crop((0, 0, *picture.size))
 
 

@@ -1,0 +1,73 @@
+"""From a picture to the normalised, patch-multiple tensor that the encoder takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def prepare(
+    image: Image.Image,
+    grid: tuple[int, int],
+    patch: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Resize `image` to `grid` (h, w) patches and normalise it: (3, h*P, w*P) float32 on `device`.
+
+    Antialiased bicubic on the 8-bit RGB picture, scaled to [0, 1], then `(x - mean) / std` per channel.
+    Raises ValueError for a picture that is not RGB; see :func:`clipes.io.images.open_image`.
+    """
+    if image.mode != "RGB":
+        raise ValueError(f"prepare takes an RGB image, not mode {image.mode!r}; use open_image first")
+    size = (grid[0] * patch, grid[1] * patch)
+    if torch.device(device).type == "cpu":
+        resized = pixels_of(image.resize(size[::-1], Image.Resampling.BICUBIC)).permute(2, 0, 1).float()
+    else:
+        resized = resize(pixels_of(image, device), size)
+    centre, spread = (_of_channels(tuple(values), torch.device(device)) for values in (mean, std))
+    return ((resized / 255 - centre) / spread).contiguous()
+
+
+@lru_cache(maxsize=64)
+def _of_channels(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(3, 1, 1) float32; kept, because bringing it to a GPU waits for what that is doing."""
+    return torch.tensor(values, dtype=torch.float32)[:, None, None].to(device)
+
+
+def resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """A picture (H, W, 3) uint8 at another `size`, on its device, as Pillow does it: (3, h, w) float32, whole levels.
+
+    First its rows, then its columns, rounded after each. Pillow's weights are rounded, too, so that a few values
+    differ, by a level; of torch's own resampling of bytes many more do, and maps with them.
+    """
+    resized = pixels.permute(2, 0, 1)[None].float()
+    for step in ((len(pixels), size[1]), size):
+        resized = F.interpolate(resized, step, mode="bicubic", antialias=True).clamp(0, 255).round()
+    return resized[0]
+
+
+def pixels_of(image: Image.Image, device: torch.device | str = "cpu") -> Tensor:
+    """An RGB picture as (H, W, 3) uint8 on `device`; to a GPU the copy goes behind what the host does."""
+    pixels = torch.from_numpy(np.array(image))
+    return pixels if torch.device(device).type == "cpu" else pixels.pin_memory().to(device, non_blocking=True)
+
+
+def to_host(tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
+    """Tensors as arrays; from a GPU through pinned memory, all of them with one wait."""
+    if not any(tensor.is_cuda for tensor in tensors):
+        return [tensor.numpy() for tensor in tensors]
+    copies = [torch.empty_like(tensor, device="cpu", pin_memory=True) for tensor in tensors]
+    for copy, tensor in zip(copies, tensors, strict=True):
+        copy.copy_(tensor, non_blocking=True)
+    torch.cuda.current_stream(tensors[0].device).synchronize()
+    return [copy.numpy() for copy in copies]

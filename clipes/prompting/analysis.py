@@ -1,0 +1,212 @@
+"""How sharp many templates are on one's own images, and, with truth, whether their masks are the worse for it.
+
+The paper chooses its prompt by the sharpness (CLIP-ES section 3.3): no truth is needed to look for a better one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipes.clip.weights import Clip
+from clipes.config import PRESETS, Config, refinement_name
+from clipes.datasets import Sample
+from clipes.device.choice import default_batch_size
+from clipes.evaluation.accumulate import Problem, Progress
+from clipes.evaluation.evaluation import number
+from clipes.evaluation.metrics import ClassCounts
+from clipes.io.atomic import sweep
+from clipes.vocabulary import Vocabulary
+
+from .feature_cache import Row, select_rows
+from .feature_pass import Survey, Surveyor
+from .sharpness import DRAWS, Moments, RankCorrelation, bootstrap, interval, pooled, rank_correlation
+
+NOTE = (
+    f"lower is better; low and high hold 95 % of {DRAWS:,} bootstrap draws of the images, over_best_low and "
+    "over_best_high those of the difference from the best template in the same draws; ranked by the micro average"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TemplateAnalysis:
+    """T templates over one data set; made by :func:`analyse_templates`.
+
+    Attributes:
+        templates: T templates, as they were given.
+        sharpness: (T,) float64 in [0, 1), lower is better: :func:`clipes.prompting.sharpness.prompt_sharpness`, "micro".
+        macro: (T,) the same, "macro".
+        intervals: (T, 2) the ends of the sharpness's bootstrap interval over the images.
+        over_best: (T, 2) those of the difference from the template of the lowest sharpness, in the same draws.
+        miou: (T,) float64, the mean IoU of the templates' masks, as :func:`clipes.evaluation.evaluation.evaluate` has it, or None.
+        correlation: Spearman's, of sharpness and mIoU; None without truth, and for fewer than 3 templates.
+        config: the settings of the maps and masks.
+        images: how many images with two labels or more the sharpness is taken over.
+        judged: how many images the mIoU is taken over.
+        single_label, unlabelled: images with one label and with none, in the sharpness left out.
+        without_truth: images without a truth file, in the mIoU left out; None without truth.
+        encoded: images that this run encoded; the others' features were there.
+        failed: id and reason of images that could not be read, encoded or judged.
+    """
+
+    templates: tuple[str, ...]
+    sharpness: NDArray[np.float64]
+    macro: NDArray[np.float64]
+    intervals: NDArray[np.float64]
+    over_best: NDArray[np.float64]
+    miou: NDArray[np.float64] | None
+    correlation: RankCorrelation | None
+    config: Config
+    images: int
+    judged: int
+    single_label: int
+    unlabelled: int
+    without_truth: int | None
+    encoded: int
+    failed: tuple[Problem, ...]
+
+    @property
+    def best(self) -> str:
+        """The template of the lowest sharpness."""
+        return self.templates[int(self.sharpness.argmin())]
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """The templates that these images cannot tell from :attr:`best`: of such a difference, 0 is in the interval."""
+        best = self.sharpness.argmin()
+        low = self.over_best[:, 0]
+        return tuple(t for i, t in enumerate(self.templates) if i != best and low[i] <= 0)
+
+    def table(self) -> list[dict[str, Any]]:
+        """A row per template, the lowest sharpness first: ``rank``, ``template``, ``sharpness``, ``low``, ``high``,
+        ``macro``, ``over_best_low``, ``over_best_high``, and ``miou`` with truth.
+        """
+        rows = []
+        for rank, index in enumerate(np.argsort(self.sharpness, kind="stable").tolist(), start=1):
+            row = {
+                "rank": rank,
+                "template": self.templates[index],
+                "sharpness": float(self.sharpness[index]),
+                **dict(zip(("low", "high"), self.intervals[index].tolist(), strict=True)),
+                "macro": float(self.macro[index]),
+                **dict(zip(("over_best_low", "over_best_high"), self.over_best[index].tolist(), strict=True)),
+            }
+            rows.append(row if self.miou is None else {**row, "miou": number(self.miou[index])})
+        return rows
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything, as JSON holds it: None for nan, ``rows`` for the table."""
+        counted = ("images", "judged", "single_label", "unlabelled", "without_truth", "encoded")
+        correlation = self.correlation and {key: number(value) for key, value in self.correlation._asdict().items()}
+        return {
+            "note": NOTE,
+            "best": self.best,
+            "rivals": list(self.rivals),
+            "correlation": correlation,
+            "refinement": refinement_name(self.config.refine) if self.miou is not None else None,
+            **{name: getattr(self, name) for name in counted},
+            "failed": [problem._asdict() for problem in self.failed],
+            "config": self.config.to_dict(),
+            "rows": self.table(),
+        }
+
+
+def analyse_templates(
+    clip: Clip,
+    vocabulary: Vocabulary,
+    samples: Iterable[Sample],
+    *,
+    config: Config | None = None,
+    truth: str | os.PathLike[str] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    batch_size: int | None = None,
+    progress: Progress = lambda items, total, unit: items,
+) -> TemplateAnalysis:
+    """Take the sharpness of each of the vocabulary's templates over the samples, with one pass over the images.
+
+    >>> from clipes.datasets import find_samples
+    >>> from clipes.vocabulary import load_vocabulary
+    >>> from clipes.clip.weights import load_clip
+    >>> vocabulary = load_vocabulary("voc12", templates="imagenet")
+    >>> analysis = analyse_templates(
+    ...     load_clip("ViT-B-16", "openai"), vocabulary, find_samples("photos", "labels.csv")
+    ... )  # doctest: +SKIP
+    >>> analysis.best  # doctest: +SKIP
+
+    Args:
+        clip, vocabulary: a model, and classes, background words and the T templates, each taken by itself.
+        samples: images and labels. Those with fewer than two labels have no sharpness: they are left out, counted,
+            and not even encoded unless their truth is there.
+        config: the method's settings; by default the class set's own without the refinement by colours, which is slow
+            for many templates.
+        truth: a folder of PNG masks by the images' ids, as :func:`clipes.evaluation.evaluation.evaluate` takes it: then every
+            template's masks are made and judged, too. Pixels that the truth ignores do not count.
+        folder: what is found is kept here, so that a run that was stopped goes on, and other templates cost no further
+            pass: see :mod:`clipes.prompting.feature_cache`. None: nothing is kept.
+        batch_size: images encoded together; None: 1 on a CPU, else 32.
+        progress: wraps the images in a progress bar; called with an iterable, its length and a unit.
+
+    Raises:
+        ValueError: an unknown label; no image with two labels, or none that could be read; no truth file with an
+            image's name.
+        FileNotFoundError, NotADirectoryError: ``truth`` is not there, or no folder.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
+    rows = select_rows(samples, vocabulary, truth)
+    settings = replace(PRESETS[vocabulary.preset], refine=None) if config is None else config
+    kept = None if folder is None else Path(folder)
+    if kept is not None:
+        sweep(kept)
+    size = batch_size or default_batch_size(clip.encoder.device)
+    survey = Survey()
+    with closing(Surveyor(clip, vocabulary, settings, kept, size).walk(rows, survey)) as steps:
+        for _ in progress(steps, sum(row.wanted for row in rows), "images"):
+            pass
+    return _analysis(vocabulary, settings, rows, survey, truth is not None)
+
+
+def _analysis(
+    vocabulary: Vocabulary, config: Config, rows: list[Row], survey: Survey, has_truth: bool
+) -> TemplateAnalysis:
+    """The figures of what the pass has found."""
+    if not survey.images or (has_truth and not survey.judged):
+        raise ValueError(
+            f"none of the images with {'truth' if survey.images else 'two labels or more'} could be "
+            f"{'judged' if survey.images else 'encoded'}; the first: {survey.failed[0].reason}"
+        )
+    moments = Moments(*(np.concatenate(parts, axis=1) for parts in zip(*survey.moments, strict=True)))
+    sharpness = pooled(moments)
+    draws = bootstrap(moments)
+    miou = np.array([ClassCounts(*counts).miou for counts in survey.counts]) if has_truth else None
+    labels = [len(row.class_ids) for row in rows]
+    return TemplateAnalysis(
+        templates=vocabulary.templates,
+        sharpness=sharpness,
+        macro=pooled(moments, "macro"),
+        intervals=interval(draws),
+        over_best=interval(draws - draws[:, [sharpness.argmin()]]),
+        miou=miou,
+        correlation=_correlation(sharpness, miou),
+        config=config,
+        images=survey.images,
+        judged=survey.judged,
+        single_label=labels.count(1),
+        unlabelled=labels.count(0),
+        without_truth=sum(row.truth is None for row in rows) if has_truth else None,
+        encoded=survey.encoded,
+        failed=tuple(survey.failed),
+    )
+
+
+def _correlation(sharpness: NDArray[np.float64], miou: NDArray[np.float64] | None) -> RankCorrelation | None:
+    if miou is None or len(miou) < 3 or np.isnan(miou).any():  # nan for all, where the truth ignores every pixel
+        return None
+    return rank_correlation(sharpness, miou)

@@ -1,0 +1,271 @@
+"""Background words for one's own pictures (CLIP-ES section 3.3, the class-related background set): found and judged.
+
+A background word is of use where a picture's surroundings would otherwise be taken for its labels. No truth is needed
+to see it compete: the softmax over the labels and the word says how much of their probability it takes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipes.cams.localization import encode_images
+from clipes.clip.head import image_features
+from clipes.clip.text import text_features
+from clipes.clip.weights import Clip
+from clipes.config import Config
+from clipes.datasets import Sample
+from clipes.device.errors import is_out_of_memory
+from clipes.evaluation.accumulate import Progress
+from clipes.io.images import open_image
+from clipes.vocabulary import Vocabulary, load_vocabulary, overlaps, stuff_words
+from clipes.vocabulary.words import contained, distinct, normalised
+
+from .competition import closest, closest_classes, compete_alone, compete_together
+
+FEW = 10
+"""Classes below which their own pairs are too few to say how close different things are, and VOC's names count too."""
+
+ALIKE = 0.99
+"""Cosine above which the model cannot tell two words apart. High, because CLIP-ES keeps river, sea and ocean."""
+
+
+@dataclass(frozen=True)
+class BackgroundWord:
+    """What one word does to the labels of the images looked at."""
+
+    word: str
+    wins: int  # images to which it is closer than each of their labels is
+    alone: float  # probability that it takes from the labels when it alone competes with them, mean over the images
+    takes_from: str  # the class that loses most by that, summed over the images
+    near: str  # the class whose text feature is closest to the word's
+    similarity: float  # their cosine
+    reason: str  # what speaks against the word; empty if nothing does
+    together: float | None  # its probability beside the labels and all chosen words, mean; None if it is not chosen
+    gain: float | None  # what the labels' probability would gain without it, the other chosen words staying, mean
+
+
+@dataclass(frozen=True)
+class BackgroundTable:
+    """Words judged by ``images`` images, the most frequent winners first."""
+
+    words: tuple[str, ...]  # chosen, or given to be judged, in the rows' order
+    rows: tuple[BackgroundWord, ...]
+    images: int
+    failed: tuple[str, ...]  # of the sample, images that could not be read; each begins with the path
+    unlabelled: int  # images without a label, which are not sampled
+    near_limit: float  # cosine to a class above which a word is its near-synonym
+    near_pair: tuple[str, str] | None  # the two classes, of the set or of VOC, whose cosine that is; None: it was given
+    kept: float  # probability that the labels keep beside all chosen words, mean over the images
+
+
+class _Pictures(NamedTuple):
+    features: Tensor  # (B, E) float64, unit
+    present: Tensor  # (B, K) bool
+    failed: tuple[str, ...]
+    unlabelled: int
+
+
+def suggest_background(
+    clip: Clip,
+    vocabulary: Vocabulary,
+    samples: Iterable[Sample],
+    config: Config,
+    *,
+    count: int = 25,
+    sample: int = 200,
+    candidates: Sequence[str] | None = None,
+    near: float | None = None,
+    progress: Progress = lambda items, total, unit: items,
+) -> BackgroundTable:
+    """Choose background words for the images of ``samples``: those that win most often against the labels.
+
+    A word wins in an image if its cosine to the image feature is above that of each of the image's labels (see
+    :func:`clipes.prompting.competition.compete_alone`); the mean probability that it takes from them decides between equals,
+    then the order of ``candidates``. Of the words that win at least once the first ``count`` are chosen, less
+
+    - names of classes: words that equal or contain a class's name, prompt or synonym, or are the end of one (``table``
+      of ``dining table``);
+    - near-synonyms of classes: words whose cosine to a class's text feature is above ``near``. By default that is the
+      largest cosine between two different classes: the set itself says that what is so close may still be another
+      thing, and what is closer is as good as a name of the class. A set of fewer than :data:`FEW` classes says
+      little, so there the largest between two of VOC's, in the same templates, counts if it is larger;
+    - repeats: words whose cosine to a word chosen before is above :data:`ALIKE`.
+
+    The sample is the ``sample`` labelled images whose ids have the smallest SHA-256, so it depends on the ids alone.
+    They are encoded one by one, so that no number depends on a batch size. The background words of ``vocabulary`` play
+    no part; its templates and fusion do.
+
+    Args:
+        samples: images with labels of ``vocabulary``; those without are left out.
+        config: the method's settings; those of images and of pooling matter.
+        count, sample: how many words, and how many images, at most.
+        candidates: words to choose from; by default :func:`clipes.vocabulary.vocabulary.stuff_words`.
+        near: the cosine above which a word is a near-synonym of a class; 1: none is.
+        progress: wraps the images in a progress bar; called with an iterable, its length and a unit.
+
+    Raises:
+        ValueError: no image with labels, or none that can be read; an unknown label; a blank or repeated candidate;
+            ``count`` or ``sample`` below 1, ``near`` outside [-1, 1].
+    """
+    _check(near, count=count, sample=sample)
+    words = distinct(stuff_words() if candidates is None else candidates, "candidates")
+    rivals = replace(vocabulary, background_names=words)
+    return _table(clip, rivals, _look(clip, rivals, samples, config, sample, progress), near, count)
+
+
+def judge_background(
+    clip: Clip,
+    vocabulary: Vocabulary,
+    samples: Iterable[Sample],
+    config: Config,
+    *,
+    sample: int = 200,
+    near: float | None = None,
+    progress: Progress = lambda items, total, unit: items,
+) -> BackgroundTable:
+    """The table of :func:`suggest_background` for the vocabulary's own background words, all of which stay chosen.
+
+    A row's ``reason`` is what would keep the word from being suggested. Raises as :func:`suggest_background`, and
+    ValueError if the vocabulary has no background word.
+    """
+    _check(near, sample=sample)
+    if not vocabulary.background_names:
+        raise ValueError("there is no background word to judge; give some, or let suggest_background find them")
+    return _table(clip, vocabulary, _look(clip, vocabulary, samples, config, sample, progress), near, None)
+
+
+def _check(near: float | None, **numbers: int) -> None:
+    for name, value in numbers.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    if near is not None and not -1 <= near <= 1:
+        raise ValueError(f"near is {near!r}; it is a cosine, in [-1, 1]")
+
+
+def _table(
+    clip: Clip, vocabulary: Vocabulary, pictures: _Pictures, near: float | None, count: int | None
+) -> BackgroundTable:
+    """Judge the vocabulary's background words and choose ``count`` of them; with None, all."""
+    names, words = vocabulary.class_names, vocabulary.background_names
+    text = text_features(clip.text, vocabulary.sentences()).double()
+    classes, word_text = text[: len(names)], text[len(names) :, 0]
+    scale = clip.encoder.head.logit_scale
+    alone = compete_alone(pictures.features, classes, word_text, pictures.present, scale)
+    wins, shares, losers = alone.wins.tolist(), alone.share.tolist(), alone.taken.argmax(1).tolist()
+    cosines, nearest = (one.tolist() for one in closest(classes, word_text))
+    limit, pair = _near_limit(clip, vocabulary, classes) if near is None else (near, None)
+
+    against = _named(vocabulary)
+    for m, word in enumerate(words):
+        if cosines[m] > limit:
+            against.setdefault(word, f"near-synonym of {names[nearest[m]]!r}")
+        if not wins[m]:
+            against.setdefault(word, "never wins")
+    order = sorted(range(len(words)), key=lambda m: (-wins[m], -shares[m], m))
+    accepted = _accept(order, words, word_text, against, len(words) if count is None else count)
+    chosen = order if count is None else accepted
+    together = compete_together(pictures.features, classes, word_text[chosen], pictures.present, scale)
+    beside = dict(zip(chosen, zip(together.share.tolist(), together.gain.tolist(), strict=True), strict=True))
+    return BackgroundTable(
+        words=tuple(words[m] for m in chosen),
+        rows=tuple(
+            BackgroundWord(
+                *(words[m], wins[m], shares[m], names[losers[m]], names[nearest[m]], cosines[m]),
+                against.get(words[m], ""),
+                *beside.get(m, (None, None)),
+            )
+            for m in order
+        ),
+        images=len(pictures.features),
+        failed=pictures.failed,
+        unlabelled=pictures.unlabelled,
+        near_limit=limit,
+        near_pair=pair,
+        kept=together.kept,
+    )
+
+
+def _near_limit(clip: Clip, vocabulary: Vocabulary, classes: Tensor) -> tuple[float, tuple[str, str]]:
+    """How close two different classes (K, V, E) are at most, and which they are."""
+    sets = [(vocabulary, classes)]
+    if len(classes) < FEW:
+        others = load_vocabulary("voc12", background=[], templates=vocabulary.templates)
+        sets.append((others, text_features(clip.text, others.sentences()).double()))
+    found = [(closest_classes(text), one.class_names) for one, text in sets if len(text) > 1]
+    (cosine, first, second), names = max(found, key=lambda pair: pair[0][0])
+    return cosine, (names[first], names[second])
+
+
+def _accept(
+    order: Sequence[int], words: Sequence[str], word_text: Tensor, against: dict[str, str], count: int
+) -> list[int]:
+    """The first ``count`` words in ``order`` that nothing speaks ``against``; adds repeats of them, and the rest."""
+    accepted: list[int] = []
+    for m in order:
+        like = (word_text[accepted] @ word_text[m]).tolist()
+        twin = next((words[other] for other, cosine in zip(accepted, like, strict=True) if cosine > ALIKE), None)
+        if twin is not None:
+            against.setdefault(words[m], f"the same to the model as {twin!r}")
+        elif len(accepted) == count:
+            against.setdefault(words[m], f"after the first {count}")
+        if words[m] not in against:
+            accepted.append(m)
+    return accepted
+
+
+def _named(vocabulary: Vocabulary) -> dict[str, str]:
+    """The background words that name a class, and how."""
+    found = {word: f"names {names[0]!r}" for word, names in overlaps(vocabulary).items()}
+    parts = [part.strip() for names in vocabulary.names() for name in names for part in name.split(",")]
+    forms = {name: normalised(name) for name in (*vocabulary.class_names, *parts)}
+    for word in vocabulary.background_names:
+        for name, form in forms.items():
+            if form.endswith(normalised(word)) and contained(name, [word]):
+                found.setdefault(word, f"the end of {name!r}")
+    return found
+
+
+def _look(
+    clip: Clip, vocabulary: Vocabulary, samples: Iterable[Sample], config: Config, sample: int, progress: Progress
+) -> _Pictures:
+    """The features and the labels of the sampled images."""
+    given = list(samples)
+    labelled = sorted((one for one in given if one.labels), key=_digest)
+    if not labelled:
+        raise ValueError("no image has a label, so that there is nothing to win against; give images with labels")
+    taken = [(one, vocabulary.ids(one.labels)) for one in labelled[:sample]]
+    features, present, failed = [], [], []
+    for one, ids in progress(taken, len(taken), "images"):
+        try:
+            features.append(_image_feature(clip, one, config))
+            present.append([index in ids for index in range(1, len(vocabulary.class_names) + 1)])
+        except (ValueError, OSError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
+                raise
+            reason = str(error) or "out of memory"
+            failed.append(reason if reason.startswith(f"{one.image}:") else f"{one.image}: {reason}")
+    if not features:
+        raise ValueError(f"none of {len(taken)} images could be read; the first: {failed[0]}")
+    return _Pictures(torch.stack(features), torch.tensor(present), tuple(failed), len(given) - len(labelled))
+
+
+def _digest(sample: Sample) -> bytes:
+    return hashlib.sha256(sample.id.encode("utf-8", "surrogateescape")).digest()
+
+
+def _image_feature(clip: Clip, sample: Sample, config: Config) -> Tensor:
+    """(E,) float64, unit, on the CPU."""
+    image = open_image(sample.image)
+    with torch.inference_mode():
+        ((_, encoded),) = encode_images(clip.encoder, [image], replace(config, affinity=None))
+        feature = image_features(clip.encoder.head, encoded.trace, config.cam.pool)[0]
+    if not feature.isfinite().all():
+        raise ValueError("its feature is not finite; if the precision is lower, try fp32")
+    return F.normalize(feature.cpu().double(), dim=-1)

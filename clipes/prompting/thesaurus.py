@@ -1,0 +1,300 @@
+"""Synonyms of class names from WordNet: which sense is meant, and which of its words may stand for the class.
+
+CLIP-ES (section 3.3) merges synonyms into the sentence of a class and takes them from WordNet; how, it does not say.
+"""
+
+from __future__ import annotations
+
+import textwrap
+import warnings
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from clipes.clip.text import TextTower, encode_sentences, text_features
+from clipes.vocabulary import Vocabulary
+from clipes.vocabulary.class_file import Synonyms
+from clipes.vocabulary.words import unknown_name
+
+from .wordnet import Sense, WordNet, letters, open_wordnet
+
+if TYPE_CHECKING:  # it loads scipy and PIL
+    from clipes.generator import MaskGenerator
+
+Encode = Callable[[Sequence[str]], NDArray[np.float32] | Tensor]  # n sentences to (n, E), unit
+SAID = "its prompt says so already"
+_RUN, _MOST_WORDS = 10, 40  # no lemma has more words; CLIP reads 77 tokens
+
+
+class Synonym(NamedTuple):
+    """A word that may stand for a class, and the key of the sense it has."""
+
+    name: str
+    sense: str
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What became of one class."""
+
+    class_name: str
+    sense: Sense | None  # whose lemmas were looked at; None: there is none, or the class had one already
+    note: str  # why there is no sense; empty if there is one
+    keys: tuple[str, ...]  # of the senses of the candidates
+    candidates: tuple[Synonym, ...]
+    dropped: dict[str, str] = field(default_factory=dict)  # candidate to the reason
+
+    @property
+    def taken(self) -> tuple[Synonym, ...]:
+        """The candidates that were not dropped."""
+        return tuple(synonym for synonym in self.candidates if synonym.name not in self.dropped)
+
+    @property
+    def synonyms(self) -> tuple[Synonyms, ...]:
+        """They, as a vocabulary has them: a sense of which nothing is left stays, with no name."""
+        return tuple(Synonyms(key, tuple(name for name, sense in self.taken if sense == key)) for key in self.keys)
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What :func:`with_synonyms` did, class by class."""
+
+    choices: tuple[Choice, ...]  # (K,)
+    min_similarity: float | None  # lemmas less similar to their class were dropped; None: not looked at
+    similarity: str  # where that number comes from, or why there is none
+
+
+def synonyms(
+    name: str, *, generator: MaskGenerator | None = None, wordnet: WordNet | str | None = None
+) -> tuple[Sense, ...]:
+    """Return the WordNet senses of a name, the likeliest meant first; `Sense.lemmas` are the synonyms.
+
+    >>> [sense.lemmas for sense in synonyms("diningtable")]  # doctest: +SKIP
+    [('dining table', 'board')]
+
+    Without `generator` the order is WordNet's, the commonest first. With it, the senses are ranked by how well they
+    agree with its K >= 3 classes in the space of its text features. With f the unit feature of a sentence, names t_k
+    of the classes and a sense s with a gloss, of the name n, at place r = 0, 1, ... of WordNet's order:
+
+        agreement(s) = mean over k of f("a photo of a n, gloss.") . f("a photo of a t_k.")
+        score(s)     = agreement(s) - r * spread
+        spread       = standard deviation over k of the mean over j != k of f("a photo of a t_k.") . f("... t_j.")
+
+    A later sense passes an earlier one if it agrees better by more than names that do belong to the set differ in
+    agreeing with the others. WordNet's order counts, too, as a rare sense can agree well by chance.
+
+    Args:
+        name: As users write it; squeezed names (diningtable) and plurals are found, see :meth:`WordNet.senses`.
+        generator: Whose classes and text features are used.
+        wordnet: A database or its folder; by default the one that :func:`clipes.prompting.wordnet.open_wordnet` finds.
+
+    Returns an empty tuple if WordNet does not know the name.
+
+    Raises:
+        ValueError: A blank name, or WordNet's files are broken.
+        WordNetMissing: There is no WordNet; the message says how to get it.
+    """
+    database = wordnet if isinstance(wordnet, WordNet) else open_wordnet(wordnet)
+    found = database.senses(name)
+    if generator is None or not found:
+        return found
+    return rank_senses([found], generator.class_names, generator.encode_text, database)[0]
+
+
+def with_synonyms(
+    vocabulary: Vocabulary,
+    *,
+    tower: TextTower | None = None,
+    senses: Mapping[str, str] | None = None,
+    without: Collection[str] = (),
+    min_similarity: float | None = None,
+    wordnet: WordNet | None = None,
+) -> tuple[Vocabulary, Notes]:
+    """Return the vocabulary with synonyms from WordNet, and what was taken, what was dropped and why.
+
+    A class gets the lemmas of its first sense, ranked as in :func:`synonyms`, or of the one chosen in `senses`. A class
+    that has a sense or synonyms already keeps them, unless it is in `senses`; they, too, must be similar enough. One
+    of which WordNet knows only the head noun (sports ball: ball) gets none, as that would name more than the class.
+
+    Dropped is a lemma, letter case, spaces and hyphens aside,
+    - that a prompt of its class holds already ("bird" of "bird avian");
+    - that is a name of another class or holds one ("microwave oven" beside the class oven), or that two classes have:
+      it tells them not apart ("bike" of bicycle and motorcycle);
+    - that is a background word, or is part of one or holds one ("railroad train");
+    - that is in `without`;
+    - whose own commonest sense is another ("soul" of person): the tokenizer sees no senses;
+    - with `tower`: whose cosine similarity to its class is below `min_similarity`. What is compared are the features of
+      lemma and prompt names in the vocabulary's templates, averaged. Default: the mean similarity of two different
+      classes of the set, as a lemma should be nearer to its class than another class is.
+
+    Args:
+        tower: The text side of a CLIP; without it WordNet's order decides and nothing is compared.
+        senses: Class name to sense key.
+        min_similarity: -1..1; needs `tower`.
+
+    Raises:
+        ValueError: `senses` names no class or no sense; a word of `without` is no lemma of any class; `min_similarity`
+            without tower or out of range.
+        WordNetMissing: There is no WordNet.
+    """
+    senses = senses or {}
+    for name in senses:
+        if name not in vocabulary.class_names:
+            raise unknown_name("class in senses", name, vocabulary.class_names, "leave it out")
+    if min_similarity is not None and (tower is None or not -1 <= min_similarity <= 1):
+        cure = "it is a cosine, -1..1" if tower else "give a model, too, whose text features are compared"
+        raise ValueError(f"min_similarity is {min_similarity}; {cure}")
+    wordnet = wordnet or open_wordnet()
+    given = zip(vocabulary.class_names, vocabulary.synonyms, _found(vocabulary, tower, wordnet), strict=True)
+    choices = tuple(_choice(name, own, found, senses.get(name), wordnet) for name, own, found in given)
+    _drop_named(choices, without)
+    _drop_clashes(choices, vocabulary)
+    _drop_ambiguous(choices, wordnet)
+    threshold, similarity = min_similarity, "no model given: no lemma was compared with its class"
+    if tower:
+        threshold, similarity = _drop_dissimilar(choices, vocabulary, tower, min_similarity)
+    notes = Notes(choices, threshold, similarity)
+    return replace(vocabulary, synonyms=tuple(choice.synonyms for choice in choices)), notes
+
+
+def _found(vocabulary: Vocabulary, tower: TextTower | None, wordnet: WordNet) -> list[tuple[Sense, ...]]:
+    """The senses of each class, ranked."""
+    found = [wordnet.senses(name) for name in vocabulary.class_names]
+    if tower is None:
+        return found
+    return rank_senses(found, vocabulary.class_names, partial(encode_sentences, tower), wordnet)
+
+
+def rank_senses(
+    found: Sequence[tuple[Sense, ...]], class_names: Sequence[str], encode: Encode, wordnet: WordNet
+) -> list[tuple[Sense, ...]]:
+    """Rank the senses of each of several names, ``found``; the formula is in :func:`synonyms`.
+
+    ``encode`` turns n sentences into unit features (n, E). With fewer than 3 classes the order stays as it is.
+    """
+    if len(class_names) < 3:  # nothing to agree with, or no spread
+        return list(found)
+    classes = [_photo(_spelled(name, wordnet)) for name in class_names]
+    glosses = [_photo(f"{sense.matched}, {sense.gloss}") for row in found for sense in row]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", ".* is cut$")  # of a long gloss the beginning will do
+        features = np.asarray(encode([*classes, *glosses]))
+    names, texts = features[: len(classes)], features[len(classes) :]
+    similarity = names @ names.T
+    others = (similarity.sum(1) - similarity.diagonal()) / (len(names) - 1)
+    agreement = iter((texts @ names.mean(0)).tolist())
+    scored = [[replace(s, score=next(agreement) - r * float(others.std())) for r, s in enumerate(row)] for row in found]
+    return [tuple(sorted(row, key=lambda sense: -(sense.score or 0.0))) for row in scored]
+
+
+def _photo(name: str) -> str:
+    return f"a photo of a {' '.join(name.split()[:_MOST_WORDS])}."
+
+
+def _spelled(name: str, wordnet: WordNet) -> str:
+    """``diningtable`` as WordNet writes it; otherwise the name as it is."""
+    found = wordnet.senses(name)
+    return found[0].matched if found and not found[0].head else name
+
+
+def _choice(
+    name: str, own: tuple[Synonyms, ...], found: tuple[Sense, ...], key: str | None, wordnet: WordNet
+) -> Choice:
+    if key is None and own:
+        candidates = tuple(Synonym(word, one.sense) for one in own for word in one.names)
+        return Choice(name, None, "its own synonyms are kept", tuple(one.sense for one in own), candidates)
+    sense = found[0] if key is None and found and not found[0].head else None
+    if key is not None:
+        sense = wordnet.sense(key)
+    if sense:
+        return Choice(name, sense, "", (sense.key,), tuple(Synonym(lemma, sense.key) for lemma in sense.lemmas))
+    note = f"WordNet knows only its head noun, {found[0].matched!r}" if found else "WordNet does not know it"
+    return Choice(name, None, f"{note}; choose a sense for it, or leave it without", (), ())
+
+
+def _drop_named(choices: tuple[Choice, ...], without: Collection[str]) -> None:
+    unused = {letters(word): word for word in without}
+    words = set(unused)
+    for choice, synonym in _pairs(choices):
+        if letters(synonym.name) in words:
+            choice.dropped[synonym.name] = "left out by hand"
+            unused.pop(letters(synonym.name), None)
+    if unused:
+        shown = ", ".join(map(repr, unused.values()))
+        raise ValueError(f"without {shown}: no synonym of any class is spelled so; leave it out")
+
+
+def _drop_clashes(choices: tuple[Choice, ...], vocabulary: Vocabulary) -> None:
+    # A prompt may be a list in itself, "person with clothes,people,human".
+    prompts = [[part for prompt in names for part in prompt.split(",")] for names in vocabulary.prompt_names]
+    said = [set().union(*map(_runs, parts)) for parts in prompts]
+    owners: dict[str, list[Choice]] = {}
+    for choice, parts in zip(choices, prompts, strict=True):
+        for word in {letters(part) for part in (choice.class_name, *parts)}:
+            owners.setdefault(word, []).append(choice)
+    users: dict[str, list[Choice]] = {}
+    for choice, synonym in _pairs(choices):
+        users.setdefault(letters(synonym.name), []).append(choice)
+    scenery = {run: word for word in vocabulary.background_names for run in _runs(word)}
+    whole = {letters(word): word for word in vocabulary.background_names}
+    for choice, own in zip(choices, said, strict=True):
+        for synonym in choice.candidates:
+            word, runs = letters(synonym.name), _runs(synonym.name)
+            named = [other.class_name for run in runs for other in owners.get(run, ()) if other is not choice]
+            shared = [other.class_name for other in users[word] if other is not choice]
+            behind = [scenery[word]] if word in scenery else [whole[run] for run in runs if run in whole]
+            if word in own:
+                choice.dropped.setdefault(synonym.name, SAID)
+            elif named or shared:
+                choice.dropped.setdefault(synonym.name, f"belongs to the class {min(named or shared)!r}, too")
+            elif behind:
+                choice.dropped.setdefault(synonym.name, f"has to do with the background word {min(behind)!r}")
+
+
+def _runs(name: str) -> set[str]:
+    """The words of a name and what stands together: hot dog, {"hot", "dog", "hotdog"}."""
+    words = name.replace("-", " ").split()
+    ends = range(len(words) + 1)
+    return {letters("".join(words[i:j])) for i in ends for j in ends[i + 1 : i + 1 + _RUN]}
+
+
+def _drop_ambiguous(choices: tuple[Choice, ...], wordnet: WordNet) -> None:
+    for choice, synonym in _pairs(choices):
+        if choice.sense is None:  # synonyms that the class had already
+            continue
+        commonest = wordnet.senses(synonym.name)[0]
+        if commonest.synset != choice.sense.synset:
+            gloss = textwrap.shorten(commonest.gloss, 60, placeholder=" ...")
+            choice.dropped.setdefault(synonym.name, f"means more often: {gloss}")
+
+
+def _drop_dissimilar(
+    choices: tuple[Choice, ...], vocabulary: Vocabulary, tower: TextTower, min_similarity: float | None
+) -> tuple[float | None, str]:
+    """Drop what is less similar than the threshold; return that and where it comes from."""
+    bare = replace(vocabulary, fuse="features", synonyms=((),) * len(choices), background_names=())
+    classes = text_features(tower, bare.sentences())[:, 0]
+    threshold, origin = min_similarity, "as given"
+    if threshold is None:
+        count = len(choices)
+        if count < 2:
+            return None, "one class has no other to compare with: no lemma was compared with it"
+        similarity = classes @ classes.T
+        threshold = float((similarity.sum() - similarity.trace()) / (count * (count - 1)))
+        origin = "the mean similarity of two different classes of the set"
+    for choice, feature in zip(choices, classes, strict=True):
+        left = [synonym.name for synonym in choice.taken]
+        rows = [[[template.replace("{}", name) for template in vocabulary.templates]] for name in left]
+        for name, other in zip(left, text_features(tower, rows)[:, 0] if rows else (), strict=True):
+            if (value := float(feature @ other)) < threshold:
+                choice.dropped[name] = f"similarity {value:.3f}, below {threshold:.3f}"
+    return threshold, origin
+
+
+def _pairs(choices: tuple[Choice, ...]) -> list[tuple[Choice, Synonym]]:
+    return [(choice, synonym) for choice in choices for synonym in choice.candidates]

@@ -1,0 +1,238 @@
+"""Class sets as data: those shipped in `clipes.prompts`, and files of one's own, in the form of `prompts/README.md`."""
+
+from __future__ import annotations
+
+import json
+import os
+import reprlib
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+from clipes.config import PRESETS, Fuse
+from clipes.ids import ignore_index
+from clipes.io.atomic import atomic
+
+from .words import check_keys, distinct, listed, read_data, strings, unknown_name
+
+_SET_KEYS = ("name", "description", "config", "background", "templates", "fuse", "classes")
+_CLASS_KEYS = ("id", "name", "prompts", "synonyms")
+
+
+class Synonyms(NamedTuple):
+    """Further names of a class, perhaps none, and the WordNet sense key they have (empty where they have none)."""
+
+    sense: str
+    names: tuple[str, ...]
+
+
+class Content(NamedTuple):
+    """What a class file says; without a background, `clipes.vocabulary.vocabulary` chooses."""
+
+    name: str
+    class_names: tuple[str, ...]
+    prompt_names: tuple[tuple[str, ...], ...]
+    synonyms: tuple[tuple[Synonyms, ...], ...]
+    category_ids: tuple[int, ...]
+    background: tuple[str, ...] | None
+    templates: tuple[str, ...]
+    fuse: Fuse
+    preset: str
+    description: str
+
+
+@cache
+def shipped() -> dict[str, Any]:
+    """Return the data of `clipes.prompts`, by the files' stems."""
+    here = files("clipes")
+    folder = here / "prompts" if (here / "prompts").is_dir() else here / ".." / "prompts"  # beside it in a clone
+    found = {e.name.removesuffix(".json"): e for e in folder.iterdir() if e.name.endswith(".json")}
+    return {stem: json.loads(found[stem].read_text("utf-8")) for stem in sorted(found)}
+
+
+def background_words(given: object) -> tuple[str, ...]:
+    """Return the words of a shipped set, or words as they are; errors as `load_vocabulary`."""
+    sets = shipped()["backgrounds"]
+    if given == "auto":
+        raise ValueError(
+            "background 'auto' needs your images: run `clipes generate --background auto`, or take the words from "
+            "`clipes background` or clipes.prompting.background.suggest_background"
+        )
+    if isinstance(given, str) and given not in sets:
+        raise unknown_name("background set", given, sets, "give a list of words")
+    return distinct(sets[given] if isinstance(given, str) else given, "background", at_least=0)
+
+
+def template_list(given: object) -> tuple[str, ...]:
+    """Return the templates of a shipped set, one template, or several; errors as `load_vocabulary`.
+
+    >>> template_list("clip-es")
+    ('a clean origami {}.',)
+    """
+    sets = shipped()["templates"]
+    if isinstance(given, str) and given not in sets and "{}" not in given:
+        raise unknown_name("template set", given, sets, "give a template such as 'a photo of a {}.'")
+    templates = distinct(sets.get(given, [given]) if isinstance(given, str) else given, "templates")
+    for template in templates:
+        if not template.count("{}") == template.count("{") == template.count("}") == 1:
+            raise ValueError(f"template {template!r} needs exactly one {{}} and no other brace")
+    return templates
+
+
+def read(classes: object, sets: tuple[str, ...]) -> Content:
+    """Return the content of one of the shipped `sets`, of a file, or of names; see `load_vocabulary` for errors."""
+    if isinstance(classes, str) and classes in sets:
+        return _class_set(shipped()[classes], classes)
+    if not isinstance(classes, str | os.PathLike):
+        return _content(classes, "custom", {})
+    path = Path(classes)
+    if path.is_file():
+        return _read_file(path)
+    cure = "give a list of names, or a .json or text file"
+    if not isinstance(classes, str) or path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(f"no class file {str(path)!r}; {cure}, or one of {', '.join(sets)}")
+    raise unknown_name("class set", classes, sets, cure)
+
+
+def write(path: str | os.PathLike[str], content: Content) -> None:
+    """Write `content` as a class file, one class a line, whole or not at all; named as its path's stem.
+
+    Raises errors as :func:`check_path`, and OSError if it cannot be written.
+    """
+    path = check_path(path)
+    sets = {tuple(words): name for name, words in shipped()["backgrounds"].items()}
+    words = content.background or ()
+    head = {
+        "name": path.stem,
+        "description": content.description,
+        "config": content.preset,
+        "background": sets.get(words, words),
+        "templates": content.templates,
+        "fuse": content.fuse,
+    }
+    lines = [f"  {_json(key)}: {_json(value)}," for key, value in head.items() if value != ""]
+    classes = ",\n".join(f"    {_json(entry)}" for entry in _entries(content))
+    text = "\n".join(["{", *lines, '  "classes": [', classes, "  ]", "}", ""])
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def check_path(path: str | os.PathLike[str]) -> Path:
+    """Return `path` if a class file may be written there, else raise ValueError, or an OSError of the kind."""
+    path = Path(path)
+    if path.suffix != ".json":
+        raise ValueError(f"a class file is JSON, not {path.name!r}; end its name in .json")
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        raise FileExistsError(f"{path} is no ordinary file; choose another name")
+    if path.is_file():
+        try:
+            data = read_data(path)
+            if not isinstance(data, dict) or "classes" not in data:
+                raise ValueError("it has no classes")
+            _class_set(data, path.stem)
+        except (ValueError, TypeError) as error:
+            raise FileExistsError(f"{path} exists and is no class file; choose another name") from error
+    if any(parent.is_file() for parent in path.parents):
+        raise NotADirectoryError(f"{path} lies in a file, not in a folder; choose another name")
+    return path
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _entries(content: Content) -> Iterable[dict[str, Any]]:
+    ids = content.category_ids or [None] * len(content.class_names)
+    rows = zip(ids, content.class_names, content.prompt_names, content.synonyms, strict=True)
+    for number, name, prompts, synonyms in rows:
+        entry = {"id": number, "name": name, "prompts": prompts, "synonyms": dict(synonyms)}
+        yield {key: value for key, value in entry.items() if value not in (None, {})}
+
+
+def _read_file(path: Path) -> Content:
+    data = read_data(path)
+    try:
+        is_class_set = isinstance(data, dict) and "classes" in data
+        return _class_set(data, path.stem) if is_class_set else _content(data, path.stem, {})
+    except (TypeError, ValueError) as error:
+        # What is wrong inside a file is a wrong value, whatever its type.
+        raise ValueError(f"{path}: {error}") from error
+
+
+def _class_set(data: Mapping[str, Any], name: str) -> Content:
+    check_keys(data, _SET_KEYS, "the class set")
+    _text(data, "name")
+    return _content(data["classes"], name, data)
+
+
+def _content(classes: object, name: str, data: Mapping[str, Any]) -> Content:
+    entries = _class_entries(classes)
+    names = distinct([entry.get("name") for entry in entries], "class names")
+    ignore_index(len(names))  # refuses more classes than a mask can hold
+    named = list(zip(names, entries, strict=True))
+    prompts = tuple(_prompts(class_name, entry.get("prompts", class_name)) for class_name, entry in named)
+    others = tuple(_synonyms(*each) for each in zip(names, prompts, entries, strict=True))
+    return Content(
+        name=name,
+        class_names=names,
+        prompt_names=prompts,
+        synonyms=others,
+        category_ids=_category_ids(named),
+        background=None if data.get("background") is None else background_words(data["background"]),
+        templates=template_list(data.get("templates", "clip-es")),
+        fuse=_one_of("fuse", data.get("fuse", "sentence"), get_args(Fuse)),
+        preset=_one_of("config", data.get("config", "voc12"), PRESETS),
+        description=_text(data, "description"),
+    )
+
+
+def _text(data: Mapping[str, Any], key: str) -> str:
+    value = data.get(key, "")
+    if not isinstance(value, str):
+        raise TypeError(f"{key} is {reprlib.repr(value)}, not a string")
+    return value
+
+
+def _one_of(key: str, value: object, known: Iterable[str]) -> Any:
+    if value not in tuple(known):
+        raise unknown_name(key, str(value), known, "leave it out")
+    return value
+
+
+def _class_entries(classes: object) -> list[Mapping[str, Any]]:
+    """Every form of a class as the file's own: a mapping with a name."""
+    if isinstance(classes, Mapping):
+        return [{"name": name, "prompts": prompts} for name, prompts in classes.items()]
+    entries: list[Mapping[str, Any]] = []
+    for number, entry in enumerate(listed(classes, "class names"), start=1):
+        if isinstance(entry, Mapping):
+            check_keys(entry, _CLASS_KEYS, f"class {number}")
+        entries.append(entry if isinstance(entry, Mapping) else {"name": entry})
+    return entries
+
+
+def _prompts(class_name: str, given: object) -> tuple[str, ...]:
+    return distinct([given] if isinstance(given, str) else given, f"prompts of {class_name!r}")
+
+
+def _synonyms(class_name: str, prompts: tuple[str, ...], entry: Mapping[str, Any]) -> tuple[Synonyms, ...]:
+    what = f"synonyms of {class_name!r}"
+    given = entry.get("synonyms", {})
+    if not isinstance(given, Mapping):
+        raise TypeError(f'{what}: expected sense keys and their words, got {given!r}; write {{"": {given!r}}}')
+    strings([sense for sense in given if sense], f"senses of {class_name!r}")
+    found = tuple(Synonyms(sense, distinct(words, what, at_least=0)) for sense, words in given.items())
+    distinct([*prompts, *(name for one in found for name in one.names)], f"prompts and {what}")
+    return found
+
+
+def _category_ids(named: list[tuple[str, Mapping[str, Any]]]) -> tuple[int, ...]:
+    given = {name: entry["id"] for name, entry in named if "id" in entry}
+    for name, number in given.items():
+        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            raise ValueError(f"id of {name!r} is {number!r}; it must be a whole number of at least 0")
+    if given and (len(given) != len(named) or len(set(given.values())) != len(given)):
+        raise ValueError("ids: every class needs one of its own, or none has one")
+    return tuple(given.values())

@@ -1,0 +1,258 @@
+"""What the text encoder is told: class names, their prompts and synonyms, background words, templates.
+
+CLIP-ES's class-related background set, its synonyms and its prompt are decided here; `clipes.clip.text` encodes them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import get_args
+
+from clipes.config import Fuse
+from clipes.datasets import Sample
+
+from . import class_file
+from .class_file import Content, Synonyms, background_words, shipped, template_list
+from .words import contained_in, hint, name_forms, normalised, strings, unknown_name
+
+_LISTED_CLASSES = 20
+_LISTED_WORDS = 5
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """K classes, their names, M background words, T templates; made by `load_vocabulary`."""
+
+    name: str  # a shipped set's name, the stem of the file it was read from, or "custom"
+    class_names: tuple[str, ...]  # (K,) in the data set's order; a class's id in a mask is its position + 1
+    prompt_names: tuple[tuple[str, ...], ...]  # (K,) per class, one or more names to put into the templates
+    synonyms: tuple[tuple[Synonyms, ...], ...]  # (K,) per class, further names by the WordNet sense they have
+    background_names: tuple[str, ...]  # (M,) what may surround the classes; may be empty
+    templates: tuple[str, ...]  # (T,) each with one {}
+    fuse: Fuse = "sentence"  # how the names of a class become one: see `sentences`
+    preset: str = "voc12"  # whose settings belong to it, of `clipes.config.PRESETS`
+    category_ids: tuple[int, ...] = ()  # (K,) the data set's own ids, or none; masks hold positions
+    description: str = field(default="", compare=False)
+
+    def ids(self, labels: Iterable[str]) -> tuple[int, ...]:
+        """Return the ids 1..K of `labels`, in the order given, repeats dropped.
+
+        >>> load_vocabulary("voc12").ids(["person", "dog", "person"])
+        (15, 12)
+        >>> load_vocabulary("voc12").ids(["aeroplan"])
+        Traceback (most recent call last):
+        ValueError: unknown class 'aeroplan' in voc12; did you mean 'aeroplane'?
+
+        Raises:
+            ValueError: Labels that are no class (all are named), or one label and no background word.
+            TypeError: `labels` is one string, has no order, or holds something else than strings.
+        """
+        wanted = dict.fromkeys(strings(labels, "labels"))
+        unknown = [label for label in wanted if label not in self._positions]
+        if unknown:
+            raise ValueError(self._unknown(unknown))
+        if len(wanted) == 1 and not self.background_names:
+            only = f"{next(iter(wanted))!r} is the only label and there is no background word"
+            raise ValueError(f"{only}, so the softmax has nothing to decide; give background words")
+        return tuple(self._positions[label] for label in wanted)
+
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """Return (K,) tuples: the class's prompt names, then its synonyms."""
+        pairs = zip(self.prompt_names, self.synonyms, strict=True)
+        return tuple((*prompts, *(name for one in synonyms for name in one.names)) for prompts, synonyms in pairs)
+
+    def sentences(self) -> list[list[list[str]]]:
+        """Return K + M entries, the classes and then the background words: each one or more rows of sentences.
+
+        A row becomes one feature, the mean of its sentences'. `fuse` decides: `"sentence"`, all names of a class
+        joined by commas in each template (CLIP-ES); `"features"`, one row, a sentence for every template and name;
+        `"max"`, a row for every name, of which the likeliest counts in each picture.
+
+        >>> own = load_vocabulary({"dog": ["dog", "puppy"]}, background=["grass"])
+        >>> own.sentences()
+        [[['a clean origami dog,puppy.']], [['a clean origami grass.']]]
+        >>> replace(own, fuse="features").sentences()[0]
+        [['a clean origami dog.', 'a clean origami puppy.']]
+        >>> replace(own, fuse="max").sentences()[0]
+        [['a clean origami dog.'], ['a clean origami puppy.']]
+        """
+        rows = [self._rows(names) for names in self.names()]
+        return [*rows, *([self._filled([word])] for word in self.background_names)]
+
+    @property
+    def fingerprint(self) -> str:
+        """A SHA-256 of the class names and of all that is encoded."""
+        return hashlib.sha256(json.dumps([self.class_names, self.sentences()]).encode()).hexdigest()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write a class file, whole or not at all, that `load_vocabulary` and `--classes` read.
+
+        What is read back differs in its name alone, which is the file's stem. Raises ValueError if `path` does not
+        end in .json, OSError if it cannot be written.
+        """
+        values = {name: getattr(self, name) for name in Content._fields if name != "background"}
+        class_file.write(path, Content(**values, background=self.background_names))
+
+    def _rows(self, names: tuple[str, ...]) -> list[list[str]]:
+        if self.fuse not in get_args(Fuse):
+            raise unknown_name("fuse", str(self.fuse), get_args(Fuse), "leave it out")
+        if self.fuse == "max":
+            return [self._filled([name]) for name in names]
+        return [self._filled([",".join(names)] if self.fuse == "sentence" else names)]
+
+    def _filled(self, names: Iterable[str]) -> list[str]:
+        return [template.replace("{}", name) for template in self.templates for name in names]
+
+    @cached_property
+    def _positions(self) -> dict[str, int]:
+        return {name: position for position, name in enumerate(self.class_names, start=1)}
+
+    def _unknown(self, labels: list[str]) -> str:
+        # Another name leads to its class: "sofa" is COCO's "couch". Class names come last, so they win.
+        named = zip(self.class_names, self.names(), strict=True)
+        known = {other.casefold(): name for name, names in named for other in names}
+        known |= {name.casefold(): name for name in self.class_names}
+        hints = {label: hint(label, known) for label in labels}
+        if len(labels) == 1 and hints[labels[0]]:
+            return f"unknown class {labels[0]!r} in {self.name}; {hints[labels[0]]}"
+        listed = ", ".join(f"{label!r} ({near})" if near else f"{label!r}" for label, near in hints.items())
+        shown = ", ".join(self.class_names[:_LISTED_CLASSES])
+        more = ", …" if len(self.class_names) > _LISTED_CLASSES else ""
+        return f"unknown class{'es' * (len(labels) > 1)} {listed} in {self.name}; its classes are {shown}{more}"
+
+
+def load_vocabulary(
+    classes: str | os.PathLike[str] | Iterable[str] | Mapping[str, str | Iterable[str]],
+    background: str | Iterable[str] | None = None,
+    templates: str | Iterable[str] | None = None,
+    fuse: Fuse | None = None,
+) -> Vocabulary:
+    """Return the vocabulary of a shipped class set, of a file, or of one's own names.
+
+    >>> own = load_vocabulary({"duck": ["duck", "mallard"], "bridge": "bridge"}, templates="a photo of a {}.")
+    >>> own.class_names, own.prompt_names
+    (('duck', 'bridge'), (('duck', 'mallard'), ('bridge',)))
+    >>> "bridge" in own.background_names  # one of VOC's words, but a class here
+    False
+
+    Args:
+        classes: A set's name (`class_set_names`); names; a mapping of names to one or more prompt names; or a
+            file's path: `.json` with any of these or a class set in the format of `prompts/README.md`, else
+            text with one name per line, blank lines and lines that begin with `#` ignored.
+        background: A set's name, or words. Default: the class set's own; for one's own names VOC's, less any
+            word that equals or contains a name of a class. Other words that do are kept, with a warning.
+        templates: One template, several, or a set's name. Default: the class set's own, else the paper's
+            `a clean origami {}.`
+        fuse: How the names of a class become one, `"sentence"`, `"features"` or `"max"`; see
+            `Vocabulary.sentences`. Default: the class set's own, else `"sentence"`, as in the paper.
+
+    Raises:
+        ValueError: An unknown set; an empty list; a blank or repeated name; a template without exactly one `{}`; a
+            file that breaks any of these rules.
+        TypeError: A value or an entry of another type than the above.
+        FileNotFoundError: `classes` is a path where there is no file.
+    """
+    content = class_file.read(classes, class_set_names())
+    if fuse is not None and fuse not in get_args(Fuse):
+        raise unknown_name("fuse", str(fuse), get_args(Fuse), "leave it out")
+    values = content._asdict()
+    values["templates"] = content.templates if templates is None else template_list(templates)
+    values["fuse"] = fuse or content.fuse
+    own = values.pop("background")
+    words = own if background is None else background_words(background)
+    vocabulary = Vocabulary(**values, background_names=words or ())
+    _warn_of_twins(vocabulary)
+    if words is None:
+        return replace(vocabulary, background_names=_default_background(vocabulary))
+    _warn_of_overlaps(vocabulary)
+    return vocabulary
+
+
+def class_set_names() -> tuple[str, ...]:
+    """Return the names of the shipped class sets.
+
+    >>> class_set_names()
+    ('coco14', 'coco14-wordnet', 'scenes', 'scenes-wordnet', 'voc12', 'voc12-wordnet')
+    """
+    return tuple(name for name, data in shipped().items() if "classes" in data)
+
+
+def background_set_names() -> tuple[str, ...]:
+    """Return the names of the shipped sets of background words."""
+    return tuple(shipped()["backgrounds"])
+
+
+def template_set_names() -> tuple[str, ...]:
+    """Return the names of the shipped sets of templates."""
+    return tuple(shipped()["templates"])
+
+
+def stuff_words() -> tuple[str, ...]:
+    """Return the nouns of stuff and scenery from which `clipes background` suggests words."""
+    return tuple(shipped()["stuff"])
+
+
+def overlaps(vocabulary: Vocabulary) -> dict[str, list[str]]:
+    """Return the background words that equal or contain a name of a class, each with those names.
+
+    >>> own = load_vocabulary({"house": ["house", "home"]}, background=[])
+    >>> overlaps(replace(own, background_names=("tree house", "mobile home", "sky")))
+    {'tree house': ['house'], 'mobile home': ['home']}
+    """
+    # A prompt may be a list in itself, "person with clothes,people,human"; its parts are names.
+    prompts = [part.strip() for names in vocabulary.names() for name in names for part in name.split(",")]
+    forms = name_forms(dict.fromkeys((*vocabulary.class_names, *prompts)))
+    found = {word: contained_in(forms, word) for word in vocabulary.background_names}
+    return {word: clashes for word, clashes in found.items() if clashes}
+
+
+def _default_background(classes: Vocabulary) -> tuple[str, ...]:
+    words = background_words("voc12")
+    clashes = overlaps(replace(classes, background_names=words))
+    return tuple(word for word in words if word not in clashes)
+
+
+def _warn_of_twins(vocabulary: Vocabulary) -> None:
+    owners: dict[tuple[str, ...], str] = {}
+    for class_name, names in zip(vocabulary.class_names, vocabulary.names(), strict=True):
+        first = owners.setdefault(tuple(map(normalised, names)), class_name)
+        if first is not class_name:
+            warnings.warn(
+                f"the classes {first!r} and {class_name!r} of {vocabulary.name} have the same names in the prompts, so "
+                "that nothing tells them apart; give one of them others",
+                stacklevel=3,
+            )
+
+
+def _warn_of_overlaps(vocabulary: Vocabulary) -> None:
+    clashes = [f"{word!r} ({', '.join(map(repr, names))})" for word, names in overlaps(vocabulary).items()]
+    if clashes:
+        more = f" and {len(clashes) - _LISTED_WORDS} more" if len(clashes) > _LISTED_WORDS else ""
+        warnings.warn(
+            f"background words that name a class of {vocabulary.name} compete with it: "
+            f"{', '.join(clashes[:_LISTED_WORDS])}{more}; leave them out",
+            stacklevel=3,
+        )
+
+
+def check_labels(samples: Iterable[Sample], vocabulary: Vocabulary, skip_unknown: bool = False) -> tuple[int, str]:
+    """Raise ValueError for the first label that is no class, with near names and where it was read.
+
+    With ``skip_unknown`` such images are counted; returns how many there are, and what is wrong with the first.
+    """
+    known, count, first = frozenset(vocabulary.class_names), 0, ""
+    for sample in samples:
+        try:
+            vocabulary.ids(sample.labels)
+        except ValueError as error:
+            message = f"{sample.origin}: {error}" if sample.origin else str(error)
+            if not skip_unknown or known.issuperset(sample.labels):
+                raise ValueError(message) from error
+            count, first = count + 1, first or message
+    return count, first
