@@ -1,4 +1,4 @@
-"""To be described."""
+"""The ids in a mask: background, classes, the ignore value, their palette and their names in ``classes.json``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""To be described."""
+"""The head of an image tower: from the last tokens to an image feature."""
 
 from __future__ import annotations
 

@@ -121,12 +121,12 @@ def _vocabulary(given: dict[str, Any]) -> Vocabulary:
 
 def _check_out(out: Path, *taken: str | Path | None) -> None:
     """Make the folder; refuse a file, and a folder whose pictures would later be taken for images or truth."""
-    from clipes.datasets.sources import finder
+    from clipes.io.paths import source_would_match
 
     if os.path.lexists(out) and not out.is_dir():
         raise NotADirectoryError(f"{out} is no folder; give one for the results")
     for source in taken:
-        if source and finder(Path(source))(out.resolve() / "sharpness.png"):
+        if source and source_would_match(Path(source))(out.resolve() / "sharpness.png"):
             raise ValueError(
                 f"the output folder {out} lies in {source}, so that the next run would take the plots for its "
                 "pictures; choose a folder outside it"

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import glob
 import os
-from collections.abc import Callable, Iterator, Sequence
-from itertools import takewhile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,18 +50,3 @@ def absolute_source(source: AnyPath) -> str:
     if kind == "voc" and split is not None and find_list(find_voc(root), split) == Path(split):
         split = os.path.abspath(split)
     return ":".join((kind, os.path.abspath(root), *([] if split is None else [split])))
-
-
-def finder(source: Path) -> Callable[[Path], bool]:
-    """Return a function that says whether a resolved path would be among the images of a folder or a pattern."""
-    if source.is_dir():
-        root = source.resolve()
-        return lambda path: path.is_relative_to(root)
-    if source.exists() or not glob.has_magic(str(source)):
-        return lambda path: False
-    fixed = list(takewhile(lambda part: not glob.has_magic(part), source.parts))
-    base, rest = Path(*fixed).resolve(), source.parts[len(fixed) :]
-    if "**" in rest:
-        return lambda path: path.is_relative_to(base) and path.match(rest[-1])
-    pattern = os.sep.join((glob.escape(str(base)), *rest))
-    return lambda path: path.match(pattern)

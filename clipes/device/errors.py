@@ -1,4 +1,4 @@
-"""To be described."""
+"""What an error says of a device: out of memory, or lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""To be described."""
+"""Memory that batches side by side share: of a GPU, of a machine, of a container."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""To be described."""
+"""How many batches and threads of torch work side by side."""
 
 from __future__ import annotations
 

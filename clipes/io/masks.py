@@ -1,4 +1,4 @@
-"""To be described."""
+"""Masks as PNG files of ids, written and read."""
 
 from __future__ import annotations
 

@@ -12,9 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from clipes.datasets.sources import finder
-
 from .atomic import HOST, is_alive, write_json
+from .paths import source_would_match
 
 Kind = Literal["export", "report"]
 
@@ -45,7 +44,7 @@ def check_place(out: Path, kind: Kind, run: Path, sources: Sequence[str], overwr
     if place.is_relative_to(run.resolve()):
         raise ValueError(f"{out} is in the run's folder ({run}); choose another folder for the {kind}")
     for source in sources:
-        if finder(Path(source))(place / "0.jpg"):
+        if source_would_match(Path(source))(place / "0.jpg"):
             raise ValueError(f"{out} would be among the files of {source}; choose another folder for the {kind}")
     for folder in (run, *map(_folder_of, sources)):
         if folder is not None and folder.resolve().is_relative_to(place):

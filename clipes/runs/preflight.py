@@ -9,9 +9,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from clipes.datasets import Sample
-from clipes.datasets.sources import finder
 from clipes.ids import CLASSES
 from clipes.io.atomic import HOST, is_alive
+from clipes.io.paths import source_would_match
 from clipes.store.manifest import NAME, read_manifest
 from clipes.store.output import RESERVED, SAVED, SHARD, Output, is_run_mask, new_sink
 from clipes.store.record import FOLDER as RECORDS
@@ -32,7 +32,7 @@ def check_folder(
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise NotADirectoryError(f"{folder} is a file; give a folder for the masks")
     check_ours(folder, overwrite)
-    root, would_be_found = folder.resolve(), finder(Path(source))
+    root, would_be_found = folder.resolve(), source_would_match(Path(source))
     sink = new_sink(output, _ANY)
     inner: set[str] = set()  # ids of masks in whose place a folder is needed: of a.png/b that is a
     for sample in samples:

@@ -20,70 +20,40 @@ import pytest
 import clipes
 from clipes.cli import COMMANDS
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((ROOT / "clipes").rglob("*.py"))
 
 COMPILER = sys.platform == "win32" or any(map(shutil.which, ("c++", "g++", "clang++")))
 
-# Each row imports only from rows above it, and, beside the standard library, only the packages named.
-MATHS = "numpy scipy torch"
-ROWS = (
-    ("config _version prompts scratch", ""),
+# A wing (a folder, or a file beside them) imports only from rows above its own, and, beside the standard library, only
+# the packages named. Within a wing, imports are relative.
+TENSORS = "numpy torch"
+WINGS = (
+    ("_version config prompts", ""),
+    ("ids", "numpy"),
+    ("scores losses", "torch"),
     ("kernels", "torch triton"),
-    ("pairs mask metrics sharpness products", MATHS),
-    ("transformer", MATHS),
-    ("cam", MATHS),
-    ("affinity lattice checks compiled losses competition", MATHS),
-    ("crf par", MATHS),
-    ("words", ""),
-    ("wordnet", "nltk"),
-    ("image writer scenes", "numpy PIL"),
-    ("class_file", ""),
-    ("vocabulary", ""),
-    ("device pixels", "numpy torch PIL"),
-    ("text_cache", "numpy torch"),
-    ("text", "torch"),
-    ("maps", "numpy"),
+    ("device", "numpy torch PIL"),
+    ("scenes io", "numpy PIL"),
+    ("refine", TENSORS),
     ("datasets", "numpy"),
-    ("record shards", ""),
-    ("manifest", ""),
-    ("tally", "numpy PIL"),
-    ("evaluation", "numpy"),
-    ("sweep", "numpy torch"),
-    ("encoder", "torch"),
-    ("tower", "torch"),
-    ("weights", "torch open_clip"),
-    ("overlay", "numpy scipy PIL"),
-    ("figure", "numpy matplotlib PIL"),
+    ("vocabulary", ""),
+    ("clip", "numpy torch open_clip"),
+    ("evaluation", "numpy torch"),
+    ("drawing", "numpy scipy PIL matplotlib"),
+    ("cams", "numpy scipy torch PIL"),
     ("result", "numpy PIL"),
-    ("output", ""),
-    ("history preflight", ""),
-    ("status", ""),
-    ("saved", "numpy"),
-    ("localization decision", "numpy torch PIL"),
+    ("store", "numpy"),
+    ("decision", "numpy torch PIL"),
     ("generator", "numpy torch PIL"),
-    ("stages", "numpy torch PIL"),
-    ("panels", "numpy matplotlib"),
-    ("walkthrough", "numpy"),
-    ("loading", "numpy torch PIL"),
-    ("batch", "torch"),
-    ("run device_process", "torch"),
-    ("device_pool", "torch"),
-    ("sample_table", "pyarrow"),
-    ("ray_session", "ray pyarrow"),
-    ("ray_engine", "torch ray pyarrow"),
-    ("demo thesaurus", "numpy torch PIL"),
-    ("finalize background", "torch PIL"),
-    ("new_folder", ""),
+    ("explain", TENSORS),
+    ("runs", "numpy torch PIL ray pyarrow"),
+    ("prompting", "numpy scipy torch PIL matplotlib nltk"),
     ("export", "numpy scipy PIL pycocotools"),
     ("report", "numpy PIL"),
-    ("chunks", "numpy"),
-    ("survey", "numpy torch PIL"),
-    ("analysis", "numpy"),
-    ("plots", "numpy scipy matplotlib"),
-    ("flags", ""),
-    ("commands", "tqdm"),
+    ("commands", "numpy torch PIL tqdm"),
     ("cli", ""),
+    ("__main__", ""),
 )
 
 
@@ -91,8 +61,8 @@ def _short(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
 
-def _module(path: Path) -> str:
-    """``scenes`` for clipes/scenes/pen.py, ``cam`` for clipes/cam.py, empty for clipes/__init__.py."""
+def _wing(path: Path) -> str:
+    """``scenes`` for clipes/scenes/pen.py, ``ids`` for clipes/ids.py, empty for clipes/__init__.py."""
     first = path.relative_to(ROOT / "clipes").parts[0].removesuffix(".py")
     return "" if first == "__init__" else first
 
@@ -116,18 +86,19 @@ def _tree(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def test_every_module_has_its_row() -> None:
-    placed = [name for names, _ in ROWS for name in names.split()]
+def test_every_wing_has_its_row() -> None:
+    placed = [name for names, _ in WINGS for name in names.split()]
     assert len(placed) == len(set(placed))
-    assert set(placed) - {"prompts"} == {_module(path) for path in SOURCES} - {""}
+    assert set(placed) - {"prompts"} == {_wing(path) for path in SOURCES} - {""}
+    assert len(list((ROOT / "clipes").glob("*.py"))) <= 12
 
 
-@pytest.mark.parametrize("path", [path for path in SOURCES if _module(path)], ids=_short)
-def test_modules_import_only_from_rows_above(path: Path) -> None:
-    rows = [names.split() for names, _ in ROWS]
-    row = next(index for index, names in enumerate(rows) if _module(path) in names)
+@pytest.mark.parametrize("path", [path for path in SOURCES if _wing(path)], ids=_short)
+def test_wings_import_only_from_rows_above(path: Path) -> None:
+    rows = [names.split() for names, _ in WINGS]
+    row = next(index for index, names in enumerate(rows) if _wing(path) in names)
     above = {f"clipes.{name}" for names in rows[:row] for name in names}
-    packages = {*ROWS[row][1].split(), *sys.stdlib_module_names}
+    packages = {*WINGS[row][1].split(), *sys.stdlib_module_names}
     relative = re.search(r"^\s*from \.", path.read_text("utf-8"), re.MULTILINE)
     assert path.parent.name != "clipes" or not relative
     for name in _imports(_tree(path)):
@@ -170,7 +141,7 @@ def test_everything_public_has_a_docstring(path: Path) -> None:
 
 
 def test_public_names() -> None:
-    assert 0 < len(clipes.__all__) <= 18
+    assert 0 < len(clipes.__all__) <= 14
     assert dir(clipes) == sorted(clipes.__all__)
     for name in clipes.__all__:
         value = getattr(clipes, name)

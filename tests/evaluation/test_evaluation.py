@@ -20,8 +20,8 @@ import reference
 from PIL import Image
 
 from clipes.cli import main
+from clipes.evaluation import accumulate as tally
 from clipes.evaluation.evaluation import Evaluation, evaluate
-from clipes.evaluation.evaluation import accumulate as tally
 from clipes.io.atomic import write_json
 from clipes.io.masks import write_mask
 

@@ -475,12 +475,12 @@ def test_a_flag_shows_its_default_and_reaches_the_config(said, loads, name: str,
 @pytest.mark.parametrize(
     ("given", "refine", "below"),
     [
-        ("", clipes.SCENES.refine, 0.95),
-        ("--refine crf", clipes.SCENES.refine, 0.95),
+        ("", clipes.config.SCENES.refine, 0.95),
+        ("--refine crf", clipes.config.SCENES.refine, 0.95),
         ("--config voc12", CrfConfig(), 0.95),
         ("--refine par", ParConfig(), None),
         ("--refine none", None, None),
-        ("--ignore-below none", clipes.SCENES.refine, None),
+        ("--ignore-below none", clipes.config.SCENES.refine, None),
         ("--refine none --ignore-below 0.25", None, 0.25),
     ],
 )
@@ -633,7 +633,7 @@ def test_no_affinity_gives_the_initial_maps(said) -> None:
 def test_ignored_pixels_reach_the_mask(said) -> None:
     arguments = ("--labels", "cat,car,tree", "--ignore-below", "0.9")
     assert said("generate", "photos", "--out", "m", *arguments)[0] == 0
-    strict = load(config=replace(clipes.config.SCENES, mask=replace(clipes.SCENES.mask, ignore_below=0.9)))
+    strict = load(config=replace(clipes.config.SCENES, mask=replace(clipes.config.SCENES.mask, ignore_below=0.9)))
     for mask, image in (("m/a.png", "photos/a.jpg"), ("m/b.png", "photos/b.png")):
         with Image.open(mask) as written:
             expected = strict(image, ["cat", "car", "tree"])

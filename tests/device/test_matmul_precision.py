@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from clipes.device.choice import matmul_precision as products
+from clipes.device import matmul_precision as products
 from clipes.device.matmul_precision import EXACT, fast_products
 
 CPU = torch.device("cpu")

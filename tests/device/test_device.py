@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from clipes.device.choice import choice as device
+from clipes.device import choice as device
 from clipes.device.choice import choose_device, choose_dtype
 from clipes.device.memory import Budget, memory, room
 from clipes.device.pixels import to_host

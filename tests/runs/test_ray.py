@@ -36,7 +36,7 @@ from clipes.store.record import read_records
 ray = pytest.importorskip("ray")
 pytest.importorskip("pyarrow")
 
-from clipes import ray_engine  # noqa: E402
+from clipes.runs import ray_engine  # noqa: E402
 from clipes.runs.ray_engine import Pool, write_with_ray  # noqa: E402
 from clipes.runs.ray_session import connected  # noqa: E402
 from clipes.runs.sample_table import samples_of, table_of  # noqa: E402

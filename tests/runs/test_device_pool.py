@@ -329,7 +329,7 @@ class Started:
     def __init__(self, command: list[str], folder: Path):
         self.log = folder / "log"
         with open(self.log, "w") as log:
-            path = os.pathsep.join((os.path.dirname(__file__), *sys.path))
+            path = os.pathsep.join((os.path.dirname(os.path.dirname(__file__)), *sys.path))
             environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path}
             self.process = subprocess.Popen(
                 [sys.executable, *command], cwd=folder, stdout=log, stderr=log, env=environ, start_new_session=True
