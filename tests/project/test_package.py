@@ -227,7 +227,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     modules = {_short(path) for path in SOURCES}
     expected = {"clipes/py.typed", "clipes/page.html", *modules}
     expected |= {f"clipes/report/{name}" for name in ("page.html", "style.css", "script.js")}
-    expected |= {f"clipes/tiny/{name}" for name in tiny} | {f"clipes/prompts/{name}" for name in prompts}
+    expected |= {f"clipes/clip/tiny/{name}" for name in tiny} | {f"clipes/prompts/{name}" for name in prompts}
     assert {"voc12.json", "coco14.json", "scenes.json", "templates.json", "backgrounds.json"} <= prompts
     built = {name for name in names if re.fullmatch(r"clipes/refine/_crf\.[\w.-]+\.(so|pyd)", name)}
     assert len(built) == (1 if COMPILER else 0)  # without one, the wheel goes without
@@ -256,7 +256,7 @@ from importlib.resources import files
 print(clipes.__file__)
 print(clipes.prompts.__file__)
 print(*clipes.vocabulary.vocabulary.class_set_names())
-print(files("clipes").joinpath("page.html").is_file(), files("clipes").joinpath("tiny").is_dir())
+print(files("clipes").joinpath("page.html").is_file(), files("clipes").joinpath("clip", "tiny").is_dir())
 print(next(clipes.scenes.draw_scenes(1)).labels != ())
 """
 
