@@ -27,7 +27,7 @@ EMBED = 24
 
 
 def load_baseline() -> Any:
-    path = Path(__file__).parents[1] / "benchmarks" / "baseline.py"
+    path = Path(__file__).parents[2] / "benchmarks" / "baseline.py"
     spec = importlib.util.spec_from_file_location("baseline", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

@@ -17,7 +17,7 @@ from clipes.clip.weights import load_clip
 from clipes.commands import generate
 from clipes.scenes import draw_scene, draw_scenes
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 DOCS = EXAMPLES.parent / "docs"
 
 

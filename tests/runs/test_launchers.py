@@ -11,7 +11,7 @@ import pytest
 
 from clipes.store.record import read_records
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 def run(command: list[str | Path], **variables: str) -> str:
