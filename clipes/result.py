@@ -75,8 +75,8 @@ class PseudoMask:
     def save_cams(self, path: str | os.PathLike[str], full: bool = True) -> None:
         """Write the maps as .npz, on the patch grid and, if ``full``, at the image's size as CLIP-ES does.
 
-        See :mod:`clipes.io.cams_npz` for what is in it. Raises ValueError if ``path`` does not end in .npz, OSError if it
-        cannot be written.
+        See :mod:`clipes.io.cams_npz` for what is in it. Raises ValueError if ``path`` does not end in .npz, OSError if
+        it cannot be written.
         """
         write_maps(path, self.maps, self.cams if full else None)
 

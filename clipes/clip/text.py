@@ -38,7 +38,8 @@ def encode_sentences(tower: TextTower, sentences: Sequence[str]) -> Tensor:
 def text_features(tower: TextTower, sentences: Sequence[Sequence[Sequence[str]]]) -> Tensor:
     """The features of a vocabulary: (K + M, V, E) float32, unit.
 
-    Takes :meth:`clipes.vocabulary.vocabulary.Vocabulary.sentences`: K + M entries of one or more rows. A row becomes one feature,
+    Takes :meth:`clipes.vocabulary.vocabulary.Vocabulary.sentences`: K + M entries of one or more rows. A row becomes
+    one feature,
     its sentences' unit features averaged and normalised again; entries of fewer than V rows repeat their first.
     """
     rows = [row for entry in sentences for row in entry]

@@ -38,7 +38,8 @@ class Evaluation:
     Attributes:
         class_names: K names.
         pixels: counts per class, background first, over all images.
-        boundary: (2, K+1) int64, intersection and union of the boundaries: :func:`clipes.evaluation.metrics.boundary_counts`.
+        boundary: (2, K+1) int64, intersection and union of the boundaries:
+            :func:`clipes.evaluation.metrics.boundary_counts`.
         images: how many masks were compared.
         missing: names of truth files without a mask.
         extra: names of masks without a truth file; they count in nothing.

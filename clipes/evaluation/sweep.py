@@ -71,8 +71,8 @@ def sweep(
     """Judge what :data:`THRESHOLDS` of ``ignore_below`` and :data:`POWERS` of ``background_power`` would have given.
 
     The first needs ``masks/confidence/NAME.png``, grey, the confidence in 255ths; it can ignore more pixels than the
-    masks do, not fewer. The second needs ``masks/cams/NAME.npz``, see :mod:`clipes.io.cams_npz`; it is the arg max of the
-    scores, without refinement by the picture's colours, and loads torch. A sweep is left out when its files are not
+    masks do, not fewer. The second needs ``masks/cams/NAME.npz``, see :mod:`clipes.io.cams_npz`; it is the arg max of
+    the scores, without refinement by the picture's colours, and loads torch. A sweep is left out when its files are not
     there.
 
     Arguments and errors as in :func:`evaluate`, and ValueError when there are files for neither.

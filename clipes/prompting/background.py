@@ -87,8 +87,8 @@ def suggest_background(
     """Choose background words for the images of ``samples``: those that win most often against the labels.
 
     A word wins in an image if its cosine to the image feature is above that of each of the image's labels (see
-    :func:`clipes.prompting.competition.compete_alone`); the mean probability that it takes from them decides between equals,
-    then the order of ``candidates``. Of the words that win at least once the first ``count`` are chosen, less
+    :func:`clipes.prompting.competition.compete_alone`); the mean probability that it takes from them decides between
+    equals, then the order of ``candidates``. Of the words that win at least once the first ``count`` are chosen, less
 
     - names of classes: words that equal or contain a class's name, prompt or synonym, or are the end of one (``table``
       of ``dining table``);

@@ -41,8 +41,8 @@ class Found:
     """What is known of a chunk's images.
 
     ``counts`` has a row for each image, template and class that occurs: their places, then the four fields of
-    :class:`clipes.evaluation.metrics.ClassCounts`. ``judged`` (n, T') says which images' masks are in it; T' >= T, as a file may
-    hold other templates, too.
+    :class:`clipes.evaluation.metrics.ClassCounts`. ``judged`` (n, T') says which images' masks are in it; T' >= T, as a
+    file may hold other templates, too.
     """
 
     has_feature: NDArray[np.bool_]  # (n,)

@@ -68,7 +68,7 @@ _kept_spatial = lru_cache(maxsize=8)(_Spatial)
 def compiled_mean_field(
     code: Any, image: NDArray[np.uint8], scores: NDArray[np.float32], config: CrfConfig
 ) -> NDArray[np.float32]:
-    """What :func:`clipes.refine.crf.mean_field` does, by the library ``code``, for an image (H, W, 3) and scores (R, H, W)."""
+    """As :func:`clipes.refine.crf.mean_field` by the library ``code``; image (H, W, 3), scores (R, H, W)."""
     height, width = image.shape[:2]
     image, scores = np.ascontiguousarray(image, np.uint8), np.ascontiguousarray(scores, np.float32)
     make = _kept_spatial if height * width <= _KEPT_PIXELS else _Spatial

@@ -27,8 +27,8 @@ class Numbers(NamedTuple):
     Attributes:
         pixels: (K+2,) int64, of the background, of each class, and ignored.
         levels: (256,) int64, pixels by confidence, 255 for 1; None where the run saved none.
-        judged: (6, K+1) int64, the fields of :class:`clipes.evaluation.metrics.ClassCounts` and the boundaries' intersection and
-            union; None without truth.
+        judged: (6, K+1) int64, the fields of :class:`clipes.evaluation.metrics.ClassCounts` and the boundaries'
+            intersection and union; None without truth.
     """
 
     pixels: NDArray[np.int64]

@@ -74,10 +74,12 @@ def write_on_devices(
     Args:
         load: makes the generator of a device; called in each process, so that it must pickle (a function of a module
             does, and a ``functools.partial`` of one).
-        output, header: as for :class:`clipes.runs.batch.MaskWriter`. The folder must be claimed, see :mod:`clipes.runs.run`.
+        output, header: as for :class:`clipes.runs.batch.MaskWriter`. The folder must be claimed, see
+            :mod:`clipes.runs.run`.
         samples: read on demand, a few blocks ahead at most.
         devices: one or more; one that is named twice has two processes.
-        threads: of torch for an image, see :func:`clipes.device.threads.split_threads`; each process has its share of all.
+        threads: of torch for an image, see :func:`clipes.device.threads.split_threads`; each process has its share of
+            all.
         stop: asked several times a second whether to end after the images in hand.
         writer: ``batch_size``, ``workers`` and ``skip`` of :class:`clipes.runs.batch.MaskWriter`.
 

@@ -1,4 +1,4 @@
-"""The process of one of several devices: how it looks from outside, and what it does. See :mod:`clipes.runs.device_pool`."""
+"""The process of one of several devices: its outside, and what it does. See :mod:`clipes.runs.device_pool`."""
 
 from __future__ import annotations
 

@@ -79,7 +79,8 @@ def write_with_ray(
 
     Args:
         load: makes the generator; called in each actor, so that it must pickle (a ``functools.partial`` does).
-        output, header: as for :class:`clipes.runs.batch.MaskWriter`. The folder must be claimed, see :mod:`clipes.runs.run`.
+        output, header: as for :class:`clipes.runs.batch.MaskWriter`. The folder must be claimed, see
+            :mod:`clipes.runs.run`.
         samples: read on demand, ``WAVE`` at a time.
         stop: asked after each block whether to end early.
         writer: ``batch_size``, ``workers`` and ``skip`` of :class:`clipes.runs.batch.MaskWriter`.

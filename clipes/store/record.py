@@ -119,8 +119,8 @@ def _object(text: str | bytes) -> dict[str, Any]:
 class Recorder:
     """A worker's record: opens a new file ``folder/records/*.jsonl``, writes its header, appends rows.
 
-    ``header`` is what JSON can hold; ``settings``, the run's digest (:func:`clipes.store.manifest.claim`), is needed, and
-    ``clipes status`` reads ``total`` (images of the data set) and ``shard`` where they are
+    ``header`` is what JSON can hold; ``settings``, the run's digest (:func:`clipes.store.manifest.claim`), is needed,
+    and ``clipes status`` reads ``total`` (images of the data set) and ``shard`` where they are
     given. ``started``, ``machine`` and ``pid`` are always this process's own. Not for several threads.
 
     Raises ValueError where ``records`` is a link, OSError where the file cannot be written.

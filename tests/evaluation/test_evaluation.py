@@ -1,4 +1,4 @@
-"""clipes.evaluation.evaluation, clipes.evaluation.accumulate, clipes evaluate: what is judged, counted, reported and printed."""
+"""clipes.evaluation.evaluation, accumulate, clipes evaluate: what is judged, counted, reported and printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""clipes.prompting.analysis: many templates in one pass, the same figures as one by one, and going on where a run was stopped."""
+"""clipes.prompting.analysis: many templates in one pass equal one by one, and a stopped run goes on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""clipes.runs.device_pool: the same masks by several processes, whatever happens to them. Each process is a real one."""
+"""clipes.runs.device_pool: the same masks by several processes, whatever happens to them; each is a real one."""
 
 from __future__ import annotations
 
