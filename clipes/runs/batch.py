@@ -134,7 +134,7 @@ class MaskWriter:
 
     def flush(self) -> None:
         """Close a .tar that is not full, and bring the record to the disk."""
-        self._record(self._sink.flush())
+        self._recorder.add(*self._sink.flush())
         self._recorder.sync()
 
     def write(self, samples: Iterable[Sample]) -> Generator[Outcome, None, None]:
@@ -278,7 +278,7 @@ class MaskWriter:
                 row = Row(row.id, "failed", str(error) or "out of memory", row.labels)
             else:
                 row = replace(row, checksum=hashlib.sha256(files["mask"]).hexdigest())
-                self._record(self._sink.commit(row, files))
+                self._recorder.add(*self._sink.commit(row, files))
         if row.status != "ok":
             with suppress(ValueError, OSError):  # nothing of it is in the folder, or what is there no run wrote
                 self._sink.check(one.sample)
@@ -289,9 +289,6 @@ class MaskWriter:
     def _is_a_names_fault(self, error: OSError) -> bool:
         names = isinstance(error, FileExistsError) or error.errno in _NAMES_FAULT
         return names and self.output.folder.is_dir()
-
-    def _record(self, rows: Sequence[Row]) -> None:
-        self._recorder.add(*rows)
 
 
 def _reason(error: Exception) -> tuple[str, bool]:
