@@ -22,6 +22,7 @@ from clipes._version import __version__
 if TYPE_CHECKING:
     from clipes import config, scenes
     from clipes.config import COCO14, VOC12, Config
+    from clipes.evaluation import evaluate
     from clipes.generator import MaskGenerator, load
     from clipes.result import PseudoMask
 
@@ -33,6 +34,7 @@ __all__ = [
     "PseudoMask",
     "__version__",
     "config",
+    "evaluate",
     "load",
     "scenes",
 ]
@@ -43,6 +45,7 @@ _HOMES = {
     "Config": "config",
     "MaskGenerator": "generator",
     "PseudoMask": "result",
+    "evaluate": "evaluation",
     "load": "generator",
 }
 _MODULES = ("config", "scenes")

@@ -27,23 +27,23 @@ def ignore_index(classes: int) -> int:
     return 255 if classes <= 254 else 65535
 
 
-def known_ids(ids: NDArray[Any], name: str, classes: int) -> NDArray[np.bool_]:
-    """Return where `ids` holds a class rather than the ignore value: bool, its shape.
+def valid_mask(ids: NDArray[Any], name: str, classes: int) -> NDArray[np.bool_]:
+    """Return where `ids` holds a class rather than the ignore value: bool, of the shape of `ids`.
 
-    Raises TypeError for an array that is not of integers, ValueError for a value that is neither; both begin
+    Raises TypeError for an array that is not of integers, ValueError for a value that is neither; both messages begin
     with `name`.
     """
     ignore = ignore_index(classes)
     if ids.dtype.kind not in "ui":
         raise TypeError(f"{name} holds {ids.dtype}, not class ids; pass an integer array such as uint8")
-    known: NDArray[np.bool_] = ids != ignore
-    wrong = known & ((ids < 0) | (ids > classes))
+    valid: NDArray[np.bool_] = ids != ignore
+    wrong = valid & ((ids < 0) | (ids > classes))
     if wrong.any():
         raise ValueError(
             f"{name} holds {ids[wrong][0]}, but {classes} classes allow 0..{classes} and {ignore} (ignore)"
             "; map its values or pass the right number of classes"
         )
-    return known
+    return valid
 
 
 def voc_palette() -> NDArray[np.uint8]:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .terminal import DONE, EXIT_CODES, FAILED, bar, complain, named, natural, short, words
 
 if TYPE_CHECKING:
-    from clipes.evaluation.evaluation import Evaluation
-    from clipes.evaluation.sweep import Sweep
+    from clipes.evaluation import Evaluation
 
 SHOWN = 5
 WIDEST_NAME = 40
@@ -38,39 +37,41 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Judge the masks, print the figures, say what could not be judged."""
-    from clipes.evaluation.evaluation import evaluate
-    from clipes.evaluation.sweep import SWEEP_NOTE, sweep
+    from clipes.evaluation import evaluate
+    from clipes.evaluation.judge import SWEEPS
     from clipes.io.atomic import write_json
 
     if options.json and options.json.suffix != ".json":
         raise ValueError(f"--json writes a .json file, not {options.json}; end its name in .json")
-    given = (options.masks, options.truth, _class_names(options.classes))
-    sweeps = sweep(*given, workers=options.workers, progress=bar) if options.sweep else ()
-    evaluation = evaluate(*given, workers=options.workers, progress=bar)
+    evaluation = evaluate(
+        options.masks,
+        options.truth,
+        _class_names(options.classes),
+        judges=SWEEPS if options.sweep else (),
+        workers=options.workers,
+        progress=bar,
+    )
     if options.json:
         report = {"masks": str(options.masks), "truth": str(options.truth), **evaluation.as_dict()}
-        if sweeps:
-            report["sweep"] = {"note": SWEEP_NOTE, **{one.setting: one.as_dict() for one in sweeps}}
         write_json(options.json, report)
     _print_classes(evaluation)
     _print_figures(evaluation)
-    for one in sweeps:
-        _print_sweep(one)
+    for sweep in evaluation.sweeps:
+        _print_sweep(sweep)
     if evaluation.images and not evaluation.pixels.truth[1:].any():
         complain(
             "the truth shows no class: the ids of the classes occur nowhere in it; 255 means ignored, not an object"
         )
-    judged: list[Evaluation | Sweep] = [evaluation, *sweeps]
-    troubled = [_tell_problems(found) for found in judged]
-    return FAILED if any(troubled) else DONE
+    incomplete = [_report_problems(judged) for judged in (evaluation, *evaluation.sweeps)]
+    return FAILED if any(incomplete) else DONE
 
 
-def _class_names(given: str | None) -> tuple[str, ...] | None:
-    if given is None:
+def _class_names(classes: str | None) -> tuple[str, ...] | None:
+    if classes is None:
         return None
     from clipes.vocabulary import load_vocabulary
 
-    return load_vocabulary(words(given) or [], background=[]).class_names
+    return load_vocabulary(words(classes) or [], background=[]).class_names
 
 
 def _print_classes(evaluation: Evaluation) -> None:
@@ -85,7 +86,7 @@ def _print_classes(evaluation: Evaluation) -> None:
 
 
 def _print_figures(evaluation: Evaluation) -> None:
-    from clipes.evaluation.evaluation import IGNORED_NOTE, number
+    from clipes.evaluation.result import IGNORED_NOTE, number
 
     print(f"\nmIoU            {_figure(number(evaluation.miou))}  over the classes that occur")
     print(f"boundary IoU    {_figure(number(evaluation.boundary_iou))}")
@@ -97,10 +98,10 @@ def _print_figures(evaluation: Evaluation) -> None:
         print(f"{IGNORED_NOTE}.")
 
 
-def _print_sweep(sweep: Sweep) -> None:
-    from clipes.evaluation.sweep import SWEEP_NOTE
+def _print_sweep(sweep: Evaluation) -> None:
+    from clipes.evaluation.result import SWEEP_NOTE
 
-    rows = sweep.table()
+    rows = sweep.sweep_table()
     ignores = sweep.setting == "ignore_below"  # a background power ignores nothing
     how = "" if ignores else "before any refinement by colours; "
     print(f"\n{sweep.setting} over {sweep.images} images: {how}{SWEEP_NOTE}")
@@ -118,17 +119,17 @@ def _print_sweep(sweep: Sweep) -> None:
         )
 
 
-def _tell_problems(found: Evaluation | Sweep) -> bool:
-    """Say what was not judged, and return whether something should have been."""
-    missing, extra = getattr(found, "missing", ()), getattr(found, "extra", ())
-    _tell(len(missing), "truth file(s) without a mask", [", ".join(map(repr, missing[:SHOWN]))])
-    _tell(len(extra), "mask(s) without a truth file, left out", [", ".join(map(repr, extra[:SHOWN]))])
-    for problems, what in ((found.mis_sized, "of another size than the truth"), (found.failed, "could not be read")):
-        _tell(len(problems), what, [problem.reason for problem in problems[:SHOWN]])
-    return bool(missing or found.mis_sized or found.failed)
+def _report_problems(judged: Evaluation) -> bool:
+    """Say which files were not judged; return whether a truth file was not."""
+    missing, extra = judged.missing, judged.extra
+    _report(len(missing), "truth file(s) without a mask", [", ".join(map(repr, missing[:SHOWN]))])
+    _report(len(extra), "mask(s) without a truth file, left out", [", ".join(map(repr, extra[:SHOWN]))])
+    for problems, what in ((judged.mis_sized, "of another size than the truth"), (judged.failed, "could not be read")):
+        _report(len(problems), what, [problem.reason for problem in problems[:SHOWN]])
+    return bool(missing or judged.mis_sized or judged.failed)
 
 
-def _tell(count: int, what: str, lines: Sequence[str]) -> None:
+def _report(count: int, what: str, lines: Sequence[str]) -> None:
     if count:
         complain(f"{count} {what}{', the first' if count > SHOWN else ''}:")
         for line in lines:

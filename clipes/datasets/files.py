@@ -10,6 +10,7 @@ from pathlib import Path
 
 from clipes.io.images import IMAGE_SUFFIXES
 from clipes.io.tempdb import filling, scratch_database
+from clipes.io.walk import walk_files
 
 from .sample import DatasetError, Found, LabelRow, check_text
 from .tables import READERS, read_lines, read_table
@@ -18,7 +19,7 @@ from .tables import READERS, read_lines, read_table
 def find_files(source: Path) -> Iterator[Found]:
     """Yield the images of `source`, in the order of a list or table, otherwise sorted by path."""
     if source.is_dir():
-        return _walked(source, "", frozenset())
+        return (Found(name, source / name) for name in walk_files(source, IMAGE_SUFFIXES))
     if source.is_file() and source.suffix.lower() == ".txt":
         return _relative(source.parent, lambda: _listed(source))
     if source.is_file() and source.suffix.lower() in READERS:
@@ -36,21 +37,6 @@ def _is_image(path: Path) -> bool:
     hidden = path.name.startswith(".")
     there = os.path.lexists(path) and not os.path.isdir(path)  # a broken link is an image that cannot be read
     return there and not hidden and path.suffix.lower() in IMAGE_SUFFIXES
-
-
-def _walked(folder: Path, prefix: str, above: frozenset[str]) -> Iterator[Found]:
-    """Yield the images under `folder`; links are followed, except back into a folder above."""
-    here = os.path.realpath(folder)
-    if here in above:
-        return
-    for name in sorted(os.listdir(folder)):
-        path = folder / name
-        if name.startswith("."):
-            continue
-        if path.is_dir():
-            yield from _walked(path, f"{prefix}{name}/", above | {here})
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
-            yield Found(prefix + name, path)
 
 
 def _globbed(source: Path) -> Iterator[Found]:

@@ -2,7 +2,8 @@
 
 Nothing here makes a mask or loads a model."""
 
-from .evaluation import Evaluation, evaluate
+from .folders import evaluate
 from .metrics import class_iou, confusion_matrix, mean_iou
+from .result import Evaluation
 
 __all__ = ["Evaluation", "class_iou", "confusion_matrix", "evaluate", "mean_iou"]

@@ -1,145 +1,109 @@
-"""Mask files and truth files: which belong together, how they are read, and counts added up over all of them."""
+"""Counts over many files, added up by a pool of processes."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipes.io.masks import SizeError, check_size, read_ids
+from clipes.io.masks import SizeError
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
-Judge = Callable[..., NDArray[np.int64]]
-Task = tuple[Any, ...]  # a name and the paths of its files
+Counted = NDArray[np.int64] | Exception | None
+Task = tuple[Any, ...]  # a name, and the arguments of the counting function
 
-_WORTH = 16  # files for which a further process is worth its start
-_CHUNK = 4  # files that a worker takes at a time, and finishes when the parent alone is stopped
-_BLOCK = 1024  # files per worker that are in hand at a time
-
-
-class Pairs(NamedTuple):
-    """The relative names, with forward slashes and sorted, of a folder of masks and a folder of truth files."""
-
-    names: list[str]  # in both
-    missing: list[str]  # truth without a mask
-    extra: list[str]  # masks without truth
+_FILES_PER_PROCESS = 16  # fewer are not worth the start of a further process
+_CHUNK = 4  # tasks that a process takes at a time, and finishes when the parent alone is stopped
+_BLOCK = 1024  # tasks per process that are submitted at a time
 
 
 class Problem(NamedTuple):
-    """A pair that was not counted; the reason begins with the path of the file at fault."""
+    """A pair of files that was not counted; the reason begins with the path of the file at fault."""
 
     name: str
     reason: str
 
 
 @dataclass
-class Tally:
-    """Counts over all files, and which could not be counted."""
+class Total:
+    """Counts over all files, and the files that could not be counted."""
 
     counts: NDArray[np.int64]
     images: int = 0
     mis_sized: list[Problem] = field(default_factory=list)
     failed: list[Problem] = field(default_factory=list)
 
+    def add(self, occurring: NDArray[np.intp], counts: NDArray[np.int64]) -> None:
+        """Add the counts (..., n) of one file's n classes that occur."""
+        self.counts[..., occurring] += counts
+        self.images += 1
 
-def match_files(masks: Path, truth: Path) -> Pairs:
-    """Return which PNG files of two folders have a name in common; two files are one pair with an empty name.
-
-    Raises FileNotFoundError for a path that is not there, ValueError for a file and a folder, and when no name
-    is in both.
-    """
-    for path, what in ((masks, "masks"), (truth, "truth")):
-        if not path.exists():
-            raise FileNotFoundError(f"no such folder or file of {what}: {path}")
-    if masks.is_file() and truth.is_file():
-        return Pairs([""], [], [])
-    if masks.is_file() or truth.is_file():
-        raise ValueError(f"one of {masks} and {truth} is a file, one a folder; give two folders or two files")
-    left, right = (set(_mask_names(folder)) for folder in (masks, truth))
-    for folder, names in ((masks, left), (truth, right)):
-        if not names:
-            raise ValueError(f"no PNG file in {folder}; masks and truth are PNG files of class ids")
-    if not left & right:
-        raise ValueError(
-            f"no mask has the name of a truth file: {min(left)!r} in {masks}, {min(right)!r} in {truth}; "
-            "give the folders below which the names agree"
-        )
-    return Pairs(sorted(left & right), sorted(right - left), sorted(left - right))
+    def add_problem(self, name: str, error: Exception) -> None:
+        """Note why a file was not counted."""
+        problems = self.mis_sized if isinstance(error, SizeError) else self.failed
+        problems.append(Problem(name, str(error) or type(error).__name__))
 
 
-def find_files(folder: Path, suffix: str, skip: frozenset[str] = frozenset()) -> Iterator[str]:
-    """Yield the relative names, with forward slashes, of the files below ``folder`` with this suffix, in any case.
+def accumulate(
+    count: Callable[..., Sequence[Counted]],
+    tasks: Iterable[Task],
+    length: int,
+    shapes: Sequence[tuple[int, ...]],
+    workers: int | None,
+    progress: Progress,
+) -> list[Total]:
+    """Call ``count(*arguments)`` for each of ``length`` tasks ``(name, *arguments)``; add its results up.
 
-    Hidden files and folders are left out, as are the folders named in ``skip`` directly in ``folder``. Links
-    are followed, except back into a folder above.
-    """
-    return _walk(os.fspath(folder), "", suffix, skip, frozenset())
+    ``count`` returns one result for each of ``shapes``: an int64 array of that shape, with the classes last; an error,
+    which is noted in the order of the tasks; or None, which counts nothing. Tasks are taken lazily by ``workers``
+    processes (None: one per CPU), at most one for 16 tasks; a single one is this process.
 
-
-def read_pair(classes: int, mask: Path, truth: Path) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return the ids of two mask files: (H, W) integers, 0..classes or the ignore value.
-
-    Raises ValueError, naming the file, for one that is no PNG, is broken, has colours for pixels or other values;
-    SizeError when they differ in size.
-    """
-    ids, true_ids = read_ids(mask, classes), read_ids(truth, classes)
-    check_size(ids.shape, mask, true_ids.shape, truth)
-    return ids, true_ids
-
-
-def add_up(
-    judge: Judge, tasks: Iterable[Task], count: int, shape: tuple[int, ...], workers: int | None, progress: Progress
-) -> Tally:
-    """Add up ``judge(*paths)``, an int64 array of ``shape``, over ``count`` tasks ``(name, *paths)``.
-
-    A task whose judge raises ValueError, OSError or MemoryError is noted in the order of the tasks. They are
-    taken lazily by ``workers`` processes (None: one per core), at most one for 16 tasks; with one, in this process.
-
-    Raises ValueError for less than 1 worker, ChildProcessError when one is killed.
+    Raises ValueError for less than 1 worker, ChildProcessError when a process is killed.
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers is {workers}; it must be at least 1")
-    processes = max(1, min(workers or cores(), count // _WORTH))
-    tally = Tally(np.zeros(shape, np.int64))
-    for name, result in progress(_results(partial(_judged, judge), iter(tasks), processes), count, "images"):
-        if isinstance(result, SizeError):
-            tally.mis_sized.append(Problem(name, str(result)))
-        elif isinstance(result, Exception):
-            tally.failed.append(Problem(name, str(result) or type(result).__name__))
-        else:
-            present, counts = result
-            tally.counts[..., present] += counts
-            tally.images += 1
-    return tally
+    processes = max(1, min(workers or available_cpus(), length // _FILES_PER_PROCESS))
+    totals = [Total(np.zeros(shape, np.int64)) for shape in shapes]
+    for name, results in progress(_map(partial(_run_task, count), iter(tasks), processes), length, "images"):
+        for total, result in zip(totals, results, strict=True):
+            if isinstance(result, Exception):
+                total.add_problem(name, result)
+            elif result is not None:
+                total.add(*result)
+    return totals
 
 
-def _judged(judge: Judge, task: Task) -> tuple[str, Any]:
-    """The task's name, and its counts (of the classes that occur, last axis) or why there are none."""
-    name, *paths = task
-    try:
-        counts = judge(*paths)
-    except (ValueError, OSError, MemoryError) as error:
-        return name, error.with_traceback(None)
-    present = np.flatnonzero(counts.any(axis=tuple(range(counts.ndim - 1))))
-    return name, (present, counts[..., present])
+def available_cpus() -> int:
+    """The number of CPUs that this process may use, where the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _results(work: Callable[[Task], Any], tasks: Iterator[Task], processes: int) -> Iterator[Any]:
-    """The results in the order of the tasks, of which only a block is in hand at a time."""
+def _run_task(count: Callable[..., Sequence[Counted]], task: Task) -> tuple[str, list[Any]]:
+    name, *arguments = task
+    return name, [_occurring(counted) if isinstance(counted, np.ndarray) else counted for counted in count(*arguments)]
+
+
+def _occurring(counts: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """The classes with a count, and the counts of these alone: less to send from process to process."""
+    occurring = np.flatnonzero(counts.any(axis=tuple(range(counts.ndim - 1))))
+    return occurring, counts[..., occurring]
+
+
+def _map(work: Callable[[Task], Any], tasks: Iterator[Task], processes: int) -> Iterator[Any]:
+    """Yield the results in the order of the tasks; only a block of tasks is submitted at a time."""
     if processes == 1:
         yield from map(work, tasks)
         return
-    pool = ProcessPoolExecutor(processes, initializer=_end_at_signals)
+    pool = ProcessPoolExecutor(processes, initializer=_restore_default_signals)
     try:
         while block := list(islice(tasks, _BLOCK * processes)):
             yield from pool.map(work, block, chunksize=_CHUNK)
@@ -149,34 +113,7 @@ def _results(work: Callable[[Task], Any], tasks: Iterator[Task], processes: int)
         pool.shutdown(cancel_futures=True)
 
 
-def _end_at_signals() -> None:
-    """A terminal's Ctrl-C reaches every process: a worker ends without a word, the parent speaks."""
+def _restore_default_signals() -> None:
+    """Let Ctrl-C, which a terminal sends to every process, end a worker silently: the parent reports it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def cores() -> int:
-    """The cores that this process may use, where the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _mask_names(folder: Path) -> Iterator[str]:
-    ours = (folder / "classes.json").is_file()  # then these two hold what `clipes generate` saves beside masks
-    return find_files(folder, ".png", frozenset({"confidence", "cams"} if ours else ()))
-
-
-def _walk(folder: str, prefix: str, suffix: str, skip: frozenset[str], above: frozenset[str]) -> Iterator[str]:
-    here = os.path.realpath(folder)
-    if here in above:
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or (not prefix and entry.name in skip):
-                continue
-            fits = entry.name.lower().endswith(suffix)
-            if fits and entry.is_file(follow_symlinks=False):
-                yield prefix + entry.name
-            elif os.path.isdir(entry.path):
-                yield from _walk(entry.path, f"{prefix}{entry.name}/", suffix, skip, above | {here})
-            elif fits:  # a link, perhaps broken: the reader will tell
-                yield prefix + entry.name

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clipes.ids import known_ids
+from clipes.ids import valid_mask
 
 BOUNDARY_WIDTH = 0.02
 """How far the boundary of a region reaches into it, in image diagonals (Cheng et al. 2021)."""
@@ -35,10 +35,10 @@ def confusion_matrix(mask: NDArray[Any], truth: NDArray[Any], classes: int) -> N
            [0, 2, 0],
            [0, 0, 0]])
     """
-    mask, truth, decided, counted = _checked(mask, truth, classes)
-    counted = counted & decided
+    mask, truth, mask_valid, truth_valid = _validated(mask, truth, classes)
+    valid = truth_valid & mask_valid
     side = classes + 1
-    cell = truth[counted].astype(np.int64) * side + mask[counted].astype(np.int64)
+    cell = truth[valid].astype(np.int64) * side + mask[valid].astype(np.int64)
     return np.bincount(cell, minlength=side * side).reshape(side, side).astype(np.int64, copy=False)
 
 
@@ -117,23 +117,22 @@ def class_counts(mask: NDArray[Any], truth: NDArray[Any], classes: int) -> Class
     >>> round(counts.miou, 4), round(counts.miou_decided, 4)
     (0.3889, 0.5833)
     """
-    mask, truth, decided, counted = _checked(mask, truth, classes)
-    both = counted & (mask == truth)  # where they agree and the truth does not ignore, the mask does not either
-    parts = truth[counted], mask[counted & decided], truth[both], truth[counted & ~decided]
-    return ClassCounts(*(_per_class(part, classes) for part in parts))
+    mask, truth, mask_valid, truth_valid = _validated(mask, truth, classes)
+    both = truth_valid & (mask == truth)  # where they agree and the truth does not ignore, the mask does not either
+    parts = truth[truth_valid], mask[truth_valid & mask_valid], truth[both], truth[truth_valid & ~mask_valid]
+    return ClassCounts(*(_count_classes(part, classes) for part in parts))
 
 
 def boundary_counts(mask: NDArray[Any], truth: NDArray[Any], classes: int) -> NDArray[np.int64]:
     """Count the intersection and the union of each class's boundaries in mask and truth (Cheng et al. 2021, Eq. 2).
 
     `mask` and `truth` are (H, W). Returns (2, K+1) int64: intersection, union; of many images they add up.
-    The boundary of a class are its pixels at most d away, rows and columns alike, from one that is not of
-    the class or lies outside the image: what d erosions by 3 x 3 take away, d = 2 % of the diagonal, rounded,
-    at least 1, as in the authors' code.
+    The boundary of a class are its pixels at most d away, in rows and in columns, from a pixel that is not of
+    the class or lies outside the image: the pixels that d erosions by 3 x 3 take away. d is 2 % of the diagonal,
+    rounded, at least 1, as in the authors' code.
 
-    Pixels that the truth ignores are neither counted nor the end of any class, in the truth and in the mask:
-    a mask that agrees with all the rest scores 1, and what it says there changes nothing. Pixels that the mask
-    ignores belong to no class.
+    Pixels that the truth ignores are not counted and end no class, neither in the truth nor in the mask: a mask that
+    agrees with the truth elsewhere scores 1, whatever its ids there. Pixels that the mask ignores belong to no class.
 
     Errors as in :func:`confusion_matrix`, and ValueError for arrays that are not (H, W).
 
@@ -143,14 +142,15 @@ def boundary_counts(mask: NDArray[Any], truth: NDArray[Any], classes: int) -> ND
     array([[198,  38],
            [282, 114]])
     """
-    mask, truth, decided, counted = _checked(mask, truth, classes)
+    mask, truth, mask_valid, truth_valid = _validated(mask, truth, classes)
     if mask.ndim != 2 or mask.size == 0:
         raise ValueError(f"boundaries are those of one mask (H, W), not {mask.shape}")
     distance = max(1, round(BOUNDARY_WIDTH * math.hypot(*mask.shape)))
-    in_truth = counted & _near_others(truth, counted, ~counted, classes, distance)
-    in_mask = counted & decided & _near_others(mask, counted & decided, ~counted, classes, distance)
+    valid = truth_valid & mask_valid
+    in_truth = truth_valid & _boundary_mask(truth, truth_valid, ~truth_valid, classes, distance)
+    in_mask = valid & _boundary_mask(mask, valid, ~truth_valid, classes, distance)
     parts = truth[in_truth & in_mask & (truth == mask)], truth[in_truth], mask[in_mask]
-    both, of_truth, of_mask = (_per_class(part, classes) for part in parts)
+    both, of_truth, of_mask = (_count_classes(part, classes) for part in parts)
     return np.stack([both, of_truth + of_mask - both])
 
 
@@ -171,44 +171,46 @@ def mean_over_occurring(iou: NDArray[np.float64]) -> float:
     return float(iou[occurs].mean()) if occurs.any() else float("nan")
 
 
-def _checked(
+def _validated(
     mask: NDArray[Any], truth: NDArray[Any], classes: int
 ) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return mask, truth, and where each holds a class."""
+    """Return mask, truth, and for each where it holds a class rather than the ignore value."""
     mask, truth = np.asarray(mask), np.asarray(truth)
     if mask.shape != truth.shape:
         raise ValueError(f"mask {mask.shape} and truth {truth.shape} differ in shape; resize the mask, nearest")
-    return mask, truth, known_ids(mask, "mask", classes), known_ids(truth, "truth", classes)
+    return mask, truth, valid_mask(mask, "mask", classes), valid_mask(truth, "truth", classes)
 
 
-def _per_class(ids: NDArray[Any], classes: int) -> NDArray[np.int64]:
+def _count_classes(ids: NDArray[Any], classes: int) -> NDArray[np.int64]:
     return np.bincount(ids, minlength=classes + 1).astype(np.int64, copy=False)
 
 
-def _near_others(
-    ids: NDArray[Any], known: NDArray[np.bool_], void: NDArray[np.bool_], classes: int, distance: int
+def _boundary_mask(
+    ids: NDArray[Any], valid: NDArray[np.bool_], void: NDArray[np.bool_], classes: int, distance: int
 ) -> NDArray[np.bool_]:
-    """Where another id, no id or the image's end is at most `distance` from a known pixel; void is what one wants.
+    """Return where a valid pixel is within `distance` of another class, of an invalid pixel, or of the image's border.
 
-    All classes at once: around a pixel with nothing else near it, the lowest and the highest id are one.
+    `void` pixels act as a wildcard: they equal every class. All classes are done at once: a pixel is inside its class
+    where the lowest and the highest id around it are equal. The result means nothing on invalid pixels.
     """
-    ids = np.where(known, ids.astype(np.min_scalar_type(classes + 1)) + 1, 0)  # 0 is no id, as outside the image
-    lowest = _extreme(np.minimum, np.where(void, classes + 1, ids), distance)
-    near: NDArray[np.bool_] = lowest != _extreme(np.maximum, ids, distance)
-    return near
+    ids = np.where(valid, ids.astype(np.min_scalar_type(classes + 1)) + 1, 0)  # 0: invalid, or outside the image
+    lowest = _window_extreme(np.minimum, np.where(void, classes + 1, ids), distance)
+    boundary: NDArray[np.bool_] = lowest != _window_extreme(np.maximum, ids, distance)
+    return boundary
 
 
-def _extreme(pick: np.ufunc, ids: NDArray[Any], distance: int) -> NDArray[Any]:
-    """`pick` (np.minimum, np.maximum) over the pixels at most `distance` away, 0 outside: seven times scipy's speed.
+def _window_extreme(extreme: np.ufunc, ids: NDArray[Any], distance: int) -> NDArray[Any]:
+    """`extreme` (np.minimum, np.maximum) over the pixels at most `distance` away; outside the image is 0.
 
-    Of two windows that overlap or touch, the extreme is that of both: their side doubles with every step.
+    The extremes of two windows that overlap or touch give that of their union, so the window's side doubles with
+    every step. Seven times as fast as scipy's filters.
     """
     ids, size = np.pad(ids, distance), 2 * distance + 1
     for _ in range(2):  # columns, then rows
         reach = 1
         while reach < size:
             step = min(reach, size - reach)
-            ids = pick(ids[:-step], ids[step:])
+            ids = extreme(ids[:-step], ids[step:])
             reach += step
         ids = ids.T
     return ids

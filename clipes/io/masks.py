@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
-from clipes.ids import ignore_index, known_ids, voc_palette
+from clipes.ids import ignore_index, valid_mask, voc_palette
 
 from .atomic import write_bytes
 from .images import TarMember
@@ -28,7 +28,7 @@ class SizeError(ValueError):
 def read_ids(path: Path | TarMember, classes: int) -> NDArray[Any]:
     """Return the ids of one mask file; errors as in :func:`read_pair`."""
     ids = read_png(path, _MODES, "holds colours, not class ids; save palette indices, 8-bit or 16-bit grey")
-    known_ids(ids, str(path), classes)
+    valid_mask(ids, str(path), classes)
     return ids
 
 

@@ -20,8 +20,8 @@ from clipes.config import PRESETS, Config, refinement_name
 from clipes.datasets import Sample
 from clipes.device.choice import default_batch_size
 from clipes.evaluation.accumulate import Problem, Progress
-from clipes.evaluation.evaluation import number
 from clipes.evaluation.metrics import ClassCounts
+from clipes.evaluation.result import number
 from clipes.io.atomic import sweep
 from clipes.vocabulary import Vocabulary
 
@@ -41,13 +41,11 @@ class TemplateAnalysis:
 
     Attributes:
         templates: T templates, as they were given.
-        sharpness: (T,) float64 in [0, 1), lower is better: :func:`clipes.prompting.sharpness.prompt_sharpness`,
-            "micro".
+        sharpness: (T,) float64 in [0, 1), lower is better: :func:`clipes.prompting.prompt_sharpness`, "micro".
         macro: (T,) the same, "macro".
         intervals: (T, 2) the ends of the sharpness's bootstrap interval over the images.
         over_best: (T, 2) those of the difference from the template of the lowest sharpness, in the same draws.
-        miou: (T,) float64, the mean IoU of the templates' masks, as :func:`clipes.evaluation.evaluation.evaluate` has
-            it, or None.
+        miou: (T,) float64, the mean IoU of the templates' masks, as :func:`clipes.evaluation.evaluate` has it, or None.
         correlation: Spearman's, of sharpness and mIoU; None without truth, and for fewer than 3 templates.
         config: the settings of the maps and masks.
         images: how many images with two labels or more the sharpness is taken over.
@@ -148,8 +146,8 @@ def analyse_templates(
             and not even encoded unless their truth is there.
         config: the method's settings; by default the class set's own without the refinement by colours, which is slow
             for many templates.
-        truth: a folder of PNG masks by the images' ids, as :func:`clipes.evaluation.evaluation.evaluate` takes it: then
-            every template's masks are made and judged, too. Pixels that the truth ignores do not count.
+        truth: a folder of PNG masks by the images' ids, as :func:`clipes.evaluation.evaluate` takes it: then every
+            template's masks are made and judged, too. Pixels that the truth ignores do not count.
         folder: what is found is kept here, so that a run that was stopped goes on, and other templates cost no further
             pass: see :mod:`clipes.prompting.feature_cache`. None: nothing is kept.
         batch_size: images encoded together; None: 1 on a CPU, else 32.

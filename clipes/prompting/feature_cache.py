@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from clipes._version import __version__
 from clipes.datasets import Sample
-from clipes.evaluation.accumulate import find_files
 from clipes.io.atomic import atomic
 from clipes.io.images import TarMember
+from clipes.io.walk import walk_files
 from clipes.vocabulary import Vocabulary, check_labels
 
 SIZE = 64
@@ -144,7 +144,7 @@ def _truth_files(truth: Path) -> dict[str, Path]:
         raise FileNotFoundError(f"no such folder of truth masks: {truth}")
     if not truth.is_dir():
         raise NotADirectoryError(f"{truth} is a file; give the folder of the truth masks")
-    return {os.path.splitext(name)[0]: truth / name for name in find_files(truth, ".png")}
+    return {os.path.splitext(name)[0]: truth / name for name in walk_files(truth, (".png",))}
 
 
 def _check_truth(truth: Path, rows: Sequence[Row]) -> None:

@@ -13,9 +13,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipes.evaluation.accumulate import Progress, cores, find_files
+from clipes.evaluation.accumulate import Progress, available_cpus
 from clipes.io.images import TarMember
 from clipes.io.masks import check_size, read_ids
+from clipes.io.walk import walk_files
 from clipes.store.record import Row
 from clipes.store.saved import SavedMasks
 
@@ -194,7 +195,7 @@ class Builder:
         """How many truth files there are without a mask; one that ends in .PNG has none, as for `clipes evaluate`."""
         if self.truth is None:
             return 0
-        names = find_files(self.truth, ".png")
+        names = walk_files(self.truth, (".png",))
         return sum(not self._has_mask(name) for name in names)
 
     def _has_mask(self, name: str) -> bool:
@@ -219,7 +220,7 @@ def is_chosen(index: int, count: int, wanted: int) -> bool:
 
 def _in_order(work: Callable[[_Job], _Look], jobs: Iterable[_Job]) -> Generator[_Look, None, None]:
     """The results in the order of the jobs, of which only some are in hand at a time, one thread per core."""
-    workers = cores()
+    workers = available_cpus()
     pending: deque[Future[_Look]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="clipes-report")
     try:

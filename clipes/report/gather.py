@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clipes.evaluation.evaluation import Evaluation, number
 from clipes.evaluation.metrics import ClassCounts, boundary_counts, class_counts
+from clipes.evaluation.result import Evaluation, number
 from clipes.ids import ignore_index
 from clipes.store.history import Tally
 from clipes.store.record import Row
@@ -144,7 +144,7 @@ class Totals:
         }
 
     def _evaluation(self, judged: NDArray[np.int64]) -> Evaluation:
-        return Evaluation(self.class_names, ClassCounts(*judged[:4]), judged[4:], self.judged)
+        return Evaluation(self.class_names, judged[None], self.judged)
 
     def _figures(self, judged: NDArray[np.int64]) -> dict[str, Any]:
         found = self._evaluation(judged)

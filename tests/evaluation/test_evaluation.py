@@ -1,4 +1,4 @@
-"""clipes.evaluation.evaluation, accumulate, clipes evaluate: what is judged, counted, reported and printed."""
+"""clipes.evaluation.evaluate, clipes.evaluation.accumulate, clipes evaluate: what is counted, reported and printed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ import reference
 from PIL import Image
 
 from clipes.cli import main
-from clipes.evaluation import accumulate as tally
-from clipes.evaluation.evaluation import Evaluation, evaluate
+from clipes.evaluation import Evaluation, accumulate, evaluate, judge
+from clipes.evaluation.accumulate import Problem
 from clipes.io.atomic import write_json
 from clipes.io.masks import write_mask
 
@@ -300,7 +300,7 @@ def test_the_result_is_the_same_for_any_number_of_workers(tmp_path: Path) -> Non
 
 
 def test_few_files_need_no_second_process(folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "ProcessPoolExecutor", None)
+    monkeypatch.setattr(accumulate, "ProcessPoolExecutor", None)
     assert evaluate(*folders, NAMES, workers=8).images == 3
 
 
@@ -309,12 +309,12 @@ def test_workers_must_be_at_least_one(folders: tuple[Path, Path]) -> None:
         evaluate(*folders, NAMES, workers=0)
 
 
-def _two(*paths: Path) -> np.ndarray:
-    return np.array([2])
+def _two(*paths: Path) -> list[np.ndarray | None]:
+    return [np.array([2]), None]
 
 
 def test_files_are_taken_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tally, "_BLOCK", 8)
+    monkeypatch.setattr(accumulate, "_BLOCK", 8)
     taken = []
     tasks = ((taken.append(index) or str(index), Path("x")) for index in range(100))
     ahead = []
@@ -325,26 +325,27 @@ def test_files_are_taken_a_block_at_a_time(monkeypatch: pytest.MonkeyPatch) -> N
             ahead.append(len(taken) - index)
             yield item
 
-    total = tally.add_up(_two, tasks, 100, (1,), 2, progress)
-    assert (total.counts.tolist(), total.images) == ([200], 100)
+    counted, skipped = accumulate.accumulate(_two, tasks, 100, [(1,), (1,)], 2, progress)
+    assert (counted.counts.tolist(), counted.images) == ([200], 100)
+    assert (skipped.counts.tolist(), skipped.images, skipped.failed) == ([0], 0, [])
     assert 4 < max(ahead) <= 16
 
 
-def _handlers(*paths: Path) -> np.ndarray:
-    return np.array([signal.getsignal(number) == signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)])
+def _handlers(*paths: Path) -> list[np.ndarray]:
+    return [np.array([signal.getsignal(number) == signal.SIG_DFL for number in (signal.SIGINT, signal.SIGTERM)])]
 
 
 def test_workers_end_at_signals_without_a_word() -> None:
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
     try:
         tasks = ((str(index), Path("x")) for index in range(32))
-        total = tally.add_up(_handlers, tasks, 32, (2,), 2, lambda items, total, unit: items)
+        (total,) = accumulate.accumulate(_handlers, tasks, 32, [(2,)], 2, lambda items, total, unit: items)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert total.counts.tolist() == [32, 32]
 
 
-def _die(*paths: Path) -> np.ndarray:
+def _die(*paths: Path) -> list[np.ndarray]:
     os.kill(os.getpid(), signal.SIGKILL)
     raise AssertionError
 
@@ -352,27 +353,35 @@ def _die(*paths: Path) -> np.ndarray:
 def test_a_killed_worker_is_told() -> None:
     tasks = ((str(index), Path("x")) for index in range(40))
     with pytest.raises(ChildProcessError, match="a worker was killed, perhaps for want of memory; take fewer workers"):
-        tally.add_up(_die, tasks, 40, (1,), 2, lambda items, total, unit: items)
+        accumulate.accumulate(_die, tasks, 40, [(1,)], 2, lambda items, total, unit: items)
 
 
-def _out_of_memory(*paths: Path) -> np.ndarray:
-    raise MemoryError
+def _raise(error: type[Exception]) -> None:
+    raise error
 
 
-def _mistaken(*paths: Path) -> np.ndarray:
-    raise ZeroDivisionError
-
-
-def test_a_file_too_large_for_the_memory_fails_and_a_mistake_of_ours_is_not_hidden() -> None:
-    total = tally.add_up(_out_of_memory, [("a", Path("a"))], 1, (1,), 1, lambda items, total, unit: items)
-    assert total.failed == [tally.Problem("a", "MemoryError")]
+def test_a_file_too_large_for_the_memory_fails_and_a_mistake_of_ours_is_not_hidden(
+    folders: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "read_ids", lambda *given: _raise(MemoryError))
+    failed = evaluate(*folders, NAMES).failed
+    assert failed == tuple(Problem(name, "MemoryError") for name in ("a.png", "b.png", "sub/c.png"))
+    monkeypatch.setattr(judge, "read_ids", lambda *given: _raise(ZeroDivisionError))
     with pytest.raises(ZeroDivisionError):
-        tally.add_up(_mistaken, [("a", Path("a"))], 1, (1,), 1, lambda items, total, unit: items)
+        evaluate(*folders, NAMES)
+
+
+def test_each_pair_is_read_once_whatever_is_judged(swept: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    read, paths = judge.read_ids, []
+    monkeypatch.setattr(judge, "read_ids", lambda path, classes: (paths.append(path), read(path, classes))[1])
+    found = evaluate(*swept, judges=judge.SWEEPS)
+    assert len(found.sweeps) == 1 and len(paths) == len(set(paths)) == 6
 
 
 CODE = """
 import sys
-from clipes.evaluation.evaluation import evaluate
+import clipes
+from clipes import evaluate
 if __name__ == "__main__":
     print(evaluate({!r}, {!r}, {!r}, workers=2).images, "torch" in sys.modules)
 """

@@ -1,9 +1,10 @@
-"""clipes.evaluation.sweep: what other thresholds and background powers would have given."""
+"""clipes.evaluation.judge: what other thresholds and background powers would have given."""
 
 from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,17 @@ import pytest
 import reference
 from PIL import Image
 
-from clipes.evaluation.evaluation import evaluate
-from clipes.evaluation.metrics import ClassCounts
-from clipes.evaluation.sweep import POWERS, SWEEP_NOTE, THRESHOLDS, Sweep, sweep
+from clipes.evaluation import Evaluation, evaluate
+from clipes.evaluation.judge import POWERS, SWEEPS, THRESHOLDS
+from clipes.evaluation.result import SWEEP_NOTE
 from clipes.io.masks import write_mask
 
 NAMES = ("cat", "dog", "bus")
 SIZE = (10, 13)
+
+
+def sweep(masks: Path, truth: Path, *names: tuple[str, ...], **settings: int) -> tuple[Evaluation, ...]:
+    return evaluate(masks, truth, *names, judges=SWEEPS, **settings).sweeps
 
 
 def _ids(seed: int, values: tuple[int, ...]) -> np.ndarray:
@@ -69,8 +74,8 @@ def _figures(masks: list[np.ndarray]) -> list[float]:
 
 def test_thresholds_equal_loops(run: tuple[Path, Path]) -> None:
     found = next(one for one in sweep(*run) if one.setting == "ignore_below")
-    assert [row["ignore_below"] for row in found.table()] == list(THRESHOLDS) and found.images == 2
-    for row in found.table():
+    assert [row["ignore_below"] for row in found.sweep_table()] == list(THRESHOLDS) and found.images == 2
+    for row in found.sweep_table():
         masks = []
         for seed in range(2):
             mask, confidence = _ids(seed, (0, 1, 2, 3)), _confidence(seed)
@@ -80,22 +85,22 @@ def test_thresholds_equal_loops(run: tuple[Path, Path]) -> None:
             masks.append(mask)
         expected = _figures(masks)
         assert [row["miou"], row["miou_decided"], row["ignored_share"]] == pytest.approx(expected, nan_ok=True)
-    assert found.table()[0]["miou"] == pytest.approx(evaluate(*run).miou)
-    shares = [row["ignored_share"] for row in found.table()]
+    assert found.sweep_table()[0]["miou"] == pytest.approx(evaluate(*run).miou)
+    shares = [row["ignored_share"] for row in found.sweep_table()]
     assert shares == sorted(set(shares)) and shares[0] == 0
 
 
 def test_powers_equal_loops(run: tuple[Path, Path]) -> None:
     found = next(one for one in sweep(*run) if one.setting == "background_power")
-    assert [row["background_power"] for row in found.table()] == list(POWERS) and found.images == 2
-    for row in found.table():
+    assert [row["background_power"] for row in found.sweep_table()] == list(POWERS) and found.images == 2
+    for row in found.sweep_table():
         masks = []
         for seed in range(2):
             cams = np.stack([reference.upsample(cam.astype(np.float64), SIZE) for cam in _maps(seed)])
             masks.append(reference.decision(reference.scores(cams, row["background_power"]), [3, 1], None))
         assert row["miou"] == pytest.approx(_figures(masks)[0])
         assert row["ignored_share"] == 0
-    assert len({row["miou"] for row in found.table()}) > 3
+    assert len({row["miou"] for row in found.sweep_table()}) > 3
 
 
 def test_a_map_of_ones_leaves_no_background(run: tuple[Path, Path]) -> None:
@@ -104,7 +109,7 @@ def test_a_map_of_ones_leaves_no_background(run: tuple[Path, Path]) -> None:
     for name in ("a", "sub/b"):
         _save_maps(masks / "cams" / f"{name}.npz", keys=np.array([1]), patch_cams=np.ones((1, 2, 2), np.float32))
     (found,) = (one for one in sweep(masks, truth) if one.setting == "background_power")
-    for counts in found.counts.values():
+    for counts in found.variants:
         assert counts.mask[[0, 1, 3]].sum() == 0 < counts.mask[2]
 
 
@@ -114,7 +119,7 @@ def test_an_image_without_labels_is_all_background(run: tuple[Path, Path]) -> No
         empty = {"keys": np.zeros(0, np.int64), "patch_cams": np.zeros((0, 3, 4), np.float32)}
         _save_maps(masks / "cams" / f"{name}.npz", **empty)
     (found,) = (one for one in sweep(masks, truth) if one.setting == "background_power")
-    assert all(counts.mask[1:].sum() == 0 < counts.mask[0] for counts in found.counts.values())
+    assert all(counts.mask[1:].sum() == 0 < counts.mask[0] for counts in found.variants)
 
 
 def test_pixels_that_the_masks_ignore_stay_ignored(run: tuple[Path, Path]) -> None:
@@ -122,7 +127,7 @@ def test_pixels_that_the_masks_ignore_stay_ignored(run: tuple[Path, Path]) -> No
     ids = _ids(0, (0, 1, 2, 255))
     write_mask(masks / "a.png", ids, 3)
     found = sweep(masks, truth)[0]
-    assert found.table()[0]["ignored_share"] == pytest.approx(evaluate(masks, truth).ignored_share) != 0
+    assert found.sweep_table()[0]["ignored_share"] == pytest.approx(evaluate(masks, truth).ignored_share) != 0
 
 
 def test_only_what_was_saved_is_swept(run: tuple[Path, Path]) -> None:
@@ -177,7 +182,7 @@ def test_files_that_are_no_maps_or_of_another_size_are_reported(run: tuple[Path,
     assert [problem.name for problem in (*grey.mis_sized, *maps.mis_sized)] == ["sub/b.png", "sub/b.png"]
     assert "cams/sub/b.npz: 10000 x 10000 pixels, but" in maps.mis_sized[0].reason
     assert grey.images == maps.images == 0
-    assert {row["miou"] for row in maps.table()} == {None}
+    assert {row["miou"] for row in maps.sweep_table()} == {None}
 
 
 def test_the_result_is_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
@@ -191,8 +196,9 @@ def test_the_result_is_the_same_for_any_number_of_workers(tmp_path: Path) -> Non
 
 
 def test_json_holds_everything() -> None:
-    counts = ClassCounts(*np.array([[4, 4], [4, 0], [2, 0], [1, 0]]))
-    found = Sweep("ignore_below", {0.5: counts}, 1, (), ()).as_dict()
+    counts = np.array([[[4, 4], [4, 0], [2, 0], [1, 0], [0, 0], [0, 0]]])
+    sweep = Evaluation(("cat",), counts, 1, setting="ignore_below", values=(0.5,))
+    found = sweep.as_dict()
     assert json.loads(json.dumps(found)) == found
     row = {
         "ignore_below": 0.5,
@@ -201,4 +207,5 @@ def test_json_holds_everything() -> None:
         "ignored_share": 1 / 8,
     }
     assert found == {"images": 1, "rows": [row], "mis_sized": [], "failed": []}
-    assert "upper bound, not a result" in SWEEP_NOTE
+    whole = replace(sweep, setting="", values=(), sweeps=(sweep,)).as_dict()
+    assert whole["sweep"] == {"note": SWEEP_NOTE, "ignore_below": found} and "upper bound, not a result" in SWEEP_NOTE

@@ -1,4 +1,4 @@
-"""clipes.prompting.analysis: many templates in one pass equal one by one, and a stopped run goes on."""
+"""clipes.prompting.analysis: many templates in one pass, the figures of each by itself, and resume."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from clipes.clip.weights import Clip
 from clipes.config import SCENES, CamConfig, ImageConfig, MaskConfig, ParConfig
 from clipes.datasets import Sample, find_samples
 from clipes.device.pixels import prepare
-from clipes.evaluation.evaluation import evaluate
+from clipes.evaluation import evaluate
 from clipes.generator import MaskGenerator
 from clipes.io.images import open_image, patch_grid
 from clipes.io.masks import write_mask

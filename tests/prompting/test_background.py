@@ -1,4 +1,4 @@
-"""clipes.prompting.background, competition: words against labels, what is chosen, what is left out, the command."""
+"""clipes.prompting.background and .competition: words against labels, what is chosen and left out, the command."""
 
 from __future__ import annotations
 

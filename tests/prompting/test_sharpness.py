@@ -1,4 +1,4 @@
-"""clipes.prompting.sharpness: the formula against loops, what is left out, bootstrap and rank correlation."""
+"""clipes.prompting.sharpness: the formula against slow loops, what is refused, bootstrap and rank correlation."""
 
 from __future__ import annotations
 

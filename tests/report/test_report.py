@@ -20,7 +20,7 @@ from report_runs import NAMES, hand_run, overview, rows
 
 from clipes.cli import main
 from clipes.commands.report import LIMIT as COMMAND_LIMIT
-from clipes.evaluation.evaluation import evaluate
+from clipes.evaluation import evaluate
 from clipes.evaluation.metrics import class_counts
 from clipes.ids import voc_palette
 from clipes.io.atomic import HOST

@@ -1,60 +1,63 @@
-"""Masks judged against the truth: which files belong together, and one figure for all of them.
+"""The result of an evaluation: figures over all images and per class.
 
 Pixels are added up over all images before anything is divided. Pixels that the truth ignores never count.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from clipes.ids import read_class_names
-
-from .accumulate import Problem, Progress, add_up, match_files, read_pair
-from .metrics import (
-    ClassCounts,
-    boundary_counts,
-    class_counts,
-    intersection_over_union,
-    mean_over_occurring,
-)
-
-AnyPath = str | os.PathLike[str]
+from .accumulate import Problem
+from .metrics import ClassCounts, intersection_over_union, mean_over_occurring
 
 IGNORED_NOTE = "mIoU, boundary IoU and pixel accuracy count a pixel that the mask ignores as missed"
+SWEEP_NOTE = "a sweep uses the truth: its best value is an upper bound, not a result"
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How well masks agree with the truth. Axes: K classes, the background apart.
+    """How well V variants of masks agree with the truth. Axes: K classes, the background apart.
+
+    The figures are those of the first variant: of the masks as they were written, unless this is a sweep.
 
     Attributes:
         class_names: K names.
-        pixels: counts per class, background first, over all images.
-        boundary: (2, K+1) int64, intersection and union of the boundaries:
-            :func:`clipes.evaluation.metrics.boundary_counts`.
+        counts: (V, 6, K+1) int64, background first, over all images: the fields of
+            :class:`clipes.evaluation.metrics.ClassCounts`, then the intersection and the union of the boundaries
+            (:func:`clipes.evaluation.metrics.boundary_counts`; 0 in a sweep).
         images: how many masks were compared.
         missing: names of truth files without a mask.
         extra: names of masks without a truth file; they count in nothing.
         mis_sized: name and reason of masks of another size than their truth.
         failed: name and reason of pairs of which a file cannot be read or holds other values than ids.
+        setting, values: of a sweep, the setting that varies and its V values; empty for masks as they were written.
+        sweeps: what other settings would have given: :data:`SWEEP_NOTE`.
     """
 
     class_names: tuple[str, ...]
-    pixels: ClassCounts
-    boundary: NDArray[np.int64]
+    counts: NDArray[np.int64]
     images: int
     missing: tuple[str, ...] = ()
     extra: tuple[str, ...] = ()
     mis_sized: tuple[Problem, ...] = ()
     failed: tuple[Problem, ...] = ()
+    setting: str = ""
+    values: tuple[float, ...] = ()
+    sweeps: tuple[Evaluation, ...] = ()
+
+    @property
+    def variants(self) -> tuple[ClassCounts, ...]:
+        """The pixels per class of each of V variants."""
+        return tuple(ClassCounts(*counts[:4]) for counts in self.counts)
+
+    @property
+    def pixels(self) -> ClassCounts:
+        """The pixels per class."""
+        return self.variants[0]
 
     @property
     def truths(self) -> int:
@@ -94,7 +97,7 @@ class Evaluation:
     @property
     def class_boundary_iou(self) -> NDArray[np.float64]:
         """(K+1,) float64, the terms of `boundary_iou`; nan for a class without a boundary."""
-        return intersection_over_union(*self.boundary)
+        return intersection_over_union(*self.counts[0, 4:])
 
     @property
     def boundary_iou(self) -> float:
@@ -120,9 +123,21 @@ class Evaluation:
             for index, (name, iou, boundary, truth, mask, _, ignored) in enumerate(columns)
         ]
 
+    def sweep_table(self) -> list[dict[str, float | None]]:
+        """Of a sweep, a row per value: the setting by its name, ``miou``, ``miou_decided``, ``ignored_share``."""
+        figures = ("miou", "miou_decided", "ignored_share")
+        return [
+            {self.setting: value, **{name: number(getattr(counts, name)) for name in figures}}
+            for value, counts in zip(self.values, self.variants, strict=True)
+        ]
+
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as JSON holds it: None for nan, ``classes`` for the table."""
+        """Everything, as JSON holds it: None for nan; ``classes`` for the table, ``rows`` for that of a sweep."""
+        problems = {name: [one._asdict() for one in getattr(self, name)] for name in ("mis_sized", "failed")}
+        if self.setting:
+            return {"images": self.images, "rows": self.sweep_table(), **problems}
         figures = ("miou", "miou_decided", "boundary_iou", "pixel_accuracy", "ignored_share", "coverage")
+        sweeps = {sweep.setting: sweep.as_dict() for sweep in self.sweeps}
         return {
             "note": IGNORED_NOTE,
             "images": self.images,
@@ -130,61 +145,11 @@ class Evaluation:
             "classes": self.table(),
             "missing": list(self.missing),
             "extra": list(self.extra),
-            "mis_sized": [problem._asdict() for problem in self.mis_sized],
-            "failed": [problem._asdict() for problem in self.failed],
+            **problems,
+            **({"sweep": {"note": SWEEP_NOTE, **sweeps}} if sweeps else {}),
         }
-
-
-def evaluate(
-    masks: AnyPath,
-    truth: AnyPath,
-    class_names: Sequence[str] | None = None,
-    *,
-    workers: int | None = None,
-    progress: Progress = lambda items, total, unit: items,
-) -> Evaluation:
-    """Judge the PNG masks of a folder against the truth files of the same relative names, or one file against one.
-
-    Files are palette, 8-bit or 16-bit grey PNGs of ids: 0 background, 1..K classes, 255 (65535 above 254 classes)
-    ignore; colours mean nothing. Hidden files are left out, and, beside a ``classes.json``, the folders
-    ``confidence`` and ``cams``. A file that cannot be judged is reported, and the others are judged.
-
-    Args:
-        masks, truth: two folders or two files.
-        class_names: K names, the background apart; None: those of the ``classes.json`` beside the masks.
-        workers: processes, at most one for 16 files; None: one per core. The result is the same. Where processes
-            are not forked (macOS, Windows), a script needs its ``if __name__ == "__main__":``.
-        progress: wraps the files in a progress bar; called with an iterable, its length and a unit.
-
-    Raises:
-        FileNotFoundError: ``masks`` or ``truth`` is not there.
-        ValueError: no mask has the name of a truth file; no class names, or others than in ``classes.json``.
-        ChildProcessError: a worker was killed.
-    """
-    masks, truth = Path(masks), Path(truth)
-    pairs = match_files(masks, truth)
-    names = read_class_names(masks, class_names)
-    tasks = ((name or masks.name, masks / name, truth / name) for name in pairs.names)
-    shape = (6, len(names) + 1)
-    tally = add_up(partial(_judge_masks, len(names)), tasks, len(pairs.names), shape, workers, progress)
-    return Evaluation(
-        class_names=names,
-        pixels=ClassCounts(*tally.counts[:4]),
-        boundary=tally.counts[4:],
-        images=tally.images,
-        missing=tuple(pairs.missing),
-        extra=tuple(pairs.extra),
-        mis_sized=tuple(tally.mis_sized),
-        failed=tuple(tally.failed),
-    )
 
 
 def number(value: float) -> float | None:
     """Return ``value``, None for nan, which JSON lacks."""
     return None if np.isnan(value) else float(value)
-
-
-def _judge_masks(classes: int, mask_file: Path, truth_file: Path) -> NDArray[np.int64]:
-    """(6, K+1): the fields of ClassCounts, then the boundaries' intersection and union."""
-    mask, truth = read_pair(classes, mask_file, truth_file)
-    return np.concatenate([class_counts(mask, truth, classes), boundary_counts(mask, truth, classes)])
