@@ -1,10 +1,15 @@
-"""What several test files share: the bundled model, and folders of drawn pictures."""
+"""What several test files share: how many processes run them, the bundled model, and folders of drawn pictures."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # one of several test processes; OpenMP reads this on torch's import
+    threads = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
 
 import numpy as np
 import pytest
@@ -14,12 +19,31 @@ from PIL import Image
 if not torch.cuda.is_available():  # read when triton is imported: its kernels run on the CPU, slowly
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
+from generating import CommandLine, command_line
+
+import clipes.clip.weights
+import clipes.generator
+from clipes.clip.weights import Clip, load_clip
 from clipes.datasets import Sample
 from clipes.generator import MaskGenerator, load
 from clipes.prompting.wordnet import WordNet, WordNetMissing, open_wordnet
 from clipes.refine.compiled import library
 from clipes.result import PseudoMask
 from clipes.scenes import draw_scenes
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """A run of all tests uses every core, up to four, where pytest-xdist is installed; `-n 0` turns that off."""
+    all_tests = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    debugs = config.option.usepdb or config.option.collectonly
+    if not config.pluginmanager.hasplugin("xdist") or not all_tests or debugs:
+        return
+    worker = "PYTEST_XDIST_WORKER" in os.environ
+    if not worker and config.option.numprocesses is None and config.option.dist == "no":
+        cores = min(os.cpu_count() or 1, 4)
+        config.option.numprocesses = cores if cores > 1 else 0
+        config.option.dist = "worksteal"
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -36,6 +60,28 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _tiny_is_loaded_once() -> Iterator[None]:
+    """All commands of this process share one bundled model on the CPU: its weights are frozen.
+
+    Tests that import `load_clip` themselves load for real.
+    """
+    kept: list[Clip] = []
+
+    def cached(model: str, pretrained: Any = None, **settings: Any) -> Clip:
+        plain = settings.get("device") in (None, "cpu") and settings.get("precision") in (None, "fp32")
+        if (model, pretrained) != ("tiny", None) or not plain or torch.cuda.is_available():
+            return load_clip(model, pretrained, **settings)
+        if not kept:
+            kept.append(load_clip("tiny", device="cpu", precision="fp32"))
+        return kept[0]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (clipes.clip.weights, clipes.generator):
+            patch.setattr(module, "load_clip", cached)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny() -> MaskGenerator:
     """The bundled model; nothing may depend on how good it is."""
@@ -49,6 +95,12 @@ def real() -> WordNet:
         return open_wordnet()
     except WordNetMissing as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """Runs a command in this process: ``cli("generate", "photos", ...)`` gives its code, its output and its errors."""
+    return command_line(capsys)
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
-"""`clipes generate` in this process, for tests: what it writes and what it records."""
+"""`clipes` commands in this process, for tests: what they print, write and record."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -13,17 +14,41 @@ from clipes.cli import main
 from clipes.scenes import draw_scenes
 from clipes.store.record import Row, read_records
 
-Run = Callable[..., tuple[int, str, str]]
+
+class CliRun(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+CommandLine = Callable[..., CliRun]
+
+
+def command_line(capsys: pytest.CaptureFixture[str]) -> CommandLine:
+    """Runs the command that its arguments, of any type, make up; wrong use gives its exit code, too."""
+
+    def run(*arguments: object) -> CliRun:
+        capsys.readouterr()
+        try:
+            code = main(list(map(str, arguments)))
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return CliRun(code, *capsys.readouterr())
+
+    return run
+
+
+Run = Callable[..., CliRun]
 
 
 def runner(capsys: pytest.CaptureFixture[str]) -> Run:
-    """Runs it over photos/ into m/, unless told otherwise; gives its exit code, what it says, its errors."""
+    """Runs `clipes generate` over photos/ into m/, unless told otherwise."""
+    cli = command_line(capsys)
 
-    def run(*arguments: object, source: str = "photos", labels: str = "cat,tree", out: str = "m") -> Any:
-        given = ["--labels", labels] if labels else []
-        capsys.readouterr()
-        code = main(["generate", source, *given, "--out", out, *map(str, arguments)])
-        return code, *capsys.readouterr()
+    def run(*arguments: object, source: str = "photos", labels: str = "cat,tree", out: str = "m") -> CliRun:
+        return cli("generate", source, *(["--labels", labels] if labels else []), "--out", out, *arguments)
 
     return run
 
@@ -34,14 +59,26 @@ def draw(count: int, size: tuple[int, int] = (40, 56)) -> None:
         Image.fromarray(scene.image).save(f"photos/{number:03}.png")
 
 
-def rows(folder: str = "m") -> dict[str, Row]:
+def rows(folder: str | Path = "m") -> dict[str, Row]:
     """The last row of each image."""
     return {row.id: row for record in read_records(folder) for row in record.rows()}
 
 
-def masks(folder: str = "m") -> dict[str, bytes]:
+def files(folder: str | Path = "m") -> dict[str, bytes]:
+    """All files by name, without the records: their names tell the time."""
+    paths = (path for path in sorted(Path(folder).rglob("*")) if path.is_file() and path.parent.name != "records")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+def masks(folder: str | Path = "m") -> dict[str, bytes]:
     """All masks by name."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(Path(folder).rglob("*.png"))}
+    return {name: data for name, data in files(folder).items() if name.endswith(".png")}
+
+
+def mask_ids(path: str | Path) -> set[int]:
+    """The ids in a mask file, without that of ignored pixels."""
+    with Image.open(path) as image:
+        return set(np.unique(np.asarray(image)).tolist()) - {255}
 
 
 def same_as_clean(run: Run, folder: str = "m") -> bool:
