@@ -17,7 +17,8 @@ from PIL import Image
 
 import clipes
 from clipes.datasets import Sample, find_samples
-from clipes.runs.batch import MaskWriter
+from clipes.runs.generation import MasksFromImages
+from clipes.runs.local_engine import MaskWriter
 from clipes.runs.run import Run
 from clipes.scenes import draw_scenes
 from clipes.store.output import Output
@@ -70,7 +71,7 @@ def run(samples: list[Sample], folder: Path, workers: int) -> list[tuple[int, fl
     found = []
     with (
         Run(generator.settings, generator.class_names, output) as begun,
-        MaskWriter(generator, output, begun.header, batch_size=8, workers=workers) as writer,
+        MaskWriter(MasksFromImages(generator), output, begun.header, batch_size=8, readers=workers) as writer,
     ):
         for done, _ in enumerate(writer.write(begun.remaining(samples)), start=1):
             if done in MARKS:

@@ -17,7 +17,8 @@ from PIL import Image
 
 import clipes
 from clipes.datasets import find_samples
-from clipes.runs.batch import MaskWriter
+from clipes.runs.generation import MasksFromImages
+from clipes.runs.local_engine import MaskWriter
 from clipes.runs.run import Run
 from clipes.scenes import THINGS, draw_scenes
 from clipes.store.history import History
@@ -45,7 +46,7 @@ def rate(generator: clipes.MaskGenerator, table: Path, out: Path) -> tuple[float
     samples, output = find_samples(table), Output(out)
     with Run(generator.settings, generator.class_names, output) as run:
         started = time.monotonic()
-        with MaskWriter(generator, output, run.header, workers=1) as writer:
+        with MaskWriter(MasksFromImages(generator), output, run.header, readers=1) as writer:
             ends = [outcome.status for outcome in writer.write(run.remaining(samples))]
         taken = time.monotonic() - started
     if set(ends) != {"ok"}:

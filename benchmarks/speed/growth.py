@@ -54,7 +54,7 @@ class Growth:
             self._panel("picture, megapixels", self._by_size(sizes)),
             self._panel("labels of a picture", self._by_labels(sizes[0], labels)),
             self.many(many),
-            self._panel("reading processes", self._by_workers(tiny)),
+            self._panel("reader processes", self._by_readers(tiny)),
             self._panel("batches side by side", self._by_jobs(tiny)),
         ]
 
@@ -105,10 +105,10 @@ class Growth:
         for count in counts:
             yield TINY, count, self._rate(tiny, pictures(self._folder, count, TINY_SIZE, None), list(THINGS[:2]))
 
-    def _by_workers(self, tiny: clipes.MaskGenerator) -> Iterable[tuple[str, float, float]]:
+    def _by_readers(self, tiny: clipes.MaskGenerator) -> Iterable[tuple[str, float, float]]:
         paths = pictures(self._folder, TINY_IMAGES, TINY_SIZE, None)
-        for workers in sorted({0, 1, 2, self._given["workers"]}):
-            yield TINY, workers, self._rate(tiny, paths, list(THINGS[:2]), workers=workers)
+        for readers in sorted({0, 1, 2, self._given["readers"]}):
+            yield TINY, readers, self._rate(tiny, paths, list(THINGS[:2]), readers=readers)
 
     def _by_jobs(self, tiny: clipes.MaskGenerator) -> Iterable[tuple[str, float, float]]:
         paths = pictures(self._folder, TINY_IMAGES, TINY_SIZE, None)

@@ -25,7 +25,8 @@ from tqdm import tqdm
 
 import clipes
 from clipes.datasets import find_samples
-from clipes.runs.batch import MaskWriter
+from clipes.runs.generation import MasksFromImages
+from clipes.runs.local_engine import MaskWriter
 from clipes.runs.run import Run
 from clipes.store.output import Output
 from speed.clock import Busy, Clock, quartiles, ratios
@@ -47,7 +48,7 @@ def write(generator: clipes.MaskGenerator, table: Path, out: Path, **given: Any)
     samples, output = find_samples(table), Output(out)
     with (
         Run(generator.settings, generator.class_names, output) as run,
-        MaskWriter(generator, output, run.header, **given) as writer,
+        MaskWriter(MasksFromImages(generator), output, run.header, **given) as writer,
     ):
         ends = {outcome.status for outcome in writer.write(run.remaining(samples))}
     if ends != {"ok"}:
@@ -57,8 +58,8 @@ def write(generator: clipes.MaskGenerator, table: Path, out: Path, **given: Any)
 def side_by_side(device: torch.device, threads: int) -> dict[str, int]:
     """What MaskWriter is given so that it uses ``threads`` cores: as `clipes generate` chooses by itself."""
     if device.type == "cuda":
-        return {"jobs": 2, "workers": min(8, threads)}
-    return {"jobs": threads, "workers": 1}
+        return {"jobs": 2, "readers": min(8, threads)}
+    return {"jobs": threads, "readers": 1}
 
 
 def without_crf(generator: clipes.MaskGenerator) -> clipes.MaskGenerator:

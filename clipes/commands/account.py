@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from .terminal import DONE, FAILED, FAILURES_SHOWN, INTERRUPTED, TERMINATED, bar, complain, printable
 
 if TYPE_CHECKING:  # they load torch
-    from clipes.runs.batch import Outcome
+    from clipes.runs.outcome import Outcome
     from clipes.store.status import Reasons
 
 REASONS_SHOWN = 10

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # they load torch
     from clipes.config import Config
     from clipes.datasets import Samples
     from clipes.generator import MaskGenerator
-    from clipes.runs.batch import Outcome
+    from clipes.runs.outcome import Outcome
     from clipes.runs.run import Run
     from clipes.vocabulary import Vocabulary
 
@@ -70,11 +70,12 @@ def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, confi
 def _here(
     options: argparse.Namespace, run: Run, generator: MaskGenerator, remaining: Any, stop: Stop, images: int, jobs: int
 ) -> Generator[Outcome, None, None]:
-    from clipes.runs.batch import MaskWriter
+    from clipes.runs.generation import MasksFromImages
+    from clipes.runs.local_engine import MaskWriter
 
-    workers = worker_count(options, generator.device.type, images)
-    given = {"batch_size": options.batch_size, "workers": workers, "skip": _skip(options), "stop": stop}
-    with MaskWriter(generator, run.output, run.header, jobs=jobs, **given) as writer:
+    readers = worker_count(options, generator.device.type, images)
+    given = {"batch_size": options.batch_size, "readers": readers, "skip": _skip(options), "stop": stop}
+    with MaskWriter(MasksFromImages(generator), run.output, run.header, jobs=jobs, **given) as writer:
         yield from writer.write(remaining)
 
 
@@ -99,7 +100,7 @@ def _on_devices(
         threads=options.threads,
         stop=stop,
         batch_size=options.batch_size,
-        workers=worker_count(options, devices[0].partition(":")[0], images, len(devices)),
+        readers=worker_count(options, devices[0].partition(":")[0], images, len(devices)),
         skip=_skip(options),
     )
 
@@ -118,7 +119,7 @@ def _by_ray(
         Pool(options.actors, options.gpus_per_actor, options.cpus_per_actor, options.threads, options.ray_address),
         stop=stop,
         batch_size=options.batch_size,
-        workers=1 if options.workers is None else options.workers,
+        readers=1 if options.workers is None else options.workers,
         skip=_skip(options),
     )
 

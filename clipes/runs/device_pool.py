@@ -22,8 +22,8 @@ from clipes.generator import MaskGenerator
 from clipes.io.atomic import sweep
 from clipes.store.output import Output
 
-from .batch import Outcome
 from .device_process import DeviceProcess, More, Raised, Task, Warned
+from .outcome import Outcome
 
 BLOCK = 8
 """Images that a process gets at a time; for ``.tar`` output it is a shard, which is done again if the process dies."""
@@ -74,14 +74,14 @@ def write_on_devices(
     Args:
         load: makes the generator of a device; called in each process, so that it must pickle (a function of a module
             does, and a ``functools.partial`` of one).
-        output, header: as for :class:`clipes.runs.batch.MaskWriter`. The folder must be claimed, see
+        output, header: as for :class:`clipes.runs.local_engine.MaskWriter`. The folder must be claimed, see
             :mod:`clipes.runs.run`.
         samples: read on demand, a few blocks ahead at most.
         devices: one or more; one that is named twice has two processes.
         threads: of torch for an image, see :func:`clipes.device.threads.split_threads`; each process has its share of
             all.
         stop: asked several times a second whether to end after the images in hand.
-        writer: ``batch_size``, ``workers`` and ``skip`` of :class:`clipes.runs.batch.MaskWriter`.
+        writer: ``batch_size``, ``readers`` and ``skip`` of :class:`clipes.runs.local_engine.MaskWriter`.
 
     Raises:
         DeviceLost: every GPU is lost.

@@ -26,7 +26,8 @@ from clipes.device.threads import split_threads
 from clipes.generator import MaskGenerator
 from clipes.store.output import Output
 
-from .batch import MaskWriter
+from .generation import MasksFromImages
+from .local_engine import MaskWriter
 
 GRACE = 5
 """Seconds that a process takes to end that is told to end at once, even if the images in hand need longer."""
@@ -192,7 +193,7 @@ def _work(device: str, task: Task, line: _Line, stop: threading.Event) -> Ended 
             torch.cuda.set_device(torch.device(device).index or 0)  # or what names no device would be on the first
         header = {**task.header, "device": device, "threads": torch.get_num_threads()}
         given = {**task.writer, "stop": stop.is_set, "jobs": jobs, "processes": task.processes}
-        with MaskWriter(task.load(device), task.output, header, **given) as writer:
+        with MaskWriter(MasksFromImages(task.load(device)), task.output, header, **given) as writer:
             while not stop.is_set() and (block := line.more()):
                 if task.output.format == "tar":
                     _write_shard(block, line, writer)

@@ -25,7 +25,7 @@ from clipes.store.manifest import NAME, digest, read_manifest, renew
 from clipes.store.output import SAVED, inside, run_mask
 from clipes.store.record import Recorder, Row
 
-from .batch import Outcome
+from .outcome import Outcome
 
 MIXED = "finalize was stopped: some masks are of other settings than config says; run it again"
 """What ``run.json`` says while masks are decided again."""

@@ -1,4 +1,4 @@
-"""Images read ahead of the model, by other processes, in order and in batches."""
+"""Images read ahead of the model by reader processes, in order and in batches."""
 
 from __future__ import annotations
 
@@ -10,157 +10,131 @@ import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
 from itertools import islice
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from clipes.datasets import Sample
-from clipes.io.images import open_image
+
+from .decoding import Decoder, Loaded, decode_image
 
 T = TypeVar("T")
 
 KILLED = "the process that read it died; the file may be broken, or too large for the memory"
-"""The reason of an image that no process survives."""
+"""The reason of an image that kills every process that reads it."""
 
 
-class Read(NamedTuple):
-    """A sample with its picture, or with why that cannot be had; ``missing`` where there is no such file."""
+def load_ahead(
+    samples: Iterable[Sample], batch_size: int, readers: int, decode: Decoder = decode_image
+) -> Generator[list[Loaded], None, None]:
+    """Read ``samples`` in batches, in order; each reader process is two batches ahead at most.
 
-    sample: Sample
-    image: Image.Image | None
-    reason: str = ""
-    missing: bool = False
+    With 0 ``readers`` this process reads, when it is asked. An image that cannot be read has a reason instead of
+    pixels. Warnings of the readers are issued here. Close the generator where it is not used up: nothing else ends
+    its processes.
 
-
-class _Found(NamedTuple):
-    """What a process sends back: the pixels (H, W, 3) uint8, or a reason; and what was warned of."""
-
-    pixels: NDArray[np.uint8] | None
-    reason: str
-    missing: bool
-    warned: list[str]
-
-
-def read_ahead(samples: Iterable[Sample], batch_size: int, workers: int) -> Generator[list[Read], None, None]:
-    """Read the images of ``samples`` in batches, in order; each process is two batches ahead at most.
-
-    ``workers`` processes read, with 0 this one does, when it is asked. An image that cannot be read has a reason
-    instead. Close the generator where it is not used up: its processes end with it, and nothing else ends them.
-
-    If a process dies (of a decoder's fault, or for want of memory), the images that were on their way are
-    read again one by one, and only those that kill their process again are given up.
+    When a reader process dies (a fault of the decoder, or too little memory), the images that it and the others had
+    been given are read again one by one, each in a process of its own. Only those that kill that process, too, are
+    given up.
     """
-    on_the_way: deque[list[Sample]] = deque()
+    in_flight: deque[list[Sample]] = deque()
 
     def handed_out() -> Iterator[list[Sample]]:
         source = iter(samples)
         while batch := list(islice(source, batch_size)):
-            on_the_way.append(batch)
+            in_flight.append(batch)
             yield batch
 
     batches = handed_out()
     while True:
         try:
-            for found in _found(batches, workers):
-                yield _reads(on_the_way.popleft(), found)
+            for loaded in _load(batches, readers, decode):
+                in_flight.popleft()
+                yield _warned(loaded)
             return
-        except _WorkerDied:
-            again = list(on_the_way)
-            on_the_way.clear()
+        except _ReaderDied:
+            again = list(in_flight)
+            in_flight.clear()
         for batch in again:
-            yield _reads(batch, [_alone(sample) for sample in batch])
+            yield _warned([load_isolated(sample, decode) for sample in batch])
 
 
-def _reads(batch: list[Sample], found: list[_Found]) -> list[Read]:
-    for text in (text for one in found for text in one.warned):
-        warnings.warn(text, stacklevel=2)
-    pictures = [None if one.pixels is None else Image.fromarray(one.pixels) for one in found]
-    rows = zip(batch, pictures, found, strict=True)
-    return [Read(sample, picture, one.reason, one.missing) for sample, picture, one in rows]
-
-
-def _alone(sample: Sample) -> _Found:
+def load_isolated(sample: Sample, decode: Decoder = decode_image) -> Loaded:
+    """Read one sample in a process of its own; where that dies, the sample has the reason ``KILLED``."""
     try:
-        ((found,),) = _found(iter([[sample]]), 1)
-    except _WorkerDied:
-        found = _Found(None, KILLED, False, [])
-    return found
+        ((loaded,),) = _load(iter([[sample]]), 1, decode)
+    except _ReaderDied:
+        loaded = Loaded(sample, reason=KILLED)
+    return loaded
 
 
-class _WorkerDied(Exception):
-    """A process of the loader is gone."""
+def _warned(batch: list[Loaded]) -> list[Loaded]:
+    for text in (text for loaded in batch for text in loaded.warnings):
+        warnings.warn(text, stacklevel=3)
+    return batch
 
 
-def _found(batches: Iterator[list[Sample]], workers: int) -> Iterator[list[_Found]]:
+class _ReaderDied(Exception):
+    """A reader process is gone."""
+
+
+def _load(batches: Iterator[list[Sample]], readers: int, decode: Decoder) -> Iterator[list[Loaded]]:
     loader = DataLoader(
-        _Images(),
-        batch_sampler=batches,  # of samples instead of numbers: there may be millions
-        collate_fn=_as_they_are,
-        num_workers=workers,
+        _Images(decode),
+        batch_sampler=batches,  # yields samples instead of indices, so that no list of all samples is needed
+        collate_fn=_unchanged,
+        num_workers=readers,
         worker_init_fn=_ignore_signals,
         generator=torch.Generator(),  # the global one is the user's
     )
     others = set(multiprocessing.active_children())
     iterator = iter(loader)
     died = False
-    with _Deaths() as deaths:
+    with _SigchldGuard() as guard:
         try:
-            while (found := deaths.next_of(iterator)) is not None:
-                yield found
+            while (loaded := guard.next_of(iterator)) is not None:
+                yield loaded
         except RuntimeError as error:
-            died = workers > 0 and re.search("exited unexpectedly|is killed by signal", str(error)) is not None
+            died = readers > 0 and re.search("exited unexpectedly|is killed by signal", str(error)) is not None
             if not died:
                 raise
         finally:
-            del iterator  # which ends the processes, but not those that are stuck in a read
+            del iterator  # ends the processes, except those that are stuck in a read
             for process in set(multiprocessing.active_children()) - others:
                 process.kill()
-                process.join()  # as long as torch does not hear of it
+                process.join()  # still inside the SIGCHLD guard
     if died:
-        raise _WorkerDied
+        raise _ReaderDied
 
 
-class _Images(Dataset[_Found]):
+class _Images(Dataset[Loaded]):
     """Reads a sample where a data set would look up a number."""
 
-    def __getitem__(self, sample: Any) -> _Found:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            pixels, reason, missing = _pixels(sample)
-        return _Found(pixels, reason, missing, [str(one.message) for one in caught])
+    def __init__(self, decode: Decoder):
+        self._decode = decode
+
+    def __getitem__(self, sample: Any) -> Loaded:
+        return self._decode(sample)
 
 
-def _pixels(sample: Sample) -> tuple[NDArray[np.uint8] | None, str, bool]:
-    try:
-        return np.asarray(open_image(sample.image)), "", False
-    except FileNotFoundError:
-        return None, "no such image", True
-    except (ValueError, OSError, MemoryError) as error:
-        reason = str(error) or "out of memory"
-    return None, reason.removeprefix(f"{sample.image}: ").removesuffix(f": {sample.image}"), False
+def _unchanged(batch: list[Loaded]) -> list[Loaded]:
+    return batch
 
 
-def _as_they_are(found: list[_Found]) -> list[_Found]:
-    return found
-
-
-def _ignore_signals(worker: int) -> None:
-    """Ctrl-C and a scheduler's SIGTERM reach every process; when to stop is for the one with the model to say."""
+def _ignore_signals(reader: int) -> None:
+    """Ctrl-C and a scheduler's SIGTERM reach every process; the one with the model decides when to stop."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
-class _Deaths:
-    """Lets torch hear of a reading process's death only while we wait for it: it raises wherever we happen to be."""
+class _SigchldGuard:
+    """Delays torch's SIGCHLD handler, which raises anywhere in the main thread, until we are inside ``next()``."""
 
-    def __enter__(self) -> _Deaths:
+    def __enter__(self) -> _SigchldGuard:
         self._waiting = self._missed = False
         main = threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGCHLD")
-        self._theirs = signal.signal(signal.SIGCHLD, self._hear) if main else None
+        self._theirs = signal.signal(signal.SIGCHLD, self._handle) if main else None
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -172,12 +146,12 @@ class _Deaths:
         self._waiting = True
         try:
             if self._missed:
-                self._hear(signal.SIGCHLD, None)
+                self._handle(signal.SIGCHLD, None)
             return next(items, None)
         finally:
             self._waiting = False
 
-    def _hear(self, number: int, frame: Any) -> None:
+    def _handle(self, number: int, frame: Any) -> None:
         self._missed = not self._waiting
         if self._waiting and callable(self._theirs):
             self._theirs(number, frame)

@@ -22,7 +22,9 @@ from clipes.generator import MaskGenerator
 from clipes.io.tempdb import blob, text
 from clipes.store.output import Output
 
-from .batch import MaskWriter, Outcome
+from .generation import MasksFromImages
+from .local_engine import MaskWriter
+from .outcome import Outcome
 from .ray_session import Raised, connected, context_of, import_ray, quiet, raising
 from .sample_table import samples_of, table_of
 
@@ -74,16 +76,16 @@ def write_with_ray(
     """Write the masks of ``samples`` by Ray actors; yields how each image ends, block by block, in any order.
 
     Every actor loads the model once in a wave and has a record of its own. The masks are the bytes that a
-    :class:`clipes.runs.batch.MaskWriter` writes with as many threads. An actor that dies is started anew and does its
+    :class:`clipes.runs.local_engine.MaskWriter` writes with as many threads. An actor that dies is started anew and does its
     block again. All machines must see the images, the output folder and the folder this process was started in.
 
     Args:
         load: makes the generator; called in each actor, so that it must pickle (a ``functools.partial`` does).
-        output, header: as for :class:`clipes.runs.batch.MaskWriter`. The folder must be claimed, see
+        output, header: as for :class:`clipes.runs.local_engine.MaskWriter`. The folder must be claimed, see
             :mod:`clipes.runs.run`.
         samples: read on demand, ``WAVE`` at a time.
         stop: asked after each block whether to end early.
-        writer: ``batch_size``, ``workers`` and ``skip`` of :class:`clipes.runs.batch.MaskWriter`.
+        writer: ``batch_size``, ``readers`` and ``skip`` of :class:`clipes.runs.local_engine.MaskWriter`.
 
     Raises:
         ImportError: Ray is not installed.
@@ -152,7 +154,7 @@ class _Actor:
             host = socket.gethostname()
             raise ValueError(f"{self._folder} is not on {host}; start in a folder that all machines share") from error
         torch.set_num_threads(self._threads)  # Ray has set it to the CPUs that the actor reserves
-        return MaskWriter(self._load(), self._output, self._header, **self._options)
+        return MaskWriter(MasksFromImages(self._load()), self._output, self._header, **self._options).__enter__()
 
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
         import pyarrow as pa
@@ -162,7 +164,7 @@ class _Actor:
             self._writer.flush()  # once Ray has the block, it is not done again
         except Exception as error:
             if "_writer" in vars(self):
-                self._writer.close()
+                self._writer.__exit__()
             raise Raised(error) from error
         status = pa.array([one.status for one in outcomes], pa.string())
         reason = pa.array([blob(one.reason) for one in outcomes], pa.binary())

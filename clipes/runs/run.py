@@ -21,7 +21,9 @@ from clipes.store.history import History
 from clipes.store.manifest import claim, read_manifest
 from clipes.store.output import SHARD, FolderSink, Output
 
-from .batch import MaskWriter, Outcome
+from .generation import MasksFromImages
+from .local_engine import MaskWriter
+from .outcome import Outcome
 from .preflight import check_ours
 from .shards import Shard
 
@@ -107,14 +109,14 @@ def write_masks(
     *,
     shard: Shard = WHOLE,
     batch_size: int | None = None,
-    workers: int = 0,
+    readers: int = 0,
     skip: Collection[str] = (),
     stop: Callable[[], bool] = lambda: False,
     about: Mapping[str, Any] | None = None,
 ) -> Generator[Outcome, None, None]:
     """Write the masks of ``samples`` that are not finished yet, lazily; yields how each ends.
 
-    Arguments as in :class:`Run` and :class:`clipes.runs.batch.MaskWriter`; errors, too.
+    Arguments as in :class:`Run` and :class:`clipes.runs.local_engine.MaskWriter`; errors, too.
 
     >>> import clipes
     >>> from clipes.datasets import find_samples
@@ -127,8 +129,9 @@ def write_masks(
     with ExitStack() as stack:
         run = stack.enter_context(Run(generator.settings, generator.class_names, output, about))
         header = {**run.header, "shard": str(shard)}
-        writer = MaskWriter(generator, output, header, batch_size=batch_size, workers=workers, skip=skip, stop=stop)
-        stack.enter_context(writer)
+        source = MasksFromImages(generator)
+        given = {"batch_size": batch_size, "readers": readers, "skip": skip, "stop": stop}
+        writer = stack.enter_context(MaskWriter(source, output, header, **given))
         yield from writer.write(run.remaining(samples, shard, stop))
 
 

@@ -16,7 +16,8 @@ import clipes
 from clipes.datasets import Sample
 from clipes.device.memory import room
 from clipes.device.pixels import prepare, to_host
-from clipes.runs.batch import MaskWriter
+from clipes.runs.generation import MasksFromImages
+from clipes.runs.local_engine import MaskWriter
 from clipes.scenes import Scene, draw_scenes
 from clipes.store.output import Output
 
@@ -68,7 +69,9 @@ def test_two_batches_side_by_side(drawn: list[Scene], tmp_path: Path) -> None:
     found = []
     for jobs in (1, 2, 2):
         folder = tmp_path / f"masks-{len(found)}"
-        with MaskWriter(generator, Output(folder), {"settings": "0"}, batch_size=4, workers=1, jobs=jobs) as writer:
+        with MaskWriter(
+            MasksFromImages(generator), Output(folder), {"settings": "0"}, batch_size=4, readers=1, jobs=jobs
+        ) as writer:
             assert {outcome.status for outcome in writer.write(samples)} == {"ok"}
         found.append({path.name: path.read_bytes() for path in folder.glob("*.png")})
     assert found[0] == found[1] == found[2] and len(found[0]) == len(drawn)

@@ -31,9 +31,11 @@ from clipes.device.errors import DeviceLost
 from clipes.io.atomic import HOST, atomic
 from clipes.result import PseudoMask
 from clipes.runs import device_pool
-from clipes.runs.batch import MaskWriter, Outcome
 from clipes.runs.device_pool import device_list, write_on_devices
 from clipes.runs.device_process import _portable, _signals_held
+from clipes.runs.generation import MasksFromImages
+from clipes.runs.local_engine import MaskWriter
+from clipes.runs.outcome import Outcome
 from clipes.scenes import draw_scenes
 from clipes.store.output import Output
 from clipes.store.record import read_records
@@ -49,7 +51,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def plain(samples: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one process writes."""
     folder = tmp_path_factory.mktemp("plain")
-    with MaskWriter(Drawer(), Output(folder), HEADER) as writer:  # type: ignore[arg-type]
+    with MaskWriter(MasksFromImages(Drawer()), Output(folder), HEADER) as writer:  # type: ignore[arg-type]
         list(writer.write(samples))
     return folder
 
@@ -191,7 +193,7 @@ def test_a_process_is_killed_and_the_masks_are_those_of_one(samples, plain, tmp_
     signs.mkdir()
     with pytest.warns(UserWarning, match=r"^a process on cpu died \(killed by signal 9\); [1-9]\d* images are done ag"):
         outcomes = list(
-            write_on_devices(partial(faulty, signs, killed), Output(out), HEADER, samples, TWO, threads=1, workers=1)
+            write_on_devices(partial(faulty, signs, killed), Output(out), HEADER, samples, TWO, threads=1, readers=1)
         )
     assert sorted(one.sample.id for one in outcomes) == sorted(one.id for one in samples)
     assert {one.sample for one in outcomes} == set(samples)

@@ -18,7 +18,7 @@ from PIL import Image
 
 from clipes import generator
 from clipes.datasets import Sample
-from clipes.runs import loading, preflight
+from clipes.runs import decoding, preflight
 from clipes.store import output
 from clipes.store.output import Output
 
@@ -37,7 +37,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_reads_that_fail_by_chance(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """One in ten; the next start reads them again."""
     draw(40)
-    dice, real, hit = random.Random(8), loading.open_image, []
+    dice, real, hit = random.Random(8), decoding.open_image, []
 
     def faulty(path: Any) -> Image.Image:
         if dice.random() < 0.1:
@@ -45,13 +45,13 @@ def test_reads_that_fail_by_chance(run: Run, monkeypatch: pytest.MonkeyPatch) ->
             raise OSError(errno.EIO, "Input/output error", str(path))
         return real(path)
 
-    monkeypatch.setattr(loading, "open_image", faulty)
+    monkeypatch.setattr(decoding, "open_image", faulty)
     code, said, err = run("--workers", 0, "--max-failure-rate", 0.2)
     assert 2 <= len(hit) <= 8 and code == 0 and f"{40 - len(hit)} of 40 masks" in said
     assert {row.id for row in rows().values() if row.status == "failed"} == set(hit)
     assert all(rows()[name].reason == f"[Errno 5] Input/output error: 'photos/{name}.png'" for name in hit)
     assert all(f"photos/{name}.png: " in err for name in hit)
-    monkeypatch.setattr(loading, "open_image", real)
+    monkeypatch.setattr(decoding, "open_image", real)
     code, said, _ = run()
     assert code == 0 and said.startswith(f"{len(hit)} of 40 masks written to m, {40 - len(hit)} finished before")
     assert same_as_clean(run)

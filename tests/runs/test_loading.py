@@ -16,35 +16,35 @@ from PIL import Image
 
 from clipes.datasets import Sample
 from clipes.io.images import open_image
-from clipes.runs import loading
-from clipes.runs.loading import KILLED, read_ahead
+from clipes.runs import decoding
+from clipes.runs.loading import KILLED, load_ahead
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="processes are forked on POSIX")
 
 
-@pytest.mark.parametrize("workers", [0, 1, 3])
+@pytest.mark.parametrize("readers", [0, 1, 3])
 @pytest.mark.parametrize("size", [1, 2, 7])
-def test_all_are_read_in_order(scenes: list[Sample], size: int, workers: int) -> None:
-    batches = list(read_ahead(iter(scenes), size, workers))
+def test_all_are_read_in_order(scenes: list[Sample], size: int, readers: int) -> None:
+    batches = list(load_ahead(iter(scenes), size, readers))
     assert [len(batch) for batch in batches] == [min(size, 5 - start) for start in range(0, 5, size)]
     reads = [read for batch in batches for read in batch]
     assert [read.sample for read in reads] == scenes
     for read in reads:
-        assert read.image is not None and read.image.mode == "RGB" and read.reason == "" and not read.missing
+        assert read.image.mode == "RGB" and read.reason == "" and not read.missing
         assert np.array_equal(np.asarray(read.image), np.asarray(open_image(read.sample.image)))
 
 
 def test_nothing_is_read_of_nothing() -> None:
-    assert list(read_ahead([], 4, 2)) == []
+    assert list(load_ahead([], 4, 2)) == []
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_what_cannot_be_read_has_a_reason(scenes: list[Sample], workers: int) -> None:
+@pytest.mark.parametrize("readers", [0, 2])
+def test_what_cannot_be_read_has_a_reason(scenes: list[Sample], readers: int) -> None:
     Path(str(scenes[0].image)).write_bytes(b"")
     Path(str(scenes[2].image)).unlink()
     Path(str(scenes[3].image)).write_bytes(b"no picture")
-    reads = [read for batch in read_ahead(scenes, 2, workers) for read in batch]
+    reads = [read for batch in load_ahead(scenes, 2, readers) for read in batch]
     assert [(read.reason.split(";")[0], read.missing) for read in reads] == [
         ("the file is empty", False),
         ("", False),
@@ -52,21 +52,21 @@ def test_what_cannot_be_read_has_a_reason(scenes: list[Sample], workers: int) ->
         ("not a JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM image", False),
         ("", False),
     ]
-    assert [read.image is None for read in reads] == [True, False, True, True, False]
+    assert [read.pixels is None for read in reads] == [True, False, True, True, False]
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_warnings_come_through(scenes: list[Sample], workers: int) -> None:
+@pytest.mark.parametrize("readers", [0, 2])
+def test_warnings_come_through(scenes: list[Sample], readers: int) -> None:
     with Image.open(str(scenes[1].image)) as image:
         image.save(Path(str(scenes[1].image)), exif=b"Exif\0\0broken")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        list(read_ahead(scenes, 2, workers))
+        list(load_ahead(scenes, 2, readers))
     assert any(f"{scenes[1].image}: broken EXIF ignored" in str(one.message) for one in caught)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
-def test_it_reads_only_a_little_ahead(scenes: list[Sample], workers: int) -> None:
+@pytest.mark.parametrize("readers", [0, 2])
+def test_it_reads_only_a_little_ahead(scenes: list[Sample], readers: int) -> None:
     """Two batches for each process."""
     taken = []
 
@@ -75,16 +75,16 @@ def test_it_reads_only_a_little_ahead(scenes: list[Sample], workers: int) -> Non
             taken.append(sample)
             yield sample
 
-    reads = read_ahead(samples(), 3, workers)
+    reads = load_ahead(samples(), 3, readers)
     next(reads)
-    assert len(taken) <= 3 * (1 + 2 * workers)
+    assert len(taken) <= 3 * (1 + 2 * readers)
     reads.close()
 
 
 def test_the_random_numbers_of_others_stay(scenes: list[Sample]) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    list(read_ahead(scenes, 2, 1))
+    list(load_ahead(scenes, 2, 1))
     assert torch.equal(torch.get_rng_state(), before)
 
 
@@ -99,7 +99,7 @@ def _dies(monkeypatch: pytest.MonkeyPatch, deadly: set[str], times: int | None, 
                 os.kill(os.getpid(), signal.SIGKILL)
         return open_image(image)
 
-    monkeypatch.setattr(loading, "open_image", read)
+    monkeypatch.setattr(decoding, "open_image", read)
 
 
 @POSIX
@@ -108,7 +108,7 @@ def test_what_kills_its_process_costs_one_image(
 ) -> None:
     """The second time when all the others are on their way, too."""
     _dies(monkeypatch, {"1"}, None, tmp_path)
-    reads = [read for batch in read_ahead(scenes * 2, 2, 2) for read in batch]
+    reads = [read for batch in load_ahead(scenes * 2, 2, 2) for read in batch]
     assert [read.sample for read in reads] == scenes * 2
     assert [read.reason for read in reads] == ["", KILLED, "", "", ""] * 2
 
@@ -120,7 +120,7 @@ def test_a_process_that_dies_while_it_sends_is_noticed(
     """Half of a picture is in the pipe, and the end of the message never comes."""
     Image.new("RGB", (2000, 2000)).save(Path(str(scenes[1].image)))
     _dies(monkeypatch, {"2"}, None, tmp_path)
-    reads = read_ahead(scenes, 1, 1)
+    reads = load_ahead(scenes, 1, 1)
     found = next(reads)
     deadline = time.monotonic() + 30
     while not list(tmp_path.glob("death-*")) and time.monotonic() < deadline:
@@ -137,9 +137,9 @@ def test_a_process_that_is_stuck_in_a_read_is_ended(scenes: list[Sample], monkey
             time.sleep(600)
         return open_image(image)
 
-    monkeypatch.setattr(loading, "open_image", read)
+    monkeypatch.setattr(decoding, "open_image", read)
     before = set(multiprocessing.active_children())
-    reads = read_ahead(scenes, 1, 1)
+    reads = load_ahead(scenes, 1, 1)
     next(reads)
     (process,) = set(multiprocessing.active_children()) - before
     reads.close()
@@ -152,24 +152,24 @@ def test_a_process_that_dies_by_chance_costs_nothing(
     scenes: list[Sample], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     _dies(monkeypatch, {"2"}, 1, tmp_path)
-    reads = [read for batch in read_ahead(scenes, 2, 2) for read in batch]
-    assert [read.sample for read in reads] == scenes and all(read.image for read in reads)
+    reads = [read for batch in load_ahead(scenes, 2, 2) for read in batch]
+    assert [read.sample for read in reads] == scenes and all(read.pixels is not None for read in reads)
     assert len(list(tmp_path.glob("death-*"))) == 1
 
 
 @POSIX
 def test_a_bug_in_a_process_is_told(scenes: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "open_image", lambda image: 1 / 0)
-    for workers in (0, 1):
+    monkeypatch.setattr(decoding, "open_image", lambda image: 1 / 0)
+    for readers in (0, 1):
         with pytest.raises(ZeroDivisionError):
-            list(read_ahead(scenes, 2, workers))
+            list(load_ahead(scenes, 2, readers))
 
 
 @POSIX
 def test_the_handler_of_dying_children_is_given_back(scenes: list[Sample]) -> None:
-    list(read_ahead(scenes, 2, 1))
+    list(load_ahead(scenes, 2, 1))
     before = signal.getsignal(signal.SIGCHLD)
-    reads = read_ahead(scenes, 2, 1)
+    reads = load_ahead(scenes, 2, 1)
     next(reads)
     assert signal.getsignal(signal.SIGCHLD) != before
     reads.close()

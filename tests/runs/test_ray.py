@@ -29,7 +29,9 @@ from clipes.datasets import Sample
 from clipes.device.errors import DeviceLost
 from clipes.generator import MaskGenerator, load
 from clipes.io.images import TarMember
-from clipes.runs.batch import MaskWriter, Outcome
+from clipes.runs.generation import MasksFromImages
+from clipes.runs.local_engine import MaskWriter
+from clipes.runs.outcome import Outcome
 from clipes.store.output import Output
 from clipes.store.record import read_records
 
@@ -57,7 +59,7 @@ def cluster(_own_cache: None) -> Iterator[None]:
 def plain(tiny: MaskGenerator, samples: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is written without Ray."""
     folder = tmp_path_factory.mktemp("plain")
-    with MaskWriter(tiny, Output(folder), HEADER) as writer:
+    with MaskWriter(MasksFromImages(tiny), Output(folder), HEADER) as writer:
         list(writer.write(samples))
     return folder
 
@@ -127,7 +129,7 @@ def test_actors_work_as_they_are_told(cluster, samples, tmp_path, monkeypatch):
         return load()
 
     outcomes = write_with_ray(
-        telling, Output(tmp_path / "m"), HEADER, relative, Pool(cpus_per_actor=1, threads=3, block_size=1), workers=1
+        telling, Output(tmp_path / "m"), HEADER, relative, Pool(cpus_per_actor=1, threads=3, block_size=1), readers=1
     )
     assert by_id(list(outcomes)) == [(f"sub/{index}", "ok", "") for index in range(3)]
     told = (tmp_path / "told").read_text().splitlines()

@@ -13,8 +13,8 @@ import pytest
 import clipes
 from clipes.datasets import Sample
 from clipes.ids import class_table
-from clipes.runs.batch import Outcome
 from clipes.runs.finalize import read_run
+from clipes.runs.outcome import Outcome
 from clipes.runs.run import Run, write_masks
 from clipes.runs.shards import Shard
 from clipes.store.manifest import read_manifest
@@ -119,7 +119,7 @@ def test_maps_in_shards_are_not_decided_again(tiny, scenes: list[Sample], tmp_pa
 
 
 def test_a_run_that_is_left_alone_half_way(tiny, scenes: list[Sample], tmp_path: Path) -> None:
-    outcomes = write_masks(tiny, iter(scenes), Output(tmp_path / "m"), workers=1)
+    outcomes = write_masks(tiny, iter(scenes), Output(tmp_path / "m"), readers=1)
     next(outcomes)
     outcomes.close()
     made = set(_masks(tmp_path / "m"))

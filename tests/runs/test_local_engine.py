@@ -1,4 +1,4 @@
-"""clipes.runs.batch: every image ends as a whole mask or as a named failure."""
+"""clipes.runs.local_engine: every image ends as a whole mask or as a named failure."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ from clipes.datasets import Sample, find_samples
 from clipes.device.errors import DeviceLost
 from clipes.generator import load
 from clipes.io.images import open_image
-from clipes.runs import batch
-from clipes.runs.batch import MaskWriter, Outcome
+from clipes.runs import generation
+from clipes.runs.generation import MasksFromImages
+from clipes.runs.local_engine import MaskWriter
+from clipes.runs.outcome import Outcome
 from clipes.store import output
 from clipes.store.output import Output
 from clipes.store.record import Row, read_records
@@ -54,7 +56,7 @@ def _samples(photos: Path) -> list[Sample]:
 
 def _write(generator: Any, samples: Sequence[Sample], folder: Path, **options: Any) -> list[Outcome]:
     saved = {name: options.pop(name) for name in ("confidence", "cams", "format", "tar_size") if name in options}
-    with MaskWriter(generator, Output(folder, **saved), HEADER, **options) as writer:
+    with MaskWriter(MasksFromImages(generator), Output(folder, **saved), HEADER, **options) as writer:
         return list(writer.write(samples))
 
 
@@ -75,15 +77,15 @@ def test_masks_are_those_of_the_generator(tiny, photos: Path, tmp_path: Path) ->
             assert np.array_equal(np.asarray(image), tiny(sample.image, sample.labels).mask)
 
 
-def test_on_a_cpu_no_bit_depends_on_batches_or_workers(tiny, scenes: list[Sample], tmp_path: Path) -> None:
+def test_on_a_cpu_no_bit_depends_on_batches_or_readers(tiny, scenes: list[Sample], tmp_path: Path) -> None:
     """Pictures of one size, which would be encoded together on a GPU."""
     _write(tiny, scenes, tmp_path / "first", cams="patch")
     first = _masks(tmp_path / "first")
     maps = {name: np.load(tmp_path / "first" / name)["patch_cams"] for name in first if name.endswith(".npz")}
     assert len(first) == 2 * len(scenes)
-    for number, (size, workers) in enumerate([(2, 0), (5, 1), (3, 2), (1, 3)]):
+    for number, (size, readers) in enumerate([(2, 0), (5, 1), (3, 2), (1, 3)]):
         folder = tmp_path / str(number)
-        _write(tiny, scenes, folder, cams="patch", batch_size=size, workers=workers)
+        _write(tiny, scenes, folder, cams="patch", batch_size=size, readers=readers)
         again = _masks(folder)
         assert {name: data for name, data in again.items() if name.endswith(".png")} == {
             name: data for name, data in first.items() if name.endswith(".png")
@@ -157,11 +159,10 @@ def test_stopping_at_once_waits_for_nobody(tiny, scenes: list[Sample], tmp_path:
         raise KeyboardInterrupt  # as the second Ctrl-C does
 
     saved = Output(tmp_path / "m")
-    with MaskWriter(Faulty(tiny, slow), saved, HEADER, batch_size=1, stop=stop, jobs=4) as writer:
-        with pytest.raises(KeyboardInterrupt):
-            list(writer.write(scenes))
-        writer.close()
-        assert not go_on.is_set()
+    writer = MaskWriter(MasksFromImages(Faulty(tiny, slow)), saved, HEADER, batch_size=1, stop=stop, jobs=4)
+    with writer, pytest.raises(KeyboardInterrupt):
+        list(writer.write(scenes))
+    assert not go_on.is_set()
     rows, masks = [row.id for row in _rows(tmp_path / "m")], _masks(tmp_path / "m")
     assert "0" in rows and "1" not in rows and {f"{name}.png" for name in rows} <= set(masks)
     go_on.set()
@@ -182,10 +183,10 @@ def test_a_folder_that_is_replaced_ends_the_run(tiny, scenes: list[Sample], tmp_
 
 
 def test_large_pictures_are_not_all_worked_on_together(tiny, scenes: list[Sample], tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(batch, "_PIXELS", 2 * 64 * 80)
+    monkeypatch.setattr(generation, "_MAX_PIXELS", 2 * 64 * 80)
     faulty = Faulty(tiny, lambda images: None)
     _write(faulty, scenes, tmp_path / "m", batch_size=5)
-    monkeypatch.setattr(batch, "_PIXELS", 1)
+    monkeypatch.setattr(generation, "_MAX_PIXELS", 1)
     _write(faulty, scenes[:2], tmp_path / "n", batch_size=5)
     assert faulty.batches == [2, 2, 1, 1, 1]
 
@@ -211,7 +212,7 @@ def test_masks_are_written_as_they_are_asked_for(tiny, photos: Path, tmp_path: P
             asked.append(sample)
             yield sample
 
-    with MaskWriter(tiny, Output(tmp_path / "m"), HEADER, batch_size=1) as writer:
+    with MaskWriter(MasksFromImages(tiny), Output(tmp_path / "m"), HEADER, batch_size=1) as writer:
         outcomes = writer.write(samples())
         next(outcomes)
         assert 1 <= len(asked) < 7
@@ -224,12 +225,12 @@ def test_a_bad_image_is_named_and_the_others_are_done(tiny, photos: Path, tmp_pa
     samples = _samples(photos)
     (photos / "a.jpg").write_bytes(b"")
     (photos / "sub" / "c.jpg").unlink()
-    for workers in (0, 2):
-        a, b, c = _write(tiny, samples, tmp_path / str(workers), batch_size=3, workers=workers)
+    for readers in (0, 2):
+        a, b, c = _write(tiny, samples, tmp_path / str(readers), batch_size=3, readers=readers)
         assert (a.status, a.error) == ("failed", f"{photos / 'a.jpg'}: the file is empty")
         assert (c.status, c.error) == ("failed", f"{photos / 'sub/c.jpg'}: no such image")
         assert (b.status, b.error) == ("ok", "")
-        assert set(_masks(tmp_path / str(workers))) == {"b.png"}
+        assert set(_masks(tmp_path / str(readers))) == {"b.png"}
 
 
 def test_an_image_that_fails_leaves_no_mask_of_before(tiny, photos: Path, tmp_path: Path) -> None:
@@ -305,7 +306,7 @@ def test_a_lost_gpu_is_no_images_fault(tiny, photos: Path, tmp_path: Path) -> No
         return RuntimeError("CUDA error: device-side assert triggered") if images[0].height == 50 else None
 
     samples = _samples(photos)
-    with MaskWriter(Faulty(tiny, fails), Output(tmp_path / "m"), HEADER, batch_size=1) as writer:
+    with MaskWriter(MasksFromImages(Faulty(tiny, fails)), Output(tmp_path / "m"), HEADER, batch_size=1) as writer:
         outcomes = writer.write(samples)
         assert [next(outcomes).status for _ in range(2)] == ["ok", "ok"]
         with pytest.raises(DeviceLost, match="device-side"):
@@ -386,7 +387,7 @@ def test_a_mask_that_no_run_wrote_stays(tiny, photos: Path, tmp_path: Path) -> N
 
 def test_a_record_that_was_removed_ends_the_run(tiny, photos: Path, tmp_path: Path) -> None:
     samples = _samples(photos)
-    with MaskWriter(tiny, Output(tmp_path / "m"), HEADER, batch_size=1) as writer:
+    with MaskWriter(MasksFromImages(tiny), Output(tmp_path / "m"), HEADER, batch_size=1) as writer:
         outcomes = writer.write(samples * 9)
         next(outcomes)
         for record in (tmp_path / "m" / "records").iterdir():
@@ -435,11 +436,11 @@ def test_an_image_without_labels_is_background(tiny, photos: Path, tmp_path: Pat
         assert image.size == (96, 64) and not np.asarray(image).any()
 
 
-@pytest.mark.parametrize(("size", "workers", "jobs"), [(0, 0, 1), (-1, 0, 1), (1, -1, 1), (1, 0, 0)])
-def test_sizes_are_checked_at_once(tiny, tmp_path: Path, size: int, workers: int, jobs: int) -> None:
-    given = f"batch_size is {size}, workers {workers} and jobs {jobs}; they must be at least 1, 0 and 1"
+@pytest.mark.parametrize(("size", "readers", "jobs"), [(0, 0, 1), (-1, 0, 1), (1, -1, 1), (1, 0, 0)])
+def test_sizes_are_checked_at_once(tiny, tmp_path: Path, size: int, readers: int, jobs: int) -> None:
+    given = f"batch_size is {size}, readers {readers} and jobs {jobs}; they must be at least 1, 0 and 1"
     with pytest.raises(ValueError, match=given):
-        MaskWriter(tiny, Output(tmp_path / "m"), HEADER, batch_size=size, workers=workers, jobs=jobs)
+        MaskWriter(MasksFromImages(tiny), Output(tmp_path / "m"), HEADER, batch_size=size, readers=readers, jobs=jobs)
     assert not (tmp_path / "m").exists()
 
 

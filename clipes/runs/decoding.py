@@ -1,0 +1,65 @@
+"""A sample's picture as pixels, or the reason why there are none. Needs no torch: any process may decode."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipes.datasets import Sample
+from clipes.io.cams_npz import Maps
+from clipes.io.images import open_image
+
+
+class Loaded(NamedTuple):
+    """A sample with what its mask is made from, or with the reason why that cannot be had.
+
+    Attributes:
+        sample: the sample.
+        pixels: its picture, (H, W, 3) uint8 RGB, upright; None where it cannot be read.
+        maps: its saved maps, where the mask is decided from those.
+        reason: why there are no pixels; empty where there are.
+        missing: whether the reason is that the file does not exist.
+        warnings: what was warned of while it was read.
+    """
+
+    sample: Sample
+    pixels: NDArray[np.uint8] | None = None
+    maps: Maps | None = None
+    reason: str = ""
+    missing: bool = False
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def image(self) -> Image.Image:
+        """The pixels as a picture; ValueError where there are none."""
+        if self.pixels is None:
+            raise ValueError(f"{self.sample.image}: {self.reason}")
+        return Image.fromarray(self.pixels)
+
+
+Decoder = Callable[[Sample], Loaded]
+"""Reads one sample. It never raises for what is wrong with a file, and it pickles."""
+
+
+def decode_image(sample: Sample) -> Loaded:
+    """Read the picture of a sample."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            loaded = Loaded(sample, np.asarray(open_image(sample.image)))
+        except FileNotFoundError:
+            loaded = Loaded(sample, reason="no such image", missing=True)
+        except (ValueError, OSError, MemoryError) as error:
+            loaded = Loaded(sample, reason=short_reason(error, sample))
+    return loaded._replace(warnings=tuple(str(warning.message) for warning in caught))
+
+
+def short_reason(error: Exception, sample: Sample) -> str:
+    """The text of an error without the name of the image, which an outcome has already."""
+    text = str(error) or "out of memory"
+    return text.removeprefix(f"{sample.image}: ").removesuffix(f": {sample.image}")

@@ -1,0 +1,129 @@
+"""The stage of a run that makes masks: from loaded images to results, whatever one of them does to its batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from threading import Lock
+from typing import Protocol
+
+import torch
+from PIL import Image
+
+from clipes.device.backoff import Backoff, Failure, failure_of
+from clipes.device.memory import Budget, memory
+from clipes.generator import MaskGenerator
+from clipes.result import PseudoMask
+
+from .decoding import Decoder, Loaded, decode_image
+from .outcome import Outcome
+
+_MAX_PIXELS = 2**25
+"""Images worked on together have no more pixels, except a single one: each has maps at its size."""
+
+
+class MaskSource(Protocol):
+    """Makes masks from loaded images.
+
+    Attributes:
+        class_names: K names, in the data set's order.
+        device: where it computes.
+        batch_size: images worked on together unless told otherwise.
+        decode: reads what it needs of a sample.
+    """
+
+    @property
+    def class_names(self) -> Sequence[str]: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def decode(self) -> Decoder: ...
+
+    def estimate_memory(self, batch: Sequence[Loaded]) -> int:
+        """Bytes of CPU memory that :meth:`make` takes at most, about."""
+
+    def make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
+        """The masks of images worked on together."""
+
+    def in_float32(self) -> MaskSource | None:
+        """The same source in float32; None where it is that already."""
+
+
+class MasksFromImages:
+    """Masks by a CLIP that encodes the images."""
+
+    decode = staticmethod(decode_image)
+
+    def __init__(self, generator: MaskGenerator):
+        self.generator = generator
+        self.class_names, self.device = generator.class_names, generator.device
+        self.batch_size = generator.default_batch_size
+
+    def estimate_memory(self, batch: Sequence[Loaded]) -> int:
+        """As :class:`MaskSource` says."""
+        return self.generator.bytes_of(_images(batch), [len(loaded.sample.labels) for loaded in batch])
+
+    def make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
+        """As :class:`MaskSource` says."""
+        labels = [loaded.sample.labels for loaded in batch]
+        return list(self.generator.generate(_images(batch), labels, len(batch)))
+
+    def in_float32(self) -> MasksFromImages | None:
+        """As :class:`MaskSource` says."""
+        return None if self.generator.dtype == torch.float32 else MasksFromImages(self.generator.in_float32())
+
+
+def _images(batch: Sequence[Loaded]) -> list[Image.Image]:
+    return [loaded.image for loaded in batch]
+
+
+class BatchGenerator:
+    """Makes the masks of batches, by several threads at a time, within the memory that there is.
+
+    ``batch_size`` images are worked on together at most; ``processes`` like this one share the machine's memory.
+    """
+
+    def __init__(self, source: MaskSource, batch_size: int, processes: int = 1):
+        self._source = source
+        self._backoff = Backoff(batch_size)
+        self._memory = Budget(memory(source.device, processes))
+        self._lock = Lock()
+        self._float32: MaskSource | None = None
+
+    def __call__(self, batch: Sequence[Loaded]) -> list[PseudoMask | Outcome]:
+        """The mask of each image, or how it ends without one. Images without pixels must not be among them.
+
+        Raises DeviceLost, and what is no image's fault.
+        """
+        results = self._backoff.run(batch, self._make, _fitting)
+        pairs = zip(batch, results, strict=True)
+        return [self._retried(loaded, r) if isinstance(r, Failure) else r for loaded, r in pairs]
+
+    def _make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
+        with self._memory.taken(self._source.estimate_memory(batch)):
+            return self._source.make(batch)
+
+    def _retried(self, loaded: Loaded, failure: Failure) -> PseudoMask | Outcome:
+        """An image again whose maps were not finite in a lower precision; how it ends where that is no help."""
+        if failure.not_finite and (source := self._in_float32()):
+            try:
+                return source.make([loaded])[0]
+            except (ValueError, FloatingPointError, MemoryError, RuntimeError) as error:
+                failure = Failure(f"in float32, too: {failure_of(error)[0].reason}")
+        return Outcome(loaded.sample, "failed", failure.reason)
+
+    def _in_float32(self) -> MaskSource | None:
+        with self._lock:
+            self._float32 = self._float32 or self._source.in_float32()
+            return self._float32
+
+
+def _fitting(batch: Sequence[Loaded]) -> int:
+    """How many of the first images have no more than ``_MAX_PIXELS`` together."""
+    sizes = (0 if loaded.pixels is None else loaded.pixels.shape[0] * loaded.pixels.shape[1] for loaded in batch)
+    return sum(total <= _MAX_PIXELS for total in accumulate(sizes))

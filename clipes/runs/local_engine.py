@@ -1,0 +1,173 @@
+"""The engine of one process: images are read ahead, masks are made by jobs, files are written behind them."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import suppress
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+
+from clipes.datasets import Sample
+from clipes.device.threads import begin_thread, default_jobs
+from clipes.result import PseudoMask
+from clipes.store.output import Output
+from clipes.store.record import Row
+
+from .decoding import Loaded
+from .generation import BatchGenerator, MaskSource
+from .loading import load_ahead
+from .outcome import Outcome
+from .publishing import Publisher, refuse, row_of
+
+WRITER_THREADS = {"cpu": 2, "cuda": 8}
+"""Threads that compress and write; results wait for them, each with maps at the image's size."""
+
+
+class _Pending(NamedTuple):
+    """An image that is done except for its files, which a thread encodes and stages; None where it has none."""
+
+    sample: Sample
+    row: Row
+    files: Future[dict[str, bytes]] | None
+
+
+class MaskWriter:
+    """Writes the masks of images to a folder. Use it in a ``with``.
+
+    Args:
+        source: makes the masks.
+        output: what is saved, and where.
+        header: what the record says of this process, see :class:`clipes.store.record.Recorder`.
+        batch_size: images read and worked on together (None: the source's). Masks do not depend on it on a CPU.
+        readers: processes that read images; with 0 this one does.
+        skip: ``"unknown"``: images with a label that is no class are skipped; ``"missing"``: those without a file.
+            Otherwise they fail.
+        stop: asked between batches whether to end early.
+        jobs: batches worked on side by side, by a thread each: by default 1 on a CPU; on a GPU 2, which overlap one
+            batch's CPU work with the other's GPU work. On a CPU see :func:`clipes.device.threads.split_threads`.
+        processes: how many like this one share the machine's memory.
+        keep_masks: whether an image that fails keeps the mask of an earlier run.
+    """
+
+    def __init__(
+        self,
+        source: MaskSource,
+        output: Output,
+        header: Mapping[str, Any],
+        *,
+        batch_size: int | None = None,
+        readers: int = 0,
+        skip: Collection[str] = (),
+        stop: Callable[[], bool] = lambda: False,
+        jobs: int | None = None,
+        processes: int = 1,
+        keep_masks: bool = False,
+    ):
+        size = source.batch_size if batch_size is None else batch_size
+        jobs = default_jobs(source.device) if jobs is None else jobs
+        if size < 1 or readers < 0 or jobs < 1:
+            values = f"batch_size is {size}, readers {readers} and jobs {jobs}"
+            raise ValueError(f"{values}; they must be at least 1, 0 and 1")
+        self.output = output
+        self._open = partial(Publisher, output, header, keep_masks)
+        self._source, self._size, self._readers, self._jobs = source, size, readers, jobs
+        self._generate = BatchGenerator(source, size, processes)
+        self._class_names = frozenset(source.class_names)
+        self._skip, self._stop = skip, stop
+        self._abort = False
+
+    def __enter__(self) -> MaskWriter:
+        device = self._source.device
+        self._publisher = self._open()
+        self._writer_pool = ThreadPoolExecutor(WRITER_THREADS[device.type], thread_name_prefix="clipes-write")
+        begin = partial(begin_thread, torch.get_num_threads(), device)
+        self._job_pool = ThreadPoolExecutor(self._jobs, "clipes-job", initializer=begin)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Bring what is done to the disk and end the record."""
+        self._job_pool.shutdown(wait=not self._abort, cancel_futures=True)
+        self._writer_pool.shutdown(cancel_futures=True)
+        self._publisher.close()
+
+    def flush(self) -> None:
+        """Close a .tar that is not full, and bring the record to the disk."""
+        self._publisher.flush()
+
+    def write(self, samples: Iterable[Sample]) -> Generator[Outcome, None, None]:
+        """Write the files of each sample; yields how they ended, in order.
+
+        An image that cannot be read, or whose maps are not finite even in float32, or that alone is too large for the
+        memory, has failed, and the others are done.
+
+        Raises OSError when the folder cannot be written to (a full disk, no permission), and DeviceLost: nothing would
+        go well then. What was finished before is written and recorded.
+        """
+        batches: deque[Future[list[_Pending]]] = deque()
+        loaded = load_ahead(samples, self._size, self._readers, self._source.decode)
+        raised: Exception | None = None
+        try:
+            try:
+                for batch in loaded:
+                    batches.append(self._job_pool.submit(self._work, batch))
+                    if len(batches) > self._jobs:
+                        yield from self._drain(batches)
+                    if self._stop():
+                        break
+            except Exception as error:
+                raised = error
+            while batches:
+                with suppress(*([Exception] if raised else [])):
+                    yield from self._drain(batches)
+        except KeyboardInterrupt:
+            self._abort = True
+            raise
+        finally:
+            while batches:  # the consumer stopped iterating
+                if batches[0].cancel() or (self._abort and not batches[0].done()):
+                    batches.popleft()
+                else:
+                    with suppress(Exception):
+                        list(self._drain(batches))
+            loaded.close()
+        if raised:
+            raise raised
+
+    def _drain(self, batches: deque[Future[list[_Pending]]]) -> Iterator[Outcome]:
+        """Wait for the first batch and publish its images; also those whose outcomes nobody asks for."""
+        wait([batches[0]])  # before popping: on Ctrl-C the batch must still be in the queue
+        pending = deque(batches.popleft().result())
+        try:
+            while pending:
+                yield self._publisher.publish(*pending.popleft())
+        finally:
+            while pending:
+                with suppress(OSError):
+                    self._publisher.publish(*pending.popleft())
+
+    def _work(self, batch: Sequence[Loaded]) -> list[_Pending]:
+        """A job: refuse, generate, and hand the files to the writer threads."""
+        sink = self._publisher.sink
+        refused = [refuse(loaded, self._class_names, self._skip, sink) for loaded in batch]
+        accepted = [loaded for loaded, outcome in zip(batch, refused, strict=True) if outcome is None]
+        started = time.monotonic()
+        results = iter(self._generate(accepted))
+        seconds = round((time.monotonic() - started) / max(len(accepted), 1), 4)
+        return [
+            self._pending(loaded.sample, outcome or next(results), seconds)
+            for loaded, outcome in zip(batch, refused, strict=True)
+        ]
+
+    def _pending(self, sample: Sample, result: PseudoMask | Outcome, seconds: float) -> _Pending:
+        if isinstance(result, Outcome):
+            return _Pending(sample, row_of(result), None)
+        row = Row(sample.id, "ok", labels=sample.labels, size=result.size, seconds=seconds)
+        return _Pending(sample, row, self._writer_pool.submit(self._files, sample.id, result))
+
+    def _files(self, image_id: str, result: PseudoMask) -> dict[str, bytes]:
+        return self._publisher.stage(image_id, self.output.encode(result))

@@ -1,0 +1,22 @@
+"""How one image of a run ended."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clipes.datasets import Sample
+from clipes.store.record import Status
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one image ended: ``ok`` with a mask; ``skipped`` or ``failed`` without, and for which reason."""
+
+    sample: Sample
+    status: Status
+    reason: str = ""
+
+    @property
+    def error(self) -> str:
+        """The image and the reason why it has no mask; empty where it has one."""
+        return "" if self.status == "ok" else f"{self.sample.image}: {self.reason}"

@@ -1,0 +1,108 @@
+"""The last stages of a run: which images get no mask, files written, and a row of the record for each image."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from clipes.datasets import Sample
+from clipes.store.output import Output, Sink, new_sink
+from clipes.store.record import Recorder, Row
+
+from .decoding import Loaded
+from .outcome import Outcome
+
+_ERRORS_OF_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
+
+
+def refuse(loaded: Loaded, class_names: Collection[str], skip: Collection[str], sink: Sink) -> Outcome | None:
+    """How an image ends of which no mask can be made; None where one can.
+
+    ``skip`` names what is skipped and does not fail: ``"unknown"`` (a label that is no class), ``"missing"`` (no file).
+    """
+    sample = loaded.sample
+    if "unknown" in skip:
+        unknown = [name for name in sample.labels if name not in class_names]
+        if unknown:
+            return Outcome(sample, "skipped", f"unknown class {unknown[0]!r}")
+    try:
+        sink.check(sample)
+    except (ValueError, OSError) as error:  # OSError: a name that is too long, for example
+        return Outcome(sample, "failed", str(error))
+    if loaded.pixels is not None:
+        return None
+    return Outcome(sample, "skipped" if loaded.missing and "missing" in skip else "failed", loaded.reason)
+
+
+def row_of(outcome: Outcome) -> Row:
+    """The row of an image that has no mask."""
+    return Row(outcome.sample.id, outcome.status, outcome.reason, outcome.sample.labels)
+
+
+class Publisher:
+    """Puts files into the output folder, and rows into a record that it opens. Call :meth:`close` at the end.
+
+    Args:
+        output: what is saved, and where.
+        header: what the record says of this process, see :class:`clipes.store.record.Recorder`.
+        keep_masks: whether an image that now has no mask keeps that of an earlier run.
+    """
+
+    def __init__(self, output: Output, header: Mapping[str, Any], keep_masks: bool = False):
+        self.output, self._keep_masks = output, keep_masks
+        self._recorder = Recorder(output.folder, header)
+        self.name = self._recorder.path.stem
+        self.sink = new_sink(output, f"masks-{self.name}")
+
+    def stage(self, image_id: str, files: dict[str, bytes]) -> dict[str, bytes]:
+        """Do with an image's files what can be done out of order; may be called in threads. Returns the files."""
+        self.sink.prepare(image_id, files)
+        return files
+
+    def publish(self, sample: Sample, row: Row, files: Future[dict[str, bytes]] | None) -> Outcome:
+        """Wait for an image's staged files, if it has any, and write down how it ended. For one thread.
+
+        Raises OSError where the folder or the record cannot be written to; a file whose name no file can have, or a
+        want of memory, fails the image alone.
+        """
+        if files is not None:
+            try:
+                contents = files.result()
+            except (OSError, MemoryError) as error:
+                if not isinstance(error, MemoryError) and not self._is_of_the_name(error):
+                    raise
+                row = Row(row.id, "failed", str(error) or "out of memory", row.labels)
+            else:
+                row = replace(row, checksum=hashlib.sha256(contents["mask"]).hexdigest())
+                self._recorder.add(*self.sink.commit(row, contents))
+        if row.status != "ok":
+            if not self._keep_masks:
+                self._discard(sample)
+            self._recorder.add(row)
+        return Outcome(sample, row.status, row.reason)
+
+    def flush(self) -> None:
+        """Close a .tar that is not full, and bring the record to the disk."""
+        self._recorder.add(*self.sink.flush())
+        self._recorder.sync()
+
+    def close(self) -> None:
+        """Bring everything to the disk and end the record."""
+        try:
+            self.flush()
+        finally:
+            self._recorder.close()
+
+    def _discard(self, sample: Sample) -> None:
+        with suppress(ValueError, OSError):  # nothing to delete, or the file is not ours
+            self.sink.check(sample)
+            self.sink.discard(sample.id)
+
+    def _is_of_the_name(self, error: OSError) -> bool:
+        of_name = isinstance(error, FileExistsError) or error.errno in _ERRORS_OF_NAMES
+        return of_name and self.output.folder.is_dir()
