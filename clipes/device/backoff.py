@@ -34,7 +34,7 @@ class Backoff:
         self._lock = threading.Lock()
 
     def run(
-        self, items: Sequence[T], work: Callable[[Sequence[T]], list[R]], fits: Callable[[Sequence[T]], int] = len
+        self, items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]], fits: Callable[[Sequence[T]], int] = len
     ) -> list[R | Failure]:
         """The result of each item, in order, or why it has none.
 
@@ -50,7 +50,7 @@ class Backoff:
             results += self._first_results(rest[: max(1, fits(rest))], work)
         return results
 
-    def _first_results(self, batch: Sequence[T], work: Callable[[Sequence[T]], list[R]]) -> Sequence[R | Failure]:
+    def _first_results(self, batch: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> Sequence[R | Failure]:
         """The results of the batch, or of its first half, or of the half of that, where they cannot be had together."""
         try:
             return work(batch)

@@ -130,8 +130,8 @@ def write_masks(
         run = stack.enter_context(Run(generator.settings, generator.class_names, output, about))
         header = {**run.header, "shard": str(shard)}
         source = MasksFromImages(generator)
-        given = {"batch_size": batch_size, "readers": readers, "skip": skip, "stop": stop}
-        writer = stack.enter_context(MaskWriter(source, output, header, **given))
+        writer = MaskWriter(source, output, header, batch_size=batch_size, readers=readers, skip=skip, stop=stop)
+        stack.enter_context(writer)
         yield from writer.write(run.remaining(samples, shard, stop))
 
 
