@@ -77,7 +77,8 @@ def write_with_ray(
 
     Every actor loads the model once in a wave and has a record of its own. The masks are the bytes that a
     :class:`clipes.runs.local_engine.MaskWriter` writes with as many threads. An actor that dies is started anew and
-    does its block again. All machines must see the images, the output folder and the folder this process was started in.
+    does its block again. All machines must see the images, the output folder and the folder this process was started
+    in.
 
     Args:
         load: makes the generator; called in each actor, so that it must pickle (a ``functools.partial`` does).

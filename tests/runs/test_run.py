@@ -83,7 +83,8 @@ def test_a_stop_ends_the_search_for_what_is_left(tiny, scenes: list[Sample], tmp
 
 def test_other_settings_are_refused(scenes: list[Sample], tiny, tmp_path: Path) -> None:
     list(write_masks(tiny, scenes[:1], Output(tmp_path / "m")))
-    other = clipes.load(config=replace(clipes.config.SCENES, mask=replace(clipes.SCENES.mask, background_power=3)))
+    scenes_config = clipes.config.SCENES
+    other = clipes.load(config=replace(scenes_config, mask=replace(scenes_config.mask, background_power=3)))
     with pytest.raises(ValueError, match=r"other settings \(config\.mask\.background_power: 2 → 3\); choose another"):
         list(write_masks(other, scenes, Output(tmp_path / "m")))
     with pytest.raises(ValueError, match=r"output\.confidence: false → true"):
