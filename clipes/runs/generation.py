@@ -23,26 +23,23 @@ _MAX_PIXELS = 2**25
 
 
 class MaskSource(Protocol):
-    """Makes masks from loaded images.
-
-    Attributes:
-        class_names: K names, in the data set's order.
-        device: where it computes.
-        batch_size: images worked on together unless told otherwise.
-        decode: reads what it needs of a sample.
-    """
+    """Makes masks from loaded images."""
 
     @property
-    def class_names(self) -> Sequence[str]: ...
+    def class_names(self) -> Sequence[str]:
+        """K names, in the data set's order."""
 
     @property
-    def device(self) -> torch.device: ...
+    def device(self) -> torch.device:
+        """Where it computes."""
 
     @property
-    def batch_size(self) -> int: ...
+    def batch_size(self) -> int:
+        """Images worked on together unless told otherwise."""
 
     @property
-    def decode(self) -> Decoder: ...
+    def decode(self) -> Decoder:
+        """Reads what it needs of a sample."""
 
     def estimate_memory(self, batch: Sequence[Loaded]) -> int:
         """Bytes of CPU memory that :meth:`make` takes at most, about."""
