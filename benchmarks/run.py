@@ -1,7 +1,7 @@
 """Speed beside the original's way of working: ``python benchmarks/run.py --device cpu``. Writes benchmarks/RESULTS.md.
 
 Parts can be made one at a time; each replaces its own results in results-cpu.json or results-cuda.json, from which
-RESULTS.md, growth.png and the README's table are drawn again:
+RESULTS.md, growth.png and the table in docs/results.md are drawn again:
 
 - limits: what matrix products and copies reach on this machine, seconds;
 - stages: each stage of the path, the baseline's (benchmarks/baseline.py) and clipes' in two precisions in turns;
@@ -31,8 +31,8 @@ from speed.clock import Clock
 from speed.growth import Growth
 from speed.limits import ceilings
 from speed.parts import stage_cells
-from speed.readme import write_readme
 from speed.report import write_report
+from speed.results_page import write_results_page
 from speed.subjects import Subjects, cores, load_subjects, pictures, weights_file
 from speed.whole import EndToEnd
 
@@ -165,7 +165,7 @@ def main() -> None:
             results.write_text(json.dumps(kept, indent=1) + "\n")
     write_report(options.out)
     if options.out == Path(__file__).parent and options.device == "cpu" and {"stages", "end"} <= kept.keys():
-        write_readme(options.out.parent / "README.md", kept)
+        write_results_page(options.out.parent / "docs" / "results.md", kept)
 
 
 if __name__ == "__main__":

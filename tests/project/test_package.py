@@ -93,6 +93,14 @@ def test_every_wing_has_its_row() -> None:
     assert len(list((ROOT / "clipes").glob("*.py"))) <= 12
 
 
+def test_contributing_has_the_same_table() -> None:
+    """Its rows: wings and third-party packages, in this order."""
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = page.partition("| wing |")[2].partition("\n\n")[0].splitlines()[2:]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert [(wings.replace("`", ""), packages) for wings, _, packages in rows] == list(WINGS)
+
+
 @pytest.mark.parametrize("path", [path for path in SOURCES if _wing(path)], ids=_short)
 def test_wings_import_only_from_rows_above(path: Path) -> None:
     rows = [names.split() for names, _ in WINGS]
@@ -242,7 +250,7 @@ def test_wheel_metadata(wheel: Path) -> None:
         entry_points.read_string(archive.read(f"{info}/entry_points.txt").decode())
         assert archive.read(f"{info}/licenses/LICENSE").startswith(b"MIT License")
     assert metadata["Name"] == "clipes" and metadata["Version"] == clipes.__version__
-    assert set(metadata.get_all("Provides-Extra") or []) == {"coco", "plot", "ray", "test", "oracle", "dev"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {"coco", "plot", "ray", "test", "docs", "oracle", "dev"}
     needed = {line.split(">")[0] for line in metadata.get_all("Requires-Dist") or [] if "extra" not in line}
     assert needed >= {"torch", "open_clip_torch", "numpy", "scipy", "pillow", "tqdm"}
     assert not needed & {"pytest", "hypothesis", "ruff", "mypy", "setuptools"}

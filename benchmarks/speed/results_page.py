@@ -1,4 +1,4 @@
-"""The table of the README's section on speed, from results-cpu.json."""
+"""The table of speeds in docs/results.md, from results-cpu.json."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ ROWS = (("cam", 1), ("cam", 2), ("cam", 4), ("affinity", 2), ("crf", 2))
 NAMES = {"cam": "last block and CAM", "affinity": "affinity", "crf": "dense CRF"}
 
 
-def write_readme(path: Path, parts: dict[str, Any]) -> None:
-    """Put the table between the marks of the README at ``path``."""
+def write_results_page(path: Path, parts: dict[str, Any]) -> None:
+    """Put the table between the marks of the page at ``path``."""
     text = path.read_text(encoding="utf-8")
     before, _, rest = text.partition(BEGIN)
     _, _, after = rest.partition(END)
