@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .text_cache import cached
+from .text_cache import load_or_encode
 
 _TOGETHER = 256
 
@@ -30,7 +30,8 @@ def encode_sentences(tower: TextTower, sentences: Sequence[str]) -> Tensor:
     """
     distinct = list(dict.fromkeys(sentences))
     tokens = torch.cat([tower.tokenize(distinct[i : i + _TOGETHER]) for i in range(0, len(distinct), _TOGETHER)])
-    features = cached(lambda: torch.cat([tower.encode(p) for p in torch.split(tokens, _TOGETHER)]), tower, tokens)
+    batches = torch.split(tokens, _TOGETHER)
+    features = load_or_encode(lambda: torch.cat([tower.encode(batch) for batch in batches]), tower, tokens)
     place = {sentence: index for index, sentence in enumerate(distinct)}
     return features[[place[sentence] for sentence in sentences]]
 

@@ -1,10 +1,8 @@
 """Text features kept on disk, so that the same words are encoded once by the same model.
 
-A file holds the features of one list of token sequences by one model, as the last bits of a feature may depend on what
-was encoded with it: what a run gives must not depend on what ran before. Its name is a hash of the model's fingerprint,
-the tokens, and the versions of torch and open_clip, and the hash stands in it again; a file that does not say the
-same, is broken, or holds what is no unit feature is not used but written anew. Where the folder cannot be written,
-nothing is kept. Any of it may be deleted at any time.
+There is one file per list of token sequences, because batching changes the last bits of a feature: what a run gives
+must not depend on what ran before. The key is a hash of the model's fingerprint, the tokens, and the versions of torch
+and open_clip. Where the folder cannot be written, nothing is kept.
 """
 
 from __future__ import annotations
@@ -12,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Protocol
@@ -21,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from clipes.io.atomic import atomic
+from clipes.io.keyed_cache import KeyedCache
 
 
 class _Fingerprinted(Protocol):
@@ -40,19 +37,17 @@ def cache_folder() -> Path | None:
         return None
 
 
-def cached(encode: Callable[[], Tensor], tower: _Fingerprinted, tokens: Tensor) -> Tensor:
+def load_or_encode(encode: Callable[[], Tensor], tower: _Fingerprinted, tokens: Tensor) -> Tensor:
     """The features (n, E) float32 of ``tokens`` (n, L) by ``tower``: from disk, else by ``encode()``."""
     folder = cache_folder()
     if folder is None:
         return encode()
-    key = _key(tower.fingerprint, tokens)
-    path = folder / "text" / f"{key[:32]}.npz"
-    found = _read(path, key, len(tokens))
-    if found is not None:
-        return found
+    cache, key = KeyedCache(folder / "text", ignore_write_errors=True), _key(tower.fingerprint, tokens)
+    cached = _checked(cache.get(key) or {}, len(tokens))
+    if cached is not None:
+        return cached
     features = encode()
-    with suppress(OSError), atomic(path) as temporary:
-        np.savez(temporary, key=np.array(key), features=features.cpu().numpy())
+    cache.put(key, {"features": features.cpu().numpy()})
     return features
 
 
@@ -61,18 +56,10 @@ def _key(fingerprint: str, tokens: Tensor) -> str:
     return hashlib.sha256(made_by.encode() + tokens.cpu().to(torch.int64).numpy().tobytes()).hexdigest()
 
 
-def _read(path: Path, key: str, count: int) -> Tensor | None:
-    """The features of a file if it is whole and says ``key``, else None."""
-    try:
-        if not path.is_file():
-            return None
-        with np.load(path, allow_pickle=False) as arrays:
-            if str(arrays["key"]) != key:
-                return None
-            features = arrays["features"]
-    except Exception:  # zipfile's and numpy's readers raise nearly anything on broken bytes
+def _checked(arrays: dict[str, np.ndarray], count: int) -> Tensor | None:
+    """The features of a cached file if they are ``count`` unit vectors, else None."""
+    features = arrays.get("features")
+    if features is None or features.dtype != np.float32 or features.ndim != 2 or len(features) != count:
         return None
-    if features.dtype != np.float32 or features.ndim != 2 or len(features) != count:
-        return None
-    good = np.abs(np.linalg.norm(features, axis=1) - 1) < 1e-3
-    return torch.from_numpy(features) if good.all() else None
+    is_unit = np.abs(np.linalg.norm(features, axis=1) - 1) < 1e-3
+    return torch.from_numpy(features) if is_unit.all() else None

@@ -71,11 +71,12 @@ def run(options: argparse.Namespace) -> int:
     samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.class_names)
     check_labels(samples, vocabulary if judged else replace(vocabulary, background_names=tuple(candidates)))
 
+    from clipes.clip.text_cache import cache_folder
     from clipes.clip.weights import load_clip
     from clipes.prompting.background import judge_background, suggest_background
 
     config = PRESETS[vocabulary.preset]
-    common = {"sample": options.sample, "near": options.near, "progress": bar}
+    common = {"sample": options.sample, "near": options.near, "folder": cache_folder(), "progress": bar}
     clip = load_clip(**clip_settings(options))
     if judged:
         table = judge_background(clip, vocabulary, samples, config, **common)

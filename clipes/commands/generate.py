@@ -71,9 +71,10 @@ def run(options: argparse.Namespace) -> int:
 
 def _suggested(clip: Clip, vocabulary: Vocabulary, samples: Sequence[Sample], config: Config) -> tuple[str, ...]:
     """The background words that `clipes background` would suggest."""
+    from clipes.clip.text_cache import cache_folder
     from clipes.prompting.background import suggest_background
 
-    table = suggest_background(clip, vocabulary, samples, config, progress=bar)
+    table = suggest_background(clip, vocabulary, samples, config, folder=cache_folder(), progress=bar)
     if not table.words:
         raise ValueError("--background auto: no word wins in any image, or each is too near to a class; give words")
     print(f"background words by {table.images} images: {printable(', '.join(table.words))}")

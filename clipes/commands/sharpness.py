@@ -60,7 +60,7 @@ def _path(text: str) -> Path:
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then analyse, write and print."""
     from clipes.datasets import absolute_source, find_samples
-    from clipes.prompting.feature_cache import select_rows
+    from clipes.prompting.selection import select_images
     from clipes.vocabulary.class_file import check_path
 
     given = vocabulary_settings(options)
@@ -68,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.class_names)
     options.refine = options.refine or "none"
     config = read_config(options, vocabulary.preset)
-    select_rows(samples, vocabulary, options.truth)
+    select_images(samples, vocabulary, options.truth)
     if options.apply:
         check_path(options.apply)
         if options.apply.resolve() == (options.out / "sharpness.json").resolve():

@@ -6,15 +6,20 @@ The paper chooses its prompt by the sharpness (CLIP-ES section 3.3): no truth is
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
+from clipes.cams.gradcam import label_probabilities
+from clipes.clip.head import Head
+from clipes.clip.text import text_features
 from clipes.clip.weights import Clip
 from clipes.config import PRESETS, Config, refinement_name
 from clipes.datasets import Sample
@@ -22,17 +27,20 @@ from clipes.device.choice import default_batch_size
 from clipes.evaluation.accumulate import Problem, Progress
 from clipes.evaluation.metrics import ClassCounts
 from clipes.evaluation.result import number
-from clipes.io.atomic import sweep
+from clipes.io.keyed_cache import KeyedCache
 from clipes.vocabulary import Vocabulary
 
-from .feature_cache import Row, select_rows
-from .feature_pass import Survey, Surveyor
-from .sharpness import DRAWS, Moments, RankCorrelation, bootstrap, interval, pooled, rank_correlation
+from .feature_pass import FeaturePass
+from .selection import LabelledImage, select_images
+from .sharpness import DRAWS, Moments, RankCorrelation, bootstrap, interval, label_moments, pooled, rank_correlation
+from .template_judge import TemplateJudge
 
 NOTE = (
     f"lower is better; low and high hold 95 % of {DRAWS:,} bootstrap draws of the images, over_best_low and "
     "over_best_high those of the difference from the best template in the same draws; ranked by the micro average"
 )
+
+_BLOCK = 1024  # images whose probabilities are computed at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,7 +157,7 @@ def analyse_templates(
         truth: a folder of PNG masks by the images' ids, as :func:`clipes.evaluation.evaluate` takes it: then every
             template's masks are made and judged, too. Pixels that the truth ignores do not count.
         folder: what is found is kept here, so that a run that was stopped goes on, and other templates cost no further
-            pass: see :mod:`clipes.prompting.feature_cache`. None: nothing is kept.
+            pass: see :class:`clipes.prompting.feature_pass.FeaturePass`. None: nothing is kept.
         batch_size: images encoded together; None: 1 on a CPU, else 32.
         progress: wraps the images in a progress bar; called with an iterable, its length and a unit.
 
@@ -160,33 +168,51 @@ def analyse_templates(
     """
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")
-    rows = select_rows(samples, vocabulary, truth)
+    images = select_images(samples, vocabulary, truth)
     settings = replace(PRESETS[vocabulary.preset], refine=None) if config is None else config
-    kept = None if folder is None else Path(folder)
-    if kept is not None:
-        sweep(kept)
-    size = batch_size or default_batch_size(clip.encoder.device)
-    survey = Survey()
-    with closing(Surveyor(clip, vocabulary, settings, kept, size).walk(rows, survey)) as steps:
-        for _ in progress(steps, sum(row.wanted for row in rows), "images"):
+    cache = KeyedCache(None if folder is None else Path(folder), "features")
+    like = clip.encoder.head.projection
+    each = [replace(vocabulary, templates=(template,)) for template in vocabulary.templates]
+    text = [text_features(clip.text, one.sentences()).to(like) for one in each]  # T of (K + M, V, E)
+    judge = TemplateJudge(clip, vocabulary, text, images, settings, replace(cache, kind="counts"))
+    features = FeaturePass(
+        clip,
+        [image.sample for image in images],
+        settings,
+        cache,
+        batch_size or default_batch_size(clip.encoder.device),
+        needed=[image.has_multiple_labels for image in images],
+        consumer=judge if truth is not None else None,
+    )
+    with closing(features.run()) as steps:
+        for _ in progress(steps, sum(image.needs_encoding for image in images), "images"):
             pass
-    return _analysis(vocabulary, settings, rows, survey, truth is not None)
+    return _analysis(clip, vocabulary, settings, images, text, features, judge if truth is not None else None)
 
 
 def _analysis(
-    vocabulary: Vocabulary, config: Config, rows: list[Row], survey: Survey, has_truth: bool
+    clip: Clip,
+    vocabulary: Vocabulary,
+    config: Config,
+    images: list[LabelledImage],
+    text: Sequence[Tensor],
+    features: FeaturePass,
+    judge: TemplateJudge | None,
 ) -> TemplateAnalysis:
-    """The figures of what the pass has found."""
-    if not survey.images or (has_truth and not survey.judged):
+    """The figures of the features, and of the masks where they were judged."""
+    used = [index for index, image in enumerate(images) if image.has_multiple_labels and features.encoded[index]]
+    failed = features.problems()
+    if not used or (judge and not judge.judged):
         raise ValueError(
-            f"none of the images with {'truth' if survey.images else 'two labels or more'} could be "
-            f"{'judged' if survey.images else 'encoded'}; the first: {survey.failed[0].reason}"
+            f"none of the images with {'truth' if used else 'two labels or more'} could be "
+            f"{'judged' if used else 'encoded'}; the first: {failed[0].reason}"
         )
-    moments = Moments(*(np.concatenate(parts, axis=1) for parts in zip(*survey.moments, strict=True)))
+    class_ids = [images[index].class_ids for index in used]
+    moments = template_moments(clip.encoder.head, text, features.features[used], class_ids, len(vocabulary.class_names))
     sharpness = pooled(moments)
     draws = bootstrap(moments)
-    miou = np.array([ClassCounts(*counts).miou for counts in survey.counts]) if has_truth else None
-    labels = [len(row.class_ids) for row in rows]
+    miou = np.array([ClassCounts(*counts).miou for counts in judge.counts]) if judge else None
+    labels = [len(image.class_ids) for image in images]
     return TemplateAnalysis(
         templates=vocabulary.templates,
         sharpness=sharpness,
@@ -196,14 +222,44 @@ def _analysis(
         miou=miou,
         correlation=_correlation(sharpness, miou),
         config=config,
-        images=survey.images,
-        judged=survey.judged,
+        images=len(used),
+        judged=judge.judged if judge else 0,
         single_label=labels.count(1),
         unlabelled=labels.count(0),
-        without_truth=sum(row.truth is None for row in rows) if has_truth else None,
-        encoded=survey.encoded,
-        failed=tuple(survey.failed),
+        without_truth=sum(image.truth is None for image in images) if judge else None,
+        encoded=features.newly_encoded,
+        failed=failed,
     )
+
+
+def template_moments(
+    head: Head,
+    text: Sequence[Tensor],
+    features: NDArray[np.float32],
+    class_ids: Sequence[Sequence[int]],
+    class_count: int,
+) -> Moments:
+    """Variance and mean of each image's label probabilities by each template: two (T, N) float64.
+
+    Takes the text features of T templates, (K + M, V, E) each, image features (N, E), and each image's ids 1..K of
+    ``class_count`` = K classes.
+    """
+    parts = []
+    for start in range(0, len(features), _BLOCK):
+        block = class_ids[start : start + _BLOCK]
+        image = torch.tensor([i for i, ids in enumerate(block) for _ in ids])
+        label = torch.tensor([number - 1 for ids in block for number in ids])
+        present = torch.zeros(len(block), class_count, dtype=torch.bool)
+        present[image, label] = True
+        on_device = torch.from_numpy(features[start : start + _BLOCK]).to(head.projection)
+        present = present.to(head.projection.device)
+        rows = []
+        with torch.inference_mode():
+            for one in text:
+                probabilities = label_probabilities(on_device, one, present, head.logit_scale)
+                rows.append(probabilities.cpu()[image, label].numpy())
+        parts.append(label_moments(np.stack(rows), np.array([len(ids) for ids in block])))
+    return Moments(*(np.concatenate(moments, axis=1) for moments in zip(*parts, strict=True)))
 
 
 def _correlation(sharpness: NDArray[np.float64], miou: NDArray[np.float64] | None) -> RankCorrelation | None:

@@ -7,27 +7,29 @@ to see it compete: the softmax over the labels and the word says how much of the
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipes.cams.localization import encode_images
-from clipes.clip.head import image_features
 from clipes.clip.text import text_features
 from clipes.clip.weights import Clip
 from clipes.config import Config
 from clipes.datasets import Sample
-from clipes.device.errors import is_out_of_memory
 from clipes.evaluation.accumulate import Progress
-from clipes.io.images import open_image
+from clipes.io.keyed_cache import KeyedCache
 from clipes.vocabulary import Vocabulary, load_vocabulary, overlaps, stuff_words
 from clipes.vocabulary.words import contained, distinct, normalised
 
 from .competition import closest, closest_classes, compete_alone, compete_together
+from .feature_pass import FeaturePass
 
 FEW = 10
 """Classes below which their own pairs are too few to say how close different things are, and VOC's names count too."""
@@ -65,7 +67,7 @@ class BackgroundTable:
     kept: float  # probability that the labels keep beside all chosen words, mean over the images
 
 
-class _Pictures(NamedTuple):
+class _EncodedImages(NamedTuple):
     features: Tensor  # (B, E) float64, unit
     present: Tensor  # (B, K) bool
     failed: tuple[str, ...]
@@ -82,6 +84,7 @@ def suggest_background(
     sample: int = 200,
     candidates: Sequence[str] | None = None,
     near: float | None = None,
+    folder: str | os.PathLike[str] | None = None,
     progress: Progress = lambda items, total, unit: items,
 ) -> BackgroundTable:
     """Choose background words for the images of ``samples``: those that win most often against the labels.
@@ -108,6 +111,7 @@ def suggest_background(
         count, sample: how many words, and how many images, at most.
         candidates: words to choose from; by default :func:`clipes.vocabulary.vocabulary.stuff_words`.
         near: the cosine above which a word is a near-synonym of a class; 1: none is.
+        folder: image features are cached here, so that the same images are encoded once; None: nothing is cached.
         progress: wraps the images in a progress bar; called with an iterable, its length and a unit.
 
     Raises:
@@ -117,7 +121,7 @@ def suggest_background(
     _check(near, count=count, sample=sample)
     words = distinct(stuff_words() if candidates is None else candidates, "candidates")
     rivals = replace(vocabulary, background_names=words)
-    return _table(clip, rivals, _look(clip, rivals, samples, config, sample, progress), near, count)
+    return _table(clip, rivals, _encode(clip, rivals, samples, config, sample, folder, progress), near, count)
 
 
 def judge_background(
@@ -128,6 +132,7 @@ def judge_background(
     *,
     sample: int = 200,
     near: float | None = None,
+    folder: str | os.PathLike[str] | None = None,
     progress: Progress = lambda items, total, unit: items,
 ) -> BackgroundTable:
     """The table of :func:`suggest_background` for the vocabulary's own background words, all of which stay chosen.
@@ -138,7 +143,7 @@ def judge_background(
     _check(near, sample=sample)
     if not vocabulary.background_names:
         raise ValueError("there is no background word to judge; give some, or let suggest_background find them")
-    return _table(clip, vocabulary, _look(clip, vocabulary, samples, config, sample, progress), near, None)
+    return _table(clip, vocabulary, _encode(clip, vocabulary, samples, config, sample, folder, progress), near, None)
 
 
 def _check(near: float | None, **numbers: int) -> None:
@@ -150,14 +155,14 @@ def _check(near: float | None, **numbers: int) -> None:
 
 
 def _table(
-    clip: Clip, vocabulary: Vocabulary, pictures: _Pictures, near: float | None, count: int | None
+    clip: Clip, vocabulary: Vocabulary, images: _EncodedImages, near: float | None, count: int | None
 ) -> BackgroundTable:
     """Judge the vocabulary's background words and choose ``count`` of them; with None, all."""
     names, words = vocabulary.class_names, vocabulary.background_names
     text = text_features(clip.text, vocabulary.sentences()).double()
     classes, word_text = text[: len(names)], text[len(names) :, 0]
     scale = clip.encoder.head.logit_scale
-    alone = compete_alone(pictures.features, classes, word_text, pictures.present, scale)
+    alone = compete_alone(images.features, classes, word_text, images.present, scale)
     wins, shares, losers = alone.wins.tolist(), alone.share.tolist(), alone.taken.argmax(1).tolist()
     cosines, nearest = (one.tolist() for one in closest(classes, word_text))
     limit, pair = _near_limit(clip, vocabulary, classes) if near is None else (near, None)
@@ -171,7 +176,7 @@ def _table(
     order = sorted(range(len(words)), key=lambda m: (-wins[m], -shares[m], m))
     accepted = _accept(order, words, word_text, against, len(words) if count is None else count)
     chosen = order if count is None else accepted
-    together = compete_together(pictures.features, classes, word_text[chosen], pictures.present, scale)
+    together = compete_together(images.features, classes, word_text[chosen], images.present, scale)
     beside = dict(zip(chosen, zip(together.share.tolist(), together.gain.tolist(), strict=True), strict=True))
     return BackgroundTable(
         words=tuple(words[m] for m in chosen),
@@ -183,9 +188,9 @@ def _table(
             )
             for m in order
         ),
-        images=len(pictures.features),
-        failed=pictures.failed,
-        unlabelled=pictures.unlabelled,
+        images=len(images.features),
+        failed=images.failed,
+        unlabelled=images.unlabelled,
         near_limit=limit,
         near_pair=pair,
         kept=together.kept,
@@ -232,40 +237,35 @@ def _named(vocabulary: Vocabulary) -> dict[str, str]:
     return found
 
 
-def _look(
-    clip: Clip, vocabulary: Vocabulary, samples: Iterable[Sample], config: Config, sample: int, progress: Progress
-) -> _Pictures:
-    """The features and the labels of the sampled images."""
-    given = list(samples)
-    labelled = sorted((one for one in given if one.labels), key=_digest)
+def _encode(
+    clip: Clip,
+    vocabulary: Vocabulary,
+    samples: Iterable[Sample],
+    config: Config,
+    count: int,
+    folder: str | os.PathLike[str] | None,
+    progress: Progress,
+) -> _EncodedImages:
+    """The features and the labels of ``count`` sampled images, each encoded by itself."""
+    samples = list(samples)
+    labelled = sorted((sample for sample in samples if sample.labels), key=_digest)
     if not labelled:
         raise ValueError("no image has a label, so that there is nothing to win against; give images with labels")
-    taken = [(one, vocabulary.ids(one.labels)) for one in labelled[:sample]]
-    features, present, failed = [], [], []
-    for one, ids in progress(taken, len(taken), "images"):
-        try:
-            features.append(_image_feature(clip, one, config))
-            present.append([index in ids for index in range(1, len(vocabulary.class_names) + 1)])
-        except (ValueError, OSError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not is_out_of_memory(error):
-                raise
-            reason = str(error) or "out of memory"
-            failed.append(reason if reason.startswith(f"{one.image}:") else f"{one.image}: {reason}")
-    if not features:
-        raise ValueError(f"none of {len(taken)} images could be read; the first: {failed[0]}")
-    return _Pictures(torch.stack(features), torch.tensor(present), tuple(failed), len(given) - len(labelled))
+    chosen = labelled[:count]
+    class_ids = [vocabulary.ids(sample.labels) for sample in chosen]
+    cache = KeyedCache(None if folder is None else Path(folder), "features", ignore_write_errors=True)
+    features = FeaturePass(clip, chosen, config, cache)
+    with closing(features.run()) as steps:
+        for _ in progress(steps, len(chosen), "images"):
+            pass
+    failed = tuple(problem.reason for problem in features.problems())
+    if not features.encoded.any():
+        raise ValueError(f"none of {len(chosen)} images could be read; the first: {failed[0]}")
+    present = np.array([np.isin(np.arange(len(vocabulary.class_names)) + 1, ids) for ids in class_ids])
+    unit = F.normalize(torch.from_numpy(features.features[features.encoded]).double(), dim=-1)
+    present_of_encoded = torch.from_numpy(present[features.encoded])
+    return _EncodedImages(unit, present_of_encoded, failed, len(samples) - len(labelled))
 
 
 def _digest(sample: Sample) -> bytes:
     return hashlib.sha256(sample.id.encode("utf-8", "surrogateescape")).digest()
-
-
-def _image_feature(clip: Clip, sample: Sample, config: Config) -> Tensor:
-    """(E,) float64, unit, on the CPU."""
-    image = open_image(sample.image)
-    with torch.inference_mode():
-        ((_, encoded),) = encode_images(clip.encoder, [image], replace(config, affinity=None))
-        feature = image_features(clip.encoder.head, encoded.trace, config.cam.pool)[0]
-    if not feature.isfinite().all():
-        raise ValueError("its feature is not finite; if the precision is lower, try fp32")
-    return F.normalize(feature.cpu().double(), dim=-1)

@@ -27,14 +27,14 @@ from clipes.device.pixels import prepare
 from clipes.evaluation import evaluate
 from clipes.generator import MaskGenerator
 from clipes.io.images import open_image, patch_grid
+from clipes.io.keyed_cache import KeyedCache
 from clipes.io.masks import write_mask
 from clipes.prompting import analysis as analysis_module
-from clipes.prompting import feature_cache as chunks
-from clipes.prompting import feature_pass as survey
+from clipes.prompting import feature_pass, template_judge
 from clipes.prompting.analysis import TemplateAnalysis, analyse_templates
-from clipes.prompting.feature_cache import read_chunk, select_rows, write_chunk
-from clipes.prompting.feature_pass import Surveyor
+from clipes.prompting.selection import select_images
 from clipes.prompting.sharpness import Moments, bootstrap, rank_correlation
+from clipes.prompting.template_judge import TemplateJudge
 from clipes.scenes import draw_scenes
 from clipes.vocabulary import Vocabulary, load_vocabulary
 
@@ -77,7 +77,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def data(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy that a test may spoil, in chunks of four."""
-    monkeypatch.setattr(chunks, "SIZE", 4)
+    monkeypatch.setattr(feature_pass, "CHUNK", 4)
     return shutil.copytree(drawn, tmp_path / "data")
 
 
@@ -306,9 +306,9 @@ def test_a_stop_between_a_count_and_its_mark_counts_nothing_twice(clip, data, vo
 
     settings = {"truth": data / "truth", "folder": tmp_path / "partial"}
     whole = analyse_templates(clip, vocabulary, samples_of(data), truth=settings["truth"])
-    read = Surveyor._read
+    load = TemplateJudge._load
     with monkeypatch.context() as patch:
-        patch.setattr(Surveyor, "_read", lambda *a: replace(found := read(*a), counts=Stopping(found.counts)))
+        patch.setattr(TemplateJudge, "_load", lambda *a: replace(chunk := load(*a), counts=Stopping(chunk.counts)))
         with pytest.raises(Stop):
             analyse_templates(clip, vocabulary, samples_of(data), **settings)
     assert any(path.name.startswith("counts-") for path in (tmp_path / "partial").iterdir())
@@ -319,15 +319,16 @@ def test_a_run_that_was_killed_loses_the_chunk_it_was_at(clip, data, vocabulary,
     settings = {"truth": data / "truth", "folder": tmp_path / "partial"}
     whole = analyse_templates(clip, vocabulary, samples_of(data), truth=settings["truth"])
     with monkeypatch.context() as patch:
-        written, write = [], write_chunk
+        written, put = [], KeyedCache.put
 
-        def killed(folder, kind, *rest):
+        def killed(cache, *rest):
             if len(written) >= 2:
                 raise Stop  # nothing more is written, as after a SIGKILL
-            written.append(kind)
-            write(folder, kind, *rest)
+            if cache.kind:  # not that of texts
+                written.append(cache.kind)
+            put(cache, *rest)
 
-        patch.setattr(survey, "write_chunk", killed)
+        patch.setattr(KeyedCache, "put", killed)
         with pytest.raises(Stop):
             analyse_templates(clip, vocabulary, samples_of(data), **settings)
     assert written == ["features", "counts"]
@@ -348,8 +349,8 @@ def test_other_templates_cost_no_further_pass(clip, data, vocabulary, tmp_path, 
 
 
 def test_with_truth_only_what_is_missing_is_made(clip, data, vocabulary, tmp_path, monkeypatch):
-    made, localize = [], survey.localize
-    monkeypatch.setattr(survey, "localize", lambda *a: (made.append(a[2]), localize(*a))[1])
+    made, localize = [], template_judge.localize
+    monkeypatch.setattr(template_judge, "localize", lambda *a: (made.append(a[2]), localize(*a))[1])
     settings = {"truth": data / "truth", "folder": tmp_path}
     analyse_templates(clip, vocabulary, samples_of(data), **settings)
     assert len(made) == 3 * (COUNT - 1)
@@ -373,7 +374,7 @@ def test_what_failed_once_is_made_up_for_beside_what_is_there(clip, data, tmp_pa
                 raise MemoryError
             return open_image(path)
 
-        patch.setattr(survey, "open_image", forgetful)
+        patch.setattr(feature_pass, "open_image", forgetful)
         found = analyse_templates(clip, vocabulary, samples_of(data), **settings)
         assert [problem.reason for problem in found.failed] == [f"{data / 'photos' / '02.png'}: out of memory"]
     many = load_vocabulary("scenes", templates=MORE)
@@ -550,16 +551,6 @@ def test_a_broken_or_foreign_file_is_never_used(clip, data, vocabulary, tmp_path
     assert analyse_templates(clip, vocabulary, samples_of(data), **settings).encoded == 0, "they are written anew"
 
 
-def test_a_chunk_is_read_back_only_under_its_key(tmp_path):
-    arrays = {"features": np.ones((2, 3), np.float32)}
-    write_chunk(tmp_path, "features", "k" * 64, arrays)
-    assert read_chunk(tmp_path, "features", "k" * 64)["features"].tolist() == [[1] * 3] * 2
-    assert read_chunk(tmp_path, "counts", "k" * 64) is None
-    assert read_chunk(tmp_path, "features", "k" * 32 + "x" * 32) is None
-    assert read_chunk(None, "features", "k" * 64) is None
-    write_chunk(None, "features", "k" * 64, arrays)
-
-
 def test_without_a_folder_nothing_is_written(clip, data, vocabulary, monkeypatch):
     before = sorted(data.rglob("*"))
     monkeypatch.chdir(data)
@@ -628,7 +619,7 @@ def test_truth_that_cannot_be_read_is_named_and_the_image_still_has_its_sharpnes
 def test_a_feature_that_is_not_finite_is_found_in_its_batch(clip, data, vocabulary, monkeypatch, batch_size):
     bad = several(data)[1]
     colour = np.asarray(Image.open(bad.image))[0, 0]
-    prepared = survey.encode_images
+    prepared = feature_pass.encode_images
 
     def spoilt(encoder, images, config):
         for places, encoded in prepared(encoder, images, config):
@@ -639,7 +630,7 @@ def test_a_feature_that_is_not_finite_is_found_in_its_batch(clip, data, vocabula
                     encoded = replace(encoded, trace=replace(encoded.trace, output=output))
             yield places, encoded
 
-    monkeypatch.setattr(survey, "encode_images", spoilt)
+    monkeypatch.setattr(feature_pass, "encode_images", spoilt)
     found = analyse_templates(clip, vocabulary, samples_of(data), batch_size=batch_size)
     assert [problem.name for problem in found.failed] == [bad.id]
     assert "an image feature is not finite; if the precision is lower" in found.failed[0].reason
@@ -649,7 +640,7 @@ def test_a_feature_that_is_not_finite_is_found_in_its_batch(clip, data, vocabula
 @pytest.mark.parametrize("batch_size", [1, 6])
 def test_an_image_whose_maps_fail_for_one_template_counts_for_none(clip, data, vocabulary, monkeypatch, batch_size):
     bad = next(sample for sample in several(data) if sample.id != "07")
-    localize, ids = survey.localize, vocabulary.ids(bad.labels)
+    localize, ids = template_judge.localize, vocabulary.ids(bad.labels)
 
     def failing(encoder, encoded, text, class_ids, *rest):
         if ids in class_ids and torch.equal(text, second):
@@ -657,7 +648,7 @@ def test_an_image_whose_maps_fail_for_one_template_counts_for_none(clip, data, v
         return localize(encoder, encoded, text, class_ids, *rest)
 
     second = text_features(clip.text, replace(vocabulary, templates=TEMPLATES[1:2]).sentences())
-    monkeypatch.setattr(survey, "localize", failing)
+    monkeypatch.setattr(template_judge, "localize", failing)
     found = analyse_templates(clip, vocabulary, samples_of(data), truth=data / "truth", batch_size=batch_size)
     assert [tuple(problem) for problem in found.failed] == [(bad.id, f"{bad.image}: a map is not finite")]
     assert found.images == len(several(data)) and found.judged == COUNT - 2
@@ -669,15 +660,15 @@ def test_an_image_whose_maps_fail_for_one_template_counts_for_none(clip, data, v
 
 
 def test_maps_are_made_of_no_image_without_truth(clip, data, vocabulary, monkeypatch):
-    localize, made = survey.localize, []
-    monkeypatch.setattr(survey, "localize", lambda *given: (made.append(given[3]), localize(*given))[1])
+    localize, made = template_judge.localize, []
+    monkeypatch.setattr(template_judge, "localize", lambda *given: (made.append(given[3]), localize(*given))[1])
     analyse_templates(clip, vocabulary, samples_of(data), truth=data / "truth", batch_size=4)
     labels = sum(len(sample.labels) for sample in samples_of(data) if sample.id != "07")
     assert sum(len(ids) for batch in made for ids in batch) == labels * len(TEMPLATES)
 
 
 def test_a_batch_too_large_for_the_memory_is_halved(clip, data, vocabulary, monkeypatch):
-    encode, sizes = survey.encode_images, []
+    encode, sizes = feature_pass.encode_images, []
 
     def narrow(encoder, images, config):
         sizes.append(len(images))
@@ -685,7 +676,7 @@ def test_a_batch_too_large_for_the_memory_is_halved(clip, data, vocabulary, monk
             raise RuntimeError("CUDA out of memory")
         return encode(encoder, images, config)
 
-    monkeypatch.setattr(survey, "encode_images", narrow)
+    monkeypatch.setattr(feature_pass, "encode_images", narrow)
     found = analyse_templates(clip, vocabulary, samples_of(data), truth=data / "truth", batch_size=4)
     assert found.failed == () and found.images == len(several(data)) and max(sizes) == 4
     np.testing.assert_allclose(
@@ -697,7 +688,7 @@ def test_another_error_of_torch_is_not_blamed_on_an_image(clip, data, vocabulary
     def broken(*arguments):
         raise RuntimeError("the GPU is lost")
 
-    monkeypatch.setattr(survey, "encode_images", broken)
+    monkeypatch.setattr(feature_pass, "encode_images", broken)
     with pytest.raises(RuntimeError, match="the GPU is lost"):
         analyse_templates(clip, vocabulary, samples_of(data))
 
@@ -741,13 +732,13 @@ def test_wrong_use_is_told_before_anything_is_encoded(clip, drawn, vocabulary, t
     assert not seen
 
 
-def test_selection_says_what_is_wanted_of_each_image(drawn, vocabulary):
-    rows = select_rows(samples_of(drawn), vocabulary, drawn / "truth")
+def test_selection_says_what_each_image_is_needed_for(drawn, vocabulary):
+    rows = select_images(samples_of(drawn), vocabulary, drawn / "truth")
     by_id = {row.sample.id: row for row in rows}
     assert by_id["07"].truth is None and by_id["08"].truth == drawn / "truth" / "08.png"
-    assert all(row.wanted == (len(row.class_ids) > 1 or row.truth is not None) for row in rows)
+    assert all(row.needs_encoding == (len(row.class_ids) > 1 or row.truth is not None) for row in rows)
     assert [row.class_ids for row in rows] == [vocabulary.ids(sample.labels) for sample in samples_of(drawn)]
-    assert not any(row.truth for row in select_rows(samples_of(drawn), vocabulary))
+    assert not any(row.truth for row in select_images(samples_of(drawn), vocabulary))
 
 
 # --- the result

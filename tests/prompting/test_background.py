@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from clipes.commands import terminal
 from clipes.config import CamConfig, ImageConfig
 from clipes.datasets import Sample
 from clipes.io.images import open_image
-from clipes.prompting import background
+from clipes.prompting import feature_pass
 from clipes.prompting.background import FEW
 from clipes.prompting.background import judge_background as judge
 from clipes.prompting.background import suggest_background as suggest
@@ -406,7 +407,7 @@ def test_the_sample_depends_on_the_ids_alone(crowd):
 
     def watch(items, total, unit):
         for item in items:
-            seen.append(item[0])
+            seen.append(item)
             yield item
         assert (total, unit) == (len(seen), "images")
 
@@ -430,10 +431,31 @@ def test_images_that_cannot_be_read_are_named(crowd, tmp_path):
     assert found.rows == suggest(clip, vocabulary(), pictures, clipes.VOC12, candidates=CROWD).rows
 
 
+def test_images_are_encoded_once(crowd, tmp_path, monkeypatch):
+    clip, pictures = crowd
+    encode, encoded = feature_pass.encode_images, []
+
+    def counted(encoder, images, config):
+        encoded.append(len(images))
+        return encode(encoder, images, config)
+
+    monkeypatch.setattr(feature_pass, "encode_images", counted)
+    options = {"candidates": CROWD, "folder": tmp_path / "cache"}
+    first = suggest(clip, vocabulary(), pictures, clipes.VOC12, **options)
+    assert encoded == [1] * 6
+    assert suggest(clip, vocabulary(), pictures, clipes.VOC12, **options) == first and len(encoded) == 6
+    judged = judge(clip, vocabulary(background=CROWD[:3]), pictures, clipes.VOC12, folder=tmp_path / "cache")
+    assert judged == judge(clip, vocabulary(background=CROWD[:3]), pictures, clipes.VOC12) and len(encoded) == 12
+    (tmp_path / "file").touch()  # where nothing can be written, nothing is cached
+    assert suggest(clip, vocabulary(), pictures, clipes.VOC12, candidates=CROWD, folder=tmp_path / "file") == first
+    os.utime(pictures[0].image, ns=(0, 12345))
+    assert suggest(clip, vocabulary(), pictures, clipes.VOC12, **options) == first and len(encoded) == 24
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
 def test_an_image_too_large_for_the_memory_is_named_and_the_others_go_on(crowd, monkeypatch, error):
     clip, pictures = crowd
-    encode, first = background.encode_images, []
+    encode, first = feature_pass.encode_images, []
 
     def scarce(*arguments):
         if not first:
@@ -441,7 +463,7 @@ def test_an_image_too_large_for_the_memory_is_named_and_the_others_go_on(crowd, 
             raise error
         return encode(*arguments)
 
-    monkeypatch.setattr(background, "encode_images", scarce)
+    monkeypatch.setattr(feature_pass, "encode_images", scarce)
     found = suggest(clip, vocabulary(), pictures, clipes.VOC12, candidates=CROWD)
     assert found.images == len(pictures) - 1
     assert len(found.failed) == 1 and "out of memory" in found.failed[0]
@@ -453,7 +475,7 @@ def test_another_error_of_the_model_is_no_fault_of_an_image(crowd, monkeypatch):
     def broken(*arguments):
         raise RuntimeError("shapes do not fit")
 
-    monkeypatch.setattr(background, "encode_images", broken)
+    monkeypatch.setattr(feature_pass, "encode_images", broken)
     with pytest.raises(RuntimeError, match="shapes do not fit"):
         suggest(clip, vocabulary(), pictures, clipes.VOC12, candidates=CROWD)
 
@@ -462,7 +484,7 @@ def test_a_feature_that_is_not_finite_is_named(crowd, encoder):
     clip, pictures = crowd
     broken = replace(encoder, head=replace(encoder.head, projection=encoder.head.projection * torch.nan))
     with pytest.raises(
-        ValueError, match=r"none of 1 images could be read; the first: .*0.png: its feature is not finite"
+        ValueError, match=r"none of 1 images could be read; the first: .*0.png: an image feature is not finite"
     ):
         suggest(replace(clip, encoder=broken), vocabulary(), pictures[:1], clipes.VOC12, candidates=CROWD)
 
