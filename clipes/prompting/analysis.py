@@ -167,9 +167,7 @@ def analyse_templates(
     images = select_images(samples, vocabulary, truth)
     settings = replace(PRESETS[vocabulary.preset], refine=None) if config is None else config
     cache = KeyedCache(None if folder is None else Path(folder), "features")
-    like = clip.encoder.head.projection
-    each = [replace(vocabulary, templates=(template,)) for template in vocabulary.templates]
-    text = [text_features(clip.text, one.sentences()).to(like) for one in each]  # T of (K + M, V, E)
+    text = _text_features(clip, vocabulary)
     judge = TemplateJudge(clip, vocabulary, text, images, settings, replace(cache, kind="counts"))
     features = FeaturePass(
         clip,
@@ -184,6 +182,12 @@ def analyse_templates(
         for _ in progress(steps, sum(image.needs_encoding for image in images), "images"):
             pass
     return _analysis(clip, vocabulary, settings, images, text, features, judge if truth is not None else None)
+
+
+def _text_features(clip: Clip, vocabulary: Vocabulary) -> list[Tensor]:
+    """The text features of each of T templates, (K + M, V, E)."""
+    each = [replace(vocabulary, templates=(template,)) for template in vocabulary.templates]
+    return [text_features(clip.text, one.sentences()).to(clip.encoder.head.projection) for one in each]
 
 
 def _analysis(
