@@ -22,7 +22,7 @@ from PIL import Image
 
 from clipes.commands.demo_run import write_scenes
 from clipes.scenes import draw_scenes
-from clipes.store.saved import SavedMasks
+from clipes.store.store import open_run
 
 COUNTS = (1_000, 10_000)
 TINY, TINY_SEED = (32, 32), 11_000_000
@@ -114,8 +114,8 @@ NAMES = {
 
 def compare(run: Path, form: str, folder: Path) -> tuple[int, int, int, int]:
     """Images read back, their pixels, those that differ, and those whose ignoring the form cannot hold."""
-    with SavedMasks(run) as masks:
-        rows = {row.id: row for row in masks}
+    with open_run(run) as masks:
+        rows = {row.id: row for row in masks.rows("ok")}
         images = pixels = wrong = lost = 0
         for name, found in READERS[form](folder):
             mask = masks.mask(rows.pop(name))

@@ -70,7 +70,7 @@ def run(samples: list[Sample], folder: Path, workers: int) -> list[tuple[int, fl
     generator, output = clipes.load(device="cpu"), Output(folder)
     found = []
     with (
-        Run(generator.settings, generator.class_names, output) as begun,
+        Run.open(generator.settings, generator.class_names, output) as begun,
         MaskWriter(MasksFromImages(generator), output, begun.header, batch_size=8, readers=workers) as writer,
     ):
         for done, _ in enumerate(writer.write(begun.remaining(samples)), start=1):

@@ -21,9 +21,9 @@ from clipes.runs.generation import MasksFromImages
 from clipes.runs.local_engine import MaskWriter
 from clipes.runs.run import Run
 from clipes.scenes import THINGS, draw_scenes
-from clipes.store.history import History
 from clipes.store.output import Output
 from clipes.store.record import Recorder, Row
+from clipes.store.rows import LatestRows
 
 SEED = 7_000_000
 ROWS = 200_000
@@ -44,7 +44,7 @@ def draw(folder: Path, count: int, size: tuple[int, int]) -> Path:
 def rate(generator: clipes.MaskGenerator, table: Path, out: Path) -> tuple[float, float, float]:
     """Images/s end to end, the model loaded; bytes of a mask; seconds to find one finished at a restart."""
     samples, output = find_samples(table), Output(out)
-    with Run(generator.settings, generator.class_names, output) as run:
+    with Run.open(generator.settings, generator.class_names, output) as run:
         started = time.monotonic()
         with MaskWriter(MasksFromImages(generator), output, run.header, readers=1) as writer:
             ends = [outcome.status for outcome in writer.write(run.remaining(samples))]
@@ -52,7 +52,7 @@ def rate(generator: clipes.MaskGenerator, table: Path, out: Path) -> tuple[float
     if set(ends) != {"ok"}:
         raise SystemExit(f"{out}: {ends}")
     size = sum(path.stat().st_size for path in out.glob("*.png")) / len(samples)
-    with Run(generator.settings, generator.class_names, output) as run:
+    with Run.open(generator.settings, generator.class_names, output) as run:
         started = time.monotonic()
         if list(run.remaining(samples)):
             raise SystemExit("not all are finished")
@@ -86,7 +86,7 @@ def records(folder: Path) -> tuple[float, float]:
             row = Row(f"some/folder/image_{number:08}", "ok", "", ("cat", "tree"), (375, 500), 0.1234, "0" * 64)
             recorder.add(row)
     started = time.monotonic()
-    with History(folder, "0"):
+    with LatestRows(folder, "0"):
         taken = time.monotonic() - started
     return recorder.path.stat().st_size / ROWS, taken / ROWS
 

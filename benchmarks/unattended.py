@@ -27,8 +27,8 @@ from PIL import Image
 
 from clipes.io.masks import write_mask
 from clipes.scenes import THINGS, draw_scenes
-from clipes.store.history import History
 from clipes.store.manifest import read_manifest
+from clipes.store.rows import LatestRows
 
 SEED = 7_000_000  # the scenes that the README's numbers are of
 SIZE = (112, 112)
@@ -171,8 +171,8 @@ def contents(folder: Path) -> Iterator[tuple[str, bytes]]:
 
 def without(folder: Path) -> dict[str, tuple[str, str]]:
     """How the images without a mask ended, and why, by id."""
-    with History(folder, read_manifest(folder)["digest"]) as history:
-        return {row.id: (row.status, row.reason) for row in history.unfinished()}
+    with LatestRows(folder, read_manifest(folder)["digest"]) as rows:
+        return {row.id: (row.status, row.reason) for row in rows.not_done()}
 
 
 def main() -> None:

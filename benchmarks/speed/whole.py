@@ -47,7 +47,7 @@ def write(generator: clipes.MaskGenerator, table: Path, out: Path, **given: Any)
     """clipes' run over a table, its record and all; ``given`` to MaskWriter."""
     samples, output = find_samples(table), Output(out)
     with (
-        Run(generator.settings, generator.class_names, output) as run,
+        Run.open(generator.settings, generator.class_names, output) as run,
         MaskWriter(MasksFromImages(generator), output, run.header, **given) as writer,
     ):
         ends = {outcome.status for outcome in writer.write(run.remaining(samples))}

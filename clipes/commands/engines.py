@@ -49,7 +49,7 @@ def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, confi
         settings = {**settings, "dtype": dtype_name(options.precision, elsewhere.partition(":")[0])}
     with ExitStack() as stack:
         stop = stack.enter_context(stopping())
-        run = stack.enter_context(Run(settings, generator.class_names, output, about))
+        run = stack.enter_context(Run.open(settings, generator.class_names, output, about))
         run.header |= {"shard": str(shard), "images": mine, "total": len(samples)}
         account = Account(mine, f"masks written to {printable(output.folder)}", lambda: run.finished)
         remaining = run.remaining(samples, shard, stop)

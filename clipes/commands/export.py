@@ -40,12 +40,12 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Export, say what came of it."""
     from clipes.export import export
-    from clipes.io.output_folder import place_of
+    from clipes.io.atomic import target_path
 
     given = {name: getattr(options, name) for name in ("source", "images", "split", "polygons", "regions", "overwrite")}
     report = export(options.folder, options.to, options.out, **given, progress=bar)
     if report.images:
-        place = options.out or place_of(None, options.folder, options.to)
+        place = options.out or target_path(None, options.folder, options.to)
         print(f"{report.images} image(s) exported to {printable(place)}")
     for line in _remarks(report, options.images == "none"):
         complain(line)

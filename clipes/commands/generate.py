@@ -36,7 +36,8 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then write the masks."""
     from clipes.datasets import find_samples
-    from clipes.runs.preflight import check_folder, clear
+    from clipes.runs.preflight import check_folder
+    from clipes.store.cleanup import clear
     from clipes.vocabulary import check_labels, load_vocabulary, stuff_words
 
     if options.engine == "ray":

@@ -11,18 +11,18 @@ from typing import Literal, get_args
 
 from clipes.datasets.tar import is_tar
 from clipes.evaluation.accumulate import Progress
-from clipes.io.output_folder import beside, check_place, place_of, settle
+from clipes.io.atomic import check_target, publish, staging_folder, target_path
 from clipes.io.tempdb import blob, filling, scratch_database
-from clipes.store.manifest import NAME
+from clipes.store.layout import MANIFEST
 from clipes.store.record import read_records
-from clipes.store.saved import SavedMasks
+from clipes.store.store import Store, open_run
 
 from . import huggingface, voc, yolo
 from .coco import CocoError, CocoWriter
 from .huggingface import HuggingFaceWriter
 from .pictures import How, Pictures
 from .voc import VocWriter
-from .walk import Count, Writer, write_all
+from .walk import Count, FormatWriter, write_all
 from .yolo import YoloWriter
 
 __all__ = ["CocoError", "Report", "Target", "export"]
@@ -95,31 +95,32 @@ def export(
     is not ours to write, wrong arguments; CocoError without pycocotools; OSError where it cannot be written.
     """
     _check(to, images, split, polygons or regions)
-    place = place_of(out, folder, to)
-    with SavedMasks(folder) as masks:
-        given = masks.source(source)
-        if images == "link" and is_tar(given):
-            raise ValueError(f"the pictures of {given} are inside .tar files, which nothing can link to; copy them")
-        if not len(masks):
+    target = target_path(out, folder, to)
+    with open_run(folder) as run:
+        place = run.source(source)
+        if images == "link" and is_tar(place):
+            raise ValueError(f"the pictures of {place} are inside .tar files, which nothing can link to; copy them")
+        masks = run.counts().get("ok", 0)
+        if not masks:
             raise ValueError(f"{folder}: the run has no mask to export; `clipes status` says why")
-        check_place(place, "export", masks.folder, [given], overwrite)
-        pictures, count = Pictures(masks.images(given), images, _KEPT[to], "JPEG" if to == "voc" else "PNG"), Count()
+        check_target(target, "export", run.folder, [place], overwrite)
+        pictures, count = Pictures(run.images(place), images, _KEPT[to], "JPEG" if to == "voc" else "PNG"), Count()
         with ExitStack() as stack:
-            root = stack.enter_context(beside(place, "export"))
-            writer = stack.enter_context(closing(_writer(to, root, masks, split, given, polygons, regions)))
-            write_all(masks, progress(masks, len(masks), "images"), pictures, writer, count)
+            root = stack.enter_context(staging_folder(target))
+            writer = stack.enter_context(closing(_writer(to, root, run, split, place, polygons, regions)))
+            write_all(run, progress(run.rows("ok"), masks, "images"), pictures, writer, count)
             writer.finish()
-            masks.check_unchanged()
-            report = _report(to, masks, count, writer)
+            run.check_unchanged()
+            report = _report(to, run, count, writer)
             if report.images:
-                about = {"run": masks.manifest["digest"], "split": split, **asdict(report)}
-                settle(root, place, "export", about, overwrite)
+                about = {"run": run.digest, "split": split, **asdict(report)}
+                publish(root, target, "export", about, overwrite)
     return report
 
 
-def _report(to: Target, masks: SavedMasks, count: Count, writer: Writer) -> Report:
-    states, older = masks.history.counts(), _count_older(masks)
-    left = f"{older} mask(s) of other settings are left out: `clipes finalize` had no maps to decide them again"
+def _report(to: Target, run: Store, count: Count, writer: FormatWriter) -> Report:
+    counts, older = run.counts(), _count_older(run)
+    note = f"{older} mask(s) of other settings are left out: `clipes finalize` had no maps to decide them again"
     return Report(
         to=to,
         images=count.images,
@@ -127,23 +128,23 @@ def _report(to: Target, masks: SavedMasks, count: Count, writer: Writer) -> Repo
         ignored_pixels=count.ignored_pixels,
         failed=count.failed,
         problems=tuple(count.problems),
-        without_mask=states["skipped"] + states["failed"],
+        without_mask=counts.get("skipped", 0) + counts.get("failed", 0),
         turned=count.turned,
         converted=count.converted,
-        notes=(*writer.notes(), *([left] if older else [])),
+        notes=(*writer.notes(), *([note] if older else [])),
     )
 
 
-def _count_older(masks: SavedMasks) -> int:
-    """How many images have a mask of other settings and none of the run's."""
-    if not masks.history.others:
+def _count_older(run: Store) -> int:
+    """How many images have a mask of other settings, and no row of the run's."""
+    if not run.latest.other_records:
         return 0
     with closing(scratch_database()) as database:
         database.execute("CREATE TABLE older (id BLOB PRIMARY KEY) WITHOUT ROWID")
         with filling(database, "masks of other settings"):
-            for record in read_records(masks.folder):
-                if record.settings != masks.manifest["digest"]:
-                    rows = (row for row in record.rows() if row.status == "ok" and masks.history.get(row.id) is None)
+            for record in read_records(run.folder):
+                if record.settings != run.digest:
+                    rows = (row for row in record.rows() if row.status == "ok" and run.latest.get(row.id) is None)
                     database.executemany("INSERT OR IGNORE INTO older VALUES (?)", ((blob(row.id),) for row in rows))
         count: int = database.execute("SELECT count(*) FROM older").fetchone()[0]
     return count
@@ -165,22 +166,20 @@ def _check(to: str, images: str, split: str, shaped: bool) -> None:
         raise ValueError(f"polygons and regions are for COCO; leave them out of an export to {to}")
 
 
-def _writer(
-    to: Target, root: Path, masks: SavedMasks, split: str, source: str, polygons: bool, regions: bool
-) -> Writer:
-    names = masks.class_names
+def _writer(to: Target, root: Path, run: Store, split: str, source: str, polygons: bool, regions: bool) -> FormatWriter:
+    names = run.class_names
     if to == "coco":
-        ids = _category_ids(masks)
+        ids = _category_ids(run)
         return CocoWriter(root, names, split, polygons=polygons, regions=regions, category_ids=ids, source=source)
     if to == "voc":
         return VocWriter(root, names, split)
     return (YoloWriter if to == "yolo" else HuggingFaceWriter)(root, names, split)
 
 
-def _category_ids(masks: SavedMasks) -> dict[str, int]:
+def _category_ids(run: Store) -> dict[str, int]:
     """COCO's ids of the source's classes by name, as the run's record holds them; none of another source."""
-    found = masks.manifest.get("category_ids") or {}
-    numbers = list(found.values()) if isinstance(found, dict) else [None]
+    ids = run.manifest.get("category_ids") or {}
+    numbers = list(ids.values()) if isinstance(ids, dict) else [None]
     if not all(type(number) is int for number in numbers) or len(set(numbers)) < len(numbers):
-        raise ValueError(f"{masks.folder / NAME}: its 'category_ids' are not names with a number each; correct it")
-    return dict(found)
+        raise ValueError(f"{run.folder / MANIFEST}: its 'category_ids' are not names with a number each; correct it")
+    return dict(ids)

@@ -71,7 +71,7 @@ class CocoWriter:
         self._images = self._annotations = 0
 
     def check(self, item: Item) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         check_unicode(item.id)
         self._image_id(item.id)
         above = self._root / self._split
@@ -81,7 +81,7 @@ class CocoWriter:
                 raise ValueError(f"{item.id!r}: its folder {folder!r} is the name of a picture, too; rename one")
 
     def add(self, item: Item) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         image_id = self._image_id(item.id)
         item.picture.write(self._root / self._split / item.id)
         height, width = item.mask.shape
@@ -95,7 +95,7 @@ class CocoWriter:
             self._scratch.write(",\n" * (self._annotations > 1) + json.dumps(row))
 
     def finish(self) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         self._file.write('],\n"annotations": [')
         self._scratch.seek(0)
         shutil.copyfileobj(self._scratch, self._file)
@@ -108,11 +108,11 @@ class CocoWriter:
         self._scratch_path.unlink()
 
     def close(self) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         self._open.close()
 
     def notes(self) -> Iterator[str]:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         if self._renumbered:
             yield "images are numbered from 1; they keep COCO's ids where the source is COCO (--source coco:ROOT:SPLIT)"
         if self._new:

@@ -54,11 +54,11 @@ class HuggingFaceWriter:
         self._metadata = self._open.enter_context(open(metadata, "w", encoding="ascii", newline="\n"))  # noqa: SIM115
 
     def check(self, item: Item) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         check_unicode(item.id)
 
     def add(self, item: Item) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         name, folder = f"{self._images:07}", self._root / self._split
         self._images += 1
         item.picture.write(folder / "images" / name)
@@ -76,7 +76,7 @@ class HuggingFaceWriter:
         self._metadata.write(json.dumps(row) + "\n")
 
     def finish(self) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         self.close()
         confidence = _CONFIDENCE if self._confident else ""
         card = _CARD.format(images=self._images, split=self._split, confidence=confidence)
@@ -86,7 +86,7 @@ class HuggingFaceWriter:
         (self._root / "README.md").write_text(card + rows, encoding="utf-8", newline="\n")
 
     def close(self) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         self._open.close()
 
     def notes(self) -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from PIL import ExifTags, Image
 
 from clipes.io.images import FORMATS, IMAGE_SUFFIXES, ImageError, TarMember, open_image
+from clipes.io.masks import check_size
 
 How = Literal["copy", "link", "none"]
 
@@ -92,9 +93,7 @@ class Pictures:
         if upright is not None or code > 4:  # Pillow gives the sides of a TIFF upright, of others as they lie
             seen = upright or open_image(place)
             shape = (seen.height, seen.width)
-        if shape != size:
-            ours, theirs = (f"{height} x {width}" for height, width in (shape, size))
-            raise ValueError(f"{place}: {ours} pixels, but its mask is of {theirs}; was it replaced?")
+        check_size(shape, place, size, "its mask")
         return self._picture(place, found, code != 1, upright)
 
     def _picture(self, place: Path | TarMember, found: str, turned: bool, upright: Image.Image | None) -> Picture:

@@ -34,11 +34,11 @@ class VocWriter:
         self._renamed = 0
 
     def check(self, item: Item) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         file_name(item.id)
 
     def add(self, item: Item) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         name = file_name(item.id)
         self._renamed += name != item.id
         item.picture.write(self._root / "JPEGImages" / name)
@@ -47,7 +47,7 @@ class VocWriter:
         self._list.write(f"{name}\n")
 
     def finish(self) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         self.close()
         labels = [*map(label_name, self._names)]
         background, ignored = (_unlike(labels, name) for name in ("background", "ignored"))
@@ -60,11 +60,11 @@ class VocWriter:
         (self._root / "labelmap.txt").write_text(text, encoding="utf-8", newline="\n")
 
     def close(self) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         self._open.close()
 
     def notes(self) -> Iterator[str]:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         if self._renamed:
             yield f"{self._renamed} id(s) are percent-encoded in file names, which lists of plain lines cannot hold"
         if changed := sum(label_name(name) != name for name in self._names):

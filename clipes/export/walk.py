@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from clipes.ids import ignore_index
 from clipes.store.record import Row
-from clipes.store.saved import SavedMasks
+from clipes.store.store import Store
 
 from .pictures import Picture, Pictures
 
@@ -41,7 +41,7 @@ class Item:
     picture: Picture
 
 
-class Writer(Protocol):
+class FormatWriter(Protocol):
     """A format: takes the images one by one, in the order of their ids."""
 
     def check(self, item: Item) -> None:
@@ -73,18 +73,18 @@ class Count:
     problems: list[str] = field(default_factory=list)  # of the first that failed
 
 
-def write_all(masks: SavedMasks, rows: Iterable[Row], pictures: Pictures, writer: Writer, count: Count) -> None:
+def write_all(run: Store, rows: Iterable[Row], pictures: Pictures, writer: FormatWriter, count: Count) -> None:
     """Give all images to ``writer``, one in memory at a time; one that cannot be read or named is counted as failed.
 
     Raises OSError where nothing can be written.
     """
-    ignore = ignore_index(len(masks.class_names))
+    ignore = ignore_index(len(run.class_names))
     for row in rows:
         try:
-            mask = masks.mask(row)
+            mask = run.mask(row)
             height, width = mask.shape
             picture = pictures.read(row.id, (height, width))
-            item = Item(row.id, row.labels, mask, ignore, masks.confidence(row), picture)
+            item = Item(row.id, row.labels, mask, ignore, run.confidence(row), picture)
             writer.check(item)
         except (ValueError, OSError, MemoryError) as error:
             count.failed += 1

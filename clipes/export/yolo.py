@@ -28,11 +28,11 @@ class YoloWriter:
         (root / "labels" / split).mkdir(parents=True)
 
     def check(self, item: Item) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         _name(item.id)
 
     def add(self, item: Item) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         name = _name(item.id)
         self._renamed += name != item.id
         self._ignored += int(np.count_nonzero(item.mask == item.ignore))
@@ -41,7 +41,7 @@ class YoloWriter:
         new_file(self._root, f"labels/{self._split}/{name}.txt").write_text(lines, encoding="ascii", newline="\n")
 
     def finish(self) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         lines = [
             "# The folders are found from this file's own. Ultralytics wants a `val`: it is the training's own images",
             "# here, so that its figures say little; put a set with true masks there.",
@@ -54,11 +54,11 @@ class YoloWriter:
         (self._root / "data.yaml").write_text("\n".join(lines), encoding="utf-8", newline="\n")
 
     def close(self) -> None:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         # nothing is open
 
     def notes(self) -> Iterator[str]:
-        """As :class:`clipes.export.walk.Writer` says."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         if self._renamed:
             yield f"{self._renamed} id(s) are percent-encoded in file names"
         if self._ignored:

@@ -1,4 +1,8 @@
-"""Files that are whole or absent: masks and JSON, written beside their place and moved into it."""
+"""Files and folders that are complete or absent: written under a temporary name beside their place, then renamed.
+
+A temporary name is ``.clipes-MACHINE-PID-RANDOM.tmp`` and a suffix. It names the process that writes, so that
+:func:`remove_stale` can remove what a killed process left behind.
+"""
 
 from __future__ import annotations
 
@@ -7,17 +11,26 @@ import json
 import os
 import re
 import secrets
+import shutil
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from .paths import source_folder, source_would_match
+
+AnyPath = str | os.PathLike[str]
+FolderKind = Literal["export", "report"]
+
+SOFTWARE = {"mask": "clipes run", "figure": "clipes show"}
+"""What the field "Software" of a kind of file says; :func:`owned` looks for it."""
 
 
-def _place() -> str:
-    """What tells processes of one number apart: the machine, and on Linux the container on it."""
+def _process_space() -> str:
+    """The space in which a process id is unique: the machine, and on Linux the container on it."""
     try:
         space = os.readlink("/proc/self/ns/pid")
     except OSError:
@@ -25,27 +38,37 @@ def _place() -> str:
     return socket.gethostname() + space
 
 
-HOST = hashlib.sha256(_place().encode("utf-8", "surrogateescape")).hexdigest()[:8]
-"""In the names of files that belong to a process: where it runs."""
+MACHINE_ID = hashlib.sha256(_process_space().encode("utf-8", "surrogateescape")).hexdigest()[:8]
+"""This machine in the names of files that belong to a process."""
 
-_TEMPORARY = re.compile(r"\.clipes-(?P<host>[0-9a-f]{8})-(?P<process>\d+)-[0-9a-f]{16}\.tmp(\..*)?")
+PROCESS_NAME = r"(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)"
+"""A process in the name of a file, as a regular expression; see :func:`is_dead`."""
+
+_TEMPORARY = re.compile(rf"\.clipes-{PROCESS_NAME}-[0-9a-f]{{16}}\.tmp(?P<suffix>\..*)?")
+_REPLACED = ".old"  # the suffix of a folder that holds the one that is being replaced, under its own name
 _STALE_SECONDS = 24 * 3600
+_ENDS = 1 << 16  # bytes at a file's ends that hold its "Software": PNG and SVG begin with it, PDF ends with it
+
+
+def _temporary(path: Path, suffix: str) -> Path:
+    return path.parent / f".clipes-{MACHINE_ID}-{os.getpid()}-{secrets.token_hex(8)}.tmp{suffix}"
 
 
 @contextmanager
-def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path to write to; it becomes `path` when the block ends well, else it vanishes.
+def atomic(path: AnyPath) -> Iterator[Path]:
+    """Yield a temporary path to write to. It is renamed to `path` when the block succeeds, else deleted.
 
-    The temporary file lies in the same folder (made if need be), is hidden, and has the suffix of `path`.
-    It is synced to disk before it takes the final name, so `path` is never half a file, and two writers
-    never mix. Raises FileNotFoundError when the block wrote nothing, FileExistsError when `path` is there and
-    no ordinary file.
+    The temporary file lies in the same folder (made if need be), is hidden, and has the suffix of `path`. It is synced
+    to disk before it is renamed, so that `path` is never half a file and two writers never mix.
+
+    Raises FileNotFoundError when the block wrote nothing, FileExistsError when `path` exists and is not an ordinary
+    file.
     """
     path = Path(path)
     if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
         raise FileExistsError(f"{path} is a folder, a link or a device, which is not written over; give another name")
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".clipes-{HOST}-{os.getpid()}-{secrets.token_hex(8)}.tmp{path.suffix}"
+    temporary = _temporary(path, path.suffix)
     try:
         yield temporary
         with open(temporary, "rb+") as written:
@@ -56,53 +79,197 @@ def atomic(path: str | os.PathLike[str]) -> Iterator[Path]:
             os.unlink(temporary)
 
 
-def sweep(folder: str | os.PathLike[str]) -> int:
-    """Remove the temporary files that dead runs left under `folder`; return how many.
-
-    A file goes when its process on this machine has ended, or when it is a day old; files of a run that
-    is still alive, here or on another machine, stay. Links to folders are not followed.
-    """
-    removed = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            match = _TEMPORARY.fullmatch(name)
-            file = Path(parent, name)
-            with suppress(FileNotFoundError, PermissionError):  # another run may be sweeping; another user's stay
-                if match and _is_left_over(file, match["host"], int(match["process"])):
-                    file.unlink()
-                    removed += 1
-    return removed
-
-
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+def write_bytes(path: AnyPath, data: bytes) -> None:
     """Write `data` to `path`, atomically."""
     with atomic(path) as temporary:
         temporary.write_bytes(data)
 
 
-def write_json(path: str | os.PathLike[str], value: Any) -> None:
+def write_json(path: AnyPath, value: Any) -> None:
     """Write `value` to `path` as indented JSON, atomically; text outside ASCII is escaped.
 
-    Raises ValueError for nan and infinities, which JSON lacks (use None), TypeError for what JSON cannot
-    hold.
+    Raises ValueError for nan and infinities, which JSON lacks (use None), TypeError for what JSON cannot hold.
     """
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="ascii", newline="\n")
 
 
-def _is_left_over(file: Path, host: str, process: int) -> bool:
-    if time.time() - file.lstat().st_mtime > _STALE_SECONDS:
-        return True
-    return host == HOST and os.name == "posix" and not is_alive(process)
+# --- files of dead processes
 
 
-def is_alive(process: int) -> bool:
-    """Whether a process of this machine is there (on POSIX)."""
+def remove_stale(root: AnyPath, *, recursive: bool = True) -> int:
+    """Remove the temporary files and folders that dead processes left under `root`; return how many.
+
+    A file is stale when its process on this machine is dead, or when it is a day old; a folder only in the first case.
+    A folder that a process was replacing when it was killed gets its name back. Links to folders are not followed.
+    """
+    removed = 0
+    for parent, folders, files in os.walk(root):
+        for name in (*files, *folders):
+            match = _TEMPORARY.fullmatch(name)
+            path = Path(parent, name)
+            with suppress(FileNotFoundError, PermissionError):  # another process removes it too, or another user's
+                if match and _is_stale(path, match):
+                    _remove(path, match["suffix"])
+                    removed += 1
+        folders[:] = [name for name in folders if recursive and not _TEMPORARY.fullmatch(name)]
+    return removed
+
+
+def is_dead(process: re.Match[str]) -> bool:
+    """Whether the process of a match of ``PROCESS_NAME`` ran on this machine and has ended (on POSIX)."""
+    return process["machine"] == MACHINE_ID and os.name == "posix" and not is_alive(int(process["pid"]))
+
+
+def is_alive(pid: int) -> bool:
+    """Whether this machine has a process with this number (on POSIX)."""
     try:
-        os.kill(process, 0)  # signal 0 only asks whether the process is there
+        os.kill(pid, 0)  # signal 0 only asks whether the process exists
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True
     return True
+
+
+def _is_stale(path: Path, match: re.Match[str]) -> bool:
+    status = path.lstat()
+    old = not stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime > _STALE_SECONDS
+    return old or is_dead(match)
+
+
+def _remove(path: Path, suffix: str | None) -> None:
+    if path.is_symlink() or not path.is_dir():
+        path.unlink()
+        return
+    if suffix == _REPLACED:
+        _restore(path)
+    shutil.rmtree(path)
+
+
+def _restore(replaced: Path) -> None:
+    """Give the folder inside `replaced` its name back, unless its replacement has it."""
+    for name in os.listdir(replaced):
+        place = replaced.parent / name
+        if not os.path.lexists(place) or (place.is_dir() and not os.listdir(place)):
+            os.rename(replaced / name, place)
+
+
+# --- whose a file is
+
+
+def owned(path: Path, kind: Literal["mask", "figure", "export", "report"]) -> bool:
+    """Whether clipes wrote `path`, a file or folder of this kind. Nothing else is replaced or deleted.
+
+    A folder has a marker file; a file names the software that wrote it. An empty file counts as ours: a full disk or a
+    crash leaves such, and nothing is lost with it.
+    """
+    if path.is_symlink():
+        return False
+    if kind == "export" or kind == "report":
+        return marker(path, kind).is_file()
+    if not path.is_file():
+        return False
+    tag = (b"tEXtSoftware\0" if kind == "mask" else b"") + SOFTWARE[kind].encode()
+    with open(path, "rb") as file:
+        head = file.read(_ENDS)
+        if not head or tag in head:
+            return True
+        file.seek(-min(_ENDS, path.stat().st_size), os.SEEK_END)
+        return tag in file.read()
+
+
+def marker(folder: Path, kind: FolderKind) -> Path:
+    """The file that says that a folder is of this kind, and what was written into it."""
+    return folder / f".clipes-{kind}"
+
+
+# --- folders
+
+
+def target_path(out: AnyPath | None, run: AnyPath, ending: str) -> Path:
+    """The absolute path of `out`; without one, the run's with ``-ENDING`` behind its name."""
+    if out is not None:
+        return Path(os.path.abspath(out))
+    folder = Path(os.path.abspath(run))
+    return folder.with_name(f"{folder.name}-{ending}")
+
+
+def check_target(out: Path, kind: FolderKind, run: Path, sources: Sequence[str], overwrite: bool) -> None:
+    """Raise ValueError if `out` must not be written: a folder inside, around or equal to the run's or the images'.
+
+    Links are resolved. `out` may be an empty folder and, with `overwrite`, an earlier one of this kind whose top level
+    holds nothing else.
+    """
+    place = out.resolve()
+    if place.is_relative_to(run.resolve()):
+        raise ValueError(f"{out} is in the run's folder ({run}); choose another folder for the {kind}")
+    for source in sources:
+        if source_would_match(Path(source))(place / "0.jpg"):
+            raise ValueError(f"{out} would be among the files of {source}; choose another folder for the {kind}")
+    for folder in (run, *map(source_folder, sources)):
+        if folder is not None and folder.resolve().is_relative_to(place):
+            raise ValueError(f"{out} holds {folder}, which it would replace; choose another folder for the {kind}")
+    _check_replaceable(out, kind, overwrite)
+
+
+@contextmanager
+def staging_folder(out: Path) -> Iterator[Path]:
+    """Yield a new, empty folder beside `out`; it is deleted at the end unless :func:`publish` has renamed it.
+
+    What killed processes left beside `out` is removed first.
+    """
+    out.parent.mkdir(parents=True, exist_ok=True)
+    remove_stale(out.parent, recursive=False)
+    staging = _temporary(out, "")
+    staging.mkdir()
+    try:
+        yield staging
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def publish(staging: Path, out: Path, kind: FolderKind, about: Mapping[str, Any], overwrite: bool) -> None:
+    """Write the marker with `about` into `staging` and rename it to `out`, in place of what is there.
+
+    Raises ValueError, as :func:`check_target`, for files that have appeared at `out` meanwhile.
+    """
+    write_json(marker(staging, kind), {**about, "entries": sorted(os.listdir(staging))})
+    if hasattr(os, "sync"):
+        os.sync()  # all files at once, before the folder's name says that they exist
+    _check_replaceable(out, kind, overwrite)
+    replaced = _temporary(out, _REPLACED)
+    try:
+        if out.is_dir():  # killed after this rename, remove_stale finds the folder under its own name
+            replaced.mkdir()
+            os.rename(out, replaced / out.name)
+        os.rename(staging, out)
+    except BaseException:
+        if replaced.is_dir():
+            _restore(replaced)
+            os.rmdir(replaced)
+        raise
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _check_replaceable(out: Path, kind: FolderKind, overwrite: bool) -> None:
+    """Raise ValueError unless `out` is absent, an empty folder or, with `overwrite`, an earlier one of this kind."""
+    if out.is_symlink():
+        raise ValueError(f"{out} is a link, which is not written over; give the folder itself, or another")
+    if not os.path.lexists(out) or (out.is_dir() and not os.listdir(out)):
+        return
+    if not out.is_dir() or not owned(out, kind):
+        raise ValueError(f"{out} exists and is no earlier {kind}; choose another folder, or move it away")
+    if not overwrite:
+        raise ValueError(f"{out} holds an earlier {kind}; choose another folder, or replace it with --overwrite")
+    mark = marker(out, kind)
+    if others := sorted(set(os.listdir(out)) - {mark.name, *_entries(mark)}):
+        raise ValueError(f"{out} holds {others[0]!r}, which no {kind} wrote; move it away, or choose another folder")
+
+
+def _entries(mark: Path) -> list[str]:
+    try:
+        return [str(name) for name in json.loads(mark.read_text(encoding="utf-8"))["entries"]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{mark} was not written by clipes: {error}; choose another folder") from error

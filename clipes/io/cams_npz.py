@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .atomic import write_bytes
-from .images import MAX_PIXELS
+from .images import MAX_PIXELS, TarMember
 
 
 class Maps(NamedTuple):
@@ -46,15 +46,15 @@ def maps_npz(maps: Maps, cams: NDArray[np.float32] | None) -> bytes:
     return file.getvalue()
 
 
-def read_maps(path: str | os.PathLike[str], classes: int) -> Maps:
-    """The maps of a file that :func:`write_maps` wrote.
+def read_maps(path: str | os.PathLike[str] | TarMember, classes: int) -> Maps:
+    """The maps of a file that :func:`write_maps` wrote, or of a member of a .tar.
 
-    Raises ValueError, naming the file, if it is none, or if its ids are not in 1..``classes``.
+    Raises ValueError, naming the file, for anything else, or if its ids are not in 1..``classes``.
     """
-    if not os.path.isfile(path):  # a named pipe would wait for ever
+    if not isinstance(path, TarMember) and not os.path.isfile(path):  # a named pipe would wait for ever
         raise ValueError(f"{path}: not a file")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(BytesIO(path.read()) if isinstance(path, TarMember) else path, allow_pickle=False) as file:
             keys, maps, size = (np.asarray(file[name]) for name in ("keys", "patch_cams", "size"))
     except Exception as error:  # numpy's and zipfile's parsers raise nearly anything on hostile bytes
         raise ValueError(f"{path}: no maps of `clipes generate --save-cams`: {error}") from error

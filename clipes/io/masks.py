@@ -50,11 +50,11 @@ def read_png(path: Path | TarMember, modes: tuple[str, ...], otherwise: str) -> 
     return pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
 
 
-def check_size(size: tuple[int, ...], path: object, truth_size: tuple[int, ...], truth: Path) -> None:
-    """Raise SizeError if two sizes (H, W) differ."""
-    if size != truth_size:
-        ours, theirs = (" x ".join(map(str, reversed(shape))) for shape in (size, truth_size))
-        raise SizeError(f"{path}: {ours} pixels, but {truth} has {theirs}")
+def check_size(size: tuple[int, ...], name: object, expected: tuple[int, ...], other: object) -> None:
+    """Raise SizeError if the size (H, W) of ``name`` is not that of ``other``."""
+    if tuple(size) != tuple(expected):
+        ours, theirs = (" x ".join(map(str, shape)) for shape in (size, expected))
+        raise SizeError(f"{name}: {ours} pixels (height x width), but {other} has {theirs}; was one of them replaced?")
 
 
 def write_mask(path: str | os.PathLike[str], mask: NDArray[Any], class_count: int) -> None:

@@ -1,12 +1,68 @@
-"""Paths: whether a source of images would find a file."""
+"""Paths: names that every file system takes, folders walked once, and which files a source of images would match."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection, Iterator
 from itertools import takewhile
 from pathlib import Path
+
+MAX_NAME = 250
+"""The longest name of a file that is written, in bytes; most file systems end at 255."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def check_name(name: str, suffix: str = "") -> None:
+    """Raise ValueError if ``name`` and ``suffix`` cannot be a relative path below any folder; the message is a cause.
+
+    Refused are control characters, empty parts, ``.`` and ``..``, absolute paths, what a file system cannot encode,
+    and parts of more than ``MAX_NAME`` bytes.
+    """
+    if _CONTROL.search(name):
+        raise ValueError("it holds a control character")
+    parts = name.split("/")
+    if not {"", ".", ".."}.isdisjoint(parts) or os.path.isabs(name):
+        raise ValueError("it is no relative path free of '.' and '..'")
+    try:
+        longest = max(len(part.encode("utf-8", "surrogateescape")) for part in (*parts[:-1], f"{parts[-1]}{suffix}"))
+    except UnicodeEncodeError as error:
+        raise ValueError(f"it cannot be the name of a file: {error.reason}") from error
+    if longest > MAX_NAME:
+        raise ValueError(f"a part of it would be {longest} bytes long, above {MAX_NAME}")
+
+
+def inside(path: Path, folder: str | os.PathLike[str]) -> Path:
+    """Return ``path``; raise ValueError if a link leads it out of ``folder``."""
+    if not path.parent.resolve().is_relative_to(Path(folder).resolve()):
+        raise ValueError(f"{path} leads out of the output folder through a link; remove the link")
+    return path
+
+
+def walk(folder: str | os.PathLike[str], skip: Collection[str] = ()) -> Iterator[str]:
+    """Yield the paths of all files under ``folder``, relative, with ``/``, sorted by their parts.
+
+    Hidden names are left out, and those of ``skip`` at the top level. Links to folders are followed, except to a
+    folder above. A broken link counts as a file.
+    """
+    return _walk(os.fspath(folder), "", frozenset(skip), frozenset())
+
+
+def _walk(folder: str, prefix: str, skip: Collection[str], above: frozenset[str]) -> Iterator[str]:
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        names = sorted((entry.name, entry.is_file(follow_symlinks=False)) for entry in entries)
+    for name, is_file in names:
+        if name.startswith(".") or name in skip:
+            continue
+        if not is_file and os.path.isdir(path := os.path.join(folder, name)):
+            yield from _walk(path, f"{prefix}{name}/", (), above | {real})
+        else:
+            yield prefix + name
 
 
 def source_would_match(source: Path) -> Callable[[Path], bool]:
@@ -22,3 +78,11 @@ def source_would_match(source: Path) -> Callable[[Path], bool]:
         return lambda path: path.is_relative_to(base) and path.match(rest[-1])
     pattern = os.sep.join((glob.escape(str(base)), *rest))
     return lambda path: path.match(pattern)
+
+
+def source_folder(source: str) -> Path | None:
+    """The folder that a source is, the ROOT of ``voc:`` and ``coco:``; None for lists, patterns and files."""
+    root = re.sub("^(voc|coco):", "", source)
+    while root and not os.path.isdir(root):
+        root = root.rpartition(":")[0] if root != source else ""
+    return Path(root) if root else None

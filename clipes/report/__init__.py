@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from clipes.evaluation.accumulate import Progress
-from clipes.io.output_folder import beside, check_place, place_of, settle
-from clipes.store.saved import SavedMasks
+from clipes.io.atomic import check_target, publish, staging_folder, target_path
+from clipes.store.store import open_run
 
 from .build import Builder, Report
 
@@ -45,16 +45,16 @@ def write_report(
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}; show at least 1 image")
-    run = Path(os.path.abspath(folder))
+    folder = Path(os.path.abspath(folder))
     truth = None if truth is None else Path(truth)
     if truth and not truth.is_dir():
         raise FileNotFoundError(f"no such folder of truth: {truth}")
-    target = place_of(out, folder, "report")
-    with SavedMasks(run) as masks:
-        place = masks.source(source)
-        check_place(target, "report", run, [place] if truth is None else [place, str(truth)], overwrite=True)
-        with beside(target, "report") as new:
-            report = Builder(masks, masks.images(place), place, truth, limit, new).write(target, progress)
-            masks.check_unchanged()
-            settle(new, target, "report", {"run": masks.manifest["digest"]}, overwrite=True)
+    target = target_path(out, folder, "report")
+    with open_run(folder) as run:
+        place = run.source(source)
+        check_target(target, "report", folder, [place] if truth is None else [place, str(truth)], overwrite=True)
+        with staging_folder(target) as root:
+            report = Builder(run, run.images(place), place, truth, limit, root).write(target, progress)
+            run.check_unchanged()
+            publish(root, target, "report", {"run": run.digest}, overwrite=True)
     return report

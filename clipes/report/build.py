@@ -18,7 +18,7 @@ from clipes.io.images import TarMember
 from clipes.io.masks import check_size, read_ids
 from clipes.io.walk import walk_files
 from clipes.store.record import Row
-from clipes.store.saved import SavedMasks
+from clipes.store.store import Store
 
 from .gather import Clock, Numbers, Totals, measure
 from .overview import overview
@@ -70,20 +70,21 @@ class Builder:
 
     def __init__(
         self,
-        masks: SavedMasks,
+        run: Store,
         images: Mapping[str, Path | TarMember],
         source: str,
         truth: Path | None,
         limit: int,
         folder: Path,
     ) -> None:
-        self.masks, self.images, self.source, self.truth, self.folder = masks, images, source, truth, folder
-        self.classes = len(masks.class_names)
-        self.totals = Totals(masks.class_names, truth is not None)
-        self.clock = Clock(masks.history.tallies)
-        known = {"confidence": masks.has_confidence, "truth": truth is not None}
+        self.run, self.images, self.source, self.truth, self.folder = run, images, source, truth, folder
+        self.classes = len(run.class_names)
+        self.totals = Totals(run.class_names, truth is not None)
+        self.clock = Clock(run.latest.workers)
+        known = {"confidence": run.has("confidence"), "truth": truth is not None}
         self.panels = ["picture", "overlay", *(panel for panel, there in known.items() if there)]
-        self.done, self.rest = len(masks), len(masks.history) - len(masks)
+        self.done = run.counts().get("ok", 0)
+        self.rest = len(run.latest) - self.done
         rest = min(self.rest, max(limit - self.done, limit // 2))
         self.shown = {"done": min(self.done, limit - rest), "rest": rest}
         self.unreadable = 0
@@ -103,7 +104,7 @@ class Builder:
                     file.write(f"{script_json(row)},\n")
             file.write("];\n")
         missing = self._missing_truth()
-        found = overview(self.masks, self.source, self.totals, self.clock)
+        found = overview(self.run, self.source, self.totals, self.clock)
         about = {"panels": self.panels, "shown": self.shown, "done": self.done, "rest": self.rest}
         found |= {**about, "unreadable": self.unreadable, "missing": missing}
         text = f"window.report = {script_json(found)};\n"
@@ -120,7 +121,7 @@ class Builder:
                 if look.job.number is not None:
                     yield self._card(look)
         number = self.shown["done"]
-        for index, row in enumerate(self.masks.history.unfinished()):
+        for index, row in enumerate(self.run.latest.not_done()):
             self.clock.add(row.time)
             if is_chosen(index, self.rest, self.shown["rest"]):
                 yield self._card(_Look(_Job(row, number, None)))
@@ -128,7 +129,7 @@ class Builder:
 
     def _jobs(self) -> Iterator[_Job]:
         number = 0
-        for index, row in enumerate(self.masks):
+        for index, row in enumerate(self.run.rows("ok")):
             chosen = is_chosen(index, self.done, self.shown["done"])
             yield _Job(row, number if chosen else None, self.images.get(row.id) if chosen else None)
             number += chosen
@@ -138,8 +139,8 @@ class Builder:
         row, picture, confidence = job.row, None, None
         truth, numbers, reason = None, None, ""
         try:
-            ids = self.masks.mask(row)
-            confidence = self.masks.confidence(row)
+            ids = self.run.mask(row)
+            confidence = self.run.confidence(row)
             truth, reason = self._truth(row, ids.shape)
             numbers = measure(ids, confidence, truth, self.classes)
             if job.number is not None:
@@ -199,7 +200,7 @@ class Builder:
         return sum(not self._has_mask(name) for name in names)
 
     def _has_mask(self, name: str) -> bool:
-        row = self.masks.history.get(name.removesuffix(".png")) if name.endswith(".png") else None
+        row = self.run.latest.get(name.removesuffix(".png")) if name.endswith(".png") else None
         return row is not None and row.status == "ok"
 
 

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from clipes.evaluation.metrics import ClassCounts, boundary_counts, class_counts
 from clipes.evaluation.result import Evaluation, number
 from clipes.ids import ignore_index
-from clipes.store.history import Tally
 from clipes.store.record import Row
+from clipes.store.rows import WorkerCounts
+from clipes.store.status import active_spans
 
 BINS = 60
 """The most bars of the throughput; few images get fewer."""
@@ -163,19 +164,14 @@ class Clock:
     ``seconds`` is that time.
     """
 
-    def __init__(self, tallies: Sequence[Tally]) -> None:
-        spans: list[list[float]] = []
-        for start, end in sorted((tally.record.started, tally.last) for tally in tallies):
-            if spans and start <= spans[-1][1]:
-                spans[-1][1] = max(spans[-1][1], end)
-            else:
-                spans.append([start, end])
+    def __init__(self, workers: Sequence[WorkerCounts]) -> None:
+        spans = active_spans(workers)
         self._starts = np.array([start for start, _ in spans])
         lengths = np.array([end - start for start, end in spans])
         self._before = np.concatenate([[0.0], np.cumsum(lengths)])
         self._pauses = self._starts[1:] - (self._starts + lengths)[:-1] if spans else np.zeros(0)
         self.seconds = float(self._before[-1])
-        rows = sum(tally.counts.total() for tally in tallies)
+        rows = sum(worker.counts.total() for worker in workers)
         self._counts = np.zeros(max(1, min(BINS, rows // 10)), np.int64)
 
     def add(self, time: float) -> None:

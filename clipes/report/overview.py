@@ -9,8 +9,7 @@ from typing import Any
 
 from clipes._version import __version__
 from clipes.ids import voc_palette
-from clipes.store.saved import SavedMasks
-from clipes.store.status import status_of
+from clipes.store.store import Store
 
 from .gather import Clock, Totals
 
@@ -18,12 +17,12 @@ REASONS = 50
 MACHINES = 20
 
 
-def overview(masks: SavedMasks, source: str, totals: Totals, clock: Clock) -> dict[str, Any]:
+def overview(run: Store, source: str, totals: Totals, clock: Clock) -> dict[str, Any]:
     """The data of the page above its gallery, as JSON holds it."""
-    status = status_of(masks.folder, masks.history, REASONS)
+    status = run.status(REASONS)
     counts = {name: getattr(status, name) for name in ("total", "ok", "skipped", "failed", "left", "rate")}
     return {
-        "run": masks.folder.name,
+        "run": run.folder.name,
         "made": f"clipes {__version__}, {_minute(time.time())}",
         "counts": counts,
         "started": [_minute(worker.started) for worker in status.workers[:1]],
@@ -31,15 +30,15 @@ def overview(masks: SavedMasks, source: str, totals: Totals, clock: Clock) -> di
         "machines": sorted({worker.machine for worker in status.workers})[:MACHINES],
         "reasons": [[reason.status, reason.text, reason.count, reason.first] for reason in status.reasons],
         "colours": [bytes(colour).hex() for colour in voc_palette()],
-        "facts": list(_facts(masks, source)),
+        "facts": list(_facts(run, source)),
         "clock": clock.as_dict(),
         **totals.as_dict(),
     }
 
 
-def _facts(masks: SavedMasks, source: str) -> Iterator[list[str]]:
+def _facts(run: Store, source: str) -> Iterator[list[str]]:
     """The run's record, a name and a text each: what it was started with first, then its settings."""
-    manifest = {**masks.manifest, "source": source, "folder": str(masks.folder)}
+    manifest = {**run.manifest, "source": source, "folder": str(run.folder)}
     settings, digest = manifest.pop("settings"), manifest.pop("digest")
     manifest.pop("category_ids", None)
     yield from _flat(manifest, "")

@@ -12,7 +12,8 @@ from PIL import Image
 
 from clipes.drawing.overlay import SMALL, draw_overlay, palette_places
 from clipes.ids import ignore_index, voc_palette
-from clipes.io.images import ImageError, TarMember, open_image
+from clipes.io.images import TarMember, open_image
+from clipes.io.masks import check_size
 
 LARGEST = 800
 """The longest side of a large picture; smaller images keep their size."""
@@ -31,9 +32,7 @@ def open_picture(place: Path | TarMember, size: tuple[int, int]) -> Image.Image:
     Raises ImageError where it is not of ``size`` (H, W), that of its mask, and as that does.
     """
     image, (width, height) = _drafted(place) or _whole(place)
-    if (height, width) != size:
-        ours = f"{size[0]} x {size[1]}"
-        raise ImageError(f"{place}: {height} x {width} pixels, but its mask has {ours}; was the image replaced?")
+    check_size((height, width), place, size, "its mask")
     return image
 
 

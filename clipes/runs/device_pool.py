@@ -19,7 +19,7 @@ from clipes.datasets import Sample
 from clipes.device.choice import choose_device
 from clipes.device.errors import DeviceLost
 from clipes.generator import MaskGenerator
-from clipes.io.atomic import sweep
+from clipes.io.atomic import remove_stale
 from clipes.store.output import Output
 
 from .device_process import DeviceProcess, More, Raised, Task, Warned
@@ -100,7 +100,7 @@ def write_on_devices(
     finally:
         pool.close()
         if pool.died:
-            sweep(output.folder)  # what they were writing
+            remove_stale(output.folder)  # what they were writing
     if pool.error:
         raise pool.error
 

@@ -17,12 +17,14 @@ from clipes.datasets import Sample, find_images
 from clipes.decision import decide_masks
 from clipes.device.errors import is_out_of_memory
 from clipes.ids import read_class_names
-from clipes.io.atomic import sweep, write_bytes
+from clipes.io.atomic import remove_stale, write_bytes
 from clipes.io.cams_npz import read_maps
 from clipes.io.images import TarMember, open_image
+from clipes.io.paths import inside
 from clipes.result import PseudoMask
-from clipes.store.manifest import NAME, digest, read_manifest, renew
-from clipes.store.output import SAVED, inside, run_mask
+from clipes.store.layout import MANIFEST, SAVED
+from clipes.store.manifest import overwrite_manifest, read_manifest, settings_digest
+from clipes.store.output import encode_mask
 from clipes.store.record import Recorder, Row
 
 from .outcome import Outcome
@@ -63,7 +65,7 @@ def read_run(folder: str | os.PathLike[str]) -> SavedRun:
     try:
         config = Config.from_dict(record["settings"]["config"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder / NAME}: no record of a run: {error}") from error
+        raise ValueError(f"{folder / MANIFEST}: no record of a run: {error}") from error
     if record["settings"].get("output", {}).get("format") == "tar":
         raise ValueError(f"{folder} holds .tar shards, whose maps are not read; generate with --out-format png")
     ids = _ids(folder / "cams", ".npz")
@@ -99,7 +101,7 @@ def finalize(run: SavedRun, config: Config, source: str | os.PathLike[str] | Non
 
 
 def _finalized(run: SavedRun, config: Config, images: Mapping[str, Path | TarMember]) -> Iterator[Outcome]:
-    sweep(run.folder)
+    remove_stale(run.folder)
     settings = {**run.record["settings"], "config": config.to_dict()}
     recorder = None
     try:
@@ -117,11 +119,11 @@ def _finalized(run: SavedRun, config: Config, images: Mapping[str, Path | TarMem
                 yield Outcome(sample, "failed", reason.removeprefix(f"{sample.image}: "))
                 continue
             if recorder is None:
-                renew(run.folder, run.record["settings"], {**run.record, "mixed": MIXED})
-                recorder = Recorder(run.folder, {"settings": digest(settings), "total": len(run.ids)})
+                overwrite_manifest(run.folder, run.record["settings"], {**run.record, "mixed": MIXED})
+                recorder = Recorder(run.folder, {"settings": settings_digest(settings), "total": len(run.ids)})
             saves_confidence = (run.folder / "confidence").is_dir()
             beside.unlink(missing_ok=True)
-            data = run_mask(result)
+            data = encode_mask(result)
             write_bytes(path, data)
             if saves_confidence:
                 result.save_confidence(beside)
@@ -129,7 +131,7 @@ def _finalized(run: SavedRun, config: Config, images: Mapping[str, Path | TarMem
             recorder.add(Row(name, "ok", labels=result.labels, size=result.size, checksum=checksum))
             yield Outcome(sample, "ok")
         if recorder:
-            renew(run.folder, settings, run.record)
+            overwrite_manifest(run.folder, settings, run.record)
     finally:
         if recorder:
             recorder.close()

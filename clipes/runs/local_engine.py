@@ -152,8 +152,8 @@ class MaskWriter:
 
     def _work(self, batch: Sequence[Loaded]) -> list[_Pending]:
         """A job: refuse, generate, and hand the files to the writer threads."""
-        sink = self._publisher.sink
-        refused = [refuse(loaded, self._class_names, self._skip, sink) for loaded in batch]
+        writer = self._publisher.writer
+        refused = [refuse(loaded, self._class_names, self._skip, writer) for loaded in batch]
         accepted = [loaded for loaded, outcome in zip(batch, refused, strict=True) if outcome is None]
         started = time.monotonic()
         results = iter(self._generate(accepted))

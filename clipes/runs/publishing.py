@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from clipes.datasets import Sample
-from clipes.store.output import Output, Sink, new_sink
+from clipes.store.output import Output
 from clipes.store.record import Recorder, Row
+from clipes.store.writer import Writer, new_writer
 
 from .decoding import Loaded
 from .outcome import Outcome
@@ -20,7 +21,7 @@ from .outcome import Outcome
 _ERRORS_OF_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
 
 
-def refuse(loaded: Loaded, class_names: Collection[str], skip: Collection[str], sink: Sink) -> Outcome | None:
+def refuse(loaded: Loaded, class_names: Collection[str], skip: Collection[str], writer: Writer) -> Outcome | None:
     """How an image ends of which no mask can be made; None where one can.
 
     ``skip`` names what is skipped and does not fail: ``"unknown"`` (a label that is no class), ``"missing"`` (no file).
@@ -31,7 +32,7 @@ def refuse(loaded: Loaded, class_names: Collection[str], skip: Collection[str], 
         if unknown:
             return Outcome(sample, "skipped", f"unknown class {unknown[0]!r}")
     try:
-        sink.check(sample)
+        writer.check(sample)
     except (ValueError, OSError) as error:  # OSError: a name that is too long, for example
         return Outcome(sample, "failed", str(error))
     if loaded.pixels is not None:
@@ -57,11 +58,11 @@ class Publisher:
         self.output, self._keep_masks = output, keep_masks
         self._recorder = Recorder(output.folder, header)
         self.name = self._recorder.path.stem
-        self.sink = new_sink(output, f"masks-{self.name}")
+        self.writer = new_writer(output, f"masks-{self.name}")
 
     def stage(self, image_id: str, files: dict[str, bytes]) -> dict[str, bytes]:
         """Do with an image's files what can be done out of order; may be called in threads. Returns the files."""
-        self.sink.prepare(image_id, files)
+        self.writer.write_files(image_id, files)
         return files
 
     def publish(self, sample: Sample, row: Row, files: Future[dict[str, bytes]] | None) -> Outcome:
@@ -79,7 +80,7 @@ class Publisher:
                 row = Row(row.id, "failed", str(error) or "out of memory", row.labels)
             else:
                 row = replace(row, checksum=hashlib.sha256(contents["mask"]).hexdigest())
-                self._recorder.add(*self.sink.commit(row, contents))
+                self._recorder.add(*self.writer.append(row, contents))
         if row.status != "ok":
             if not self._keep_masks:
                 self._discard(sample)
@@ -88,7 +89,7 @@ class Publisher:
 
     def flush(self) -> None:
         """Close a .tar that is not full, and bring the record to the disk."""
-        self._recorder.add(*self.sink.flush())
+        self._recorder.add(*self.writer.flush())
         self._recorder.sync()
 
     def close(self) -> None:
@@ -100,8 +101,8 @@ class Publisher:
 
     def _discard(self, sample: Sample) -> None:
         with suppress(ValueError, OSError):  # nothing to delete, or the file is not ours
-            self.sink.check(sample)
-            self.sink.discard(sample.id)
+            self.writer.check(sample)
+            self.writer.discard(sample.id)
 
     def _is_of_the_name(self, error: OSError) -> bool:
         of_name = isinstance(error, FileExistsError) or error.errno in _ERRORS_OF_NAMES

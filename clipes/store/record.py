@@ -1,7 +1,7 @@
-"""The record of a run: one line for every image that ended, appended by each worker to a file of its own.
+"""The record of a run: a line for every image, appended by each worker to a file of its own.
 
-``OUT/records/TIME-HOST-PID-RANDOM.jsonl`` is ASCII JSON, one object a line: first the header, which says what the
-worker was started with, then a row for each image. Nothing is ever changed or removed; of several rows of one image
+``OUT/records/TIME-MACHINE-PID-RANDOM.jsonl`` is ASCII JSON, one object a line: first the header, which says what the
+worker was started with, then a row for each image. Lines are never changed or removed; of several rows of one image
 the newest counts.
 """
 
@@ -20,13 +20,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
 
-from clipes.io.atomic import HOST
+from clipes.io.atomic import MACHINE_ID
 
-FOLDER = "records"
-"""Where the records are, below the folder of the masks."""
-
-NAME = r"\d{8}T\d{6}\.\d{6}-(?P<host>[0-9a-f]{8})-(?P<pid>\d+)-[0-9a-f]{8}"
-"""What the name of a worker's file is made of, as a regular expression: when, where and by which process it began."""
+from .layout import RECORDS
 
 Status = Literal["ok", "skipped", "failed"]
 
@@ -117,11 +113,10 @@ def _object(text: str | bytes) -> dict[str, Any]:
 
 
 class Recorder:
-    """A worker's record: opens a new file ``folder/records/*.jsonl``, writes its header, appends rows.
+    """Opens a new file ``folder/records/*.jsonl``, writes its header, appends rows. Not for several threads.
 
-    ``header`` is what JSON can hold; ``settings``, the run's digest (:func:`clipes.store.manifest.claim`), is needed,
-    and ``clipes status`` reads ``total`` (images of the data set) and ``shard`` where they are
-    given. ``started``, ``machine`` and ``pid`` are always this process's own. Not for several threads.
+    ``header`` is what JSON can hold, with ``settings``, the digest of the run's settings. ``clipes status`` also reads
+    ``total`` (images of the data set) and ``shard``. ``started``, ``machine`` and ``pid`` are set here.
 
     Raises ValueError where ``records`` is a link, OSError where the file cannot be written.
     """
@@ -133,11 +128,11 @@ class Recorder:
         first = json.dumps(
             {**header, "started": now.isoformat(), "machine": machine, "pid": os.getpid()}, allow_nan=False
         )
-        records = Path(folder, FOLDER)
+        records = Path(folder, RECORDS)
         _refuse_link(records)
         records.mkdir(parents=True, exist_ok=True)
         stamp = now.strftime("%Y%m%dT%H%M%S.%f")
-        self.path = records / f"{stamp}-{HOST}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
+        self.path = records / f"{stamp}-{MACHINE_ID}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         flags = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | getattr(os, "O_BINARY", 0)
         self._file: int | None = os.open(self.path, flags, 0o666)
         self._size = 0
@@ -235,7 +230,7 @@ def read_records(folder: str | os.PathLike[str]) -> Iterator[Record]:
     A record whose header is not whole, of a worker that was killed at once, is left out. Raises ValueError with file
     and line for a header that is broken, and for links, which are not followed.
     """
-    records = Path(folder, FOLDER)
+    records = Path(folder, RECORDS)
     _refuse_link(records)
     if not records.is_dir():
         return

@@ -1,4 +1,4 @@
-"""What a run has done so far, all its workers together, by their records."""
+"""The status of a run: counts, speed and reasons, from the records of all its workers."""
 
 from __future__ import annotations
 
@@ -8,16 +8,23 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .history import History, Tally
 from .manifest import read_manifest
 from .record import Row, Status
+from .rows import LatestRows, WorkerCounts
 
 _WORD = re.compile(r"'[^']*'|[^\s']+?(?=[:,;)]*(?:\s|$))")  # a name between quotes may hold spaces
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why images were skipped or failed: as it was told of the first, without its name; how many more say the same."""
+    """Why images were skipped or failed.
+
+    Attributes:
+        status: "skipped" or "failed".
+        text: the reason of the first such image, without its name.
+        count: how many images share it, the first included.
+        first: the id of the first.
+    """
 
     status: Status
     text: str
@@ -27,7 +34,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Worker:
-    """What the record of one worker says.
+    """One process that wrote a record.
 
     Attributes:
         file: its name in ``records/``.
@@ -51,15 +58,15 @@ class Worker:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """A run as :func:`read_status` found it.
+    """The state of a run at one moment.
 
     Attributes:
         folder: where its masks are.
-        total: the images of the data set, as the worker that began last was told; None where none was.
-        ok, skipped, failed: how many images ended so, each counted once, as its newest row says.
-        left: images of ``total`` without any row; None where that is unknown. A run started again tries those that
-            failed again, too.
-        rate: images a second of all workers together, over the time in which any was at work; None before that.
+        total: the images of the data set, from the record of the worker that began last; None where none says it.
+        ok, skipped, failed: how many images have such a newest row.
+        left: images of ``total`` without any row; None where ``total`` is. A run started again also retries those that
+            failed.
+        rate: images a second of all workers together, over the time in which any was at work; None before the first.
         reasons: the commonest first.
         workers: in the order in which they began.
         other_records: records of other settings in the folder, which are left out.
@@ -82,20 +89,19 @@ class RunStatus:
 
 
 def read_status(folder: str | os.PathLike[str], reasons: int = 10) -> RunStatus:
-    """What the run of ``folder`` has done, by its ``run.json`` and the records of all its workers.
+    """The status of the run in ``folder``, with the ``reasons`` commonest reasons.
 
-    ``reasons`` is how many of the commonest are wanted. Raises FileNotFoundError where ``folder`` holds no run,
-    ValueError for a broken record.
+    Raises FileNotFoundError where ``folder`` holds no run, ValueError for a broken record.
     """
-    with History(folder, read_manifest(folder)["digest"]) as history:
-        return status_of(folder, history, reasons)
+    with LatestRows(folder, read_manifest(folder)["digest"]) as rows:
+        return status_of(folder, rows, reasons)
 
 
-def status_of(folder: str | os.PathLike[str], history: History, reasons: int = 10) -> RunStatus:
-    """:func:`read_status` of a run whose rows are read already."""
-    counts, tallies = history.counts(), history.tallies
-    totals = [tally.record.header.get("total") for tally in tallies]
-    total = next((found for found in reversed(totals) if isinstance(found, int)), None)
+def status_of(folder: str | os.PathLike[str], rows: LatestRows, reasons: int = 10) -> RunStatus:
+    """The status of a run whose newest rows are ``rows``."""
+    counts, workers = rows.counts(), rows.workers
+    totals = [worker.record.header.get("total") for worker in workers]
+    total = next((total for total in reversed(totals) if isinstance(total, int)), None)
     return RunStatus(
         folder=str(folder),
         total=total,
@@ -103,18 +109,20 @@ def status_of(folder: str | os.PathLike[str], history: History, reasons: int = 1
         skipped=counts["skipped"],
         failed=counts["failed"],
         left=None if total is None else max(total - counts.total(), 0),
-        rate=_rate(sum(tally.counts.total() for tally in tallies), _busy(tallies)),
-        reasons=Reasons(history.unfinished()).common(reasons),
-        workers=tuple(map(_worker, tallies)),
-        other_records=history.others,
+        rate=_rate(
+            sum(worker.counts.total() for worker in workers), sum(end - start for start, end in active_spans(workers))
+        ),
+        reasons=Reasons(rows.not_done()).common(reasons),
+        workers=tuple(map(_worker, workers)),
+        other_records=rows.other_records,
     )
 
 
 class Reasons:
-    """Counts why images have no mask; reasons that differ in the image's name or in numbers only are the same."""
+    """Counts why images have no mask. Reasons that differ only in the image's name or in numbers count as one."""
 
     def __init__(self, rows: Iterable[Row] = ()):
-        self._found: dict[tuple[Status, str], Reason] = {}
+        self._reasons: dict[tuple[Status, str], Reason] = {}
         for row in rows:
             self.add(row)
 
@@ -122,43 +130,43 @@ class Reasons:
         """Count the reason of a row, if it has one."""
         if not row.reason:
             return
-        text = bare_reason(row)
+        text = normalised_reason(row)
         key = (row.status, re.sub(r"\d+", "0", text))
-        before = self._found.get(key, Reason(row.status, text, 0, row.id))
-        self._found[key] = Reason(before.status, before.text, before.count + 1, before.first)
+        before = self._reasons.get(key, Reason(row.status, text, 0, row.id))
+        self._reasons[key] = Reason(before.status, before.text, before.count + 1, before.first)
 
     def common(self, most: int) -> tuple[Reason, ...]:
-        """The commonest, at most ``most``; of equally common ones the earlier first.
+        """The ``most`` commonest reasons; of equally common ones the earlier first.
 
         >>> rows = [Row("a", "failed", "in/a.jpg: cut at byte 12"), Row("b", "failed", "in/b.jpg: cut at byte 7")]
         >>> Reasons(rows).common(10)
         (Reason(status='failed', text='cut at byte 12', count=2, first='a'),)
         """
-        return tuple(sorted(self._found.values(), key=lambda reason: -reason.count)[:most])
+        return tuple(sorted(self._reasons.values(), key=lambda reason: -reason.count)[:most])
 
 
-def bare_reason(row: Row) -> str:
+def normalised_reason(row: Row) -> str:
     """The reason of a row without the name of its image.
 
-    >>> bare_reason(Row("sub/a", "failed", "/data/my photos/sub/a.jpg: the file is empty"))
+    >>> normalised_reason(Row("sub/a", "failed", "/data/my photos/sub/a.jpg: the file is empty"))
     'the file is empty'
-    >>> bare_reason(Row("sub/a", "failed", "cannot read '/data/sub/a.jpg'"))
+    >>> normalised_reason(Row("sub/a", "failed", "cannot read '/data/sub/a.jpg'"))
     'cannot read ...'
     """
-    parts, ends = row.reason.split(": "), 1 + row.id.count(": ")
-    named = len(parts) > ends and _is_name(": ".join(parts[:ends]), row.id)
-    text = ": ".join(parts[ends:]) if named else row.reason
+    parts, length = row.reason.split(": "), 1 + row.id.count(": ")  # an id may hold ": "
+    has_name = len(parts) > length and _names_image(": ".join(parts[:length]), row.id)
+    text = ": ".join(parts[length:]) if has_name else row.reason
     return _WORD.sub(lambda word: "..." if _is_path(word[0], row.id) else word[0], text)
 
 
 def _is_path(word: str, id: str) -> bool:
-    """Whether a word of a text is an image's file; a word that only looks like an id without one is not."""
+    """Whether a word of a reason is the path of the image. An unquoted word that equals the id may be just a word."""
     quoted = word.startswith("'")
-    return _is_name(word.strip("'"), id) and (quoted or word != id)
+    return _names_image(word.strip("'"), id) and (quoted or word != id)
 
 
-def _is_name(path: str, id: str) -> bool:
-    """Whether the file with this path, its suffixes left out, ends in ``id``."""
+def _names_image(path: str, id: str) -> bool:
+    """Whether a path without its suffixes ends in ``id``."""
     path = path.replace("\\", "/")
     while path != id and not path.endswith(f"/{id}"):
         shorter = os.path.splitext(path)[0]
@@ -168,19 +176,19 @@ def _is_name(path: str, id: str) -> bool:
     return True
 
 
-def _worker(tally: Tally) -> Worker:
-    record, counts = tally.record, tally.counts
+def _worker(worker: WorkerCounts) -> Worker:
+    record, counts = worker.record, worker.counts
     machine, shard = record.header.get("machine"), record.header.get("shard")
     return Worker(
         file=record.path.name,
         machine=str(machine or "?"),
         shard=None if shard is None else str(shard),
         started=record.started,
-        last=tally.last,
+        last=worker.last,
         ok=counts["ok"],
         skipped=counts["skipped"],
         failed=counts["failed"],
-        rate=_rate(counts.total(), tally.last - record.started),
+        rate=_rate(counts.total(), worker.last - record.started),
     )
 
 
@@ -188,10 +196,12 @@ def _rate(rows: int, seconds: float) -> float | None:
     return rows / seconds if rows and seconds > 0 else None
 
 
-def _busy(tallies: Iterable[Tally]) -> float:
-    """The seconds in which at least one worker was between its start and its last row."""
-    busy, until = 0.0, float("-inf")
-    for start, end in sorted((tally.record.started, tally.last) for tally in tallies):
-        busy += max(end - max(start, until), 0)
-        until = max(until, end)
-    return busy
+def active_spans(workers: Iterable[WorkerCounts]) -> list[tuple[float, float]]:
+    """The spans of time, seconds since 1970, in which at least one worker was between its start and its last row."""
+    spans: list[tuple[float, float]] = []
+    for start, end in sorted((worker.record.started, worker.last) for worker in workers):
+        if spans and start <= spans[-1][1]:
+            spans[-1] = spans[-1][0], max(spans[-1][1], end)
+        else:
+            spans.append((start, end))
+    return spans

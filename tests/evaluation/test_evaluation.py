@@ -244,7 +244,7 @@ def test_another_size_is_reported(folders: tuple[Path, Path]) -> None:
     found = evaluate(*folders, NAMES)
     assert found.images == 2 and found.failed == ()
     assert found.mis_sized[0].name == "a.png"
-    expected = f"{folders[0] / 'a.png'}: 12 x 15 pixels, but {folders[1] / 'a.png'} has 15 x 12"
+    expected = f"{folders[0] / 'a.png'}: 15 x 12 pixels (height x width), but {folders[1] / 'a.png'} has 12 x 15"
     assert found.mis_sized[0].reason == expected
     single = evaluate(folders[0] / "a.png", folders[1] / "sub" / "c.png", NAMES)
     assert single.mis_sized[0].name == "a.png" and single.coverage == 0
@@ -468,7 +468,8 @@ def test_what_is_missing_broken_or_mis_sized_is_told(said: Said, folders: tuple[
         "7 truth file(s) without a mask, the first:",
         "  'm0.png', 'm1.png', 'm2.png', 'm3.png', 'm4.png'",
         "1 of another size than the truth:",
-        f"  {masks / 'b.png'}: 9 x 9 pixels, but {truth / 'b.png'} has 15 x 12",
+        f"  {masks / 'b.png'}: 9 x 9 pixels (height x width), but {truth / 'b.png'} has 12 x 15; "
+        "was one of them replaced?",
         "1 could not be read:",
         f"  {masks / 'a.png'}: mode RGB holds colours, not class ids; save palette indices, 8-bit or 16-bit grey",
     ]

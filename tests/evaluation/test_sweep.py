@@ -180,7 +180,7 @@ def test_files_that_are_no_maps_or_of_another_size_are_reported(run: tuple[Path,
     assert [problem.name for problem in (*grey.failed, *maps.failed)] == ["a.png", "a.png"]
     assert "mode RGB is not 8-bit grey" in grey.failed[0].reason
     assert [problem.name for problem in (*grey.mis_sized, *maps.mis_sized)] == ["sub/b.png", "sub/b.png"]
-    assert "cams/sub/b.npz: 10000 x 10000 pixels, but" in maps.mis_sized[0].reason
+    assert "cams/sub/b.npz: 10000 x 10000 pixels (height x width), but" in maps.mis_sized[0].reason
     assert grey.images == maps.images == 0
     assert {row["miou"] for row in maps.sweep_table()} == {None}
 

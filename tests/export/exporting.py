@@ -14,9 +14,10 @@ from PIL import Image
 from clipes.ids import CLASSES
 from clipes.io.atomic import write_json
 from clipes.io.masks import confidence_png, mask_png
-from clipes.store.manifest import claim
-from clipes.store.output import Output, new_sink
+from clipes.store.manifest import create_or_verify_manifest
+from clipes.store.output import Output
 from clipes.store.record import Recorder, Row
+from clipes.store.writer import new_writer
 
 NAMES = ("dog", "a:b, 'c' \"d\"", "été 日本 #%")
 _DRAWN = {"x": 255, ".": 0}
@@ -76,16 +77,16 @@ def saved_run(
     output = Output(Path(folder), confidence=confidence, format=format, tar_size=4)
     output.folder.mkdir()
     about = {"source": source, "category_ids": category_ids}
-    digest = claim(folder, {"output": output.settings()}, about)
+    digest = create_or_verify_manifest(folder, {"output": output.settings()}, about)
     write_json(output.folder / CLASSES, {str(index): name for index, name in enumerate(("background", *class_names))})
     with Recorder(folder, {"settings": digest}) as recorder:
-        sink = new_sink(output, f"masks-{recorder.path.stem}")
+        writer = new_writer(output, f"masks-{recorder.path.stem}")
         for name, mask in masks.items():
             files = {"mask": mask_png(mask, len(class_names), "clipes run")}
             if confidence:
                 files["confidence"] = confidence_png(np.full(mask.shape, 0.5, np.float32))
             checksum = hashlib.sha256(files["mask"]).hexdigest()
-            sink.prepare(name, files)
+            writer.write_files(name, files)
             row = Row(name, "ok", labels=tuple(labels), size=mask.shape, checksum=checksum)
-            recorder.add(*sink.commit(row, files))
-        recorder.add(*sink.flush())
+            recorder.add(*writer.append(row, files))
+        recorder.add(*writer.flush())

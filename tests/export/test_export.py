@@ -23,8 +23,8 @@ from clipes.cli import main
 from clipes.export import export
 from clipes.export.names import file_name, label_name
 from clipes.export.pictures import Picture
-from clipes.io.atomic import HOST
-from clipes.store.manifest import renew
+from clipes.io.atomic import MACHINE_ID
+from clipes.store.manifest import overwrite_manifest
 from clipes.store.record import Row
 
 TARGETS = ("coco", "voc", "yolo", "huggingface")
@@ -146,8 +146,8 @@ def test_what_cannot_be_read_is_told_and_the_rest_is_done(to: str, capsys: pytes
     for reason in (
         "m/gone.png: no such file",
         "'lost': no such image in the source; say where the images are (--source)",
-        "m/other size.png: 1 x 1 pixels, but the run wrote 2 x 2; was it replaced?",
-        f"{resized}: 2 x 3 pixels, but its mask is of 2 x 2; was it replaced?",
+        "m/other size.png: 1 x 1 pixels (height x width), but its record has 2 x 2; was one of them replaced?",
+        f"{resized}: 2 x 3 pixels (height x width), but its mask has 2 x 2; was one of them replaced?",
         "photos/torn.jpg: cannot be",
         "m/wild.png holds 77, but 3 classes allow 0..3 and 255 (ignore)",
     ):
@@ -254,9 +254,9 @@ def test_a_run_decided_again_meanwhile(two: dict[str, np.ndarray], mixed: bool) 
         yield from items
         settings = json.loads(Path("m/run.json").read_text())["settings"]
         if mixed:
-            renew("m", settings, {"mixed": "some are of other settings"})
+            overwrite_manifest("m", settings, {"mixed": "some are of other settings"})
         else:
-            renew("m", {**settings, "config": {}}, {})
+            overwrite_manifest("m", {**settings, "config": {}}, {})
 
     with pytest.raises(ValueError, match=r"m: its masks were decided again meanwhile; start again"):
         export("m", "voc", "out", progress=changed)
@@ -340,7 +340,7 @@ def test_a_folder_that_is_there(two: dict[str, np.ndarray]) -> None:
         export("m", "voc", "link", overwrite=True)
     Path("mine/notes.txt").unlink()
     Path("mine/.clipes-export").write_text("{}")
-    with pytest.raises(ValueError, match=r"mine/.clipes-export is not of ours: .*; choose another folder"):
+    with pytest.raises(ValueError, match=r"mine/.clipes-export was not written by clipes: .*; choose another folder"):
         export("m", "voc", "mine", overwrite=True)
     assert leftovers() == []
 
@@ -390,7 +390,7 @@ def test_what_a_killed_export_left_is_removed(two: dict[str, np.ndarray]) -> Non
     killed = subprocess.run([sys.executable, "-c", code], timeout=60)
     assert killed.returncode == -signal.SIGKILL
     assert len(leftovers()) == 1 and not Path("out").exists()
-    others = (f".clipes-export-{HOST}-{os.getpid()}-{'0' * 16}", f".clipes-export-{'0' * 8}-99999999-{'0' * 16}")
+    others = (f".clipes-{MACHINE_ID}-{os.getpid()}-{'0' * 16}.tmp", f".clipes-{'0' * 8}-99999999-{'0' * 16}.tmp")
     for name in others:
         Path(name).mkdir()
     export("m", "voc", "out")

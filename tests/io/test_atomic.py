@@ -14,7 +14,7 @@ from PIL import Image
 
 from clipes.ids import voc_palette
 from clipes.io import atomic as writer
-from clipes.io.atomic import atomic, sweep, write_json
+from clipes.io.atomic import atomic, remove_stale, write_json
 from clipes.io.masks import write_mask
 
 
@@ -105,7 +105,7 @@ def test_sweep_removes_what_a_killed_run_left(tmp_path):
     assert os.path.exists(left_over)
     for kept in ("mask.png", ".hidden.png", ".clipes-notes.tmp.png"):
         (tmp_path / "sub" / kept).write_bytes(b"kept")
-    assert sweep(tmp_path) == 1
+    assert remove_stale(tmp_path) == 1
     assert sorted(os.listdir(tmp_path / "sub")) == [".clipes-notes.tmp.png", ".hidden.png", "mask.png"]
 
 
@@ -114,15 +114,15 @@ def test_sweep_spares_runs_that_are_alive(tmp_path):
         temporary.write_bytes(b"")
         elsewhere = tmp_path / f".clipes-{'0' * 8}-999999999-{'0' * 16}.tmp.png"
         elsewhere.write_bytes(b"another machine's")
-        assert sweep(tmp_path) == 0
+        assert remove_stale(tmp_path) == 0
         yesterday = time.time() - writer._STALE_SECONDS - 60
         os.utime(elsewhere, (yesterday, yesterday))
-        assert sweep(tmp_path) == 1
+        assert remove_stale(tmp_path) == 1
     assert os.listdir(tmp_path) == ["a.png"]
 
 
 def test_sweep_of_nothing_is_nothing(tmp_path):
-    assert sweep(tmp_path / "absent") == 0
+    assert remove_stale(tmp_path / "absent") == 0
 
 
 def test_process_number_of_an_ended_process_is_not_alive():

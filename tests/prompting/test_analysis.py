@@ -592,7 +592,7 @@ def test_truth_is_found_whatever_the_case_of_its_suffix(clip, data, vocabulary):
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        (lambda path: write_mask(path, np.zeros((5, 6), np.uint8), 16), "72 x 64 pixels, but .* has 6 x 5"),
+        (lambda path: write_mask(path, np.zeros((5, 6), np.uint8), 16), "64 x 72 pixels .*, but .* has 5 x 6"),
         (lambda path: write_mask(path, np.full((64, 72), 17, np.uint8), 20), "holds 17, but 16 classes allow"),
         (lambda path: path.write_bytes(b"no picture"), "not a PNG file"),
         (lambda path: Image.new("RGB", (72, 64)).save(path), "mode RGB holds colours"),

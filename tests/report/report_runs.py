@@ -13,7 +13,7 @@ from PIL import Image
 
 from clipes.io.atomic import write_json
 from clipes.io.masks import write_mask
-from clipes.store.manifest import claim
+from clipes.store.manifest import create_or_verify_manifest
 from clipes.store.record import Recorder, Row
 
 NAMES = ("cat", "dog", "bus")
@@ -32,7 +32,7 @@ def hand_run(
     photos.mkdir(parents=True, exist_ok=True)
     settings = {"clipes": "0", "output": {"confidence": confidence is not None, "format": "png"}}
     told = {"source": str(photos), "model": "tiny", "command": "clipes generate photos", **about}
-    digest = claim(run, settings, told)
+    digest = create_or_verify_manifest(run, settings, told)
     write_json(run / "classes.json", {str(index): name for index, name in enumerate(("background", *names))})
     with Recorder(run, {"settings": digest, "total": len(masks) + len(others) + 1}) as recorder:
         for place, (id, (labels, mask)) in enumerate(masks.items()):

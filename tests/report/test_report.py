@@ -23,8 +23,7 @@ from clipes.commands.report import LIMIT as COMMAND_LIMIT
 from clipes.evaluation import evaluate
 from clipes.evaluation.metrics import class_counts
 from clipes.ids import voc_palette
-from clipes.io.atomic import HOST
-from clipes.io.output_folder import beside, settle
+from clipes.io.atomic import MACHINE_ID, publish, staging_folder
 from clipes.report import LIMIT, Report, write_report
 from clipes.report.build import is_chosen, script_json
 from clipes.report.gather import Clock, Numbers, measure
@@ -178,7 +177,8 @@ def test_truth_judges_as_evaluate_does(run: Path, judged: Path, tmp_path: Path) 
     a, b = rows(tmp_path / "m-report")[:2]
     assert a[10] == round(class_counts(A, np.asarray(Image.open(judged / "a.png")), 3).miou, 4) and a[12] == 1
     assert b[2] == 0 and b[10] is None and b[12] == 0
-    assert b[11] == f"the mask of sub/b: 2 x 4 pixels, but {judged / 'sub/b.png'} has 3 x 4"
+    sizes = f"4 x 2 pixels (height x width), but {judged / 'sub/b.png'} has 4 x 3; was one of them replaced?"
+    assert b[11] == f"the mask of sub/b: {sizes}"
     assert report.troubled == 1 and report.reasons == (b[11],) and found["unreadable"] == 0
     assert (tmp_path / "m-report/pictures/0/0-truth.png").exists()
     assert not (tmp_path / "m-report/pictures/0/1-truth.png").exists()
@@ -292,7 +292,7 @@ def test_large_jpegs_are_opened_small_and_upright(tmp_path: Path, turn: int) -> 
     image = open_picture(tmp_path / "x.jpg", size)
     assert sorted(image.size) == [900, 1200] and (image.width > image.height) == (turn == 1)
     assert image.getpixel((image.width - 1, 0))[0] > 190  # type: ignore[index]
-    with pytest.raises(ValueError, match=f"{size[0]} x {size[1]} pixels, but its mask has {size[1]} x {size[0]}"):
+    with pytest.raises(ValueError, match=f"{size[0]} x {size[1]} pixels .*, but its mask has {size[1]} x {size[0]}"):
         open_picture(tmp_path / "x.jpg", size[::-1])
 
 
@@ -303,7 +303,7 @@ def test_a_jpeg_that_is_square_only_when_opened_small_is_not_taken_for_a_turned_
     Image.new("RGB", (1602, 1601)).save(tmp_path / "x.jpg", exif=exif)
     size = (1601, 1602) if turn == 1 else (1602, 1601)
     assert open_picture(tmp_path / "x.jpg", size).size == size[::-1]
-    with pytest.raises(ValueError, match="was the image replaced"):
+    with pytest.raises(ValueError, match="was one of them replaced"):
         open_picture(tmp_path / "x.jpg", size[::-1])
 
 
@@ -326,7 +326,7 @@ def test_what_cannot_be_read_is_a_card_with_the_reason(tmp_path: Path, capsys: p
     assert str(run / "cut.png") in found["cut"][11] and found["cut"][8] is None
     assert found["gone"][11] == f"gone: no such image in {tmp_path / 'photos'}; say where it is (--source)"
     assert "lost.png: no such file" in found["lost"][11]
-    assert "5 x 5 pixels, but its mask has 2 x 4; was the image replaced?" in found["other"][11]
+    assert "5 x 5 pixels (height x width), but its mask has 2 x 4; was one of them replaced?" in found["other"][11]
     assert found["gone"][8] == 0.375  # its mask is counted
     total = overview(tmp_path / "m-report")
     assert total["unreadable"] == 4 and total["images"] == 3
@@ -525,20 +525,20 @@ def test_what_comes_there_meanwhile_stays(run: Path, tmp_path: Path) -> None:
 
 def test_the_second_of_two_at_once_does_not_replace_the_first(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    with beside(out, "export") as one, beside(out, "export") as two:
+    with staging_folder(out) as one, staging_folder(out) as two:
         (one / "a").touch()
-        settle(one, out, "export", {}, overwrite=False)
+        publish(one, out, "export", {}, overwrite=False)
         with pytest.raises(ValueError, match=r"out holds an earlier export; .* --overwrite"):
-            settle(two, out, "export", {}, overwrite=False)
+            publish(two, out, "export", {}, overwrite=False)
         assert sorted(os.listdir(out)) == [".clipes-export", "a"]
-        settle(two, out, "export", {}, overwrite=True)
+        publish(two, out, "export", {}, overwrite=True)
     assert os.listdir(out) == [".clipes-export"] and os.listdir(tmp_path) == ["out"]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="processes are asked for as POSIX does")
 def test_what_killed_processes_left_is_swept(run: Path, tmp_path: Path) -> None:
-    names = [f".clipes-report-{HOST}-{process}-{'0' * 16}" for process in (os.getpid(), 2**22 + 1)]
-    names.append(f".clipes-report-{'0' * 8}-{2**22 + 1}-{'0' * 16}")  # of another machine
+    names = [f".clipes-{MACHINE_ID}-{process}-{'0' * 16}.tmp" for process in (os.getpid(), 2**22 + 1)]
+    names.append(f".clipes-{'0' * 8}-{2**22 + 1}-{'0' * 16}.tmp")  # of another machine
     for name in names:
         (tmp_path / name / "data").mkdir(parents=True)
     write_report(run)

@@ -28,7 +28,7 @@ from PIL import Image
 from clipes.cli import main
 from clipes.datasets import Sample
 from clipes.device.errors import DeviceLost
-from clipes.io.atomic import HOST, atomic
+from clipes.io.atomic import MACHINE_ID, atomic
 from clipes.result import PseudoMask
 from clipes.runs import device_pool
 from clipes.runs.device_pool import device_list, write_on_devices
@@ -132,7 +132,7 @@ def first(signs: Path) -> bool:
 def killed(number: int, signs: Path) -> None:
     """One is, once, in the middle of a file."""
     if number == 3 and not (signs / "first").exists() and first(signs):
-        (signs.parent / "m" / "sub" / f".clipes-{HOST}-{os.getpid()}-0123456789abcdef.tmp.png").touch()
+        (signs.parent / "m" / "sub" / f".clipes-{MACHINE_ID}-{os.getpid()}-0123456789abcdef.tmp.png").touch()
         os.kill(os.getpid(), signal.SIGKILL)
 
 

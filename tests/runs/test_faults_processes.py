@@ -21,9 +21,9 @@ from PIL import Image
 
 from clipes.cli import main
 from clipes.scenes import draw_scenes
-from clipes.store.history import History
 from clipes.store.manifest import read_manifest
 from clipes.store.record import read_records
+from clipes.store.rows import LatestRows
 
 pytest.importorskip("resource", reason="signals and limits of POSIX")
 from forked import PATIENCE, Command, Server, served
@@ -163,9 +163,9 @@ def test_killed_at_fifty_random_moments(start: Callable[..., Command], whole: di
 def _of_tars(folder: Path) -> dict[str, bytes]:
     """The mask of each image that the records say is done, from the .tar that they name."""
     found = {}
-    with History(folder, read_manifest(folder)["digest"]) as history:
+    with LatestRows(folder, read_manifest(folder)["digest"]) as rows:
         for number in range(COUNT):
-            row = history.get(f"{number:02}")
+            row = rows.get(f"{number:02}")
             assert row and row.status == "ok" and row.shard
             with tarfile.open(folder / row.shard) as archive:
                 member = archive.extractfile(f"{row.id}.png")

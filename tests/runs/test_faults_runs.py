@@ -19,7 +19,7 @@ from PIL import Image
 from clipes import generator
 from clipes.datasets import Sample
 from clipes.runs import decoding, preflight
-from clipes.store import output
+from clipes.store import cleanup, writer
 from clipes.store.output import Output
 
 
@@ -239,7 +239,7 @@ def test_maps_that_are_not_finite(run: Run, monkeypatch: pytest.MonkeyPatch, pre
 def test_a_signal_within_a_tar(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The second Ctrl-C when half of an image is in it: the shard closes without that half, with what was in hand."""
     draw(6)
-    real, calls = output._write_all, []
+    real, calls = writer._write_all, []
 
     def write(file: Any, data: bytes) -> None:
         calls.append(len(data))
@@ -248,7 +248,7 @@ def test_a_signal_within_a_tar(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
             raise KeyboardInterrupt
         real(file, data)
 
-    monkeypatch.setattr(output, "_write_all", write)
+    monkeypatch.setattr(writer, "_write_all", write)
     code, _, err = run("--out-format", "tar")
     assert code == 130 and "whole" in err
     (shard,) = Path("m").glob("*.tar")
@@ -274,7 +274,7 @@ def test_a_run_that_begins_at_the_same_moment(run: Run, tmp_path: Path, monkeypa
 
     with monkeypatch.context() as patch:
         patch.setattr(preflight.os.path, "lexists", lexists)
-        preflight.check_ours(Path("m"))
+        cleanup.check_output_folder(Path("m"))
     Path("m").rename("done")
 
     def samples() -> Any:

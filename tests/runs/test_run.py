@@ -77,7 +77,7 @@ def test_shards_are_parts_and_together_all(tiny, scenes: list[Sample], tmp_path:
 
 def test_a_stop_ends_the_search_for_what_is_left(tiny, scenes: list[Sample], tmp_path: Path) -> None:
     list(write_masks(tiny, scenes, Output(tmp_path / "m")))
-    with Run(tiny.settings, tiny.class_names, Output(tmp_path / "m")) as run:
+    with Run.open(tiny.settings, tiny.class_names, Output(tmp_path / "m")) as run:
         assert list(run.remaining(scenes, stop=lambda: run.finished == 2)) == [] and run.finished == 2
 
 

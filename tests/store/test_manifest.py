@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clipes.config import VOC12
-from clipes.store.manifest import claim, digest, read_manifest
+from clipes.store.manifest import create_or_verify_manifest, read_manifest, settings_digest
 
 SETTINGS = {"config": VOC12.to_dict(), "model": "tiny", "classes": ["cat", "dog"]}
 
@@ -24,40 +24,42 @@ def _record(folder: Path) -> Any:
 
 def test_the_first_claim_writes_everything(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
-    found = claim(folder, SETTINGS, {"machine": "here", "settings": "hidden by the real ones"})
+    found = create_or_verify_manifest(folder, SETTINGS, {"machine": "here", "settings": "hidden by the real ones"})
     assert _record(folder) == {"machine": "here", "settings": SETTINGS, "digest": found} == read_manifest(folder)
-    assert found == digest(SETTINGS) and len(found) == 64
+    assert found == settings_digest(SETTINGS) and len(found) == 64
     assert os.listdir(folder) == ["run.json"] and os.stat(folder / "run.json").st_nlink == 1
 
 
 def test_equal_settings_change_nothing(tmp_path: Path) -> None:
-    claim(tmp_path, SETTINGS, {"machine": "here"})
+    create_or_verify_manifest(tmp_path, SETTINGS, {"machine": "here"})
     before = (tmp_path / "run.json").stat()
-    assert claim(tmp_path, dict(reversed(SETTINGS.items())), {"machine": "there"}) == digest(SETTINGS)
+    assert create_or_verify_manifest(
+        tmp_path, dict(reversed(SETTINGS.items())), {"machine": "there"}
+    ) == settings_digest(SETTINGS)
     after = (tmp_path / "run.json").stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
     assert _record(tmp_path)["machine"] == "here"
 
 
 def test_the_digest_is_of_what_json_holds() -> None:
-    assert digest({"a": 1, "b": (1, 2.0)}) == digest({"b": [1.0, 2], "a": 1.0})
+    assert settings_digest({"a": 1, "b": (1, 2.0)}) == settings_digest({"b": [1.0, 2], "a": 1.0})
     others = [{}, {"a": None}, {"a": True}, {"a": 1}, {"a": "1"}, {"a": 1.5}, {"a": []}, {"a": [1]}, {"b": 1}]
-    assert len({digest(settings) for settings in others}) == len(others)
+    assert len({settings_digest(settings) for settings in others}) == len(others)
     with pytest.raises(ValueError, match="not JSON compliant"):
-        digest({"a": float("inf")})
+        settings_digest({"a": float("inf")})
     with pytest.raises(TypeError, match="not JSON serializable"):
-        digest({"a": {1}})
+        settings_digest({"a": {1}})
 
 
 def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
     given: dict[str, Any] = json.loads(json.dumps(SETTINGS))
-    claim(tmp_path, given, {})
+    create_or_verify_manifest(tmp_path, given, {})
     before = (tmp_path / "run.json").read_bytes()
     given["config"]["mask"]["background_power"] = 2.5
     given["classes"] = ["cat", "cow", "x" * 100]
     del given["model"]
     with pytest.raises(ValueError) as caught:
-        claim(tmp_path, given, {})
+        create_or_verify_manifest(tmp_path, given, {})
     assert str(caught.value) == (
         f"{tmp_path / 'run.json'} is of a run with other settings (config.mask.background_power: 1 → 2.5; "
         f'model: "tiny" → absent; classes[1]: "dog" → "cow"; classes[2]: absent → "{"x" * 58}…); '
@@ -70,9 +72,9 @@ def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
     ("differing", "more"), [(10, ""), (11, "0 → 1; and 1 more); "), (500, "0 → 1; and 490 more); ")]
 )
 def test_at_most_ten_differences_are_told(tmp_path: Path, differing: int, more: str) -> None:
-    claim(tmp_path, {"words": [0] * differing}, {})
+    create_or_verify_manifest(tmp_path, {"words": [0] * differing}, {})
     with pytest.raises(ValueError) as caught:
-        claim(tmp_path, {"words": [1] * differing}, {})
+        create_or_verify_manifest(tmp_path, {"words": [1] * differing}, {})
     assert str(caught.value).count("0 → 1") == 10
     assert more in str(caught.value) and ("more" in str(caught.value)) == bool(more)
 
@@ -87,9 +89,9 @@ def test_at_most_ten_differences_are_told(tmp_path: Path, differing: int, more: 
     ],
 )
 def test_differences_of_kind_are_told(tmp_path: Path, old: dict[str, Any], new: dict[str, Any], told: str) -> None:
-    claim(tmp_path, old, {})
+    create_or_verify_manifest(tmp_path, old, {})
     with pytest.raises(ValueError) as caught:
-        claim(tmp_path, new, {})
+        create_or_verify_manifest(tmp_path, new, {})
     assert f"settings ({told}); " in str(caught.value)
 
 
@@ -108,7 +110,7 @@ def test_differences_of_kind_are_told(tmp_path: Path, old: dict[str, Any], new: 
 )
 def test_what_is_no_record_of_a_run_is_refused(tmp_path: Path, text: str, why: str) -> None:
     (tmp_path / "run.json").write_text(text, encoding="latin-1")
-    for refused in (lambda: read_manifest(tmp_path), lambda: claim(tmp_path, SETTINGS, {})):
+    for refused in (lambda: read_manifest(tmp_path), lambda: create_or_verify_manifest(tmp_path, SETTINGS, {})):
         with pytest.raises(ValueError, match=rf"run\.json is no record of a run: .*{why}.*--overwrite"):
             refused()
     assert (tmp_path / "run.json").read_text("latin-1") == text
@@ -117,12 +119,12 @@ def test_what_is_no_record_of_a_run_is_refused(tmp_path: Path, text: str, why: s
 def test_a_folder_or_a_link_is_no_record(tmp_path: Path) -> None:
     (tmp_path / "a" / "run.json").mkdir(parents=True)
     with pytest.raises(ValueError, match="is a link or no file"):
-        claim(tmp_path / "a", SETTINGS, {})
-    claim(tmp_path / "b", SETTINGS, {})
+        create_or_verify_manifest(tmp_path / "a", SETTINGS, {})
+    create_or_verify_manifest(tmp_path / "b", SETTINGS, {})
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / "run.json").symlink_to(tmp_path / "b" / "run.json")
     with pytest.raises(ValueError, match="is a link or no file"):
-        claim(tmp_path / "c", SETTINGS, {})
+        create_or_verify_manifest(tmp_path / "c", SETTINGS, {})
 
 
 def test_no_record_at_all(tmp_path: Path) -> None:
@@ -135,7 +137,7 @@ def test_without_hard_links_it_is_written_all_the_same(tmp_path: Path, monkeypat
         raise OSError(errno.EPERM, "Operation not permitted")
 
     monkeypatch.setattr(os, "link", refuse)
-    assert claim(tmp_path, SETTINGS, {}) == read_manifest(tmp_path)["digest"]
+    assert create_or_verify_manifest(tmp_path, SETTINGS, {}) == read_manifest(tmp_path)["digest"]
     assert os.listdir(tmp_path) == ["run.json"]
 
 
@@ -145,7 +147,7 @@ def test_other_errors_of_the_disk_are_told(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr(os, "link", refuse)
     with pytest.raises(OSError, match="No space left"):
-        claim(tmp_path, SETTINGS, {})
+        create_or_verify_manifest(tmp_path, SETTINGS, {})
     assert os.listdir(tmp_path) == []
 
 
@@ -155,12 +157,12 @@ def test_who_comes_second_reads_what_the_first_wrote(tmp_path: Path, monkeypatch
 
     def late(source: str, target: str) -> None:
         monkeypatch.setattr(os, "link", link)
-        claim(tmp_path, {"model": "the first"}, {})
+        create_or_verify_manifest(tmp_path, {"model": "the first"}, {})
         link(source, target)
 
     monkeypatch.setattr(os, "link", late)
     with pytest.raises(ValueError, match='model: "the first" → "tiny"'):
-        claim(tmp_path, SETTINGS, {})
+        create_or_verify_manifest(tmp_path, SETTINGS, {})
     assert read_manifest(tmp_path)["settings"] == {"model": "the first"}
     assert os.listdir(tmp_path) == ["run.json"]
 
@@ -168,14 +170,14 @@ def test_who_comes_second_reads_what_the_first_wrote(tmp_path: Path, monkeypatch
 RACE = """
 import json, multiprocessing, sys
 from pathlib import Path
-from clipes.store.manifest import claim
+from clipes.store.manifest import create_or_verify_manifest
 
 def race(folder, number):
     for turn in range(20):
         for name, settings in (("same", {"model": "m"}), ("other", {"model": number})):
             barrier.wait()
             try:
-                claim(folder / name / str(turn), settings, {"number": number})
+                create_or_verify_manifest(folder / name / str(turn), settings, {"number": number})
                 queue.put((name, turn, number))
             except ValueError:
                 queue.put((name, turn, None))

@@ -16,8 +16,12 @@ import pytest
 from PIL import Image
 
 from clipes.datasets import Sample
-from clipes.store.output import FolderSink, Output, TarSink, inside, is_run_mask, mask_path, run_mask, tar_key
+from clipes.io.atomic import owned
+from clipes.io.paths import inside
+from clipes.store.layout import file_path, tar_key
+from clipes.store.output import Output, encode_mask
 from clipes.store.record import Row
+from clipes.store.writer import FolderWriter, TarWriter
 
 
 @pytest.mark.parametrize(
@@ -50,44 +54,42 @@ def test_only_what_a_run_wrote_is_replaced(result, photos: Path, tmp_path: Path,
     """It is known by its mark; the same mask without it, saved by hand, is somebody's."""
     kind = np.uint8 if classes < 255 else np.uint16
     mine = replace(result, mask=(result.mask % 255).astype(kind), class_count=classes)
-    sink, sample, path = FolderSink(Output(tmp_path)), Sample("a", photos / "a.jpg", ()), tmp_path / "a.png"
-    sink.prepare("a", {"mask": run_mask(mine)})
-    sink.check(sample)
-    assert is_run_mask(path)
+    writer, sample, path = FolderWriter(Output(tmp_path)), Sample("a", photos / "a.jpg", ()), tmp_path / "a.png"
+    writer.write_files("a", {"mask": encode_mask(mine)})
+    writer.check(sample)
+    assert owned(path, "mask")
     with Image.open(path) as image:
         assert np.array_equal(np.asarray(image), mine.mask) and image.mode == ("P" if classes == 3 else "I;16")
     path.write_bytes(b"")  # what a broken file system leaves
-    sink.check(sample)
+    writer.check(sample)
     mine.save(path)
     for make in (lambda: None, path.unlink, path.mkdir):
         make()
-        assert not is_run_mask(path)
+        assert not owned(path, "mask")
         if path.exists():
             with pytest.raises(ValueError, match=r"a\.png exists and is no mask of an earlier run; move it away, or"):
-                sink.check(sample)
+                writer.check(sample)
 
 
 @pytest.mark.parametrize("name", ["cams/a", "confidence/b/c", "records/a", "run.json/a", "classes.json/x"])
 def test_names_that_are_taken(photos: Path, tmp_path: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"in the output, {name.split('/')[0]}/ is for what is saved beside the masks"):
-        FolderSink(Output(tmp_path)).check(Sample(name, photos / "a.jpg", ()))
-    FolderSink(Output(tmp_path)).check(Sample(name.split("/")[0], photos / "a.jpg", ()))
+        FolderWriter(Output(tmp_path)).check(Sample(name, photos / "a.jpg", ()))
+    FolderWriter(Output(tmp_path)).check(Sample(name.split("/")[0], photos / "a.jpg", ()))
 
 
 FILES = {"mask": b"mask", "confidence": b"sure", "cams": b"maps"}
 
 
 def test_a_folder_has_a_file_for_each(tmp_path: Path) -> None:
-    sink, row = FolderSink(Output(tmp_path, confidence=True, cams="patch")), Row("sub/a", "ok")
-    assert not sink.whole("sub/a")
-    sink.prepare("sub/a", FILES)
-    assert sink.commit(row, FILES) == [row] and sink.flush() == [] and sink.whole("sub/a")
+    writer, row = FolderWriter(Output(tmp_path, confidence=True, cams="patch")), Row("sub/a", "ok")
+    writer.write_files("sub/a", FILES)
+    assert writer.append(row, FILES) == [row] and writer.flush() == []
     found = {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*")}
     assert found == {"sub/a.png", "confidence/sub/a.png", "cams/sub/a.npz"}
     (tmp_path / "cams/sub/a.npz").unlink()
-    assert not sink.whole("sub/a")
-    sink.discard("sub/a")
-    sink.discard("sub/a")
+    writer.discard("sub/a")
+    writer.discard("sub/a")
     assert not list(tmp_path.rglob("*.*"))
 
 
@@ -97,14 +99,14 @@ def test_a_link_does_not_lead_out_of_the_folder(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "sub").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "m" / "cams").symlink_to(tmp_path / "elsewhere")
-    sink = FolderSink(Output(tmp_path / "m", confidence=True, cams="patch"))
+    writer = FolderWriter(Output(tmp_path / "m", confidence=True, cams="patch"))
     for name in ("sub/c", "c"):
         with pytest.raises(ValueError, match="leads out of the output folder through a link; remove the link"):
-            sink.check(Sample(name, tmp_path / "c.jpg", ()))
+            writer.check(Sample(name, tmp_path / "c.jpg", ()))
         with pytest.raises(ValueError, match="through a link"):
-            sink.prepare(name, FILES)
+            writer.write_files(name, FILES)
     assert not list((tmp_path / "elsewhere").iterdir())
-    assert inside(tmp_path / "m" / "a.png", tmp_path / "m") == mask_path("a", tmp_path / "m")
+    assert inside(tmp_path / "m" / "a.png", tmp_path / "m") == file_path(tmp_path / "m", "a")
 
 
 @pytest.mark.parametrize(
@@ -115,19 +117,19 @@ def test_keys_have_no_dot_in_the_name(name: str, key: str) -> None:
     assert tar_key(name) == key
 
 
-def _fill(sink: TarSink, names: list[str]) -> list[Row]:
+def _fill(writer: TarWriter, names: list[str]) -> list[Row]:
     safe: list[Row] = []
     for name in names:
-        safe += sink.commit(Row(name, "ok", labels=("cat",), size=(3, 4)), {"mask": os.fsencode(name) * 300})
+        safe += writer.append(Row(name, "ok", labels=("cat",), size=(3, 4)), {"mask": os.fsencode(name) * 300})
     return safe
 
 
 def test_shards_are_whole_and_named_when_they_are_full(tmp_path: Path) -> None:
-    sink = TarSink(Output(tmp_path, format="tar", tar_size=2), "masks")
-    assert _fill(sink, ["a"]) == [] and not list(tmp_path.glob("masks*"))
-    safe = _fill(sink, ["sub/b.1", "c"])
+    writer = TarWriter(Output(tmp_path, format="tar", tar_size=2), "masks")
+    assert _fill(writer, ["a"]) == [] and not list(tmp_path.glob("masks*"))
+    safe = _fill(writer, ["sub/b.1", "c"])
     assert [(row.id, row.shard) for row in safe] == [("a", "masks-000000.tar"), ("sub/b.1", "masks-000000.tar")]
-    assert [row.shard for row in sink.flush()] == ["masks-000001.tar"] and sink.flush() == []
+    assert [row.shard for row in writer.flush()] == ["masks-000001.tar"] and writer.flush() == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["masks-000000.tar", "masks-000001.tar"]
     with tarfile.open(tmp_path / "masks-000000.tar") as tar:
         assert tar.getnames() == ["a.json", "a.png", "sub/b%2E1.json", "sub/b%2E1.png"]
@@ -138,68 +140,68 @@ def test_shards_are_whole_and_named_when_they_are_full(tmp_path: Path) -> None:
 
 
 def test_all_files_of_an_image_are_members(tmp_path: Path) -> None:
-    sink = TarSink(Output(tmp_path, format="tar", tar_size=1), "masks")
-    sink.commit(Row("a", "ok"), FILES)
+    writer = TarWriter(Output(tmp_path, format="tar", tar_size=1), "masks")
+    writer.append(Row("a", "ok"), FILES)
     with tarfile.open(tmp_path / "masks-000000.tar") as tar:
         assert tar.getnames() == ["a.json", "a.png", "a.confidence.png", "a.cams.npz"]
 
 
 def test_long_and_foreign_names(tmp_path: Path) -> None:
     names = ["ü/日本/" + "x" * 240, "y" * 200 + "/" + "z" * 200, os.fsdecode(b"caf\xe9")]
-    sink = TarSink(Output(tmp_path, format="tar", tar_size=9), "masks")
-    _fill(sink, names)
-    sink.flush()
+    writer = TarWriter(Output(tmp_path, format="tar", tar_size=9), "masks")
+    _fill(writer, names)
+    writer.flush()
     with tarfile.open(tmp_path / "masks-000000.tar", errors="surrogateescape") as tar:
         assert [name for name in tar.getnames() if name.endswith(".png")] == [f"{name}.png" for name in names]
 
 
 def test_a_full_disk_costs_the_image_in_hand_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The half-written member is cut off again, so that the shard can still be closed."""
-    sink = TarSink(Output(tmp_path, format="tar", tar_size=9), "masks")
-    _fill(sink, ["a", "b"])
+    writer = TarWriter(Output(tmp_path, format="tar", tar_size=9), "masks")
+    _fill(writer, ["a", "b"])
 
     def some(file, data):
         file.write(data[:700])
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="No space"):
-        patch.setattr("clipes.store.output._write_all", some)
-        _fill(sink, ["c"])
-    assert [row.id for row in sink.flush()] == ["a", "b"]
+        patch.setattr("clipes.store.writer._write_all", some)
+        _fill(writer, ["c"])
+    assert [row.id for row in writer.flush()] == ["a", "b"]
     with tarfile.open(tmp_path / "masks-000000.tar") as tar:
         assert tar.getnames() == ["a.json", "a.png", "b.json", "b.png"]
 
 
 def test_a_shard_that_cannot_be_closed_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sink = TarSink(Output(tmp_path, format="tar", tar_size=9), "masks")
-    _fill(sink, ["a"])
+    writer = TarWriter(Output(tmp_path, format="tar", tar_size=9), "masks")
+    _fill(writer, ["a"])
 
     def full(file, data):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("clipes.store.output._write_all", full)
+    monkeypatch.setattr("clipes.store.writer._write_all", full)
     with pytest.raises(OSError, match="No space"):
-        sink.flush()
+        writer.flush()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_write_that_takes_a_part_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the system may do with any."""
-    from clipes.store import output
+    from clipes.store import writer
 
     class Slow(io.BytesIO):
         def write(self, data):
             return super().write(bytes(data[:7]))
 
     file = Slow()
-    output._write_all(file, b"0123456789" * 10)
+    writer._write_all(file, b"0123456789" * 10)
     assert file.getvalue() == b"0123456789" * 10
 
 
 def test_the_same_images_give_the_same_tar(tmp_path: Path) -> None:
     digests = set()
     for name in ("x", "y"):
-        sink = TarSink(Output(tmp_path / name, format="tar", tar_size=3), "masks")
-        _fill(sink, ["a", "b", "c"])
+        writer = TarWriter(Output(tmp_path / name, format="tar", tar_size=3), "masks")
+        _fill(writer, ["a", "b", "c"])
         digests.add(hashlib.sha256((tmp_path / name / "masks-000000.tar").read_bytes()).hexdigest())
     assert len(digests) == 1

@@ -11,9 +11,9 @@ import pytest
 
 from clipes.commands import status as command
 from clipes.store import record
-from clipes.store.manifest import claim
+from clipes.store.manifest import create_or_verify_manifest
 from clipes.store.record import Recorder, Row
-from clipes.store.status import Reason, Reasons, bare_reason, read_status
+from clipes.store.status import Reason, Reasons, normalised_reason, read_status
 
 SETTINGS = {"model": "tiny"}
 
@@ -28,7 +28,7 @@ def _rewrite(path: Path, started: str, times: list[float]) -> None:
 
 def _worker(folder: Path, start: int, rows: list[tuple[float, Row]], **header: Any) -> None:
     """A worker that began ``start`` seconds after 1970 began, and rows with their times."""
-    with Recorder(folder, {"settings": claim(folder, SETTINGS, {}), **header}) as recorder:
+    with Recorder(folder, {"settings": create_or_verify_manifest(folder, SETTINGS, {}), **header}) as recorder:
         for _, row in rows:
             recorder.add(row)
     _rewrite(recorder.path, f"1970-01-01T00:00:{start:02}+00:00", [time for time, _ in rows])
@@ -84,7 +84,7 @@ def test_workers_in_order(run: Path) -> None:
 
 
 def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
-    claim(tmp_path, SETTINGS, {})
+    create_or_verify_manifest(tmp_path, SETTINGS, {})
     found = read_status(tmp_path)
     assert (found.total, found.left, found.rate, found.workers, found.reasons) == (None, None, None, (), ())
     _worker(tmp_path, 10, [(11, Row("a", "ok")), (12, Row("b", "ok"))], total=1)
@@ -116,7 +116,7 @@ def test_no_run_and_no_folder(tmp_path: Path) -> None:
     ],
 )
 def test_reasons_lose_the_name_of_their_image(id: str, reason: str, bare: str) -> None:
-    assert bare_reason(Row(id, "failed", reason)) == bare
+    assert normalised_reason(Row(id, "failed", reason)) == bare
 
 
 def test_common_reasons_are_counted_and_ranked() -> None:
@@ -189,7 +189,7 @@ def test_the_command_replaces_nothing_of_a_run(run: Path, name: str) -> None:
 
 
 def test_the_command_says_what_is_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    claim(tmp_path, SETTINGS, {})
+    create_or_verify_manifest(tmp_path, SETTINGS, {})
     assert _command(tmp_path) == 0
     out, err = capsys.readouterr()
     assert "images    unknown: no worker was told" in out and "left      unknown" in out and err == ""
@@ -205,7 +205,7 @@ def test_hostile_names_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_the_speed_of_a_live_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows get the time at which they are written."""
-    with Recorder(tmp_path, {"settings": claim(tmp_path, SETTINGS, {})}) as recorder:
+    with Recorder(tmp_path, {"settings": create_or_verify_manifest(tmp_path, SETTINGS, {})}) as recorder:
         (started,) = [found.started for found in record.read_records(tmp_path)]
         monkeypatch.setattr(record.time, "time", lambda: started + 4)
         for name in "abcdefgh":

@@ -1,4 +1,4 @@
-"""clipes.store.history: the newest row of each image, and masks that are still what the record says."""
+"""clipes.store.rows and Store.is_done: the newest row of each image, and masks that are still what the record says."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from clipes.store import record
-from clipes.store.history import History
-from clipes.store.output import tar_key
+from clipes.store.layout import tar_key
 from clipes.store.record import Recorder, Row
+from clipes.store.rows import LatestRows
+from clipes.store.store import Store
 
 
 @pytest.fixture
@@ -27,14 +28,19 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
+def _store(folder: Path) -> Store:
+    return Store(folder, {"settings": {}, "digest": "x"})
+
+
 def _recorder(folder: Path, settings: str = "x", **header: Any) -> Recorder:
     return Recorder(folder, {"settings": settings, **header})
 
 
-def test_no_records_no_history(tmp_path: Path) -> None:
-    with History(tmp_path, "x") as history:
-        assert len(history) == 0 and history.get("a") is None and history.counts() == {} and history.tallies == []
-        assert not history.finished("a", ()) and list(history.unfinished()) == []
+def test_no_records_no_rows(tmp_path: Path) -> None:
+    with _store(tmp_path) as run:
+        rows = run.latest
+        assert len(rows) == 0 and rows.get("a") is None and rows.counts() == {} and rows.workers == []
+        assert not run.is_done("a", ()) and list(rows) == list(rows.not_done()) == []
 
 
 def test_the_newest_row_counts(tmp_path: Path, clock: list[float]) -> None:
@@ -46,23 +52,23 @@ def test_the_newest_row_counts(tmp_path: Path, clock: list[float]) -> None:
         second.add(Row("in the first last", "ok"))
         clock[0] += 1
         first.add(Row("in the first last", "failed", "gone"))
-    with History(tmp_path, "x") as history:
-        found = {name: getattr(history.get(name), "status", None) for name in ("in one file", "in both at once")}
+    with LatestRows(tmp_path, "x") as rows:
+        found = {name: getattr(rows.get(name), "status", None) for name in ("in one file", "in both at once")}
         assert found == {"in one file": "ok", "in both at once": "skipped"}
-        assert history.get("in the first last") == Row("in the first last", "failed", "gone", time=4e9 + 1)
-        assert len(history) == 3 and history.counts() == {"ok": 1, "skipped": 1, "failed": 1}
-        assert {row.id for row in history.unfinished()} == {"in both at once", "in the first last"}
-        assert [tally.record.path for tally in history.tallies] == [first.path, second.path]
-        assert history.tallies[0].counts == {"failed": 3, "ok": 1} and history.tallies[0].last == 4e9 + 1
+        assert rows.get("in the first last") == Row("in the first last", "failed", "gone", time=4e9 + 1)
+        assert len(rows) == 3 and rows.counts() == {"ok": 1, "skipped": 1, "failed": 1}
+        assert {row.id for row in rows.not_done()} == {"in both at once", "in the first last"}
+        assert [worker.record.path for worker in rows.workers] == [first.path, second.path]
+        assert rows.workers[0].counts == {"failed": 3, "ok": 1} and rows.workers[0].last == 4e9 + 1
 
 
 def test_records_of_other_settings_are_left_out(tmp_path: Path) -> None:
     for settings in ("x", "y", "y"):
         with _recorder(tmp_path, settings) as recorder:
             recorder.add(Row(settings, "ok"))
-    with History(tmp_path, "x") as history:
-        assert history.get("x") and not history.get("y") and len(history) == 1
-        assert history.others == 2 and len(history.tallies) == 1
+    with LatestRows(tmp_path, "x") as rows:
+        assert rows.get("x") and not rows.get("y") and len(rows) == 1
+        assert rows.other_records == 2 and len(rows.workers) == 1
 
 
 def test_a_broken_record_is_named(tmp_path: Path) -> None:
@@ -71,7 +77,7 @@ def test_a_broken_record_is_named(tmp_path: Path) -> None:
     with open(recorder.path, "ab") as file:
         file.write(b"\0\n")
     with pytest.raises(ValueError, match=r"\.jsonl, line 2: broken JSON"):
-        History(tmp_path, "x")
+        LatestRows(tmp_path, "x")
 
 
 def _sha(data: bytes) -> str:
@@ -85,16 +91,20 @@ def test_finished_masks_are_as_the_record_says(tmp_path: Path, name: str) -> Non
     path.write_bytes(b"mask")
     with _recorder(tmp_path) as recorder:
         recorder.add(Row(name, "ok", labels=("cat", "dog"), checksum=_sha(b"mask")))
-    with History(tmp_path, "x") as history:
-        assert history.finished(name, ["cat", "dog"])
-        assert not history.finished(name, ["dog", "cat"]) and not history.finished(name, ["cat"])
-        assert not history.finished("other", ["cat", "dog"])
+    with _store(tmp_path) as run:
+        assert run.is_done(name, ["cat", "dog"])
+        assert not run.is_done(name, ["dog", "cat"]) and not run.is_done(name, ["cat"])
+        assert not run.is_done("other", ["cat", "dog"])
+        assert not run.is_done(name, ["cat", "dog"], ["cams"])
+        (cams := tmp_path / "cams" / f"{name}.npz").parent.mkdir(parents=True)
+        cams.touch()
+        assert run.is_done(name, ["cat", "dog"], ["cams"])
         path.write_bytes(b"other")
-        assert not history.finished(name, ["cat", "dog"])
+        assert not run.is_done(name, ["cat", "dog"])
         path.unlink()
-        assert not history.finished(name, ["cat", "dog"])
+        assert not run.is_done(name, ["cat", "dog"])
         path.mkdir()
-        assert not history.finished(name, ["cat", "dog"])
+        assert not run.is_done(name, ["cat", "dog"])
 
 
 @pytest.mark.parametrize(
@@ -112,8 +122,8 @@ def test_what_is_not_finished_is_done_again(tmp_path: Path, row: Row) -> None:
     (tmp_path / "a.png").write_bytes(b"mask")
     with _recorder(tmp_path) as recorder:
         recorder.add(row)
-    with History(tmp_path, "x") as history:
-        assert not history.finished("a", ())
+    with _store(tmp_path) as run:
+        assert not run.is_done("a", ())
 
 
 def test_a_failure_after_a_success_is_done_again(tmp_path: Path) -> None:
@@ -121,23 +131,23 @@ def test_a_failure_after_a_success_is_done_again(tmp_path: Path) -> None:
     with _recorder(tmp_path) as recorder:
         recorder.add(Row("a", "ok", checksum=_sha(b"mask")))
         recorder.add(Row("a", "failed"))
-    with History(tmp_path, "x") as history:
-        assert not history.finished("a", ())
+    with _store(tmp_path) as run:
+        assert not run.is_done("a", ())
 
 
 def test_neither_mask_nor_checksum_is_not_finished(tmp_path: Path) -> None:
     with _recorder(tmp_path) as recorder:
         recorder.add(Row("a", "ok"))
-    with History(tmp_path, "x") as history:
-        assert not history.finished("a", ())
+    with _store(tmp_path) as run:
+        assert not run.is_done("a", ())
 
 
 def test_any_text_is_an_id(tmp_path: Path) -> None:
     with _recorder(tmp_path) as recorder:
         for name in ("\ud800", "\udcff", "a\0b", ""):
             recorder.add(Row(name, "ok", reason=name))
-    with History(tmp_path, "x") as history:
-        assert [getattr(history.get(name), "reason", None) for name in ("\ud800", "\udcff", "a\0b", "")] == [
+    with LatestRows(tmp_path, "x") as rows:
+        assert [getattr(rows.get(name), "reason", None) for name in ("\ud800", "\udcff", "a\0b", "")] == [
             "\ud800",
             "\udcff",
             "a\0b",
@@ -148,8 +158,8 @@ def test_any_text_is_an_id(tmp_path: Path) -> None:
 def test_a_nul_in_an_id_is_no_file(tmp_path: Path) -> None:
     with _recorder(tmp_path) as recorder:
         recorder.add(Row("a\0b", "ok", checksum=_sha(b"")))
-    with History(tmp_path, "x") as history:
-        assert not history.finished("a\0b", ())
+    with _store(tmp_path) as run:
+        assert not run.is_done("a\0b", ())
 
 
 def _tar(path: Path, members: dict[str, bytes]) -> None:
@@ -174,9 +184,9 @@ def test_masks_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     opened: list[str] = []
     original = tarfile.open
     monkeypatch.setattr(tarfile, "open", lambda path, mode: (opened.append(str(path)), original(path, mode))[1])
-    with History(tmp_path, "x") as history:
-        assert all(history.finished(name, ()) for name in names)
-        assert not history.finished("gone", ())
+    with _store(tmp_path) as run:
+        assert all(run.is_done(name, ()) for name in names)
+        assert not run.is_done("gone", ())
     assert opened == [str(tmp_path / "m-0.tar")]
 
 
@@ -189,8 +199,8 @@ def test_a_shard_that_is_cut_holds_what_is_whole(tmp_path: Path, cut: int) -> No
     with _recorder(tmp_path) as recorder:
         for name in "abc":
             recorder.add(Row(name, "ok", checksum=_sha(name.encode() * 500), shard="m.tar"))
-    with History(tmp_path, "x") as history:
-        finished = [name for name in "abc" if history.finished(name, ())]
+    with _store(tmp_path) as run:
+        finished = [name for name in "abc" if run.is_done(name, ())]
     assert finished == list("abc")[: (cut + 12) // 1024]
 
 
@@ -198,19 +208,19 @@ def test_a_shard_that_is_no_tar_holds_nothing(tmp_path: Path) -> None:
     (tmp_path / "m.tar").write_bytes(b"not a tar" * 1000)
     with _recorder(tmp_path) as recorder:
         recorder.add(Row("a", "ok", checksum=_sha(b"a"), shard="m.tar"))
-    with History(tmp_path, "x") as history:
-        assert not history.finished("a", ())
+    with _store(tmp_path) as run:
+        assert not run.is_done("a", ())
 
 
 MEMORY = """
 import re, sys
 from pathlib import Path
-from clipes.store.history import History
+from clipes.store.rows import LatestRows
 def peak():  # ru_maxrss would begin with that of the parent
     return int(re.search(r"VmHWM:[^0-9]*([0-9]+) kB", Path("/proc/self/status").read_text())[1]) // 1024
 before = peak()
-with History(sys.argv[1], "x") as history:
-    assert len(history) == int(sys.argv[2])
+with LatestRows(sys.argv[1], "x") as rows:
+    assert len(rows) == int(sys.argv[2])
     print(peak() - before)
 """
 
@@ -223,7 +233,7 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
         with open(recorder.path, "a") as file:
             file.writelines(line.replace("NAME", f"{number:020}") + "\n" for number in range(100_000))
     assert recorder.path.stat().st_size > 25e6
-    code = f"import clipes.io.tempdb\nclipes.scratch._CACHE_KIB = 2048\n{MEMORY}"
+    code = f"import clipes.io.tempdb\nclipes.io.tempdb._CACHE_KIB = 2048\n{MEMORY}"
     done = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path), "100000"], capture_output=True, text=True, timeout=120
     )

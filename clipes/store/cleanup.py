@@ -1,0 +1,75 @@
+"""The only two functions that delete a run's files, and the check that a folder may be written."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from contextlib import suppress
+from pathlib import Path
+
+from clipes.ids import CLASSES
+from clipes.io import atomic
+from clipes.io.atomic import is_alive, is_dead, owned
+
+from .layout import MANIFEST, RECORD_FILE, RECORDS, RESERVED, SAVED, TAR_FILE
+from .manifest import read_manifest
+
+
+def check_output_folder(folder: Path, overwrite: bool = False) -> None:
+    """Raise ValueError if a file that no run wrote has the name of one that runs write.
+
+    With ``overwrite``, what a run wrote may be broken, but no process of this machine may be writing there.
+    """
+    taken = [name for name in RESERVED if os.path.lexists(folder / name)]
+    if overwrite and RECORDS in taken:
+        _check_no_active_writer(folder)
+    elif os.path.lexists(folder / MANIFEST):  # checked last: a run that starts right now writes it first
+        read_manifest(folder)
+    elif taken:
+        raise ValueError(f"{folder / taken[0]} is not of an earlier run; choose another folder for the masks")
+
+
+def clear(folder: Path) -> None:
+    """Remove everything that runs have written to ``folder``; files of others stay.
+
+    Masks are recognised by the software they name (:func:`clipes.io.atomic.owned`), so that those of a killed run,
+    which have no row yet, are removed too. Interrupted, it can be called again.
+    """
+    for path in folder.rglob("*.png"):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        if name.partition("/")[0] not in SAVED and owned(path, "mask"):
+            for kind, suffix in SAVED.items():
+                (folder / kind / f"{name}{suffix}").unlink(missing_ok=True)
+            path.unlink()
+    for path in folder.glob("masks-*.tar"):
+        if TAR_FILE.fullmatch(path.name):
+            path.unlink()
+    for name in os.listdir(folder / RECORDS) if os.path.isdir(folder / RECORDS) else ():
+        if RECORD_FILE.fullmatch(name):
+            (folder / RECORDS / name).unlink()
+    for name in (MANIFEST, CLASSES):
+        (folder / name).unlink(missing_ok=True)
+    for name in (RECORDS, *SAVED):
+        for inner, _, _ in os.walk(folder / name, topdown=False):
+            with suppress(OSError):  # not empty: others' files stay
+                os.rmdir(inner)
+
+
+def remove_stale(folder: Path, recorded_tars: Collection[str] | None) -> None:
+    """Remove what killed processes of this machine left in ``folder``: temporary files, and .tar files without rows.
+
+    The images of a .tar without rows are made again, and a training would see them twice. ``recorded_tars`` are the
+    names of those with rows; None, where they are not all known, removes none.
+    """
+    atomic.remove_stale(folder)
+    for path in folder.glob("masks-*.tar") if recorded_tars is not None else ():
+        match = TAR_FILE.fullmatch(path.name)
+        if match and is_dead(match) and path.name not in (recorded_tars or ()):
+            path.unlink()
+
+
+def _check_no_active_writer(folder: Path) -> None:
+    for match in map(RECORD_FILE.fullmatch, os.listdir(folder / RECORDS)):
+        alive = match and int(match["pid"]) != os.getpid() and is_alive(int(match["pid"]))
+        if match and alive and match["machine"] == atomic.MACHINE_ID:
+            raise ValueError(f"{folder}: process {match['pid']} is writing there; stop it before --overwrite")

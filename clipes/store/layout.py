@@ -1,0 +1,72 @@
+"""The folder of a run: what its files are called and where they lie.
+
+``run.json``, ``classes.json``, ``records/*.jsonl``; the masks ``ID.png`` and beside them ``confidence/ID.png`` and
+``cams/ID.npz``, or instead ``masks-*.tar`` with the members of all kinds.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Literal
+
+from clipes.ids import CLASSES
+from clipes.io.atomic import PROCESS_NAME
+from clipes.io.paths import check_name, inside
+
+Kind = Literal["mask", "confidence", "cams"]
+"""The kinds of files that an image can have."""
+
+MANIFEST = "run.json"
+RECORDS = "records"
+
+SAVED: dict[Kind, str] = {"confidence": ".png", "cams": ".npz"}
+"""The kinds that are optional: the folders beside the masks, and the suffixes of their files."""
+
+MEMBERS = {"mask": "png", "confidence": "confidence.png", "cams": "cams.npz", "about": "json"}
+"""What the members of an image in a .tar end in; ``about`` holds id, labels and size."""
+
+RESERVED = (MANIFEST, CLASSES, RECORDS, *SAVED)
+"""The names in the folder that no mask may have."""
+
+_WRITER = rf"\d{{8}}T\d{{6}}\.\d{{6}}-{PROCESS_NAME}-[0-9a-f]{{8}}"  # when, where and in which process it began
+
+RECORD_FILE = re.compile(rf"{_WRITER}\.jsonl")
+"""The names of records, one a worker."""
+
+TAR_FILE = re.compile(rf"masks-{_WRITER}-\d{{6}}\.tar")
+"""The names of .tar files, which have that of their worker's record."""
+
+
+def file_path(folder: str | os.PathLike[str], image_id: str, kind: Kind = "mask") -> Path:
+    """The file of an image: ``FOLDER/ID.png``, ``FOLDER/confidence/ID.png`` or ``FOLDER/cams/ID.npz``.
+
+    Raises ValueError for an id that cannot be a file's name in the folder, or that a link leads out of it.
+    """
+    check_id(image_id)
+    folder = Path(folder)
+    return inside(folder / f"{image_id}.png" if kind == "mask" else folder / kind / f"{image_id}{SAVED[kind]}", folder)
+
+
+def check_id(image_id: str) -> None:
+    """Raise ValueError for an id that is no relative path, or whose mask would have too long a name."""
+    try:
+        check_name(image_id, ".png")
+    except ValueError as error:
+        raise ValueError(f"the id {image_id[:80]!r} cannot name a mask: {error}; rename the image") from error
+
+
+def member_name(image_id: str, kind: str) -> str:
+    """The name of an image's member in a .tar, of one of the kinds of ``MEMBERS``."""
+    return f"{tar_key(image_id)}.{MEMBERS[kind]}"
+
+
+def tar_key(image_id: str) -> str:
+    """The key of an image's members. WebDataset ends a key at the first dot of the name, so dots are escaped.
+
+    >>> tar_key("cats.v2/photo.1")
+    'cats.v2/photo%2E1'
+    """
+    folder, slash, name = image_id.rpartition("/")
+    return f"{folder}{slash}{name.replace('%', '%25').replace('.', '%2E')}"

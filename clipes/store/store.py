@@ -1,0 +1,280 @@
+"""The folder of a run: created or opened, its rows, masks, confidences and maps read, its status told."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from clipes.datasets import find_images
+from clipes.ids import CLASSES, class_table, read_class_names
+from clipes.io.atomic import write_json
+from clipes.io.cams_npz import Maps, read_maps
+from clipes.io.images import TarMember
+from clipes.io.masks import check_size, read_ids, read_png
+
+from .cleanup import check_output_folder, remove_stale
+from .layout import Kind, file_path, member_name
+from .manifest import create_or_verify_manifest, read_manifest
+from .record import Recorder, Row, Status
+from .rows import LatestRows
+from .status import RunStatus, status_of
+from .tar_index import TarIndex
+
+AnyPath = str | os.PathLike[str]
+
+
+def open_run(folder: AnyPath) -> Store:
+    """Open the folder of a run to read its masks, confidences, maps, rows and status.
+
+    >>> import clipes
+    >>> with clipes.open_run("masks") as run:  # doctest: +SKIP
+    ...     print(run.status().ok)
+    ...     for row in run.rows("ok"):
+    ...         mask = run.mask(row)
+
+    Raises FileNotFoundError where there is no run, ValueError where ``run.json`` is broken, or says that the masks are
+    of mixed settings.
+    """
+    store = Store.open(folder)
+    store.check_not_mixed()
+    return store
+
+
+class Store:
+    """The folder of a run. Making one has no side effects: see :meth:`create` and :meth:`open`. Use it in a ``with``.
+
+    Attributes:
+        folder: where it is.
+        manifest: all of ``run.json``.
+    """
+
+    def __init__(self, folder: AnyPath, manifest: Mapping[str, Any]) -> None:
+        self.folder, self.manifest = Path(folder), manifest
+
+    @classmethod
+    def open(cls, folder: AnyPath) -> Store:
+        """Open the folder of a run. Only ``run.json`` is read; everything else when it is asked for.
+
+        Raises FileNotFoundError where there is no run, ValueError where ``run.json`` is broken.
+        """
+        return cls(folder, read_manifest(folder))
+
+    @classmethod
+    def create(
+        cls, folder: AnyPath, settings: Mapping[str, Any], class_names: Iterable[str], about: Mapping[str, Any]
+    ) -> Store:
+        """Make ``folder`` that of a run with ``settings``, or open it if it is one already.
+
+        Args:
+            settings: what the files depend on; two starts in one folder must agree on them.
+            class_names: K names, for ``classes.json``.
+            about: what else ``run.json`` says: versions, command, machine, source.
+
+        Raises ValueError for a folder of other settings, with the differences, for masks of mixed settings, and for
+        files in the folder that no run wrote; OSError where it cannot be written.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        check_output_folder(folder)
+        create_or_verify_manifest(folder, settings, about)
+        store = cls.open(folder)
+        store.check_not_mixed(", or begin anew with --overwrite")
+        write_json(folder / CLASSES, class_table(class_names))
+        return store
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Delete the temporary databases; a second call does nothing."""
+        for name in ("latest", "_tars"):
+            if name in vars(self):
+                getattr(self, name).close()
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{count} {status}" for status, count in sorted(self.counts().items()))
+        return f"<run {os.fspath(self.folder)!r}: {len(self.class_names)} classes, {counts or 'no images'}>"
+
+    # --- settings
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the files of the run depend on."""
+        settings: dict[str, Any] = self.manifest["settings"]
+        return settings
+
+    @property
+    def digest(self) -> str:
+        """The hash of :attr:`settings`: :func:`clipes.store.manifest.settings_digest`."""
+        return str(self.manifest["digest"])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The settings of the method, as :meth:`clipes.Config.from_dict` takes them."""
+        config: dict[str, Any] = self.settings.get("config", {})
+        return config
+
+    @cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """K names, in the order of their ids, without the background. ValueError for a broken ``classes.json``."""
+        return read_class_names(self.folder, None)
+
+    def has(self, kind: Kind) -> bool:
+        """Whether the run saves files of this kind."""
+        return kind == "mask" or bool(self.settings.get("output", {}).get(kind))
+
+    def check_not_mixed(self, cure: str = "") -> None:
+        """Raise ValueError if ``run.json`` says that some masks are of other settings: a stopped ``finalize``."""
+        if mixed := self.manifest.get("mixed"):
+            raise ValueError(f"{self.folder}: {mixed}{cure}")
+
+    def check_unchanged(self) -> None:
+        """Raise ValueError if the settings have changed since the run was opened, so that masks may be of both."""
+        manifest = read_manifest(self.folder)
+        if manifest.get("mixed") or manifest["digest"] != self.digest:
+            raise ValueError(f"{self.folder}: its masks were decided again meanwhile; start again")
+
+    # --- images
+
+    def source(self, source: AnyPath | None = None) -> str:
+        """``source``, by default where the run found its images; ValueError where neither is known."""
+        place = self.manifest.get("source") if source is None else os.fspath(source)
+        if not isinstance(place, str) or not place:
+            raise ValueError(f"{self.folder}: its record does not say where the images are; say it (--source)")
+        return place
+
+    def images(self, source: str) -> Mapping[str, Path | TarMember]:
+        """The images of a source by their ids; errors as of :func:`clipes.datasets.find_images`."""
+        try:
+            return find_images(source)
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}; say where the images are (--source)") from error
+
+    # --- rows
+
+    @cached_property
+    def latest(self) -> LatestRows:
+        """The newest row of every image, as the records are when it is first asked for. ValueError for a broken one."""
+        return LatestRows(self.folder, self.digest)
+
+    def rows(self, status: Status | None = None) -> Iterator[Row]:
+        """The newest row of every image, by id; with ``status`` only those that ended so."""
+        if status == "ok":
+            return self.latest.done()
+        rows = self.latest if status is None else self.latest.not_done()
+        return (row for row in rows if status in (None, row.status))
+
+    def counts(self) -> dict[Status, int]:
+        """How many images ended with each status."""
+        return self.latest.counts()
+
+    def status(self, reasons: int = 10) -> RunStatus:
+        """Counts, speed, workers, and the ``reasons`` commonest reasons why images have no mask."""
+        return status_of(self.folder, self.latest, reasons)
+
+    def is_done(self, id: str, labels: Sequence[str], kinds: Collection[Kind] = ()) -> bool:
+        """Whether an image needs no work: its newest row is ok, with these labels, its mask has the row's checksum, and
+        its files of ``kinds`` exist.
+        """
+        row = self.latest.get(id)
+        if row is None or row.status != "ok" or row.checksum is None or row.labels != tuple(labels):
+            return False
+        try:
+            mask = self.path(row, "mask")
+            # of a .tar all members were written at once
+            others = [self.path(row, kind) for kind in kinds if row.shard is None]
+            if not all(path.is_file() for path in (mask, *others) if isinstance(path, Path)):
+                return False
+            data = mask.read() if isinstance(mask, TarMember) else mask.read_bytes()
+        except (ValueError, OSError):
+            return False
+        return hashlib.sha256(data).hexdigest() == row.checksum
+
+    # --- files
+
+    @cached_property
+    def _tars(self) -> TarIndex:
+        return TarIndex(self.folder)
+
+    def path(self, row: Row, kind: Kind = "mask") -> Path | TarMember:
+        """Where an image's file of a kind is, whether it exists or not. ValueError for a member that does not exist."""
+        if row.shard is None:
+            return file_path(self.folder, row.id, kind)
+        name = member_name(row.id, kind)
+        if member := self._tars.get(row.shard, name):
+            return member
+        raise ValueError(f"{self.folder / row.shard}/{name}: no such member; start the run again to make it anew")
+
+    def mask(self, image: Row | str) -> NDArray[Any]:
+        """The mask (H, W) of a row or an id, uint8, above 254 classes uint16: 0 background, 1..K, 255 (65535) ignored.
+
+        A mask that was edited since the run is read as it is. Raises ValueError, naming the file, for one that does
+        not exist, is no PNG of class ids, is broken, holds other values, or has another size than the row's.
+        """
+        row, classes = self._row(image), len(self.class_names)
+        path = self.path(row)
+        ids = read_ids(path, classes)
+        _check_size(ids.shape, path, row)
+        return ids.astype(np.uint8 if classes <= 254 else np.uint16, copy=False)
+
+    def confidence(self, image: Row | str) -> NDArray[np.uint8] | None:
+        """The confidence (H, W) of a row or an id, 255 for 1; None unless the run saves them.
+
+        Raises ValueError, naming the file, for one that cannot be read or has another size than the row's.
+        """
+        row = self._row(image)
+        if not self.has("confidence"):
+            return None
+        path = self.path(row, "confidence")
+        grey = read_png(path, ("L",), "is no confidence, which is 8-bit grey")
+        _check_size(grey.shape, path, row)
+        return grey
+
+    def cams(self, image: Row | str) -> Maps | None:
+        """The maps of a row or an id on the patch grid; None unless the run saves them.
+
+        Raises ValueError, naming the file, for maps that cannot be read or are of an image of another size.
+        """
+        row = self._row(image)
+        if not self.has("cams"):
+            return None
+        path = self.path(row, "cams")
+        maps = read_maps(path, len(self.class_names))
+        _check_size(maps.size, path, row)
+        return maps
+
+    def _row(self, image: Row | str) -> Row:
+        row = self.latest.get(image) if isinstance(image, str) else image
+        if row is None:
+            raise ValueError(f"{self.folder}: the run has no image {image!r}")
+        if row.status != "ok":
+            raise ValueError(f"{self.folder}: {row.id!r} has no mask, it has {row.status}: {row.reason}")
+        return row
+
+    # --- writing
+
+    def recorder(self, about: Mapping[str, Any]) -> Recorder:
+        """A new record for this process, whose header holds ``about``."""
+        return Recorder(self.folder, {**about, "settings": self.digest})
+
+    def remove_stale(self) -> None:
+        """Remove what killed processes of this machine left: see :func:`clipes.store.cleanup.remove_stale`."""
+        remove_stale(self.folder, None if self.latest.other_records else self.latest.tar_files)
+
+
+def _check_size(size: tuple[int, ...], path: Path | TarMember, row: Row) -> None:
+    if row.size is not None:
+        check_size(size, path, row.size, "its record")

@@ -1,0 +1,167 @@
+"""Where the encoded files of images go: each a file of its own, or members of .tar files."""
+
+from __future__ import annotations
+
+import json
+import os
+import tarfile
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Protocol
+
+from clipes.datasets import Sample
+from clipes.io.atomic import atomic, owned, write_bytes
+
+from .layout import RESERVED, Kind, check_id, file_path, member_name
+from .output import Output
+from .record import Row
+
+Files = Mapping[str, bytes]
+"""The contents of an image's files by their :data:`clipes.store.layout.Kind`."""
+
+
+class Writer(Protocol):
+    """Takes the files of images. :meth:`check` and :meth:`write_files` may be called in threads, the rest in one."""
+
+    def check(self, sample: Sample) -> None:
+        """Raise ValueError if the sample's files would be outside the folder, or replace a file that is not ours."""
+
+    def write_files(self, image_id: str, files: Files) -> None:
+        """Write the files of an image that are files of their own; called in any order."""
+
+    def append(self, row: Row, files: Files) -> list[Row]:
+        """Add an image to the .tar, in the order of the calls; returns the rows of all images now complete on disk."""
+
+    def discard(self, image_id: str) -> None:
+        """Remove the files of an earlier run for an image that now has no mask."""
+
+    def flush(self) -> list[Row]:
+        """Close the .tar; returns the rows of its images."""
+
+
+def new_writer(output: Output, name: str) -> Writer:
+    """The writer of ``output``; the names of its .tar files begin with ``name``."""
+    return FolderWriter(output) if output.format == "png" else TarWriter(output, name)
+
+
+class FolderWriter:
+    """Writes files of their own. The mask is written last, so that where it is, the other files of the image are."""
+
+    def __init__(self, output: Output):
+        self.folder, self._saved = output.folder, output.saved
+
+    def check(self, sample: Sample) -> None:
+        """As :class:`Writer` says."""
+        first, _, rest = sample.id.partition("/")
+        if rest and first in RESERVED:
+            raise ValueError(
+                f"in the output, {first}/ is for what is saved beside the masks; rename the folder, or run it by itself"
+            )
+        path, image = file_path(self.folder, sample.id), sample.image
+        for kind in self._saved:
+            file_path(self.folder, sample.id, kind)
+        if not os.path.lexists(path):
+            return
+        if isinstance(image, Path) and path.exists() and image.exists() and path.samefile(image):
+            raise ValueError(f"its mask would replace it; choose another folder than {self.folder}")
+        if not owned(path, "mask"):
+            raise ValueError(f"{path} exists and is no mask of an earlier run; move it away, or choose another folder")
+
+    def write_files(self, image_id: str, files: Files) -> None:
+        """As :class:`Writer` says."""
+        kinds: tuple[Kind, ...] = (*self._saved, "mask")
+        for kind in kinds:
+            write_bytes(file_path(self.folder, image_id, kind), files[kind])
+
+    def append(self, row: Row, files: Files) -> list[Row]:
+        """The row itself: its files are written."""
+        return [row]
+
+    def discard(self, image_id: str) -> None:
+        """As :class:`Writer` says; the mask goes first."""
+        kinds: tuple[Kind, ...] = ("mask", *self._saved)
+        for kind in kinds:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                file_path(self.folder, image_id, kind).unlink()
+
+    def flush(self) -> list[Row]:
+        """Nothing is open."""
+        return []
+
+
+class TarWriter:
+    """Writes ``tar_size`` images to each ``folder/NAME-000000.tar``: ``KEY.json`` (id, labels, size), ``KEY.png`` and,
+    if they are saved, ``KEY.confidence.png`` and ``KEY.cams.npz``.
+
+    A .tar gets its name when it is complete, and only then are its rows returned.
+    """
+
+    def __init__(self, output: Output, name: str):
+        self.folder, self.name, self.size = output.folder, name, output.tar_size
+        self._count = 0
+        self._rows: list[Row] = []
+        self._open: tuple[ExitStack, IO[bytes], str] | None = None
+
+    def check(self, sample: Sample) -> None:
+        """As :class:`Writer` says: the .tar may be unpacked into a folder."""
+        check_id(sample.id)
+
+    def write_files(self, image_id: str, files: Files) -> None:
+        """Nothing: all files are members."""
+
+    def append(self, row: Row, files: Files) -> list[Row]:
+        """Append the image's members to the open .tar, which is closed when it is full."""
+        if self._open is None:
+            self._open = self._new()
+        _, file, name = self._open
+        about = json.dumps({"id": row.id, "labels": row.labels, "size": row.size}).encode("ascii")
+        members = [(member_name(row.id, "about"), about)]
+        members += [(member_name(row.id, kind), data) for kind, data in files.items()]
+        end = file.tell()
+        try:
+            _write_all(file, b"".join(_member(*member) for member in members))
+        except BaseException:  # a full disk, or Ctrl-C: the members before stay complete
+            file.seek(end)
+            file.truncate()
+            raise
+        self._rows.append(replace(row, shard=name))
+        return self.flush() if len(self._rows) >= self.size else []
+
+    def discard(self, image_id: str) -> None:
+        """Nothing: earlier .tar files stay as they are, and the newest row of an image counts."""
+
+    def flush(self) -> list[Row]:
+        """As :class:`Writer` says."""
+        if self._open is None:
+            return []
+        (stack, file, _), self._open = self._open, None
+        rows, self._rows = self._rows, []
+        with stack:
+            _write_all(file, bytes(2 * tarfile.BLOCKSIZE))
+            file.close()
+        return rows
+
+    def _new(self) -> tuple[ExitStack, IO[bytes], str]:
+        name = f"{self.name}-{self._count:06}.tar"
+        self._count += 1
+        stack = ExitStack()
+        temporary = stack.enter_context(atomic(self.folder / name))
+        # unbuffered: a write that fails is this image's, not a later one's
+        return stack, stack.enter_context(open(temporary, "xb", buffering=0)), name
+
+
+def _member(name: str, data: bytes) -> bytes:
+    """A tar member: header, data, padding; the same bytes at any time, for any user."""
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+    return header + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+def _write_all(file: IO[bytes], data: bytes) -> None:
+    """Write to an unbuffered file, which may take less than it is given."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[file.write(rest) :]
