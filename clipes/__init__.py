@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from clipes.evaluation import evaluate
     from clipes.generator import MaskGenerator, load
     from clipes.result import PseudoMask
+    from clipes.store.store import open_run
 
 __all__ = [
     "COCO14",
@@ -36,6 +37,7 @@ __all__ = [
     "config",
     "evaluate",
     "load",
+    "open_run",
     "scenes",
 ]
 
@@ -47,6 +49,7 @@ _HOMES = {
     "PseudoMask": "result",
     "evaluate": "evaluation",
     "load": "generator",
+    "open_run": "store.store",
 }
 _MODULES = ("config", "scenes")
 

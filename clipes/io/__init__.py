@@ -1,3 +1,4 @@
-"""Files: atomic writing, images, masks, maps as npz, export folders, temporary databases.
+"""Files: atomic files and folders, paths, images, masks, maps as npz, temporary databases.
 
-Nothing here knows torch, a model or what a run is."""
+What a run or a data set is must not be known here, and nothing here imports torch.
+"""

@@ -1,3 +1,5 @@
-"""The folder of a run, written and read: run.json, records, masks and what is saved beside them, status.
+"""The folder of a run: ``run.json``, ``classes.json``, records, masks, confidences and maps, written and read.
 
-Nothing here loads torch: whoever reads a run needs numpy and Pillow alone."""
+What decides how masks are made must not live here, and nothing here imports torch, because status, export and report
+read runs with numpy and Pillow alone.
+"""

@@ -7,6 +7,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import Any
 
@@ -58,6 +59,9 @@ class Store:
 
     def __init__(self, folder: AnyPath, manifest: Mapping[str, Any]) -> None:
         self.folder, self.manifest = Path(folder), manifest
+        self._lock = Lock()
+        self._latest: LatestRows | None = None
+        self._tars = TarIndex(self.folder)
 
     @classmethod
     def open(cls, folder: AnyPath) -> Store:
@@ -100,9 +104,9 @@ class Store:
 
     def close(self) -> None:
         """Delete the temporary databases; a second call does nothing."""
-        for name in ("latest", "_tars"):
-            if name in vars(self):
-                getattr(self, name).close()
+        self._tars.close()
+        if self._latest is not None:
+            self._latest.close()
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{count} {status}" for status, count in sorted(self.counts().items()))
@@ -165,10 +169,13 @@ class Store:
 
     # --- rows
 
-    @cached_property
+    @property
     def latest(self) -> LatestRows:
         """The newest row of every image, as the records are when it is first asked for. ValueError for a broken one."""
-        return LatestRows(self.folder, self.digest)
+        with self._lock:
+            if self._latest is None:
+                self._latest = LatestRows(self.folder, self.digest)
+            return self._latest
 
     def rows(self, status: Status | None = None) -> Iterator[Row]:
         """The newest row of every image, by id; with ``status`` only those that ended so."""
@@ -204,10 +211,6 @@ class Store:
         return hashlib.sha256(data).hexdigest() == row.checksum
 
     # --- files
-
-    @cached_property
-    def _tars(self) -> TarIndex:
-        return TarIndex(self.folder)
 
     def path(self, row: Row, kind: Kind = "mask") -> Path | TarMember:
         """Where an image's file of a kind is, whether it exists or not. ValueError for a member that does not exist."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock
 
 from clipes.io.images import TarMember
 from clipes.io.tempdb import blob, filling, scratch_database
@@ -13,11 +14,12 @@ from clipes.io.tempdb import blob, filling, scratch_database
 class TarIndex:
     """The members of the .tar files in ``folder``, in a temporary database on disk.
 
-    A .tar is indexed when the first of its members is asked for, as far as it is complete.
+    A .tar is indexed when the first of its members is asked for, as far as it is complete. For any thread.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock = Lock()
         self._indexed: set[str] = set()
         self._members = scratch_database()
         self._members.execute(
@@ -27,12 +29,13 @@ class TarIndex:
 
     def get(self, tar: str, name: str) -> TarMember | None:
         """The member ``name`` of ``folder/tar``; None where there is none."""
-        if tar not in self._indexed:
-            with filling(self._members, "the members of .tar files"):
-                self._members.executemany("INSERT OR REPLACE INTO member VALUES (?, ?, ?, ?)", self._read(tar))
-            self._indexed.add(tar)
         query = "SELECT start, size FROM member WHERE tar = ? AND name = ?"
-        place = self._members.execute(query, (blob(tar), blob(name))).fetchone()
+        with self._lock:
+            if tar not in self._indexed:
+                with filling(self._members, "the members of .tar files"):
+                    self._members.executemany("INSERT OR REPLACE INTO member VALUES (?, ?, ?, ?)", self._read(tar))
+                self._indexed.add(tar)
+            place = self._members.execute(query, (blob(tar), blob(name))).fetchone()
         return TarMember(self._folder / tar, name, *place) if place else None
 
     def close(self) -> None:

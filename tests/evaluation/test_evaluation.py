@@ -244,8 +244,8 @@ def test_another_size_is_reported(folders: tuple[Path, Path]) -> None:
     found = evaluate(*folders, NAMES)
     assert found.images == 2 and found.failed == ()
     assert found.mis_sized[0].name == "a.png"
-    expected = f"{folders[0] / 'a.png'}: 15 x 12 pixels (height x width), but {folders[1] / 'a.png'} has 12 x 15"
-    assert found.mis_sized[0].reason == expected
+    sizes = f"15 x 12 pixels (height x width), but {folders[1] / 'a.png'} has 12 x 15; was one of them replaced?"
+    assert found.mis_sized[0].reason == f"{folders[0] / 'a.png'}: {sizes}"
     single = evaluate(folders[0] / "a.png", folders[1] / "sub" / "c.png", NAMES)
     assert single.mis_sized[0].name == "a.png" and single.coverage == 0
 

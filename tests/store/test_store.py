@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,12 @@ import pytest
 from generating import draw, runner
 from PIL import Image
 
+import clipes
+from clipes.ids import read_class_names
+from clipes.io.atomic import MACHINE_ID
 from clipes.io.masks import write_mask
 from clipes.store.manifest import read_manifest
-from clipes.store.store import open_run
+from clipes.store.store import Store, open_run
 
 
 @pytest.fixture
@@ -124,3 +128,49 @@ def test_no_storeand_a_mixed_one(run) -> None:
     Path("m/run.json").write_text(json.dumps({**record, "mixed": "finalize was stopped"}))
     with pytest.raises(ValueError, match="m: finalize was stopped"):
         open_run("m")
+
+
+@pytest.mark.parametrize("format", ["png", "tar"])
+def test_a_run_opened_from_python(run, format: str) -> None:
+    Path("photos/002.png").write_bytes(b"no picture")
+    assert run("--save-patch-cams", "--max-failure-rate", "0.5", "--out-format", format)[0] == 0
+    store = clipes.open_run("m")
+    assert repr(store) == "<run 'm': 16 classes, 1 failed, 4 ok>"
+    assert clipes.Config.from_dict(store.config) == clipes.config.SCENES
+    assert [row.id for row in store.rows()] == ["000", "001", "002", "003", "004"]
+    assert [row.id for row in store.rows("failed")] == ["002"] and list(store.rows("skipped")) == []
+    assert store.status().ok == 4 and store.counts() == {"ok": 4, "failed": 1}
+    assert np.array_equal(store.mask("001"), store.mask(next(row for row in store.rows("ok") if row.id == "001")))
+    cams = store.cams("001")
+    assert cams is not None and cams.size == (40, 56) and len(cams.class_ids) == len(cams.patch_cams) == 2
+    assert store.confidence("001") is None
+    with pytest.raises(ValueError, match="m: the run has no image 'other'"):
+        store.mask("other")
+    with pytest.raises(ValueError, match="m: '002' has no mask, it has failed: "):
+        store.cams("002")
+    store.close()
+
+
+def test_opening_has_no_side_effects(tmp_path: Path) -> None:
+    Store.create(tmp_path / "m", {"model": "x"}, ["cat"], {"source": "photos"}).close()
+    assert read_class_names(tmp_path / "m", None) == ("cat",)
+    leftover = tmp_path / "m" / f".clipes-{MACHINE_ID}-{2**22 + 1}-{'0' * 16}.tmp.png"
+    leftover.touch()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "m").iterdir()}
+    with Store.open(tmp_path / "m") as store:
+        assert store.settings == {"model": "x"} and store.source() == "photos" and store.status().ok == 0
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "m").iterdir()} == before
+    with pytest.raises(ValueError, match=r"other settings \(model: \"x\" → \"y\"\)"):
+        Store.create(tmp_path / "m", {"model": "y"}, ["cat"], {})
+    with Store.create(tmp_path / "m", {"model": "x"}, ["cat"], {}) as store:
+        store.remove_stale()
+    assert not leftover.exists()
+
+
+@pytest.mark.parametrize("format", ["png", "tar"])
+def test_masks_are_read_in_threads(run, format: str) -> None:
+    """One index of the .tar files, built once."""
+    assert run("--out-format", format, "--tar-size", "2")[0] == 0
+    with open_run("m") as store, ThreadPoolExecutor(8) as pool:
+        masks = list(pool.map(store.mask, [f"{number:03}" for number in range(5)] * 8))
+    assert all(np.array_equal(mask, masks[index % 5]) for index, mask in enumerate(masks))
