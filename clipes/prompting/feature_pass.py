@@ -27,7 +27,7 @@ from clipes.config import Config
 from clipes.datasets import Sample
 from clipes.device.backoff import Backoff, Failure
 from clipes.evaluation.accumulate import Problem
-from clipes.io.atomic import sweep
+from clipes.io.atomic import remove_stale
 from clipes.io.images import TarMember, open_image
 from clipes.io.keyed_cache import KeyedCache
 
@@ -96,7 +96,7 @@ class FeaturePass:
         Raises OSError if the cache cannot be written, DeviceLost and other errors that no image is to blame for.
         """
         if self._cache.folder is not None:
-            sweep(self._cache.folder)
+            remove_stale(self._cache.folder)
         for start in range(0, len(self.samples), CHUNK):
             yield from self._run_chunk(range(start, min(start + CHUNK, len(self.samples))))
 
