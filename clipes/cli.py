@@ -33,6 +33,8 @@ from clipes.commands.terminal import DISK_FULL, DONE, EXIT_CODES, INTERRUPTED, T
 
 COMMANDS = (demo, generate, show, status, finalize, evaluate, report, export, sharpness, synonyms, background, models)
 
+_RESUMING = ("generate", "sharpness")  # commands that go on where they were stopped
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code, one of EXIT_CODES. Unknown flags raise SystemExit(2)."""
@@ -51,7 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     except (ValueError, TypeError, OSError, ImportError) as error:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        cure = "; make room and start again, what is finished is kept" if full else ""
+        kept = ", what is finished is kept" if options.command in _RESUMING else ""
+        cure = f"; make room and start again{kept}" if full else ""
         complain(f"clipes {options.command}: {error}{cure}")
         return DISK_FULL if full else WRONG_USE
     except KeyboardInterrupt as stop:

@@ -152,7 +152,12 @@ class Builder:
         if picture is not None and job.number is not None:
             stem = self.folder / "pictures" / str(job.number // _PER_FOLDER) / str(job.number)
             stem.parent.mkdir(exist_ok=True)
-            draw_pictures(stem, picture, ids, confidence, truth, self.classes, len(self.panels))
+            try:
+                draw_pictures(stem, picture, ids, confidence, truth, self.classes, len(self.panels))
+            except MemoryError:
+                for path in stem.parent.glob(f"{stem.name}-*"):
+                    path.unlink()
+                return _Look(job, numbers, f"{row.id}: out of memory", unreadable=True)
         return _Look(job, numbers, reason, truth=truth is not None)
 
     def _truth(self, row: Row, size: tuple[int, ...]) -> tuple[Any, str]:

@@ -26,6 +26,7 @@ from clipes.store.layout import MANIFEST, SAVED
 from clipes.store.manifest import overwrite_manifest, read_manifest, settings_digest
 from clipes.store.output import encode_mask
 from clipes.store.record import Recorder, Row
+from clipes.store.store import Store
 
 from .outcome import Outcome
 
@@ -120,7 +121,7 @@ def _finalized(run: SavedRun, config: Config, images: Mapping[str, Path | TarMem
                 continue
             if recorder is None:
                 overwrite_manifest(run.folder, run.record["settings"], {**run.record, "mixed": MIXED})
-                recorder = Recorder(run.folder, {"settings": settings_digest(settings), "total": len(run.ids)})
+                recorder = _new_record(run, settings)
             saves_confidence = (run.folder / "confidence").is_dir()
             beside.unlink(missing_ok=True)
             data = encode_mask(result)
@@ -135,6 +136,19 @@ def _finalized(run: SavedRun, config: Config, images: Mapping[str, Path | TarMem
     finally:
         if recorder:
             recorder.close()
+
+
+def _new_record(run: SavedRun, settings: dict[str, Any]) -> Recorder:
+    """A record of the new settings, which holds the images that have no mask to decide again."""
+    with Store(run.folder, run.record) as store:
+        total = store.status().total or len(run.ids)
+        recorder = Recorder(run.folder, {"settings": settings_digest(settings), "total": total})
+        try:
+            store.copy_failures(recorder)
+        except BaseException:
+            recorder.close()
+            raise
+    return recorder
 
 
 def _decided(run: SavedRun, config: Config, images: Mapping[str, Path | TarMember], name: str) -> PseudoMask:

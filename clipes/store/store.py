@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -30,6 +31,8 @@ from .status import RunStatus, status_of
 from .tar_index import TarIndex
 
 AnyPath = str | os.PathLike[str]
+
+_BLOCK = 1000  # rows that are copied at a time
 
 
 def open_run(folder: AnyPath) -> Store:
@@ -272,6 +275,15 @@ class Store:
     def recorder(self, about: Mapping[str, Any]) -> Recorder:
         """A new record for this process, whose header holds ``about``."""
         return Recorder(self.folder, {**about, "settings": self.digest})
+
+    def copy_failures(self, recorder: Recorder) -> None:
+        """Add the newest rows of the images without a mask to a record of other settings.
+
+        Whoever decides the masks again leaves these images as they are; without such rows their reasons would be lost.
+        """
+        rows = self.latest.not_done()
+        while block := list(islice(rows, _BLOCK)):
+            recorder.add(*block)
 
     def remove_stale(self) -> None:
         """Remove what killed processes of this machine left: see :func:`clipes.store.cleanup.remove_stale`."""

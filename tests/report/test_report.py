@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from time import sleep
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from clipes.io.atomic import MACHINE_ID, publish, staging_folder
 from clipes.report import LIMIT, Report, write_report
 from clipes.report.build import is_chosen, script_json
 from clipes.report.gather import Clock, Numbers, measure
-from clipes.report.pictures import open_picture
+from clipes.report.pictures import draw_pictures, open_picture
 from clipes.store.manifest import read_manifest
 from clipes.store.record import Recorder, Row
 
@@ -343,13 +344,35 @@ def test_only_the_first_reasons_are_said(tmp_path: Path, capsys: pytest.CaptureF
     assert said[0].startswith("24 finished image(s)") and said[0].endswith(", the first:") and len(said) == 21
 
 
-def test_a_full_disk_is_no_fault_of_an_image(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_no_fault_of_an_image(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     def full(*given: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("clipes.report.build.draw_pictures", full)
     assert main(["report", str(run)]) == 4
+    assert capsys.readouterr().err.endswith("No space left on device; make room and start again\n")
     assert sorted(os.listdir(tmp_path)) == ["m", "photos"]
+
+
+def test_too_little_memory_to_draw_costs_one_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = hand_run(tmp_path, {name: (("cat",), A) for name in ("a", "b", "c")})
+
+    def draw(stem: Path, *pictures: Any) -> None:
+        draw_pictures(stem, *pictures)
+        if stem.name == "1":
+            raise MemoryError
+
+    monkeypatch.setattr("clipes.report.build.draw_pictures", draw)
+    assert main(["report", str(run)]) == 3
+    assert "b: out of memory" in capsys.readouterr().err
+    found = rows(tmp_path / "m-report")
+    assert [(row[1], row[2], row[11]) for row in found] == [("a", 0, ""), ("b", 3, "b: out of memory"), ("c", 0, "")]
+    drawn = {path.name.partition("-")[0] for path in (tmp_path / "m-report/pictures/0").iterdir()}
+    assert drawn == {"0", "2"} and overview(tmp_path / "m-report")["unreadable"] == 1
 
 
 def test_nothing_is_drawn_any_more_when_the_disk_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

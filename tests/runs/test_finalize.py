@@ -15,6 +15,7 @@ import clipes
 from clipes.cli import main
 from clipes.config import AffinityConfig, Config, CrfConfig, MaskConfig, ParConfig
 from clipes.datasets import find_samples
+from clipes.export import export
 from clipes.io.cams_npz import Maps, read_maps, write_maps
 from clipes.runs.finalize import finalize, read_run
 from clipes.runs.preflight import check_folder
@@ -251,3 +252,20 @@ def test_scores_that_are_not_finite_make_no_mask(saved: Path, photos: Path, monk
     assert [outcome.status for outcome in outcomes] == ["failed", "failed", "ok"]  # the last has no label
     assert "a score is not finite" in outcomes[0].error
     assert _files(saved)["a.png"] == before["a.png"]
+
+
+def test_images_that_failed_before_keep_their_reasons(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    """Status and export count them after finalize as they did before."""
+    monkeypatch.chdir(photos.parent)
+    Path("photos/broken.png").write_bytes(b"no picture")
+    flags = ["--labels", "cat,tree", "--out", "m", "--save-patch-cams", "--max-failure-rate", "0.5"]
+    assert main(["generate", "photos", *flags]) == 0
+    with clipes.open_run("m") as run:
+        before = run.status()
+    for ignore_below in ("0.5", "0.6"):
+        assert main(["finalize", "m", "--refine", "none", "--ignore-below", ignore_below]) == 0
+        with clipes.open_run("m") as run:
+            status = run.status()
+        assert (status.total, status.ok, status.failed, status.left) == (before.total, before.ok, 1, 0)
+        assert status.reasons == before.reasons and status.reasons[0].first == "broken"
+    assert export("m", "voc", "out").without_mask == 1

@@ -1,0 +1,59 @@
+"""clipes.io.paths: names that every file system takes, links that lead elsewhere, folders walked once."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from clipes.io.paths import check_name, inside, walk
+
+
+@pytest.mark.parametrize(
+    ("name", "cause"),
+    [
+        ("a\0b", "holds a control character"),
+        ("a\nb", "holds a control character"),
+        ("", "no relative path free of"),
+        ("/a", "no relative path free of"),
+        ("a//b", "no relative path free of"),
+        ("a/../b", "no relative path free of"),
+        ("./a", "no relative path free of"),
+        ("\ud800", "cannot be the name of a file: surrogates not allowed"),
+        ("é" * 124, "would be 252 bytes long, above 250"),
+        ("a" * 251 + "/b", "would be 251 bytes long, above 250"),
+    ],
+)
+def test_names_that_no_file_can_have(name: str, cause: str) -> None:
+    with pytest.raises(ValueError, match=cause):
+        check_name(name, ".png")
+
+
+@pytest.mark.parametrize("name", ["a", "été/日本", "caf\udce9", "a" * 246, "a" * 250 + "/b", "..a/b.."])
+def test_names_that_a_file_can_have(name: str) -> None:
+    check_name(name, ".png")
+
+
+def test_links_that_lead_out_of_a_folder(tmp_path: Path) -> None:
+    for name in ("m/real", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "m/out").symlink_to("../elsewhere")
+    (tmp_path / "m/in").symlink_to("real")
+    for name in ("a", "in/a", "real/sub/a"):
+        assert inside(tmp_path / "m" / name, tmp_path / "m") == tmp_path / "m" / name
+    with pytest.raises(ValueError, match="leads out of the output folder through a link; remove the link"):
+        inside(tmp_path / "m" / "out" / "a", tmp_path / "m")
+
+
+def test_a_folder_is_walked_once(tmp_path: Path) -> None:
+    for name in ("b/x", "a", "b.c", ".hidden", "b/.hidden", "skip/x", "b/skip/x", "other/y"):
+        path = tmp_path / "m" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "m/b/loop").symlink_to("..")
+    (tmp_path / "m/broken").symlink_to("nowhere")
+    (tmp_path / "m/linked").symlink_to("other")
+    names = ["a", "b/skip/x", "b/x", "b.c", "broken", "linked/y", "other/y"]
+    assert list(walk(tmp_path / "m", skip={"skip"})) == names
+    assert [name.replace(os.sep, "/") for name in names] == names
