@@ -108,18 +108,25 @@ def _on_devices(
 def _by_ray(
     options: argparse.Namespace, run: Run, vocabulary: Vocabulary, config: Config, remaining: Any, stop: Stop
 ) -> Generator[Outcome, None, None]:
-    from clipes.runs.ray_engine import Pool, write_with_ray
+    from clipes.runs.ray_engine import RaySettings, write_with_ray
 
     settings = {**clip_settings(options), "device": _actors_device(options)}
     return write_with_ray(
         partial(_generator, settings, vocabulary, config),
+        vocabulary.class_names,
         run.output,
         run.header,
         remaining,
-        Pool(options.actors, options.gpus_per_actor, options.cpus_per_actor, options.threads, options.ray_address),
+        RaySettings(
+            actors=options.actors,
+            gpus_per_actor=options.gpus_per_actor,
+            cpus_per_actor=options.cpus_per_actor,
+            readers=options.workers or None,
+            threads=options.threads,
+            address=options.ray_address,
+        ),
         stop=stop,
         batch_size=options.batch_size,
-        readers=1 if options.workers is None else options.workers,
         skip=_skip(options),
     )
 

@@ -44,9 +44,9 @@ def connected(ray: Any, address: str | None, actors: int, each: Mapping[str, flo
         yield
     finally:
         if ours:
-            gc.collect()  # which tells Ray Data that nobody asks any more
+            gc.collect()  # ends what Ray Data still executes
             for thread in threading.enumerate():
-                if thread.name.startswith("StreamingExecutor-"):  # it would end this process if Ray went first
+                if thread.name.startswith("StreamingExecutor-"):  # after ray.shutdown it would abort this process
                     thread.join(30)
             ray.shutdown()
 
@@ -76,32 +76,27 @@ def quiet() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def context_of(ray: Any, patience: float) -> Any:
+def context_of(ray: Any, timeout_s: float) -> Any:
     """Ray Data's settings, changed for a run that has its own progress bar and reports of errors."""
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.raise_original_map_exception = True
-    context.execution_no_progress_timeout_s = patience
+    context.execution_no_progress_timeout_s = timeout_s
     return context
 
 
-class Raised(Exception):
-    """Carries an error from an actor, untouched: Ray Data adds its own advice to the text of what it sees."""
-
-
-def raising(ray: Any, tables: Iterable[pyarrow.Table]) -> Generator[pyarrow.Table, None, None]:
-    """The tables; an actor's error is raised as what it was there, and Ray's own as Python's."""
+def python_errors(ray: Any, tables: Iterable[pyarrow.Table]) -> Generator[pyarrow.Table, None, None]:
+    """The tables; Ray's own errors are raised as Python's."""
     from ray.data.exceptions import ExecutionTimeoutError
 
     try:
         yield from tables
     except ray.exceptions.RayTaskError as error:
-        cause = error.cause
-        raise cause.args[0] if isinstance(cause, Raised) else cause from None
+        raise error.cause from None
     except ExecutionTimeoutError as error:
         raise TimeoutError(
-            "no block of images got ready in time: the cluster has no room for an actor, or an image kills each that "
-            "reads it (give workers=1, then only the image fails); start again to go on"
+            "no block of images got ready in time: the cluster has no room for an actor, or an image kills each "
+            "process that makes its mask; start again to go on"
         ) from error
     except ray.exceptions.RayError as error:
         raise ConnectionError(f"Ray broke off: {error}; start again to go on") from error

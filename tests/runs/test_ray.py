@@ -1,4 +1,4 @@
-"""clipes.runs.ray_engine: the same masks by Ray, whatever happens to its actors. All with a real Ray of two CPUs."""
+"""clipes.runs.ray_engine: the same masks by Ray, whatever happens to its actors. Most with a real Ray of two CPUs."""
 
 from __future__ import annotations
 
@@ -13,37 +13,43 @@ import sys
 import tarfile
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from clipes.datasets import Sample
 from clipes.device.errors import DeviceLost
 from clipes.generator import MaskGenerator, load
 from clipes.io.images import TarMember
+from clipes.runs.decoding import Loaded, decode_image
 from clipes.runs.generation import MasksFromImages
+from clipes.runs.loading import KILLED
 from clipes.runs.local_engine import MaskWriter
 from clipes.runs.outcome import Outcome
+from clipes.scenes import THINGS
 from clipes.store.output import Output
 from clipes.store.record import read_records
 
 ray = pytest.importorskip("ray")
-pytest.importorskip("pyarrow")
+pyarrow = pytest.importorskip("pyarrow")
 
 from clipes.runs import ray_engine  # noqa: E402
-from clipes.runs.ray_engine import Pool, write_with_ray  # noqa: E402
+from clipes.runs.arrow_tables import Item, items_of, table_of  # noqa: E402
+from clipes.runs.ray_engine import RaySettings, write_with_ray  # noqa: E402
 from clipes.runs.ray_session import connected  # noqa: E402
-from clipes.runs.sample_table import samples_of, table_of  # noqa: E402
 
 HEADER = {"settings": "x"}
+NAMES = tuple(THINGS)
 COUNT, BAD = 14, 5  # of the fixture samples
 
 
@@ -78,6 +84,52 @@ def rows(folder: Path) -> list[list[str]]:
     return [[row.id for row in record.rows()] for record in read_records(folder)]
 
 
+def write(
+    load: Callable[[], MaskGenerator], output: Output, samples: Iterable[Sample], **options: Any
+) -> Iterator[Outcome]:
+    """Two actors of one CPU at most, unless ``options`` say otherwise: fields of RaySettings, or arguments."""
+    fields = {name: options.pop(name) for name in RaySettings.__dataclass_fields__ if name in options}
+    settings = RaySettings(**{"cpus_per_actor": 1, "threads": 1, **fields})
+    return write_with_ray(load, NAMES, output, HEADER, samples, settings, **options)
+
+
+def check_written(
+    out: Path, outcomes: list[Outcome], samples: list[Sample], plain: Path, lost: tuple[str, ...] = ()
+) -> None:
+    """Each image ended once; all masks are those without Ray, except for the broken image and those that are ``lost``."""
+    assert {one.sample for one in outcomes} == set(samples) and len(outcomes) == COUNT
+    assert {one.sample.id: one.sample.origin for one in outcomes} == {one.id: one.origin for one in samples}
+    broken = (f"sub/{BAD}", "failed", "not a JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM image; convert it first")
+    bad = [broken, *((name, "failed", KILLED) for name in lost)]
+    assert [one for one in by_id(outcomes) if one[1] != "ok"] == sorted(bad)
+    assert masks(out) == {name: data for name, data in masks(plain).items() if name.removesuffix(".png") not in lost}
+    assert set().union(*rows(out)) == {sample.id for sample in samples}
+
+
+def deadly_decoder(folder: Path, times: int | None) -> Callable[[Sample], Loaded]:
+    """Reading the third image kills the process that does, ``times`` times (None: always)."""
+
+    def decode(sample: Sample) -> Loaded:
+        deaths = len(list(folder.glob("died-*")))
+        if sample.id == "sub/3" and (times is None or deaths < times):
+            (folder / f"died-{deaths}-{os.getpid()}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return decode_image(sample)
+
+    return decode
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, None])
+def test_a_picture_that_kills_decoders_costs_nothing_else(cluster, samples, plain, tmp_path, times):
+    """Killed once, nothing is lost; killed always, that image alone has failed."""
+    decode = deadly_decoder(tmp_path, times)
+    outcomes = list(write(load, Output(tmp_path / "m"), samples, block_size=7, decode=decode))
+    check_written(tmp_path / "m", outcomes, samples, plain, lost=() if times else ("sub/3",))
+    assert len(list(tmp_path.glob("died-*"))) >= (times or 3), "the test has killed nothing"
+
+
+@pytest.mark.slow
 def test_an_actor_is_killed_and_the_masks_are_those_without_ray(cluster, samples, plain, tmp_path):
     signs = tmp_path / "signs"
     signs.mkdir()
@@ -94,9 +146,7 @@ def test_an_actor_is_killed_and_the_masks_are_those_without_ray(cluster, samples
 
         def once(*arguments: Any) -> Any:
             if next(calls) == 3:
-                with suppress(FileExistsError), open(signs / "died", "x") as sign:
-                    sign.write(f"-{os.getpid()}-")
-                    sign.flush()
+                with suppress(FileExistsError), open(signs / "died", "x"):
                     os.kill(os.getpid(), signal.SIGKILL)
             return generate(*arguments)
 
@@ -104,22 +154,42 @@ def test_an_actor_is_killed_and_the_masks_are_those_without_ray(cluster, samples
         return generator
 
     out = tmp_path / "masks"
-    outcomes = list(write_with_ray(dying, Output(out), HEADER, samples, Pool(actors=(2, 2), block_size=2, threads=1)))
-    assert {one.sample for one in outcomes} == set(samples) and len(outcomes) == COUNT
-    assert [one for one in by_id(outcomes) if one[1] != "ok"] == [
-        (f"sub/{BAD}", "failed", "not a JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM image; convert it first")
-    ]
-    assert masks(out) == masks(plain) and len(masks(out)) == COUNT - 1
-    assert {one.sample.id: one.sample.origin for one in outcomes} == {one.id: one.origin for one in samples}
-    records = {path.name: set(ids) for path, ids in zip(sorted((out / "records").iterdir()), rows(out), strict=True)}
-    assert len(records) == 3, "two actors, and one that took the dead one's place"
-    (dead,) = (name for name in records if (signs / "died").read_text() in name)
-    assert records[dead] and set().union(*records.values()) == {sample.id for sample in samples}
+    outcomes = list(write(dying, Output(out), samples, actors=(2, 2), block_size=2))
+    check_written(out, outcomes, samples, plain)
+    assert (signs / "died").exists() and len(list(signs.glob("actor-*"))) == 3, "one took the dead one's place"
     assert ray.is_initialized(), "this Ray is not the engine's"
 
 
-def test_actors_work_as_they_are_told(cluster, samples, tmp_path, monkeypatch):
-    """In the folder they were started from, with as many threads, reading in a process of their own."""
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["png", "tar"])
+def test_a_writer_is_killed(cluster, samples, plain, tmp_path, format):
+    """What it had is written again by another, with a record of its own; the names of records tell the processes."""
+    out = tmp_path / "m"
+    outcomes = []
+    for outcome in write(load, Output(out, format=format, tar_size=2), samples, block_size=2):
+        outcomes.append(outcome)
+        if len(outcomes) == 3:
+            (record,) = (out / "records").iterdir()
+            os.kill(int(record.name.split("-")[2]), signal.SIGKILL)
+    assert len(list((out / "records").iterdir())) == 2
+    if format == "png":
+        check_written(out, outcomes, samples, plain)
+    else:
+        assert sorted(one.sample.id for one in outcomes) == sorted(one.id for one in samples)
+        assert tar_masks(out) == masks(plain)
+
+
+def tar_masks(folder: Path) -> dict[str, bytes]:
+    found = {}
+    for shard in folder.glob("*.tar"):
+        with tarfile.open(shard) as tar:
+            found |= {name: tar.extractfile(name).read() for name in tar.getnames() if name.endswith(".png")}
+    return found
+
+
+@pytest.mark.slow
+def test_processes_work_as_they_are_told(cluster, samples, tmp_path, monkeypatch):
+    """In the folder they were started from, with as many threads."""
     monkeypatch.chdir(samples[0].image.parent)
     relative = [Sample(one.id, Path(one.image.name), one.labels) for one in samples[:3]]
 
@@ -128,9 +198,7 @@ def test_actors_work_as_they_are_told(cluster, samples, tmp_path, monkeypatch):
             told.write(f"{torch.get_num_threads()} {os.getcwd()} {os.getpid()}\n")
         return load()
 
-    outcomes = write_with_ray(
-        telling, Output(tmp_path / "m"), HEADER, relative, Pool(cpus_per_actor=1, threads=3, block_size=1), readers=1
-    )
+    outcomes = write(telling, Output(tmp_path / "m"), relative, threads=3, block_size=1, readers=1)
     assert by_id(list(outcomes)) == [(f"sub/{index}", "ok", "") for index in range(3)]
     told = (tmp_path / "told").read_text().splitlines()
     assert all(line.startswith(f"3 {os.getcwd()} ") for line in told)
@@ -140,94 +208,139 @@ def test_actors_work_as_they_are_told(cluster, samples, tmp_path, monkeypatch):
         assert record.header["machine"] == socket.gethostname()
 
 
-def test_a_lost_gpu_is_raised_here_as_it_was_there(cluster, samples, tmp_path):
-    def failing() -> MaskGenerator:
-        def fail(*arguments: Any) -> Any:
-            raise RuntimeError("CUDA error: unspecified launch failure")
+def failing_at(call: int, error: Exception) -> Callable[[], MaskGenerator]:
+    """Loads a generator that raises at one call."""
 
-        generator = load()
-        generator.generate = fail  # type: ignore[method-assign]
-        return generator
-
-    with pytest.raises(DeviceLost) as caught:
-        list(write_with_ray(failing, Output(tmp_path / "m"), HEADER, samples[:2], Pool(cpus_per_actor=1)))
-    assert type(caught.value) is DeviceLost, "and no class of Ray's"
-    assert str(caught.value) == "CUDA error: unspecified launch failure", "Ray Data's advice is left out"
-
-
-def test_what_loading_raises_is_raised_here(cluster, samples, tmp_path):
-    with pytest.raises(ValueError, match=r"^no classes given for nosuch; pass .* names$"):
-        list(
-            write_with_ray(partial(load, "nosuch"), Output(tmp_path / "m"), HEADER, samples[:2], Pool(cpus_per_actor=1))
-        )
-    assert not (tmp_path / "m" / "records").exists()
-
-
-def test_what_an_actor_had_done_when_the_disk_was_full_is_kept(cluster, samples, tmp_path):
     def failing() -> MaskGenerator:
         generator = load()
         generate, calls = generator.generate, itertools.count()
 
         def fail(*arguments: Any) -> Any:
-            if next(calls) == 2:
-                raise OSError(errno.ENOSPC, "No space left on device", "/m/a.png")
+            if next(calls) == call:
+                raise error
             return generate(*arguments)
 
         generator.generate = fail  # type: ignore[method-assign]
         return generator
 
-    output = Output(tmp_path / "m", format="tar")
-    with pytest.raises(OSError, match=r"No space left on device: '/m/a\.png'$") as caught:
-        list(write_with_ray(failing, output, HEADER, samples[:4], Pool(cpus_per_actor=1)))
-    assert caught.value.errno == errno.ENOSPC
-    # what was in hand beside it, too, and the open .tar was closed
-    assert rows(tmp_path / "m") == [["sub/0", "sub/1", "sub/3"]]
+    return failing
 
 
+@pytest.mark.slow
+def test_a_lost_gpu_is_raised_here_as_it_was_there(cluster, samples, tmp_path):
+    """And what was done before is written."""
+    lost = RuntimeError("CUDA error: unspecified launch failure")
+    with pytest.raises(DeviceLost) as caught:
+        list(write(failing_at(2, lost), Output(tmp_path / "m"), samples[:4], actors=(1, 1)))
+    assert type(caught.value) is DeviceLost, "and no class of Ray's"
+    assert str(caught.value) == "CUDA error: unspecified launch failure", "Ray Data's advice is left out"
+    assert rows(tmp_path / "m") == [["sub/0", "sub/1"]]
+
+
+@pytest.mark.slow
+def test_what_loading_raises_is_raised_here(cluster, samples, tmp_path):
+    with pytest.raises(ValueError, match=r"^no classes given for nosuch; pass .* names$"):
+        list(write(partial(load, "nosuch"), Output(tmp_path / "m"), samples[:2]))
+    assert not (tmp_path / "m" / "records").exists()
+
+
+@pytest.mark.slow
+def test_a_full_disk(cluster, samples, tmp_path):
+    """The writer's error is raised here, and the open .tar was closed with what fits."""
+    big = Sample("sub/big", samples[0].image, samples[0].labels)
+    small = tmp_path / "disk"
+    small.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16k", "none", small], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("only root can mount a small disk")
+    try:
+        many = [Sample(f"sub/{index}", big.image, big.labels) for index in range(40)]
+        with pytest.raises(OSError, match="No space left on device") as caught:
+            list(write(load, Output(small / "m", format="tar", tar_size=40), many))
+        assert caught.value.errno == errno.ENOSPC
+        (recorded,) = rows(small / "m")
+        assert 0 < len(recorded) < 40 and set(tar_masks(small / "m")) == {f"{name}.png" for name in recorded}
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
+
+
+@pytest.mark.slow
 def test_a_block_that_kills_every_actor_ends_the_run(cluster, samples, tmp_path):
     def deadly() -> MaskGenerator:
         (tmp_path / f"died-{os.getpid()}").touch()
         os.kill(os.getpid(), signal.SIGKILL)
         return load()
 
-    with pytest.raises(TimeoutError, match=r"no block of images got ready in time: .* kills each that reads it"):
-        list(write_with_ray(deadly, Output(tmp_path / "m"), HEADER, samples[:2], Pool(cpus_per_actor=1, patience=15)))
+    with pytest.raises(TimeoutError, match=r"no block of images got ready in time: .* kills each process"):
+        list(write(deadly, Output(tmp_path / "m"), samples[:2], timeout_s=15))
     assert list(tmp_path.glob("died-*")), "the test has killed nothing"
 
 
-def test_a_block_is_a_tar(cluster, samples, plain, tmp_path):
-    """Full or not: once Ray has a block, what it holds is on the disk."""
+@pytest.mark.slow
+def test_a_tar_has_as_many_images_as_was_said(cluster, samples, plain, tmp_path):
     output = Output(tmp_path / "m", format="tar", tar_size=4)
     assert samples[BAD] in samples[2:10]
-    outcomes = list(write_with_ray(load, output, HEADER, samples[2:10], Pool(cpus_per_actor=1, threads=1)))
+    outcomes = list(write(load, output, samples[2:10]))
     assert [one.sample.id for one in outcomes if one.status != "ok"] == [f"sub/{BAD}"]
-    found, counts = {}, []
+    counts = []
     for shard in (tmp_path / "m").glob("*.tar"):
         with tarfile.open(shard) as tar:
             counts.append(len(tar.getnames()))
-            found |= {name: tar.extractfile(name).read() for name in tar.getnames() if name.endswith(".png")}
     assert sorted(counts) == [6, 8], "each image a PNG and a JSON"
+    found = tar_masks(tmp_path / "m")
     assert found == {name: data for name, data in masks(plain).items() if name in found}
     assert set(found) == {f"{one.sample.id}.png" for one in outcomes if one.status == "ok"}
 
 
+@pytest.mark.slow
+def test_everything_that_is_saved_is_that_without_ray(cluster, tiny, samples, tmp_path):
+    saved = {"confidence": True, "cams": "full"}
+    with MaskWriter(MasksFromImages(tiny), Output(tmp_path / "n", **saved), HEADER) as writer:
+        list(writer.write(samples[:4]))
+    list(write(load, Output(tmp_path / "m", **saved), samples[:4]))
+    files = {path.relative_to(tmp_path / "n"): path.read_bytes() for path in (tmp_path / "n").rglob("*.[pn][np][gz]")}
+    assert len(files) == 12
+    assert {
+        path.relative_to(tmp_path / "m"): path.read_bytes() for path in (tmp_path / "m").rglob("*.[pn][np][gz]")
+    } == files
+
+
+@pytest.mark.slow
+def test_what_is_refused_and_what_is_warned_of(cluster, samples, tmp_path):
+    """A label that is no class, a file that is not there, a broken EXIF: as in one process."""
+    photo = tmp_path / "exif.jpg"
+    with Image.open(samples[0].image) as image:
+        image.save(photo, exif=b"Exif\0\0broken")
+    asked = [
+        Sample("a", samples[0].image, ("cat", "dgo")),
+        Sample("b", tmp_path / "no.png", ("cat",)),
+        Sample("c", photo, ("cat",)),
+    ]
+    with pytest.warns(UserWarning, match="broken EXIF ignored"):
+        outcomes = list(write(load, Output(tmp_path / "m"), asked, skip=("unknown", "missing")))
+    assert by_id(outcomes) == [
+        ("a", "skipped", "unknown class 'dgo'"),
+        ("b", "skipped", "no such image"),
+        ("c", "ok", ""),
+    ]
+
+
+@pytest.mark.slow
 def test_samples_are_read_as_they_are_needed_and_a_stop_is_heard(cluster, samples, tmp_path, monkeypatch):
-    monkeypatch.setattr(ray_engine, "WAVE", 2)
+    monkeypatch.setattr(ray_engine, "IMAGES_PER_SUBMISSION", 2)
     source, seen = iter(samples), []
-    outcomes = write_with_ray(
-        load, Output(tmp_path / "m"), HEADER, source, Pool(cpus_per_actor=1, block_size=1), stop=lambda: len(seen) == 3
-    )
-    for outcome in outcomes:
+    for outcome in write(load, Output(tmp_path / "m"), source, block_size=1, stop=lambda: len(seen) == 3):
         seen.append(outcome.sample.id)
     assert sorted(seen[:2]) == ["sub/0", "sub/1"] and seen[2] in ("sub/2", "sub/3") and len(seen) == 3
-    assert next(source) == samples[4], "two waves of two blocks"
+    assert next(source) == samples[4], "two submissions of two blocks"
 
 
 def test_no_images_need_no_ray(tmp_path):
     """All are finished, say."""
-    assert list(write_with_ray(load, Output(tmp_path / "m"), HEADER, [], Pool(address="nowhere:1"))) == []
+    assert list(write(load, Output(tmp_path / "m"), [], address="nowhere:1")) == []
 
 
+@pytest.mark.slow
 def test_ray_is_started_and_ended(samples, tmp_path):
     """In a process of its own: its signals are its own, it is quiet, and a stop half-way leaves nothing."""
     script = """
@@ -235,16 +348,15 @@ def test_ray_is_started_and_ended(samples, tmp_path):
         from clipes.datasets import Sample
         from clipes.generator import load
         from clipes.store.output import Output
-        from clipes.runs.ray_engine import Pool, write_with_ray
+        from clipes.runs.ray_engine import RaySettings, write_with_ray
         import ray
 
         if __name__ == "__main__":
             def own(*arguments): raise KeyboardInterrupt
             signal.signal(signal.SIGTERM, own)
             found = [Sample(str(index), sys.argv[1], ("cat",)) for index in range(9)]
-            outcomes = write_with_ray(
-                load, Output("m"), {"settings": "x"}, found, Pool(cpus_per_actor=1, threads=1, block_size=1)
-            )
+            settings = RaySettings(cpus_per_actor=1, threads=1, block_size=1)
+            outcomes = write_with_ray(load, ("cat",), Output("m"), {"settings": "x"}, found, settings)
             print(next(outcomes).status, signal.getsignal(signal.SIGTERM) is own)
             outcomes.close()
             print(ray.is_initialized())
@@ -287,7 +399,7 @@ def test_a_machine_without_room_is_told_at_once(monkeypatch, actors, each, wrong
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch, tmp_path, samples):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(ImportError, match=re.escape('the engine "ray" needs Ray: pip install "clipes[ray]"')):
-        list(write_with_ray(load, Output(tmp_path), HEADER, samples, Pool()))
+        list(write(load, Output(tmp_path), samples))
 
 
 def test_nothing_loads_ray_before_it_is_used():
@@ -306,5 +418,24 @@ found = st.builds(
 @given(st.lists(found, min_size=1, max_size=5))
 def test_samples_come_through_as_they_are(samples):
     """Surrogates among them: names of files need not be UTF-8."""
-    back = samples_of(table_of(samples))
+    back = [item.sample for item in items_of(table_of([Item(sample) for sample in samples]))]
     assert back == samples and [one.origin for one in back] == [one.origin for one in samples]
+
+
+def test_arrays_come_through_as_they_are():
+    """Empty ones, missing ones, and those of several blocks."""
+    sample = Sample("a", Path("a.png"), ("cat",))
+    arrays = [{"x": np.arange(6, dtype=np.uint16).reshape(2, 3)}, {}, {"x": np.empty((0, 3, 4), np.float32)}]
+    items = [Item(sample, arrays=one) for one in arrays] + [Item(sample, error=OSError(errno.ENOSPC, "full", "/m"))]
+    table = pyarrow.concat_tables([table_of(items, ["x"])] * 2)
+    for item, back in zip(items * 2, items_of(table, ["x"]), strict=True):
+        assert item.arrays.keys() == back.arrays.keys()
+        assert all(np.array_equal(array, back.arrays[name]) for name, array in item.arrays.items())
+        assert all(array.dtype == back.arrays[name].dtype for name, array in item.arrays.items())
+        assert repr(item.error) == repr(back.error) and (item.row, item.sample) == (back.row, back.sample)
+
+
+@pytest.mark.parametrize(("tar_size", "size"), [(1000, 50), (64, 64), (4, 4), (997, 64), (1, 1)])
+def test_blocks_fill_tars(tmp_path, tar_size, size):
+    assert ray_engine._block_size(Output(tmp_path, format="tar", tar_size=tar_size)) == size
+    assert ray_engine._block_size(Output(tmp_path)) == ray_engine.BLOCK
