@@ -96,7 +96,7 @@ def write(
 def check_written(
     out: Path, outcomes: list[Outcome], samples: list[Sample], plain: Path, lost: tuple[str, ...] = ()
 ) -> None:
-    """Each image ended once; all masks are those without Ray, except for the broken image and those that are ``lost``."""
+    """Each image ended once; all masks are those without Ray, except for the broken image and the ``lost``."""
     assert {one.sample for one in outcomes} == set(samples) and len(outcomes) == COUNT
     assert {one.sample.id: one.sample.origin for one in outcomes} == {one.id: one.origin for one in samples}
     broken = (f"sub/{BAD}", "failed", "not a JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM image; convert it first")
