@@ -24,7 +24,7 @@ from .arrow_tables import Item, items_of, table_of
 from .decoding import Decoder, decode_image
 from .outcome import Outcome
 from .ray_session import connected, context_of, import_ray, python_errors, quiet
-from .ray_stages import GenerateMasks, Work, WriteFiles, encode_files, load_pixels
+from .ray_stages import TABLE_BYTES, GenerateMasks, Work, WriteFiles, encode_files, load_pixels
 
 if TYPE_CHECKING:
     import pyarrow
@@ -131,8 +131,9 @@ def _pipeline(ray: Any, tables: list[pyarrow.Table], work: Work, settings: RaySe
     total, fewest = ray.cluster_resources().get("CPU", 1), settings.actors[0]
     helpers = max(1, int(total - cpus * fewest) if settings.gpus_per_actor else int(total) // 8)
     table = {"batch_format": "pyarrow"}
-    # Tasks that reserve no CPU: actors, which hold theirs for the whole run, cannot keep them from starting.
-    task = {**table, "batch_size": None, "num_cpus": 0, "ray_remote_args_fn": _spread, "fn_kwargs": {"work": work}}
+    # Tasks reserve no CPU: actors, which hold theirs for the whole run, cannot keep them from starting. They reserve the
+    # memory of a table, and actors none: Ray would run them in the actors' processes if both reserved the same.
+    task = {**table, "batch_size": None, "num_cpus": 0, "memory": TABLE_BYTES, "fn_kwargs": {"work": work}}
     actors = ray.data.ActorPoolStrategy(min_size=fewest, max_size=settings.actors[1])
     writers = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, helpers // 4))
     return (
@@ -157,11 +158,6 @@ def _pipeline(ray: Any, tables: list[pyarrow.Table], work: Work, settings: RaySe
             **table,
         )
     )
-
-
-def _spread() -> dict[str, str]:
-    """For tasks: over all machines. Without arguments of their own, Ray would run them in the actors' processes."""
-    return {"scheduling_strategy": "SPREAD"}
 
 
 def _block_size(output: Output) -> int:

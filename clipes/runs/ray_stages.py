@@ -42,7 +42,7 @@ PIXELS = ("pixels",)
 RESULT = ("class_ids", "patch_cams", "cams", "mask", "confidence")
 FILES = ("files.mask", "files.confidence", "files.cams")
 
-_TABLE_BYTES = 2**25
+TABLE_BYTES = 2**25
 """A stage hands on what it has once that is so much."""
 
 _WRITER_THREADS = 8
@@ -101,7 +101,7 @@ def load_pixels(table: pyarrow.Table, work: Work) -> Iterator[pyarrow.Table]:
             row = row_of(outcome) if outcome else None
             decoded.append(Item(loaded.sample, row, None, loaded.warnings, arrays))
             size += sum(array.nbytes for array in arrays.values())
-            if size > _TABLE_BYTES:
+            if size > TABLE_BYTES:
                 yield table_of(decoded, PIXELS)
                 decoded, size = [], 0
     except Exception as error:

@@ -349,6 +349,7 @@ def test_ray_is_started_and_ended(samples, tmp_path):
         from clipes.generator import load
         from clipes.store.output import Output
         from clipes.runs.ray_engine import RaySettings, write_with_ray
+        from clipes.scenes import THINGS
         import ray
 
         if __name__ == "__main__":
@@ -356,7 +357,7 @@ def test_ray_is_started_and_ended(samples, tmp_path):
             signal.signal(signal.SIGTERM, own)
             found = [Sample(str(index), sys.argv[1], ("cat",)) for index in range(9)]
             settings = RaySettings(cpus_per_actor=1, threads=1, block_size=1)
-            outcomes = write_with_ray(load, ("cat",), Output("m"), {"settings": "x"}, found, settings)
+            outcomes = write_with_ray(load, THINGS, Output("m"), {"settings": "x"}, found, settings)
             print(next(outcomes).status, signal.getsignal(signal.SIGTERM) is own)
             outcomes.close()
             print(ray.is_initialized())
