@@ -131,8 +131,8 @@ def _pipeline(ray: Any, tables: list[pyarrow.Table], work: Work, settings: RaySe
     total, fewest = ray.cluster_resources().get("CPU", 1), settings.actors[0]
     helpers = max(1, int(total - cpus * fewest) if settings.gpus_per_actor else int(total) // 8)
     table = {"batch_format": "pyarrow"}
-    # Tasks reserve no CPU: actors, which hold theirs for the whole run, cannot keep them from starting. They reserve the
-    # memory of a table, and actors none: Ray would run them in the actors' processes if both reserved the same.
+    # Tasks reserve no CPU: actors, which hold theirs for the whole run, cannot keep them from starting. Tasks reserve
+    # the memory of a table, and actors none: Ray would run them in the actors' processes if both reserved the same.
     task = {**table, "batch_size": None, "num_cpus": 0, "memory": TABLE_BYTES, "fn_kwargs": {"work": work}}
     actors = ray.data.ActorPoolStrategy(min_size=fewest, max_size=settings.actors[1])
     writers = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, helpers // 4))

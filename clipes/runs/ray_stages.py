@@ -23,8 +23,9 @@ from PIL import Image
 
 from clipes.datasets import Sample
 from clipes.result import PseudoMask
-from clipes.store.output import Output, new_sink
+from clipes.store.output import Output
 from clipes.store.record import Row
+from clipes.store.writer import new_writer
 
 from .arrow_tables import Item, items_of, table_of
 from .decoding import Decoder, Loaded, decode_image
@@ -94,9 +95,9 @@ def load_pixels(table: pyarrow.Table, work: Work) -> Iterator[pyarrow.Table]:
     size = 0
     try:
         work.enter_folder()
-        sink, names = new_sink(work.output, ""), frozenset(work.class_names)
+        writer, names = new_writer(work.output, ""), frozenset(work.class_names)
         for loaded in _loaded([item.sample for item in items], work.decode, isolate=_attempt() > 0):
-            outcome = refuse(loaded, names, work.skip, sink)
+            outcome = refuse(loaded, names, work.skip, writer)
             arrays = {} if outcome or loaded.pixels is None else {"pixels": loaded.pixels}
             row = row_of(outcome) if outcome else None
             decoded.append(Item(loaded.sample, row, None, loaded.warnings, arrays))
