@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from clipes.io.atomic import SOFTWARE, owned, write_bytes
+from clipes.io.paths import MAX_NAME
+
 from .flags import add_config_flags, read_config
 from .inline import escapes
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
@@ -16,10 +19,7 @@ from .terminal import DONE, EXIT_CODES, named, printable, short, tell_failed
 if TYPE_CHECKING:
     from clipes.result import PseudoMask
 
-SOFTWARE = "clipes show"
 WIDEST = 40
-_LONGEST = 250  # bytes of a name; most file systems end at 255
-_ENDS = 1 << 16  # bytes at a file's ends in which its software stands: PNG and SVG begin with it, PDF ends so
 
 
 def add(commands: Any) -> None:
@@ -90,10 +90,10 @@ def _check_out(out: Path, image: Path, overlay: bool) -> None:
     if os.path.lexists(out):
         if out.exists() and image.exists() and out.samefile(image):
             raise ValueError(f"{out} is the picture itself; give another --out")
-        if not _is_ours(out):
+        if not owned(out, "figure"):
             raise ValueError(f"{out} is there and not of `clipes show`; move it away or give another --out")
-    if len(os.fsencode(out.name)) > _LONGEST:
-        raise ValueError(f"{short(out.name, WIDEST)} is above {_LONGEST} bytes long; give a shorter --out")
+    if len(os.fsencode(out.name)) > MAX_NAME:
+        raise ValueError(f"{short(out.name, WIDEST)} is above {MAX_NAME} bytes long; give a shorter --out")
     folder = next(folder for folder in (out.absolute().parent, *out.absolute().parents) if os.path.lexists(folder))
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder; give another --out")
@@ -101,29 +101,18 @@ def _check_out(out: Path, image: Path, overlay: bool) -> None:
         raise PermissionError(f"{folder} cannot be written to; give an --out elsewhere")
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether this command wrote the file."""
-    if path.is_symlink() or not path.is_file():
-        return False
-    with open(path, "rb") as file:
-        head = file.read(_ENDS)
-        file.seek(max(0, path.stat().st_size - _ENDS))
-        return SOFTWARE.encode() in head + file.read(_ENDS)
-
-
 def _write(out: Path, result: PseudoMask, overlay: bool) -> bytes:
     """Write the file; returns a PNG file for the screen."""
     if overlay:
         from clipes.drawing.overlay import overlay_png
-        from clipes.io.atomic import write_bytes
 
-        data = overlay_png(result.overlay(), SOFTWARE)
+        data = overlay_png(result.overlay(), SOFTWARE["figure"])
         write_bytes(out, data)
         return data
     from clipes.drawing.figure import figure_png, save_figure
 
     figure = result.figure()
-    save_figure(out, figure, SOFTWARE)
+    save_figure(out, figure, SOFTWARE["figure"])
     return figure_png(figure)
 
 

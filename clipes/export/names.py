@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
+from clipes.io.paths import MAX_NAME
+
 _TROUBLE = re.compile(r"[^\w./-]|(?<![^/])\.|\.(?=(?:jpg|png|txt)/)")
 # White space, quotes, %, controls, broken bytes; the dot of a hidden file, or of a folder named like a file of ours.
-_LONGEST = 250  # bytes; most file systems end at 255
 
 
 def file_name(image_id: str) -> str:
@@ -20,8 +21,8 @@ def file_name(image_id: str) -> str:
     ('cats/my%20cat%20%231', 'été', '100%25')
     """
     name = _TROUBLE.sub(lambda found: _escaped(found[0]), image_id)
-    if any(len(part.encode("utf-8", "surrogateescape")) > _LONGEST - len(".png") for part in name.split("/")):
-        raise ValueError(f"{image_id!r}: its name would be above {_LONGEST} bytes long in the export; shorten it")
+    if any(len(part.encode("utf-8", "surrogateescape")) > MAX_NAME - len(".png") for part in name.split("/")):
+        raise ValueError(f"{image_id!r}: its name would be above {MAX_NAME} bytes long in the export; shorten it")
     return name
 
 

@@ -10,9 +10,9 @@ from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from PIL import ExifTags, Image
+from PIL import Image
 
-from clipes.io.images import FORMATS, IMAGE_SUFFIXES, ImageError, TarMember, open_image
+from clipes.io.images import FORMATS, IMAGE_SUFFIXES, ImageError, TarMember, exif_orientation, open_image
 from clipes.io.masks import check_size
 
 How = Literal["copy", "link", "none"]
@@ -84,7 +84,7 @@ class Pictures:
         try:
             with Image.open(file, formats=FORMATS) as opened:
                 found = "JPEG" if opened.format == "MPO" else str(opened.format)
-                code = _orientation(opened)
+                code = exif_orientation(opened)
                 shape = (opened.height, opened.width)
         except FileNotFoundError as error:
             raise ImageError(f"no such image: {place}") from error
@@ -119,17 +119,6 @@ def _saved(upright: Image.Image, form: str, place: Path | TarMember) -> bytes:
     buffer = BytesIO()
     upright.save(buffer, format=form, **_OPTIONS.get(form, {}))
     return buffer.getvalue()
-
-
-def _orientation(opened: Image.Image) -> int:
-    """The EXIF orientation, 1 where there is none or it makes no sense, as :func:`open_image` takes it."""
-    try:
-        if "exif" in opened.info:
-            Image.Exif().load(opened.info["exif"])
-        code = int(opened.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:  # as above
-        return 1
-    return code if 1 <= code <= 8 else 1
 
 
 def _own_suffix(place: Path | TarMember) -> str:

@@ -1,4 +1,4 @@
-"""From a file or an array to a picture, and from its size to the patch grid."""
+"""Images: read from files, .tar members and arrays as upright RGB pictures; the patch grid of a size."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""What a file may hold, whatever its name says. EPS, PDF and the like run interpreters and stay shut."""
+"""The formats that are read, whatever a file is called. EPS, PDF and the like run interpreters and are refused."""
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif"}
@@ -26,7 +26,6 @@ IMAGE_SUFFIXES = frozenset(
 MAX_PIXELS = 178_956_970
 """Larger images are refused before they are decoded: Pillow's own error limit, about 179 megapixels."""
 
-_ORIENTATION_TAG = 0x0112
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -140,7 +139,7 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
 
 
 def _check_file(path: Path) -> None:
-    """Refuse what cannot be a picture before anything is opened: a named pipe would wait for ever."""
+    """Raise an error for what is no file before it is opened: opening a named pipe would block for ever."""
     try:
         if not path.exists():
             raise FileNotFoundError(f"no such image: {path}")
@@ -169,9 +168,9 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         raise ImageError(f"{name}: {error}") from error
     except Exception as error:  # as above; a truncated file ends up here
         raise ImageError(f"{name}: cannot be decoded: {_cause(error)}") from error
-    turn = _UPRIGHT.get(_orientation(image, name))
+    turn = _UPRIGHT.get(exif_orientation(image, name))
     upright = rgb if turn is None else rgb.transpose(turn)
-    upright.info = {}  # so that nobody turns it by its EXIF again
+    upright.info = {}  # without the EXIF, which would turn it again
     return upright
 
 
@@ -191,15 +190,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(white, rgba).convert("RGB")
 
 
-def _orientation(image: Image.Image, name: str) -> int:
-    """Return the EXIF orientation, 1 (upright) when there is none or it makes no sense."""
+def exif_orientation(image: Image.Image, name: str = "") -> int:
+    """Return the EXIF orientation, 1..8; 1 (upright) where there is none, or it is broken or unknown.
+
+    A broken one gives a warning, if the image has a `name`.
+    """
     try:
-        if "exif" in image.info:  # getexif() says nothing of what failed while the file was opened
+        if "exif" in image.info:  # getexif() hides an error that occurred while the file was opened
             Image.Exif().load(image.info["exif"])
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+        code = int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except Exception as error:  # as above
-        warnings.warn(f"{name}: broken EXIF ignored: {_cause(error)}", stacklevel=4)
+        if name:
+            warnings.warn(f"{name}: broken EXIF ignored: {_cause(error)}", stacklevel=4)
         return 1
+    return code if code == 1 or code in _UPRIGHT else 1
 
 
 def _cause(error: BaseException) -> str:

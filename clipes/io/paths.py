@@ -1,18 +1,18 @@
-"""Paths: names that every file system takes, folders walked once, and which files a source of images would match."""
+"""Paths: names that every file system takes, and which files a source of images would match."""
 
 from __future__ import annotations
 
 import glob
 import os
 import re
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
 
 MAX_NAME = 250
 """The longest name of a file that is written, in bytes; most file systems end at 255."""
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def check_name(name: str, suffix: str = "") -> None:
@@ -39,30 +39,6 @@ def inside(path: Path, folder: str | os.PathLike[str]) -> Path:
     if not path.parent.resolve().is_relative_to(Path(folder).resolve()):
         raise ValueError(f"{path} leads out of the output folder through a link; remove the link")
     return path
-
-
-def walk(folder: str | os.PathLike[str], skip: Collection[str] = ()) -> Iterator[str]:
-    """Yield the paths of all files under ``folder``, relative, with ``/``, sorted by their parts.
-
-    Hidden names are left out, and those of ``skip`` at the top level. Links to folders are followed, except to a
-    folder above. A broken link counts as a file.
-    """
-    return _walk(os.fspath(folder), "", frozenset(skip), frozenset())
-
-
-def _walk(folder: str, prefix: str, skip: Collection[str], above: frozenset[str]) -> Iterator[str]:
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    with os.scandir(folder) as entries:
-        names = sorted((entry.name, entry.is_file(follow_symlinks=False)) for entry in entries)
-    for name, is_file in names:
-        if name.startswith(".") or name in skip:
-            continue
-        if not is_file and os.path.isdir(path := os.path.join(folder, name)):
-            yield from _walk(path, f"{prefix}{name}/", (), above | {real})
-        else:
-            yield prefix + name
 
 
 def source_would_match(source: Path) -> Callable[[Path], bool]:

@@ -1,13 +1,13 @@
-"""clipes.io.paths: names that every file system takes, links that lead elsewhere, folders walked once."""
+"""clipes.io.paths and clipes.io.walk: names that every file system takes, links that lead out, folders walked once."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
 
-from clipes.io.paths import check_name, inside, walk
+from clipes.io.paths import check_name, inside
+from clipes.io.walk import walk_files
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,7 @@ from clipes.io.paths import check_name, inside, walk
     [
         ("a\0b", "holds a control character"),
         ("a\nb", "holds a control character"),
+        ("a\x85", "holds a control character"),
         ("", "no relative path free of"),
         ("/a", "no relative path free of"),
         ("a//b", "no relative path free of"),
@@ -47,13 +48,22 @@ def test_links_that_lead_out_of_a_folder(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_walked_once(tmp_path: Path) -> None:
-    for name in ("b/x", "a", "b.c", ".hidden", "b/.hidden", "skip/x", "b/skip/x", "other/y"):
+    for name in (
+        "b/x.png",
+        "a.PNG",
+        "b.c.png",
+        "a.txt",
+        ".hidden.png",
+        "b/.h.png",
+        "skip/x.png",
+        "b/skip/x.png",
+        "o/y.png",
+    ):
         path = tmp_path / "m" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     (tmp_path / "m/b/loop").symlink_to("..")
-    (tmp_path / "m/broken").symlink_to("nowhere")
-    (tmp_path / "m/linked").symlink_to("other")
-    names = ["a", "b/skip/x", "b/x", "b.c", "broken", "linked/y", "other/y"]
-    assert list(walk(tmp_path / "m", skip={"skip"})) == names
-    assert [name.replace(os.sep, "/") for name in names] == names
+    (tmp_path / "m/broken.png").symlink_to("nowhere")
+    (tmp_path / "m/linked").symlink_to("o")
+    names = ["a.PNG", "b/skip/x.png", "b/x.png", "b.c.png", "broken.png", "linked/y.png", "o/y.png"]
+    assert list(walk_files(tmp_path / "m", {".png"}, skip={"skip"})) == names
