@@ -44,4 +44,4 @@ def _table(parts: dict[str, Any]) -> str:
 
 def _row(name: str, values: list[tuple[str, float]]) -> str:
     (base, _), *others = values
-    return f"| {name} | {base} | " + " | ".join(f"{value} | {ratio:.1f} ×" for value, ratio in others) + " |"  # noqa: RUF001
+    return f"| {name} | {base} | " + " | ".join(f"{value} | {ratio:.1f}×" for value, ratio in others) + " |"  # noqa: RUF001

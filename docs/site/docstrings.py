@@ -14,6 +14,7 @@ import griffe
 
 ROLE = re.compile(r":(?:func|class|meth|data|mod|attr|exc|py:\w+):`~?([^`<]+)`")
 DOCTEST = re.compile(r"(?m)^(>>> .*(?:\n(?!\s*$).*)*)")
+FLAG = re.compile(r" *# doctest: .*")
 PRIVATE = re.compile(r"(?:^|\.)_[^.]*")
 
 
@@ -35,7 +36,8 @@ class Docstrings(griffe.Extension):
             return
         seen.add(id(item))
         if item.docstring is not None:
-            text = ROLE.sub(lambda role: _link(role[1], item, package), item.docstring.value)
+            text = FLAG.sub("", item.docstring.value)
+            text = ROLE.sub(lambda role: _link(role[1], item, package), text)
             item.docstring.value = DOCTEST.sub(r"```pycon\n\1\n```", text)
         for member in item.members.values():
             if not member.is_alias:

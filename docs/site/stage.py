@@ -11,7 +11,7 @@ import re
 import shutil
 from pathlib import Path
 
-import commands
+import command_pages
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "build" / "docs"
@@ -21,10 +21,10 @@ CODE = {".py": "python", ".sh": "sh", ".json": "json", ".cpp": "cpp", "": "text"
 WHOLE = "      show_root_heading: false\n      show_root_toc_entry: false\n"
 
 
-def stage() -> None:
-    """Write all sources anew."""
-    shutil.rmtree(OUT, ignore_errors=True)
-    pages = OUT / "docs"
+def stage(out: Path = OUT) -> None:
+    """Write all sources to `out`, in the place of earlier ones."""
+    shutil.rmtree(out, ignore_errors=True)
+    pages = out / "docs"
     queue = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
     done: set[Path] = set()
     while queue:
@@ -34,13 +34,14 @@ def stage() -> None:
             target = pages / _site_path(path)
             target.parent.mkdir(parents=True, exist_ok=True)
             queue += _copy(path, target)
-    generated = commands.pages() | {f"wings/{wing}.md": _wing_page(wing) for wing in wings()}
+    generated = command_pages.pages() | {f"wings/{wing}.md": _wing_page(wing) for wing in wings()}
     for name, text in generated.items():
         (pages / name).parent.mkdir(exist_ok=True)
         (pages / name).write_text(text, encoding="utf-8")
-    shutil.copy(OWN / "style.css", pages)
-    shutil.copy(OWN / "docstrings.py", OUT)
-    (OUT / "mkdocs.yml").write_text(_configuration(), encoding="utf-8")
+    for name in ("style.css", "iframe-worker.js"):
+        shutil.copy(OWN / name, pages)
+    shutil.copy(OWN / "docstrings.py", out)
+    (out / "mkdocs.yml").write_text(_configuration(), encoding="utf-8")
 
 
 def _copy(path: Path, target: Path) -> list[Path]:
@@ -63,7 +64,9 @@ def _copy(path: Path, target: Path) -> list[Path]:
         place = posixpath.relpath(_site_path(file), posixpath.dirname(_site_path(path)) or ".")
         return f"{link[1]}{place}{link[3] or ''}"
 
-    target.write_text(LINK.sub(moved, path.read_text(encoding="utf-8")), encoding="utf-8")
+    text = LINK.sub(moved, path.read_text(encoding="utf-8"))
+    head = "---\nhide: [navigation]\n---\n" if target.name == "index.md" else ""  # the home page stands alone
+    target.write_text(head + text, encoding="utf-8")
     return linked
 
 
@@ -95,9 +98,9 @@ def _wing_page(wing: str) -> str:
 def _configuration() -> str:
     """mkdocs.yml with the commands and the wings in its navigation."""
     text = (OWN / "mkdocs.yml").read_text(encoding="utf-8")
-    names = [f"      - {name}: commands/{name}.md" for name in commands.parsers()]
+    names = [f"      - {name}: commands/{name}.md" for name in command_pages.parsers()]
     text = text.replace("      # the commands", "\n".join(names))
-    return text.replace("      # the wings", "\n".join(f"      - {wing}: wings/{wing}.md" for wing in wings()))
+    return text.replace("          # the wings", "\n".join(f"          - {wing}: wings/{wing}.md" for wing in wings()))
 
 
 if __name__ == "__main__":
