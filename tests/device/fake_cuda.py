@@ -1,7 +1,8 @@
 """A GPU that is not there: tensors that say they are on ``cuda:0`` and have their values on the CPU.
 
-Run as a program (it changes torch for the whole process): makes masks on it and on the CPU, for pictures of the given
-sizes, and prints as JSON how far they are apart and where the host would wait for the GPU. A tensor of one device that
+Run as a program (it changes torch for the whole process) with JSON, a list of cases [precision, refinement, sizes of
+pictures]: makes masks on it and on the CPU, and prints as JSON, for each case, how far they are apart and where the
+host would wait for the GPU. A tensor of one device that
 meets one of the other raises, as it would there. The kernels are left out: a GPU before Ampere has none.
 """
 
@@ -127,19 +128,24 @@ def install() -> None:
     torch.Tensor.tolist = lambda self: tolist(self.values_here if isinstance(self, OnGpu) else self)
 
 
-def main(precision: str, refine: str, sizes: list[list[int]]) -> None:
-    """Print how far the masks of the GPU are from the CPU's."""
+def on_cpu(precision: str, refine: str, sizes: list[list[int]]) -> tuple[Any, ...]:
+    """What is to be made on the GPU, and the CPU's results."""
     import clipes
-    from clipes.device.choice import DTYPES
     from clipes.scenes import draw_scenes
 
-    chosen = {"crf": clipes.SCENES.refine, "par": clipes.config.ParConfig(), "none": None}[refine]
+    chosen = {"crf": clipes.config.SCENES.refine, "par": clipes.config.ParConfig(), "none": None}[refine]
     config = replace(clipes.config.SCENES, refine=chosen)
     scenes = [next(draw_scenes(1, 3_000_950 + number, tuple(size))) for number, size in enumerate(sizes)]
     images, labels = [scene.image for scene in scenes], [scene.labels for scene in scenes]
     here = clipes.load(device="cpu", config=config)
-    expected = list(here.generate(images, labels, 1))
-    install()
+    return precision, config, images, labels, list(here.generate(images, labels, 1))
+
+
+def on_gpu(precision: str, config: Any, images: Any, labels: Any, expected: Any) -> dict[str, Any]:
+    """How far the GPU's masks are from the CPU's, and where the host waited."""
+    import clipes
+    from clipes.device.choice import DTYPES
+
     with Everywhere():
         there = clipes.load(device="cpu", config=config)
         there.encoder, there.text_features = there.encoder.to(CUDA, DTYPES[precision]), there.text_features.to(CUDA)
@@ -148,8 +154,10 @@ def main(precision: str, refine: str, sizes: list[list[int]]) -> None:
     pairs = list(zip(found, expected, strict=True))
     far = max(float(abs(one.patch_cams - other.patch_cams).max()) for one, other in pairs)
     equal = min(float((one.mask == other.mask).mean()) for one, other in pairs)
-    print(json.dumps({"far": far, "equal": equal, "waits": WAITS}))
+    return {"far": far, "equal": equal, "waits": dict(WAITS)}
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
+    cases = [on_cpu(*case) for case in json.loads(sys.argv[1])]  # before there is a GPU
+    install()
+    print(json.dumps([on_gpu(*case) for case in cases]))

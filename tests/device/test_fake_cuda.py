@@ -18,27 +18,29 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(precision: str, refine: str, sizes: list[tuple[int, int]]) -> Any:
-    command = [sys.executable, str(PROGRAM), precision, refine, json.dumps(sizes)]
+MIXED = [(112, 112), (96, 112), (112, 96), (64, 80), (96, 96)]
+MASKS = {("fp32", "crf"): (1e-4, 0.999), ("fp32", "par"): (1e-4, 0.999), ("fp16", "none"): (1.0, 0.98)}
+COUNTS = (2, 5)
+
+
+@pytest.fixture(scope="module")
+def answers() -> list[dict[str, Any]]:
+    """Of pictures of several sizes for each of MASKS, then of so many of one size as COUNTS says; in one process."""
+    cases = [(*case, MIXED) for case in MASKS] + [("fp16", "none", [(96, 96)] * count) for count in COUNTS]
+    command = [sys.executable, str(PROGRAM), json.dumps(cases)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
 
-MIXED = [(112, 112), (96, 112), (112, 96), (64, 80), (96, 96)]
-
-
-@pytest.mark.parametrize(
-    ("precision", "refine", "far", "equal"),
-    [("fp32", "crf", 1e-4, 0.999), ("fp32", "par", 1e-4, 0.999), ("fp16", "none", 1.0, 0.98)],
-)
-def test_no_tensor_meets_one_of_the_other_device(precision: str, refine: str, far: float, equal: float) -> None:
+@pytest.mark.parametrize("number", range(len(MASKS)), ids=map(" ".join, MASKS))
+def test_no_tensor_meets_one_of_the_other_device(answers: list[dict[str, Any]], number: int) -> None:
     """Pictures of several sizes, padded; the masks are the CPU's. (In fp16 a region's box may change.)"""
-    found = run(precision, refine, MIXED)
-    assert found["far"] <= far and found["equal"] > equal
+    far, equal = list(MASKS.values())[number]
+    assert answers[number]["far"] <= far and answers[number]["equal"] > equal
 
 
-def test_the_host_does_not_wait_for_each_image() -> None:
+def test_the_host_does_not_wait_for_each_image(answers: list[dict[str, Any]]) -> None:
     """Where it waits, and how often, is the same for two images of one size as for five."""
-    few, many = (run("fp16", "none", [(96, 96)] * count)["waits"] for count in (2, 5))
+    few, many = (answer["waits"] for answer in answers[-len(COUNTS) :])
     assert few == many and 0 < sum(few.values()) < 12

@@ -102,7 +102,10 @@ def test_every_number_of_channels(choose):
         torch.testing.assert_close(fast.filter_values(lattice, values), lattice.filter(values))
 
 
-@pytest.mark.parametrize(("tile", "n", "channels"), [(32, 31, 2), (32, 32, 1), (32, 33, 3), (32, 100, 2), (2, 700, 1)])
+LONGEST = pytest.param(2, 700, 1, marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("tile", "n", "channels"), [(32, 31, 2), (32, 32, 1), (32, 33, 3), (32, 100, 2), LONGEST])
 def test_long_rows(tile, n, channels, choose, monkeypatch):
     """Points at few places; the last has rows of more tiles than one program adds up at a time."""
     monkeypatch.setattr(fast, "_TILE", tile)
@@ -127,11 +130,11 @@ def some_scores(labels, size, seed):
 
 BATCHES = [
     [((1, 1), "flat", 1)],
-    [((1, 1), "noise", 20)],
     [((2, 3), "noise", 0)],
-    [((9, 7), "dark", 1)],
-    [((11, 9), "flat", 3)],
-    [((3, 5), "noise", 20)],
+    pytest.param([((1, 1), "noise", 20)], marks=pytest.mark.slow),
+    pytest.param([((9, 7), "dark", 1)], marks=pytest.mark.slow),
+    pytest.param([((11, 9), "flat", 3)], marks=pytest.mark.slow),
+    pytest.param([((3, 5), "noise", 20)], marks=pytest.mark.slow),
     [((7, 6), "dark", 2), ((3, 5), "noise", 5), ((1, 4), "flat", 0)],
 ]
 
@@ -185,7 +188,7 @@ def build(kernel, num_warps=4, **constants):
 
 build(links._insert, BLOCK=128)
 build(links._find, BLOCK=128)
-for channels in (1, 3):
+for channels in CHANNELS:
     wide, block = lattice._tile(channels)
     size = {"C": channels, "WIDE": wide, "BLOCK": block}
     build(lattice._splat, 1, C=channels, WIDE=wide, BLOCK=max(8, 128 // wide), TILE=32)
@@ -196,11 +199,18 @@ for channels in (1, 3):
 """
 
 
-def test_the_kernels_compile_for_hopper(tmp_path):
+@pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_the_kernels_compile_for_hopper(channels, tmp_path):
     """To machine code, without a GPU: what the interpreter takes, the compiler may refuse."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path)
-    done = subprocess.run([sys.executable, "-c", COMPILE], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", f"CHANNELS = [{channels}]\n{COMPILE}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr[-2000:]
 
 
