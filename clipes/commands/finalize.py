@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from clipes.config import PRESETS
 
-from .account import Account
+from .account import Account, stopping
 from .flags import add_decision_flags, change_decision
 from .terminal import EXIT_CODES, complain, named, printable
 
@@ -22,22 +23,32 @@ def add(commands: Any) -> None:
     )
     source = "where the images are, for the refinement by colours (default: where `clipes generate` found them)"
     parser.add_argument("--source", type=named, help=source)
+    out = "folder for the masks (default: the masks of the run are overwritten, which .tar files do not allow)"
+    parser.add_argument("--out", type=lambda text: Path(named(text)), metavar="DIR", help=out)
     add_decision_flags(parser)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
     """Decide every mask of the folder again."""
-    from clipes.runs.finalize import finalize, read_run
+    import torch
 
-    saved = read_run(options.folder)
-    preset = saved.record.get("preset")
-    config = change_decision(saved.config, options, preset if preset in PRESETS else "voc12")
-    recorded = saved.record.get("source")
-    source = options.source or (recorded if isinstance(recorded, str) and recorded else None)
-    outcomes = finalize(saved, config, source)
-    if saved.unsaved:
-        complain(f"{len(saved.unsaved)} mask(s) without saved maps stay as they are, {saved.unsaved[0]!r} the first")
-    account = Account(len(saved.ids), f"masks decided again in {printable(options.folder)}")
-    account.follow(outcomes)
-    return account.code(allowed=0)
+    from clipes.device.threads import split_threads
+    from clipes.runs.finalize import read_run
+
+    with read_run(options.folder) as saved, stopping() as stop:
+        manifest, count = saved.store.manifest, saved.count
+        preset, recorded = manifest.get("preset"), manifest.get("source")
+        config = change_decision(saved.config, options, preset if preset in PRESETS else "voc12")
+        source = options.source or (recorded if isinstance(recorded, str) and recorded else None)
+        jobs = split_threads(None, torch.device("cpu"), count)
+        readers = 1 if count > 1 else 0
+        outcomes = saved.finalize(config, source, out=options.out, readers=readers, jobs=jobs, stop=stop)
+        unsaved, first = saved.unsaved
+        if unsaved:
+            complain(f"{unsaved} mask(s) without saved maps stay as they are, {first!r} the first")
+        done = f"masks decided again in {printable(options.out or options.folder)}"
+        account = Account(count, done, lambda: saved.finished)
+        with closing(outcomes):
+            account.follow(outcomes)
+    return stop.code or account.code(allowed=0)

@@ -20,9 +20,9 @@ class Loaded(NamedTuple):
 
     Attributes:
         sample: the sample.
-        pixels: its picture, (H, W, 3) uint8 RGB, upright; None where it cannot be read.
+        pixels: its picture, (H, W, 3) uint8 RGB, upright; None where it cannot be read, or is not needed.
         maps: its saved maps, where the mask is decided from those.
-        reason: why there are no pixels; empty where there are.
+        reason: why no mask can be made; empty where one can.
         missing: whether the reason is that the file does not exist.
         warnings: what was warned of while it was read.
     """

@@ -1,58 +1,38 @@
-"""Masks decided again from saved maps: other thresholds, powers and refinements, without the network."""
+"""Masks decided again from saved maps: other thresholds, powers and refinements, without the network.
+
+The loop is that of ``clipes generate``; the maps come from the run's files instead of the encoder.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import os
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import torch
-from PIL import Image
+from types import TracebackType
 
 from clipes.config import Config
-from clipes.datasets import Sample, find_images
-from clipes.decision import decide_masks
-from clipes.device.errors import is_out_of_memory
-from clipes.ids import read_class_names
-from clipes.io.atomic import remove_stale, write_bytes
-from clipes.io.cams_npz import read_maps
-from clipes.io.images import TarMember, open_image
-from clipes.io.paths import inside
-from clipes.result import PseudoMask
-from clipes.store.layout import MANIFEST, SAVED
-from clipes.store.manifest import overwrite_manifest, read_manifest, settings_digest
-from clipes.store.output import encode_mask
-from clipes.store.record import Recorder, Row
+from clipes.datasets import find_images
+from clipes.io.images import TarMember
+from clipes.store.layout import MANIFEST
+from clipes.store.manifest import overwrite_manifest, settings_digest
+from clipes.store.output import Output
+from clipes.store.record import Row, read_records
+from clipes.store.rows import LatestRows
 from clipes.store.store import Store
 
+from .local_engine import MaskWriter
 from .outcome import Outcome
+from .preflight import check_folder
+from .run import Run
+from .saved_maps import MasksFromSavedMaps, SavedSample
 
 MIXED = "finalize was stopped: some masks are of other settings than config says; run it again"
-"""What ``run.json`` says while masks are decided again."""
+"""What ``run.json`` says while masks are overwritten by those of other settings."""
 
-
-@dataclass(frozen=True)
-class SavedRun:
-    """A folder that ``clipes generate --save-cams`` wrote. Made by :func:`read_run`.
-
-    Attributes:
-        folder: where the masks are.
-        class_names: the data set's classes, in its order.
-        config: the settings that the masks were made with.
-        record: all of ``run.json``.
-        ids: of the images whose maps are saved.
-        unsaved: ids of masks whose maps are not.
-    """
-
-    folder: Path
-    class_names: tuple[str, ...]
-    config: Config
-    record: dict[str, Any]
-    ids: tuple[str, ...]
-    unsaved: tuple[str, ...]
+_COPIED = ("source", "model", "pretrained", "classes", "preset", "category_ids")
+"""What the ``run.json`` of a new folder says as that of the run does."""
 
 
 def read_run(folder: str | os.PathLike[str]) -> SavedRun:
@@ -60,117 +40,205 @@ def read_run(folder: str | os.PathLike[str]) -> SavedRun:
 
     Raises FileNotFoundError where there is no run or none with maps, ValueError where its record cannot be read.
     """
-    folder = Path(folder)
-    record = read_manifest(folder)
-    record.pop("mixed", None)
+    store = Store.open(folder)
     try:
-        config = Config.from_dict(record["settings"]["config"])
+        config = Config.from_dict(store.settings["config"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{folder / MANIFEST}: no record of a run: {error}") from error
-    if record["settings"].get("output", {}).get("format") == "tar":
-        raise ValueError(f"{folder} holds .tar shards, whose maps are not read; generate with --out-format png")
-    ids = _ids(folder / "cams", ".npz")
-    if not ids:
+        raise ValueError(f"{store.folder / MANIFEST}: no record of a run: {error}") from error
+    run = SavedRun(store, config)
+    if not store.has("cams") or not run.count:
+        store.close()
         raise FileNotFoundError(f"{folder} has no saved maps; make it with `clipes generate --save-cams`")
-    masks = [name for name in _ids(folder, ".png") if name.split("/")[0] not in SAVED or "/" not in name]
-    saved = set(ids)
-    unsaved = tuple(name for name in masks if name not in saved)
-    return SavedRun(folder, read_class_names(folder, None), config, record, ids, unsaved)
+    return run
 
 
-def finalize(run: SavedRun, config: Config, source: str | os.PathLike[str] | None = None) -> Iterator[Outcome]:
-    """Decide the masks of ``run`` again with the refinement and the decision of ``config``, in place, lazily.
+class SavedRun:
+    """A run with saved maps. Made by :func:`read_run`; use it in a ``with``.
 
-    Saved confidences are renewed with their masks; ``run.json`` holds the new settings at the end, if any mask does.
-    ``source`` is where the images are, as in ``clipes generate``; it is read only if ``config.refine`` is not None,
-    for it needs their colours. An image whose maps or pixels cannot be read yields an outcome with an error; its mask
-    stays.
-
-    Raises ValueError for a ``config`` whose image, CAM or affinity differ from the run's: those need the network.
-    FileNotFoundError for a missing source; other errors as :func:`clipes.datasets.find_images`.
+    Attributes:
+        store: its folder.
+        config: the settings that its masks were made with.
+        finished: images that :meth:`finalize` has left out so far, because an earlier start has finished them.
     """
-    for name in ("image", "cam", "affinity"):
-        if getattr(config, name) != getattr(run.config, name):
-            raise ValueError(f"{name} settings differ from those of the saved maps; run `clipes generate` for that")
-    if config.refine is not None and source is None:
-        raise ValueError("a refinement by colours needs the images: give their source (--source), or --refine none")
-    try:
-        images = find_images(source) if config.refine is not None and source is not None else {}
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"{error}; say where the images are (--source), or --refine none") from error
-    return _finalized(run, config, images)
 
+    def __init__(self, store: Store, config: Config):
+        self.store, self.config, self.finished = store, config, 0
 
-def _finalized(run: SavedRun, config: Config, images: Mapping[str, Path | TarMember]) -> Iterator[Outcome]:
-    remove_stale(run.folder)
-    settings = {**run.record["settings"], "config": config.to_dict()}
-    recorder = None
-    try:
-        for name in run.ids:
-            maps_path = run.folder / "cams" / f"{name}.npz"
-            sample = Sample(name, images.get(name, maps_path), ())
-            try:
-                result = _decided(run, config, images, name)
-                path = inside(run.folder / f"{name}.png", run.folder)
-                beside = inside(run.folder / "confidence" / f"{name}.png", run.folder)
-            except (ValueError, FloatingPointError, OSError, MemoryError, RuntimeError) as error:
-                if isinstance(error, RuntimeError) and not is_out_of_memory(error):
-                    raise
-                reason = str(error) or "out of memory"
-                yield Outcome(sample, "failed", reason.removeprefix(f"{sample.image}: "))
-                continue
-            if recorder is None:
-                overwrite_manifest(run.folder, run.record["settings"], {**run.record, "mixed": MIXED})
-                recorder = _new_record(run, settings)
-            saves_confidence = (run.folder / "confidence").is_dir()
-            beside.unlink(missing_ok=True)
-            data = encode_mask(result)
-            write_bytes(path, data)
-            if saves_confidence:
-                result.save_confidence(beside)
-            checksum = hashlib.sha256(data).hexdigest()
-            recorder.add(Row(name, "ok", labels=result.labels, size=result.size, checksum=checksum))
-            yield Outcome(sample, "ok")
-        if recorder:
-            overwrite_manifest(run.folder, settings, run.record)
-    finally:
-        if recorder:
-            recorder.close()
+    def __enter__(self) -> SavedRun:
+        return self
 
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.store.close()
 
-def _new_record(run: SavedRun, settings: dict[str, Any]) -> Recorder:
-    """A record of the new settings, which holds the images that have no mask to decide again."""
-    with Store(run.folder, run.record) as store:
-        total = store.status().total or len(run.ids)
-        recorder = Recorder(run.folder, {"settings": settings_digest(settings), "total": total})
+    @property
+    def count(self) -> int:
+        """Images whose maps are saved."""
+        return self._counts[0]
+
+    @property
+    def unsaved(self) -> tuple[int, str]:
+        """How many images have a mask and no maps, and the id of the first."""
+        return self._counts[1:]
+
+    @cached_property
+    def _counts(self) -> tuple[int, int, str]:
+        saved, unsaved, first = 0, 0, ""
+        for row in self.store.rows():
+            if _maps_of(self.store, row):
+                saved += 1
+            elif row.status == "ok":
+                first, unsaved = first or row.id, unsaved + 1
+        return saved, unsaved, first
+
+    def finalize(
+        self,
+        config: Config,
+        source: str | os.PathLike[str] | None = None,
+        *,
+        out: str | os.PathLike[str] | None = None,
+        readers: int = 0,
+        jobs: int = 1,
+        stop: Callable[[], bool] = lambda: False,
+    ) -> Generator[Outcome, None, None]:
+        """Decide the masks again with the refinement and the decision of ``config``, lazily; yields how each ends.
+
+        Images that an earlier start has finished with these settings are left out. Saved confidences are made anew
+        with the masks. An image whose maps or pixels cannot be read has failed. Images that had no mask before, and
+        have no maps, get the same row as before.
+
+        Args:
+            config: the settings; image, CAM and affinity must be those of the run.
+            source: where the images are, as in ``clipes generate``; it is read only if ``config.refine`` is not None,
+                because that needs their colours.
+            out: a folder for the masks, without maps, in the run's format; None overwrites the run's masks. Then
+                ``run.json`` holds the new settings at the end, and masks of images that failed stay as they are.
+            readers, jobs, stop: as for :class:`clipes.runs.local_engine.MaskWriter`.
+
+        Raises ValueError for a ``config`` that needs the network, and for a run of .tar files without ``out``;
+        FileNotFoundError for a missing source; other errors as :func:`clipes.datasets.find_images` and
+        :meth:`clipes.runs.run.Run.open`.
+        """
+        self._check(config, source, out)
         try:
-            store.copy_failures(recorder)
-        except BaseException:
-            recorder.close()
-            raise
-    return recorder
+            images = find_images(source) if config.refine is not None and source is not None else {}
+        except FileNotFoundError as error:
+            raise FileNotFoundError(f"{error}; say where the images are (--source), or --refine none") from error
+        samples = _SavedSamples(self.store, images)
+        settings = {**self.store.settings, "config": config.to_dict()}
+        output_settings = settings.get("output", {})
+        folder = self.store.folder if out is None else Path(out)
+        output = Output(folder, self.store.has("confidence"), format=output_settings.get("format", "png"))
+        if out is not None:
+            settings["output"] = output.settings()
+            if images and source is not None:
+                check_folder(source, samples, output)
+        masks = MasksFromSavedMaps(self.store.class_names, config)
+        return self._write(masks, samples, output, settings, readers, jobs, stop)
+
+    def _check(self, config: Config, source: object, out: str | os.PathLike[str] | None) -> None:
+        for name in ("image", "cam", "affinity"):
+            if getattr(config, name) != getattr(self.config, name):
+                raise ValueError(f"{name} settings differ from those of the saved maps; run `clipes generate` for that")
+        if config.refine is not None and source is None:
+            raise ValueError("a refinement by colours needs the images: give their source (--source), or --refine none")
+        folder = self.store.folder
+        if out is None and self.store.settings.get("output", {}).get("format") == "tar":
+            raise ValueError(f"{folder} holds .tar files, which are not overwritten; give another folder (--out)")
+        if out is not None and Path(out).resolve() == folder.resolve():
+            raise ValueError(f"{out} is the run itself; give another folder, or none to overwrite the masks")
+
+    def _write(
+        self,
+        masks: MasksFromSavedMaps,
+        samples: _SavedSamples,
+        output: Output,
+        settings: Mapping[str, object],
+        readers: int,
+        jobs: int,
+        stop: Callable[[], bool],
+    ) -> Generator[Outcome, None, None]:
+        in_place = output.folder == self.store.folder
+        written = 0
+        with ExitStack() as stack:
+            run = stack.enter_context(self._begin(settings) if in_place else self._copy(output, settings))
+            header = {**run.header, "total": self._total()}
+            loop = MaskWriter(masks, output, header, readers=readers, jobs=jobs, stop=stop, keep_masks=in_place)
+            writer = stack.enter_context(loop)
+            writer.record(self._rows_to_keep(run.store))
+            others = [stack.enter_context(rows) for rows in _rows_of_other_settings(run.store)]
+            for outcome in writer.write(self._remaining(run, samples, others, stop)):
+                written += outcome.status == "ok"
+                yield outcome
+        if in_place and not stop():
+            self._end(settings, changed=written + self.finished > 0)
+
+    def _remaining(
+        self, run: Run, samples: _SavedSamples, others: Sequence[LatestRows], stop: Callable[[], bool]
+    ) -> Iterator[SavedSample]:
+        """The samples without a mask of these settings, or whose files were overwritten with ``others`` since."""
+        for sample in samples:
+            if stop():
+                return
+            row = run.store.latest.get(sample.id)
+            later = [other for rows in others if row and (other := rows.get(sample.id)) and other.time >= row.time]
+            if not later and run.store.is_done(sample.id, sample.labels, run.output.saved):
+                self.finished += 1
+            else:
+                yield sample
+
+    def _begin(self, settings: Mapping[str, object]) -> Run:
+        """The run itself, as one of the new settings; from here on ``run.json`` says that masks may be mixed."""
+        store = self.store
+        overwrite_manifest(store.folder, store.settings, {**store.manifest, "mixed": MIXED})
+        new = Store(store.folder, {**store.manifest, "settings": settings, "digest": settings_digest(settings)})
+        new.remove_stale()
+        return Run(new, Output(store.folder, store.has("confidence")))
+
+    def _end(self, settings: Mapping[str, object], changed: bool) -> None:
+        """Write the new settings to ``run.json``; what it said before, where no mask has them."""
+        about = {name: value for name, value in self.store.manifest.items() if name != "mixed" or not changed}
+        overwrite_manifest(self.store.folder, settings if changed else self.store.settings, about)
+
+    def _copy(self, output: Output, settings: Mapping[str, object]) -> Run:
+        about = {name: self.store.manifest[name] for name in _COPIED if name in self.store.manifest}
+        return Run.open(settings, self.store.class_names, output, about)
+
+    def _total(self) -> int:
+        """Images of the data set, as far as the run knows."""
+        total = self.store.status(0).total
+        return len(self.store.latest) if total is None else total
+
+    def _rows_to_keep(self, store: Store) -> Iterator[Row]:
+        """The rows of images without mask and maps that ``store`` does not have yet."""
+        for row in self.store.latest.not_done():
+            if not _maps_of(self.store, row) and store.latest.get(row.id) is None:
+                yield row
 
 
-def _decided(run: SavedRun, config: Config, images: Mapping[str, Path | TarMember], name: str) -> PseudoMask:
-    """The result of an image from its saved maps; ValueError if they, or its pixels, do not fit."""
-    maps_path = run.folder / "cams" / f"{name}.npz"
-    class_ids, patch_cams, (height, width) = read_maps(maps_path, len(run.class_names))
-    if config.refine is None:
-        image = Image.new("RGB", (width, height))  # only its size is looked at
-    elif name not in images:
-        raise ValueError(f"{maps_path}: no image {name!r} in the source; say where the images are (--source)")
-    else:
-        image = open_image(images[name])
-    if (image.height, image.width) != (height, width):
-        raise ValueError(
-            f"{images[name]} is {image.height} x {image.width}, its maps are of {height} x {width}; "
-            "it is another picture than the one that the maps were made from"
-        )
-    maps = torch.from_numpy(patch_cams)
-    return decide_masks([image], [class_ids.tolist()], [maps], run.class_names, config)[0]
+class _SavedSamples:
+    """The images whose maps are saved, by id; memory does not grow with their number."""
+
+    def __init__(self, store: Store, images: Mapping[str, Path | TarMember]):
+        self._store, self._images = store, images
+
+    def __iter__(self) -> Iterator[SavedSample]:
+        for row in self._store.rows():
+            if maps := _maps_of(self._store, row):
+                yield SavedSample(row.id, self._images.get(row.id, maps), row.labels, maps=maps)
 
 
-def _ids(folder: Path, suffix: str) -> tuple[str, ...]:
-    files = folder.rglob(f"*{suffix}") if folder.is_dir() else ()
-    names = (path.relative_to(folder).with_suffix("").as_posix() for path in files if path.is_file())
-    return tuple(sorted(name for name in names if not name.rpartition("/")[2].startswith(".")))
+def _rows_of_other_settings(store: Store) -> Iterator[LatestRows]:
+    """The rows that processes with other settings have written into the folder, by settings."""
+    for digest in sorted({record.settings for record in read_records(store.folder)} - {store.digest}):
+        yield LatestRows(store.folder, digest)
+
+
+def _maps_of(store: Store, row: Row) -> Path | TarMember | None:
+    """Where the maps of an image are; None where it has none."""
+    try:
+        path = store.path(row, "cams")
+    except ValueError:
+        return None
+    return path if isinstance(path, TarMember) or path.is_file() else None

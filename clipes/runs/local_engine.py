@@ -99,6 +99,11 @@ class MaskWriter:
         """Close a .tar that is not full, and bring the record to the disk."""
         self._publisher.flush()
 
+    def record(self, rows: Iterable[Row]) -> None:
+        """Append rows of images that need no work."""
+        for row in rows:
+            self._publisher.record(row)
+
     def write(self, samples: Iterable[Sample]) -> Generator[Outcome, None, None]:
         """Write the files of each sample; yields how they ended, in order.
 

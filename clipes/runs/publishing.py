@@ -35,7 +35,7 @@ def refuse(loaded: Loaded, class_names: Collection[str], skip: Collection[str], 
         writer.check(sample)
     except (ValueError, OSError) as error:  # OSError: a name that is too long, for example
         return Outcome(sample, "failed", str(error))
-    if loaded.pixels is not None:
+    if not loaded.reason:
         return None
     return Outcome(sample, "skipped" if loaded.missing and "missing" in skip else "failed", loaded.reason)
 
@@ -86,6 +86,10 @@ class Publisher:
                 self._discard(sample)
             self._recorder.add(row)
         return Outcome(sample, row.status, row.reason)
+
+    def record(self, row: Row) -> None:
+        """Append a row as it is, without files."""
+        self._recorder.add(row)
 
     def flush(self) -> None:
         """Close a .tar that is not full, and bring the record to the disk."""

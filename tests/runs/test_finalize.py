@@ -17,10 +17,13 @@ from clipes.config import AffinityConfig, Config, CrfConfig, MaskConfig, ParConf
 from clipes.datasets import find_samples
 from clipes.export import export
 from clipes.io.cams_npz import Maps, read_maps, write_maps
-from clipes.runs.finalize import finalize, read_run
+from clipes.runs.finalize import read_run
 from clipes.runs.preflight import check_folder
 from clipes.runs.run import write_masks
 from clipes.store.output import Output
+from clipes.store.status import read_status
+
+OTHER = replace(clipes.config.SCENES, mask=MaskConfig(background_power=3, ignore_below=0.99))
 
 
 @pytest.fixture
@@ -66,12 +69,82 @@ def test_saved_files_hold_what_the_result_does(tiny, saved: Path, photos: Path) 
     assert read_maps(saved / "cams" / "sub" / "c.npz", 16).patch_cams.shape[0] == 0
 
 
-def test_the_same_settings_give_the_same_bytes(saved: Path, photos: Path) -> None:
+def test_back_at_the_first_settings_are_the_same_bytes(saved: Path, photos: Path) -> None:
     before = _files(saved)
-    run = read_run(saved)
-    assert run.config == clipes.config.SCENES and run.ids == ("a", "b", "sub/c") and run.unsaved == ()
-    assert all(outcome.status == "ok" for outcome in finalize(run, run.config, photos))
+    with read_run(saved) as run:
+        assert run.config == clipes.config.SCENES and run.count == 3 and run.unsaved == (0, "")
+        assert [outcome.status for outcome in run.finalize(OTHER, photos)] == ["ok"] * 3
+    assert _files(saved)["a.png"] != before["a.png"]
+    with read_run(saved) as run:
+        assert [outcome.status for outcome in run.finalize(clipes.config.SCENES, photos)] == ["ok"] * 3
     assert _files(saved) == before
+
+
+def test_what_has_the_settings_is_finished(saved: Path, photos: Path) -> None:
+    """At once, and where a start with other settings was stopped."""
+    before = _files(saved)
+    with read_run(saved) as run:
+        assert list(run.finalize(clipes.config.SCENES, photos)) == [] and run.finished == 3
+        assert _files(saved) == before
+        outcomes = run.finalize(OTHER, photos, jobs=1)
+        next(outcomes)
+        outcomes.close()
+    done = len(
+        [name for name in before if name.endswith(".png") and "/" not in name and _files(saved)[name] != before[name]]
+    )
+    with read_run(saved) as run:
+        statuses = [outcome.status for outcome in run.finalize(OTHER, photos)]
+        assert run.finished + len(statuses) == 3 and run.finished >= 1 <= done
+    half = read_run(saved).finalize(clipes.config.SCENES, photos)
+    assert next(half).status == "ok"
+    half.close()
+    assert [outcome.status for outcome in read_run(saved).finalize(clipes.config.SCENES, photos)].count("ok") >= 1
+    assert _files(saved) == before
+
+
+@pytest.mark.parametrize("format", ["png", "tar"])
+def test_into_another_folder(tiny, photos: Path, format: str) -> None:
+    """The masks of a new run without maps, which `generate` takes for its own; the run stays as it is."""
+    samples, folder = find_samples(photos, photos.parent / "labels.csv"), photos.parent / "maps"
+    output = Output(folder, confidence=True, cams="patch", format=format)
+    assert all(outcome.status == "ok" for outcome in write_masks(tiny, samples, output, about={"source": "photos"}))
+    before, out = _files(folder), photos.parent / "again"
+    with read_run(folder) as run:
+        if format == "tar":
+            with pytest.raises(ValueError, match=r"holds \.tar files, which are not overwritten; give another folder"):
+                run.finalize(OTHER, photos)
+        with pytest.raises(ValueError, match="is the run itself"):
+            run.finalize(OTHER, photos, out=folder)
+        outcomes = run.finalize(OTHER, photos, out=out, jobs=2, readers=1)
+        assert next(outcomes).status == "ok"
+        outcomes.close()
+        rest = list(run.finalize(OTHER, photos, out=out))
+        assert run.finished + len(rest) == 3 and {outcome.status for outcome in rest} <= {"ok"}
+    assert _files(folder) == before
+    fresh = Output(photos.parent / "fresh", confidence=True, format=format)
+    generator = clipes.load(config=OTHER)
+    list(write_masks(generator, samples, fresh))
+    for name in ("mask", "confidence"):
+        with clipes.open_run(out) as ours, clipes.open_run(fresh.folder) as theirs:
+            assert ours.digest == theirs.digest and ours.manifest["source"] == "photos"
+            for row in theirs.rows("ok"):
+                assert np.array_equal(getattr(ours, name)(row.id), getattr(theirs, name)(row.id))
+    assert list(write_masks(generator, samples, Output(out, confidence=True, format=format))) == []
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_images_that_had_failed_count_under_the_new_settings(tiny, photos: Path, in_place: bool) -> None:
+    (photos / "b.png").write_bytes(b"")
+    samples, folder = find_samples(photos, photos.parent / "labels.csv"), photos.parent / "maps"
+    list(write_masks(tiny, samples, Output(folder, cams="patch")))
+    out = None if in_place else photos.parent / "out"
+    for _ in range(2):
+        with read_run(folder) as run:
+            assert run.count == 2 and run.unsaved == (0, "")
+            list(run.finalize(OTHER, photos, out=out))
+    status = read_status(out or folder)
+    assert (status.total, status.ok, status.failed, status.left) == (3, 2, 1, 0)
+    assert [reason.text for reason in status.reasons] == ["the file is empty"]
 
 
 @pytest.mark.parametrize(
@@ -87,7 +160,7 @@ def test_the_same_settings_give_the_same_bytes(saved: Path, photos: Path) -> Non
 )
 def test_other_settings_give_what_a_new_run_gives(saved: Path, photos: Path, config: Config) -> None:
     before = _files(saved)
-    list(finalize(read_run(saved), config, photos))
+    list(read_run(saved).finalize(config, photos))
     again = Output(photos.parent / "again", confidence=True, cams="full")
     samples = find_samples(photos, photos.parent / "labels.csv")
     generator = clipes.load(config=config)
@@ -103,7 +176,7 @@ def test_other_settings_give_what_a_new_run_gives(saved: Path, photos: Path, con
 
 def test_without_refinement_no_image_is_needed(saved: Path, photos: Path) -> None:
     shutil.rmtree(photos)
-    outcomes = list(finalize(read_run(saved), replace(clipes.config.SCENES, refine=None)))
+    outcomes = list(read_run(saved).finalize(replace(clipes.config.SCENES, refine=None)))
     assert [outcome.error for outcome in outcomes] == ["", "", ""]
 
 
@@ -113,7 +186,7 @@ def test_patch_maps_are_smaller_and_enough(tiny, saved: Path, photos: Path) -> N
     list(write_masks(tiny, samples, Output(small, cams="patch")))
     assert (small / "cams/a.npz").stat().st_size < (saved / "cams/a.npz").stat().st_size / 2
     before = _files(small)
-    list(finalize(read_run(small), clipes.config.SCENES, photos))
+    list(read_run(small).finalize(clipes.config.SCENES, photos))
     assert _files(small) == before and not (small / "confidence").exists()
 
 
@@ -150,15 +223,15 @@ def test_settings_that_need_the_network(saved: Path, photos: Path) -> None:
     with pytest.raises(
         ValueError, match="affinity settings differ from those of the saved maps; run `clipes generate`"
     ):
-        finalize(read_run(saved), config, photos)
+        read_run(saved).finalize(config, photos)
 
 
 def test_the_crf_needs_the_images(saved: Path, photos: Path) -> None:
     with pytest.raises(ValueError, match="a refinement by colours needs the images: give their source"):
-        finalize(read_run(saved), clipes.config.SCENES)
+        read_run(saved).finalize(clipes.config.SCENES)
     before = (saved / "a.png").read_bytes()
     (photos / "a.jpg").unlink()
-    outcomes = list(finalize(read_run(saved), clipes.config.SCENES, photos))
+    outcomes = list(read_run(saved).finalize(OTHER, photos))
     assert "no image 'a' in the source" in outcomes[0].error and outcomes[0].status == "failed"
     assert [outcome.error for outcome in outcomes[1:]] == ["", ""]
     assert (saved / "a.png").read_bytes() == before
@@ -166,14 +239,14 @@ def test_the_crf_needs_the_images(saved: Path, photos: Path) -> None:
 
 def test_another_picture_of_that_name(saved: Path, photos: Path) -> None:
     Image.new("RGB", (20, 10)).save(photos / "a.jpg")
-    outcomes = list(finalize(read_run(saved), clipes.config.SCENES, photos))
+    outcomes = list(read_run(saved).finalize(OTHER, photos))
     assert "a.jpg is 10 x 20, its maps are of 64 x 96" in outcomes[0].error
 
 
 @pytest.mark.parametrize("damage", [b"", b"PK\x03\x04 no archive", b"\x93NUMPY"])
 def test_a_broken_file_of_maps_is_told_and_the_others_are_done(saved: Path, photos: Path, damage: bytes) -> None:
     (saved / "cams" / "b.npz").write_bytes(damage)
-    outcomes = list(finalize(read_run(saved), clipes.config.SCENES, photos))
+    outcomes = list(read_run(saved).finalize(OTHER, photos))
     assert [outcome.status for outcome in outcomes] == ["ok", "failed", "ok"]
     assert "b.npz: no maps of `clipes generate --save-cams`" in outcomes[1].error
 
@@ -236,19 +309,19 @@ def test_the_command_finds_the_images_of_the_run(photos: Path, monkeypatch: pyte
 
 
 def test_a_stopped_finalize_says_that_masks_are_mixed(saved: Path, photos: Path) -> None:
-    outcomes = finalize(read_run(saved), replace(clipes.config.SCENES, refine=None), photos)
+    outcomes = read_run(saved).finalize(replace(clipes.config.SCENES, refine=None), photos)
     next(outcomes)
     outcomes.close()
     record = json.loads((saved / "run.json").read_text())
     assert "run it again" in record["mixed"] and Config.from_dict(record["settings"]["config"]) == clipes.config.SCENES
-    list(finalize(read_run(saved), clipes.config.SCENES, photos))
+    list(read_run(saved).finalize(clipes.config.SCENES, photos))
     assert "mixed" not in json.loads((saved / "run.json").read_text())
 
 
 def test_scores_that_are_not_finite_make_no_mask(saved: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _files(saved)
     monkeypatch.setattr("clipes.decision.refine_crf", lambda images, scores, config: [s * np.nan for s in scores])
-    outcomes = list(finalize(read_run(saved), clipes.config.SCENES, photos))
+    outcomes = list(read_run(saved).finalize(OTHER, photos))
     assert [outcome.status for outcome in outcomes] == ["failed", "failed", "ok"]  # the last has no label
     assert "a score is not finite" in outcomes[0].error
     assert _files(saved)["a.png"] == before["a.png"]

@@ -1,0 +1,98 @@
+"""Masks from maps that a run has saved, without a network: the source of :mod:`clipes.runs.finalize`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from clipes.config import Config
+from clipes.datasets import Sample
+from clipes.decision import decide_masks
+from clipes.io.cams_npz import read_maps
+from clipes.io.images import TarMember
+from clipes.result import PseudoMask
+
+from .decoding import Loaded, decode_image
+
+_BYTES_PER_PIXEL, _BYTES_PER_PIXEL_AND_LABEL = 220, 30
+"""About what one image takes while its mask is decided: the lattice of the CRF; for each label, maps and scores."""
+
+
+@dataclass(frozen=True)
+class SavedSample(Sample):
+    """A sample of which a run has saved the maps; where no picture of it is found, ``image`` is the maps' file.
+
+    Attributes:
+        maps: where its maps are.
+    """
+
+    maps: Path | TarMember | None = None
+
+
+@dataclass(frozen=True)
+class MapsDecoder:
+    """Reads the maps of a sample, and its picture if ``with_image``; without, the size of the maps is enough."""
+
+    class_count: int
+    with_image: bool
+
+    def __call__(self, sample: Sample) -> Loaded:
+        """Read one sample."""
+        if not isinstance(sample, SavedSample) or sample.maps is None:
+            return Loaded(sample, reason="it has no saved maps")
+        try:
+            maps = read_maps(sample.maps, self.class_count)
+        except (ValueError, OSError, MemoryError) as error:
+            return Loaded(sample, reason=str(error) or "out of memory")
+        if not self.with_image:
+            return Loaded(sample, maps=maps)
+        if sample.image == sample.maps:
+            reason = f"no image {sample.id!r} in the source; say where the images are (--source)"
+            return Loaded(sample, reason=reason)
+        loaded = decode_image(sample)
+        if loaded.pixels is None:
+            return loaded
+        height, width = loaded.pixels.shape[:2]
+        if (height, width) != maps.size:
+            reason = (
+                f"{sample.image} is {height} x {width}, its maps are of {maps.size[0]} x {maps.size[1]}; "
+                "it is another picture than the one that the maps were made from"
+            )
+            return Loaded(sample, reason=reason, warnings=loaded.warnings)
+        return loaded._replace(maps=maps)
+
+
+class MasksFromSavedMaps:
+    """Masks decided from saved maps, on the CPU: a :class:`clipes.runs.generation.MaskSource`."""
+
+    device = torch.device("cpu")
+    batch_size = 1
+
+    def __init__(self, class_names: Sequence[str], config: Config):
+        self.class_names, self._config = class_names, config
+        self.decode = MapsDecoder(len(class_names), config.refine is not None)
+
+    def estimate_memory(self, batch: Sequence[Loaded]) -> int:
+        """Bytes of CPU memory that :meth:`make` takes at most, about."""
+        maps = [loaded.maps for loaded in batch if loaded.maps]
+        each = (_BYTES_PER_PIXEL + _BYTES_PER_PIXEL_AND_LABEL * len(one.class_ids) for one in maps)
+        return sum(taken * one.size[0] * one.size[1] for taken, one in zip(each, maps, strict=True))
+
+    def make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
+        """The masks of images whose maps are loaded."""
+        maps = [loaded.maps for loaded in batch if loaded.maps]
+        images = [_picture(loaded, one.size) for loaded, one in zip(batch, maps, strict=True)]
+        class_ids, cams = [one.class_ids.tolist() for one in maps], [torch.from_numpy(one.patch_cams) for one in maps]
+        return decide_masks(images, class_ids, cams, self.class_names, self._config)
+
+    def in_float32(self) -> None:
+        """None: the maps are float32."""
+
+
+def _picture(loaded: Loaded, size: tuple[int, int]) -> Image.Image:
+    """The picture; without one a black one, of which only the size is used."""
+    return Image.new("RGB", size[::-1]) if loaded.pixels is None else loaded.image
