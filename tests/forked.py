@@ -16,6 +16,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import reduce
+from importlib import import_module
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -71,10 +73,11 @@ def served() -> Iterator[Server]:
 class Command:
     """A running command, first of a session of its own; dead at the end of a ``with``.
 
-    ``limit`` is the size in bytes beyond which no file of it grows; from the ``slow``-th image on each takes minutes.
+    ``limit`` is the size in bytes beyond which no file of it grows; from the ``slow``-th image on each takes minutes;
+    with ``die="row 2"`` it kills itself at the third call of what ``WINDOWS`` says of "row".
     """
 
-    def __init__(self, server: Server, arguments: Sequence[object], log: Path, **prepare: int):
+    def __init__(self, server: Server, arguments: Sequence[object], log: Path, **prepare: int | str):
         self.server, self.log, self._code = server, log, None
         texts = [str(argument) for argument in arguments]
         server.ask(arguments=texts, log=str(log.absolute()), folder=os.getcwd(), **prepare)
@@ -160,6 +163,9 @@ def _run(order: dict[str, Any]) -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
     if "slow" in order:
         _slow(order["slow"])
+    if "die" in order:
+        window, number = order["die"].split()
+        _die(window, int(number))
     try:
         entry(order["arguments"])
     except SystemExit as end:
@@ -184,6 +190,34 @@ def _slow(after: int) -> None:
         return generate(*arguments)
 
     MaskGenerator.generate = slow  # type: ignore[method-assign]
+
+
+WINDOWS = {
+    "start": ("clipes.store.store", "create_or_verify_manifest"),
+    "record": ("clipes.store.record", "Recorder.__init__"),
+    "file": ("clipes.store.writer", "write_bytes"),
+    "name": ("os", "replace"),
+    "row": ("clipes.store.record", "Recorder.add"),
+    "member": ("clipes.store.writer", "_write_all"),
+}
+"""The functions before whose calls a process may kill itself; before a file has its name, before a row, and so on."""
+
+
+def _die(window: str, number: int) -> None:
+    module, path = WINDOWS[window]
+    *owners, name = path.split(".")
+    owner = reduce(getattr, owners, import_module(module))
+    real, calls = getattr(owner, name), count()
+
+    def deadly(*arguments: Any, **named: Any) -> Any:
+        if next(calls) == number:
+            if window == "member":
+                file, data = arguments
+                file.write(data[: len(data) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+        return real(*arguments, **named)
+
+    setattr(owner, name, deadly)
 
 
 if __name__ == "__main__":

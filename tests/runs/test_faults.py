@@ -11,7 +11,8 @@ EXIF orientation                     test_pictures_of_one_content_have_one_mask;
 unknown class                        test_cli.py, test_wrong_use_is_told_at_once; skipped: test_what_is_skipped
 repeated label, no label             test_labels_twice_and_none
 ids with ../, absolute, NUL, links   test_hostile_ids, test_a_link_out_of_the_folder; test_datasets.py, test_tar.py
-killed while writing                 processes: test_killed_at_fifty_random_moments, test_killed_while_tars_are_written
+killed while writing                 processes: test_killed_in_each_window, ..._of_a_tar; at random moments (slow):
+                                     test_killed_at_fifty_random_moments, test_killed_while_tars_are_written
 two writers in one folder            processes: test_two_at_once_with_...; test_a_run_that_begins_at_the_same_moment
 disk full                            processes: test_files_that_may_not_grow, test_a_full_disk, test_nobody_can_be_told
 SIGINT, SIGTERM                      processes: test_one_signal_..., test_a_second_signal_...; test_a_signal_...

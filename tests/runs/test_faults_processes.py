@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -43,7 +43,7 @@ def start(server: Server) -> Iterator[Callable[..., Command]]:
     """Start `clipes generate` over the scenes; what is still running at the end of the test is killed."""
     started: list[Command] = []
 
-    def start(*arguments: object, **prepare: int) -> Command:
+    def start(*arguments: object, **prepare: int | str) -> Command:
         log = Path(f"log{len(started)}")
         started.append(Command(server, [*GENERATE, *arguments], log, **prepare))
         return started[-1]
@@ -130,6 +130,33 @@ def _check_status(folder: Path) -> None:
     assert (found["total"], found["ok"], found["failed"], found["left"]) == (COUNT, COUNT, 0, 0)
 
 
+def _killed(start: Callable[..., Command], windows: Sequence[str], *arguments: object) -> None:
+    """One start after the other kills itself, each in its window; then one goes on to the end."""
+    for window in windows:
+        run = start(*arguments, "--out", "m", "--workers", 0, die=window)
+        assert run.code() == -signal.SIGKILL, f"{window}: {run.said}"
+        if Path("m").exists():
+            _check_whole(Path("m"))
+    run = start(*arguments, "--out", "m")
+    assert run.code() == 0, run.said
+
+
+def test_killed_in_each_window(start: Callable[..., Command], whole: dict[str, bytes]) -> None:
+    """At the start, before the record, between an image's files, before a file has its name, and before its row."""
+    _killed(start, ["start 0", "record 0", "file 0", "file 4", "name 3", "row 0", "row 2", "file 8", "row 4"], *SAVED)
+    _check_all_done(Path("m"), whole)
+
+
+def test_killed_in_each_window_of_a_tar(start: Callable[..., Command], whole: dict[str, bytes]) -> None:
+    """In the middle of a member, before the .tar has its name, and before its rows."""
+    tar = ("--out-format", "tar", "--tar-size", 3)
+    _killed(start, ["member 1", "member 5", "name 1", "row 1"], *tar)
+    assert _of_tars(Path("m")) == {name: data for name, data in whole.items() if "/" not in name}
+    assert all(name.endswith(".tar") for name in _files(Path("m")))
+    _check_status(Path("m"))
+
+
+@pytest.mark.slow
 def test_killed_at_fifty_random_moments(start: Callable[..., Command], whole: dict[str, bytes]) -> None:
     """After each kill all that has its name is whole; the next start goes on from there.
 
@@ -174,6 +201,7 @@ def _of_tars(folder: Path) -> dict[str, bytes]:
     return found
 
 
+@pytest.mark.slow
 def test_killed_while_tars_are_written(start: Callable[..., Command], whole: dict[str, bytes]) -> None:
     dice, kills, rounds = random.Random(6), 0, 0
     while kills < 8:
