@@ -370,6 +370,41 @@ def test_ray_is_started_and_ended(samples, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_after_a_block_and_the_next_start_goes_on(samples, plain, tmp_path, number, code):
+    """The next start is one without Ray; the masks are those of one image, many times."""
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for index in range(200):
+        (photos / f"{index:03}.png").symlink_to(samples[0].image)
+    labels = ",".join(samples[0].labels)
+    command = [sys.executable, "-m", "clipes.cli", "generate", "photos", "--labels", labels, "--out", "m"]
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    ray_run = subprocess.Popen(
+        [*command, "--engine", "ray", "--threads", "1"],
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        while not list((tmp_path / "m").glob("*.png")):
+            assert ray_run.poll() is None, ray_run.stdout.read()
+            time.sleep(0.05)
+        ray_run.send_signal(number)
+        said = ray_run.communicate(timeout=300)[0]
+    finally:
+        ray_run.kill()
+    assert ray_run.returncode == code and "stopping after the images in hand" in said, said
+    assert 64 <= len(masks(tmp_path / "m")) < 200
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "finished before" in done.stdout, done.stderr
+    assert set(masks(tmp_path / "m").values()) == {masks(plain)["sub/0.png"]} and len(masks(tmp_path / "m")) == 200
+
+
 @pytest.mark.parametrize(
     ("actors", "each", "wrong"),
     [(3, {"CPU": 1, "GPU": 0}, "3 actor(s) with 1 CPU(s) each, but Ray finds 2"), (1, {"GPU": 0.5}, "finds 0")],
