@@ -27,18 +27,21 @@ def import_ray() -> Any:
 
 @contextmanager
 def connected(ray: Any, address: str | None, actors: int, each: Mapping[str, float]) -> Iterator[None]:
-    """Ray, as it is or started for this; a machine of its own must have room for the actors."""
+    """Connect to Ray, or start it on this machine, which must have room for the actors; end it if it was started here.
+
+    ``each`` says what an actor reserves, by the name of the resource.
+    """
     ours = not ray.is_initialized()
     address = address or os.environ.get("RAY_ADDRESS") or "local"  # None would take any Ray that runs on this machine
     if ours:
         with _own_sigterm():
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
-        found = ray.cluster_resources()
+        resources = ray.cluster_resources()
         for kind, amount in each.items() if ours and address == "local" else ():
-            if amount * actors > found.get(kind, 0):
+            if amount * actors > resources.get(kind, 0):
                 raise ValueError(
-                    f"{actors} actor(s) with {amount:g} {kind}(s) each, but Ray finds {found.get(kind, 0):g} here; "
+                    f"{actors} actor(s) with {amount:g} {kind}(s) each, but Ray finds {resources.get(kind, 0):g} here; "
                     "ask for less, or give the address of a cluster"
                 )
         yield
@@ -66,7 +69,7 @@ def _own_sigterm() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without what Ray Data logs: its errors are raised, too."""
+    """Silence the log of Ray Data, because its errors are raised as well."""
     logger = logging.getLogger("ray.data")
     before = logger.level
     logger.setLevel(logging.CRITICAL)

@@ -198,7 +198,7 @@ def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
 
 
 def encode_files(table: pyarrow.Table, work: Work) -> pyarrow.Table:
-    """The contents of the files of results."""
+    """Encode the files of results; a result that memory does not suffice for has failed."""
     encoded = []
     for item in items_of(table, RESULT):
         if item.arrays:
@@ -270,8 +270,9 @@ class WriteFiles:
         return self._threads.submit(publisher.stage, item.sample.id, files)
 
     def _published(self, item: Item, files: Future[dict[str, bytes]] | None) -> Item:
-        row = item.row or Row(item.sample.id, "failed", "no stage has decided it", item.sample.labels)
-        outcome = self._publisher.publish(item.sample, row, files)
+        if item.row is None:
+            raise ValueError(f"{item.sample.image}: no stage has decided how it ends")
+        outcome = self._publisher.publish(item.sample, item.row, files)
         return replace(item, row=row_of(outcome), arrays={})
 
     def _closed(self, error: Exception) -> bool:

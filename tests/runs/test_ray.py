@@ -438,6 +438,11 @@ def test_without_ray_it_is_said_how_to_get_it(monkeypatch, tmp_path, samples):
         list(write(load, Output(tmp_path), samples))
 
 
+def test_the_processes_without_the_model_load_no_torch():
+    code = "import sys, clipes.runs.ray_stages; raise SystemExit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_nothing_loads_ray_before_it_is_used():
     code = "import sys, clipes.runs.ray_engine; raise SystemExit('ray' in sys.modules or 'pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
