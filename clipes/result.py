@@ -12,7 +12,7 @@ from PIL import Image
 
 from clipes.drawing.overlay import draw_overlay
 from clipes.io.atomic import write_bytes
-from clipes.io.cams_npz import Maps, write_maps
+from clipes.io.cams_npz import PatchCams, write_cams
 from clipes.io.masks import confidence_png, write_mask
 
 if TYPE_CHECKING:
@@ -52,9 +52,9 @@ class PseudoMask:
         return height, width
 
     @property
-    def maps(self) -> Maps:
+    def maps(self) -> PatchCams:
         """What decides the mask again without the network."""
-        return Maps(self.class_ids, self.patch_cams, self.size)
+        return PatchCams(self.class_ids, self.patch_cams, self.size)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the mask as a palette PNG of ids (16-bit grey above 254 classes), whole or not at all.
@@ -78,7 +78,7 @@ class PseudoMask:
         See :mod:`clipes.io.cams_npz` for what is in it. Raises ValueError if ``path`` does not end in .npz, OSError if
         it cannot be written.
         """
-        write_maps(path, self.maps, self.cams if full else None)
+        write_cams(path, self.maps, self.cams if full else None)
 
     def overlay(self) -> Image.Image:
         """The picture tinted and outlined in the palette's colours, with a legend below it."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from .terminal import DONE, EXIT_CODES, FAILED, bar, complain, named, printable
 
 if TYPE_CHECKING:
-    from clipes.export import Report
+    from clipes.export import ExportResult
 
 
 def add(commands: Any) -> None:
@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
     return FAILED if report.failed else DONE
 
 
-def _remarks(report: Report, unseen: bool) -> list[str]:
+def _remarks(report: ExportResult, unseen: bool) -> list[str]:
     """What is not as the reader may take it to be."""
     lines = list(report.notes)
     if report.ignored_pixels:

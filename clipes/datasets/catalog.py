@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, overload
 
 from clipes.io.images import IMAGE_SUFFIXES, TarMember
-from clipes.io.tempdb import blob, filling, scratch_database, text
+from clipes.io.tempdb import decode_name, encode_name, temporary_database, transaction
 
 from .sample import AnyImage, DatasetError, Found, Sample, check_id, without_suffix
 
@@ -87,10 +87,10 @@ class Images(Mapping[str, AnyImage]):
 
     def __iter__(self) -> Iterator[str]:
         for (sample_id,) in self._database.execute("SELECT id FROM sample ORDER BY position"):
-            yield text(sample_id)
+            yield decode_name(sample_id)
 
     def __getitem__(self, sample_id: str) -> AnyImage:
-        row = self._database.execute(f"{_SAMPLES} WHERE id = ?", (blob(sample_id),)).fetchone()
+        row = self._database.execute(f"{_SAMPLES} WHERE id = ?", (encode_name(sample_id),)).fetchone()
         if row is None:
             raise KeyError(sample_id)
         return _sample(row).image
@@ -98,21 +98,21 @@ class Images(Mapping[str, AnyImage]):
 
 def _sample(row: tuple[Any, ...]) -> Sample:
     sample_id, path, member, start, size, labels, origin = row
-    image = Path(text(path))
+    image = Path(decode_name(path))
     return Sample(
-        text(sample_id),
-        image if member is None else TarMember(image, text(member), start, size),
+        decode_name(sample_id),
+        image if member is None else TarMember(image, decode_name(member), start, size),
         tuple(json.loads(labels)) if labels is not None else (),
-        text(origin),
+        decode_name(origin),
     )
 
 
 @contextmanager
 def catalogue() -> Iterator[sqlite3.Connection]:
     """Yield a new, empty catalogue to be filled. Raises OSError when the disk is full."""
-    database = scratch_database()
+    database = temporary_database()
     database.executescript(_TABLES)
-    with filling(database, "the list of images"):
+    with transaction(database, "the list of images"):
         yield database
 
 
@@ -133,7 +133,13 @@ def add_images(
         sample_id = without_suffix(found.name)
         check_id(sample_id, found.listed or str(found.image))
         labels = None if found.labels is None else json.dumps(found.labels)
-        values = (blob(sample_id), blob(found.name), *_place(found.image), labels, blob(found.origin))
+        values = (
+            encode_name(sample_id),
+            encode_name(found.name),
+            *_place(found.image),
+            labels,
+            encode_name(found.origin),
+        )
         if database.execute(insert, values).rowcount != 1:
             _again(database, sample_id, found)
         elif check is not None and found.listed and not check(str(found.image)):
@@ -151,13 +157,13 @@ def add_images(
 
 def _place(image: AnyImage) -> tuple[bytes, bytes | None, int | None, int | None]:
     if isinstance(image, TarMember):
-        return blob(str(image.tar)), blob(image.name), image.offset, image.size
-    return blob(str(image)), None, None, None
+        return encode_name(str(image.tar)), encode_name(image.name), image.offset, image.size
+    return encode_name(str(image)), None, None, None
 
 
 def _again(database: sqlite3.Connection, sample_id: str, found: Found) -> None:
     """Let an image be named twice with the same labels; raise DatasetError for all else."""
-    row = database.execute(f"{_SAMPLES} WHERE id = ?", (blob(sample_id),)).fetchone()
+    row = database.execute(f"{_SAMPLES} WHERE id = ?", (encode_name(sample_id),)).fetchone()
     other = _sample(row)
     if other.image != found.image:
         raise DatasetError(f"{other.image} and {found.image} would both become one mask; rename or remove one")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from clipes.io.images import IMAGE_SUFFIXES
-from clipes.io.tempdb import filling, scratch_database
+from clipes.io.tempdb import temporary_database, transaction
 from clipes.io.walk import walk_files
 
 from .sample import DatasetError, Found, LabelRow, check_text
@@ -52,10 +52,10 @@ class _Sorted:
     """Paths in the order of their parts, each once, sorted on disk."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self.database = scratch_database()
+        self.database = temporary_database()
         self.database.execute("CREATE TABLE path (parts BLOB PRIMARY KEY) WITHOUT ROWID")
         parts = ((os.fsencode(Path(path)).replace(os.fsencode(os.sep), b"\0"),) for path in paths)
-        with filling(self.database, "the list of images"):
+        with transaction(self.database, "the list of images"):
             self.database.executemany("INSERT OR IGNORE INTO path VALUES (?)", parts)
 
     def __iter__(self) -> Iterator[str]:

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 
-from clipes.io.tempdb import blob, text
+from clipes.io.tempdb import decode_name, encode_name
 
 from .sample import DatasetError, LabelRow, without_suffix
 from .tables import row_key
@@ -18,11 +18,13 @@ def add_rows(database: sqlite3.Connection, rows: Iterable[LabelRow]) -> None:
     """Fill the catalogue with rows. Raises DatasetError for an image whose rows disagree."""
     insert = "INSERT INTO row (key, labels, origin) VALUES (?, ?, ?) ON CONFLICT (key) DO NOTHING"
     for row in rows:
-        key = blob(row_key(row))
-        if database.execute(insert, (key, json.dumps(row.labels), blob(row.origin))).rowcount != 1:
+        key = encode_name(row_key(row))
+        if database.execute(insert, (key, json.dumps(row.labels), encode_name(row.origin))).rowcount != 1:
             labels, origin = database.execute("SELECT labels, origin FROM row WHERE key = ?", (key,)).fetchone()
             if set(json.loads(labels)) != set(row.labels):
-                raise DatasetError(f"{row.origin}: other labels for {row.image!r} than {text(origin)}; remove one")
+                raise DatasetError(
+                    f"{row.origin}: other labels for {row.image!r} than {decode_name(origin)}; remove one"
+                )
 
 
 def match_rows(database: sqlite3.Connection) -> tuple[int, str]:
@@ -44,7 +46,7 @@ def match_rows(database: sqlite3.Connection) -> tuple[int, str]:
     _mark_used(database)
     (unused,) = database.execute("SELECT count(*) FROM row WHERE NOT used").fetchone()
     first = database.execute("SELECT key FROM row WHERE NOT used ORDER BY position LIMIT 1").fetchone()
-    return unused, text(first[0]) if first else ""
+    return unused, decode_name(first[0]) if first else ""
 
 
 def _mark_used(database: sqlite3.Connection) -> None:
@@ -58,12 +60,12 @@ def _check_spellings(database: sqlite3.Connection) -> None:
         " JOIN row AS b ON b.key = id WHERE name != id AND a.labels != b.labels"
     )
     for name, *rows in database.execute(both):
-        _check_same(text(name), *rows)
+        _check_same(decode_name(name), *rows)
 
 
 def _check_same(name: str, labels: str, origin: bytes, other_labels: str, other_origin: bytes) -> None:
     if set(json.loads(labels)) != set(json.loads(other_labels)):
-        where = f"{text(origin)} and {text(other_origin)}"
+        where = f"{decode_name(origin)} and {decode_name(other_origin)}"
         raise DatasetError(f"{where}: different labels for {name!r}; remove one of the rows")
 
 
@@ -75,7 +77,7 @@ def _claim(database: sqlite3.Connection) -> None:
         " FROM sample WHERE row IS NULL"
     )
     for position, path in images:
-        row, used = _ending(database, text(path if isinstance(path, bytes) else path.encode())) or (0, True)
+        row, used = _ending(database, decode_name(path if isinstance(path, bytes) else path.encode())) or (0, True)
         if not used:
             database.execute("INSERT INTO claim VALUES (?, ?)", (row, position))
     database.execute("CREATE INDEX temp.claims ON claim (row)")
@@ -94,7 +96,9 @@ def _ending(database: sqlite3.Connection, path: str) -> tuple[int, bool] | None:
         found = [
             row
             for key in dict.fromkeys([name, without_suffix(name)])
-            for row in database.execute("SELECT position, used, labels, origin FROM row WHERE key = ?", (blob(key),))
+            for row in database.execute(
+                "SELECT position, used, labels, origin FROM row WHERE key = ?", (encode_name(key),)
+            )
         ]
         if len(found) == 2:
             _check_same(name, *found[0][2:], *found[1][2:])
@@ -105,12 +109,12 @@ def _ending(database: sqlite3.Connection, path: str) -> tuple[int, bool] | None:
 
 def _unmatched(database: sqlite3.Connection, missing: int) -> str:
     rows = database.execute("SELECT name FROM sample WHERE row IS NULL ORDER BY position LIMIT 5")
-    names = ", ".join(text(name) for (name,) in rows) + (", ..." if missing > 5 else "")
+    names = ", ".join(decode_name(name) for (name,) in rows) + (", ..." if missing > 5 else "")
     several = "SELECT row FROM claim GROUP BY row HAVING count(*) > 1 ORDER BY min(sample) LIMIT 1"
     shared = database.execute(f"SELECT origin, key FROM row WHERE position = ({several})").fetchone()
     if shared:
-        cure = f"{text(shared[0])}, {text(shared[1])!r}, fits several of them: write the folders too"
+        cure = f"{decode_name(shared[0])}, {decode_name(shared[1])!r}, fits several of them: write the folders too"
     else:
         origin, key = database.execute("SELECT origin, key FROM row ORDER BY position LIMIT 1").fetchone()
-        cure = f"add rows, or spell the names as they are ({text(origin)} names {text(key)!r})"
+        cure = f"add rows, or spell the names as they are ({decode_name(origin)} names {decode_name(key)!r})"
     return f"{missing} image(s) without a row in the labels file: {names}; {cure}"

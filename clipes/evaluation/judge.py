@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipes.ids import ignore_index
-from clipes.io.cams_npz import read_maps
+from clipes.io.cams_npz import read_cams
 from clipes.io.masks import check_size, read_ids, read_png
 
 from .accumulate import Counted
@@ -114,7 +114,7 @@ def _count_powers(pair: Pair, source: Path) -> NDArray[np.int64]:
 
     if multiprocessing.parent_process():  # the other CPUs work on other files
         torch.set_num_threads(1)
-    class_ids, maps, size = read_maps(source, pair.classes)
+    class_ids, maps, size = read_cams(source, pair.classes)
     check_size(size, source, pair.truth.shape, pair.truth_file)
     cams = upsample(torch.from_numpy(maps), size)
     ids, ignore = torch.from_numpy(class_ids), ignore_index(pair.classes)

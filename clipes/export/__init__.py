@@ -12,7 +12,7 @@ from typing import Literal, get_args
 from clipes.datasets.tar import is_tar
 from clipes.evaluation.accumulate import Progress
 from clipes.io.atomic import check_target, publish, staging_folder, target_path
-from clipes.io.tempdb import blob, filling, scratch_database
+from clipes.io.tempdb import encode_name, temporary_database, transaction
 from clipes.store.layout import MANIFEST
 from clipes.store.record import read_records
 from clipes.store.store import Store, open_run
@@ -20,9 +20,9 @@ from clipes.store.store import Store, open_run
 from . import huggingface, voc, yolo
 from .coco import CocoError, CocoWriter
 from .huggingface import HuggingFaceWriter
-from .pictures import How, Pictures
+from .pictures import PictureMode, PictureReader
 from .voc import VocWriter
-from .walk import Count, FormatWriter, write_all
+from .walk import ExportCounts, FormatWriter, write_all
 from .yolo import YoloWriter
 
 __all__ = ["CocoError", "Report", "Target", "export"]
@@ -33,7 +33,7 @@ _KEPT = {"coco": None, "voc": voc.KEPT, "yolo": yolo.KEPT, "huggingface": huggin
 
 
 @dataclass(frozen=True)
-class Report:
+class ExportResult:
     """What an export has written.
 
     Attributes:
@@ -67,13 +67,13 @@ def export(
     out: str | os.PathLike[str] | None = None,
     *,
     source: str | os.PathLike[str] | None = None,
-    images: How = "copy",
+    images: PictureMode = "copy",
     split: str = "train",
     polygons: bool = False,
     regions: bool = False,
     overwrite: bool = False,
     progress: Progress = lambda items, total, unit: items,
-) -> Report:
+) -> ExportResult:
     """Write the masks of a run into a new folder in another tool's form: docs/export.md describes each.
 
     Args:
@@ -104,7 +104,10 @@ def export(
         if not masks:
             raise ValueError(f"{folder}: the run has no mask to export; `clipes status` says why")
         check_target(target, "export", run.folder, [place], overwrite)
-        pictures, count = Pictures(run.images(place), images, _KEPT[to], "JPEG" if to == "voc" else "PNG"), Count()
+        pictures, count = (
+            PictureReader(run.images(place), images, _KEPT[to], "JPEG" if to == "voc" else "PNG"),
+            ExportCounts(),
+        )
         with ExitStack() as stack:
             root = stack.enter_context(staging_folder(target))
             writer = stack.enter_context(closing(_writer(to, root, run, split, place, polygons, regions)))
@@ -118,10 +121,10 @@ def export(
     return report
 
 
-def _report(to: Target, run: Store, count: Count, writer: FormatWriter) -> Report:
+def _report(to: Target, run: Store, count: ExportCounts, writer: FormatWriter) -> ExportResult:
     counts, older = run.counts(), _count_older(run)
     note = f"{older} mask(s) of other settings are left out: `clipes finalize` had no maps to decide them again"
-    return Report(
+    return ExportResult(
         to=to,
         images=count.images,
         pixels=count.pixels,
@@ -139,19 +142,21 @@ def _count_older(run: Store) -> int:
     """How many images have a mask of other settings, and no row of the run's."""
     if not run.latest.other_records:
         return 0
-    with closing(scratch_database()) as database:
+    with closing(temporary_database()) as database:
         database.execute("CREATE TABLE older (id BLOB PRIMARY KEY) WITHOUT ROWID")
-        with filling(database, "masks of other settings"):
+        with transaction(database, "masks of other settings"):
             for record in read_records(run.folder):
                 if record.settings != run.digest:
                     rows = (row for row in record.rows() if row.status == "ok" and run.latest.get(row.id) is None)
-                    database.executemany("INSERT OR IGNORE INTO older VALUES (?)", ((blob(row.id),) for row in rows))
+                    database.executemany(
+                        "INSERT OR IGNORE INTO older VALUES (?)", ((encode_name(row.id),) for row in rows)
+                    )
         count: int = database.execute("SELECT count(*) FROM older").fetchone()[0]
     return count
 
 
 def _check(to: str, images: str, split: str, shaped: bool) -> None:
-    for name, value, known in (("to", to, get_args(Target)), ("images", images, get_args(How))):
+    for name, value, known in (("to", to, get_args(Target)), ("images", images, get_args(PictureMode))):
         if value not in known:
             raise ValueError(f"{name} is {value!r}; it is one of {', '.join(known)}")
     if not re.fullmatch(r"\w[\w.-]*", split):

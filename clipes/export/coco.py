@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from clipes._version import __version__
 from clipes.datasets.coco import read_image_ids
-from clipes.io.tempdb import blob, filling, scratch_database
+from clipes.io.tempdb import encode_name, temporary_database, transaction
 
 from .names import check_unicode
 from .outlines import outlines
@@ -121,7 +121,7 @@ class CocoWriter:
     def _image_id(self, image_id: str) -> int | str:
         if self._ids is None:
             return self._images + 1
-        found = self._ids.execute("SELECT number FROM image WHERE id = ?", (blob(image_id),)).fetchone()
+        found = self._ids.execute("SELECT number FROM image WHERE id = ?", (encode_name(image_id),)).fetchone()
         if found is None:
             raise ValueError(f"{image_id!r}: no such image in the source's JSON; say which it is (--source)")
         number: int | str = json.loads(found[0])
@@ -195,10 +195,12 @@ def _image_ids(source: str) -> sqlite3.Connection | None:
     """The ids of COCO's images by ours, in a scratch database; None where the source is not COCO."""
     if not source.startswith("coco:"):
         return None
-    database = scratch_database()
+    database = temporary_database()
     database.execute("CREATE TABLE image (id BLOB PRIMARY KEY, number TEXT) WITHOUT ROWID")
-    with filling(database, "the ids of COCO's images"):
-        rows = ((blob(name), json.dumps(number)) for name, number in read_image_ids(source.removeprefix("coco:")))
+    with transaction(database, "the ids of COCO's images"):
+        rows = (
+            (encode_name(name), json.dumps(number)) for name, number in read_image_ids(source.removeprefix("coco:"))
+        )
         database.executemany("INSERT OR IGNORE INTO image VALUES (?, ?)", rows)
     return database
 

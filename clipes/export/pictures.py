@@ -15,7 +15,7 @@ from PIL import Image
 from clipes.io.images import FORMATS, IMAGE_SUFFIXES, ImageError, TarMember, exif_orientation, open_image
 from clipes.io.masks import check_size
 
-How = Literal["copy", "link", "none"]
+PictureMode = Literal["copy", "link", "none"]
 
 JPEG_QUALITY = 95
 _SUFFIXES = {"JPEG": ".jpg", "PNG": ".png"}
@@ -55,7 +55,7 @@ class Picture:
             path.write_bytes(self.data)
 
 
-class Pictures:
+class PictureReader:
     """The pictures of a run, opened one at a time.
 
     Args:
@@ -65,7 +65,7 @@ class Pictures:
         instead: the format that others are converted to.
     """
 
-    def __init__(self, images: Mapping[str, Any], how: How, kept: frozenset[str] | None, instead: str) -> None:
+    def __init__(self, images: Mapping[str, Any], how: PictureMode, kept: frozenset[str] | None, instead: str) -> None:
         self._images, self._how, self._kept, self._instead = images, how, kept, instead
 
     def read(self, image_id: str, size: tuple[int, int]) -> Picture:

@@ -14,9 +14,9 @@ from clipes.ids import ignore_index
 from clipes.store.record import Row
 from clipes.store.store import Store
 
-from .pictures import Picture, Pictures
+from .pictures import Picture, PictureReader
 
-SHOWN = 20
+MAX_PROBLEMS = 20
 """How many reasons of failures are kept."""
 
 
@@ -61,7 +61,7 @@ class FormatWriter(Protocol):
 
 
 @dataclass
-class Count:
+class ExportCounts:
     """What became of the images so far."""
 
     images: int = 0
@@ -73,7 +73,9 @@ class Count:
     problems: list[str] = field(default_factory=list)  # of the first that failed
 
 
-def write_all(run: Store, rows: Iterable[Row], pictures: Pictures, writer: FormatWriter, count: Count) -> None:
+def write_all(
+    run: Store, rows: Iterable[Row], pictures: PictureReader, writer: FormatWriter, count: ExportCounts
+) -> None:
     """Give all images to ``writer``, one in memory at a time; one that cannot be read or named is counted as failed.
 
     Raises OSError where nothing can be written.
@@ -88,7 +90,7 @@ def write_all(run: Store, rows: Iterable[Row], pictures: Pictures, writer: Forma
             writer.check(item)
         except (ValueError, OSError, MemoryError) as error:
             count.failed += 1
-            if len(count.problems) < SHOWN:
+            if len(count.problems) < MAX_PROBLEMS:
                 count.problems.append(str(error) or f"{row.id!r}: out of memory")
             continue
         writer.add(item)

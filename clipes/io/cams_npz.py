@@ -18,7 +18,7 @@ from .atomic import write_bytes
 from .images import MAX_PIXELS, TarMember
 
 
-class Maps(NamedTuple):
+class PatchCams(NamedTuple):
     """The maps of one image: class ids (C,) int64, 1..K; ``patch_cams`` (C, h, w) float32 in [0, 1]; (H, W)."""
 
     class_ids: NDArray[np.int64]
@@ -26,17 +26,17 @@ class Maps(NamedTuple):
     size: tuple[int, int]
 
 
-def write_maps(path: str | os.PathLike[str], maps: Maps, cams: NDArray[np.float32] | None) -> None:
-    """Write :func:`maps_npz` to a file, which is whole or absent.
+def write_cams(path: str | os.PathLike[str], maps: PatchCams, cams: NDArray[np.float32] | None) -> None:
+    """Write :func:`cams_npz_bytes` to a file, which is whole or absent.
 
     Raises ValueError if ``path`` does not end in .npz, OSError if it cannot be written.
     """
     if not os.fspath(path).endswith(".npz"):
         raise ValueError(f"maps are an .npz file, not {os.fspath(path)!r}; end its name in .npz")
-    write_bytes(path, maps_npz(maps, cams))
+    write_bytes(path, cams_npz_bytes(maps, cams))
 
 
-def maps_npz(maps: Maps, cams: NDArray[np.float32] | None) -> bytes:
+def cams_npz_bytes(maps: PatchCams, cams: NDArray[np.float32] | None) -> bytes:
     """The .npz file of ``maps``, and of ``cams`` (C, H, W) as ``attn_highres`` unless it is None."""
     arrays: dict[str, Any] = {"keys": maps.class_ids - 1, "patch_cams": maps.patch_cams, "size": np.array(maps.size)}
     if cams is not None:
@@ -46,8 +46,8 @@ def maps_npz(maps: Maps, cams: NDArray[np.float32] | None) -> bytes:
     return file.getvalue()
 
 
-def read_maps(path: str | os.PathLike[str] | TarMember, classes: int) -> Maps:
-    """The maps of a file that :func:`write_maps` wrote, or of a member of a .tar.
+def read_cams(path: str | os.PathLike[str] | TarMember, classes: int) -> PatchCams:
+    """The maps of a file that :func:`write_cams` wrote, or of a member of a .tar.
 
     Raises ValueError, naming the file, for anything else, or if its ids are not in 1..``classes``.
     """
@@ -64,4 +64,4 @@ def read_maps(path: str | os.PathLike[str] | TarMember, classes: int) -> Maps:
         raise ValueError(f"{path}: keys {keys.shape}, patch_cams {maps.shape}, size {size} do not fit together")
     if not ((keys >= 0) & (keys < classes)).all() or not ((maps >= 0) & (maps <= 1)).all():
         raise ValueError(f"{path}: keys are not all in 0..{classes - 1}, or patch_cams not in [0, 1]")
-    return Maps(keys.astype(np.int64) + 1, maps, (int(size[0]), int(size[1])))
+    return PatchCams(keys.astype(np.int64) + 1, maps, (int(size[0]), int(size[1])))

@@ -1,7 +1,7 @@
-"""Private temporary databases: for what is too much for the memory, and of no use afterwards.
+"""Temporary databases on disk, for indexes that are larger than the memory.
 
-`sqlite3.connect("")` is a database that SQLite holds in a bounded cache and spills to a file that nobody else sees,
-in SQLITE_TMPDIR, TMPDIR, /var/tmp or /tmp. Names are stored as bytes, for file names need not be Unicode.
+`sqlite3.connect("")` is a database that SQLite keeps in a bounded cache and spills to an anonymous file in
+SQLITE_TMPDIR, TMPDIR, /var/tmp or /tmp. Names are stored as bytes, because file names need not be Unicode.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import contextmanager
 _CACHE_KIB = 16384
 
 
-def scratch_database() -> sqlite3.Connection:
+def temporary_database() -> sqlite3.Connection:
     """A new, empty database, deleted when it is closed. It may be used from any thread, and outlives a fork."""
     database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
     database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
@@ -24,10 +24,10 @@ def scratch_database() -> sqlite3.Connection:
 
 
 @contextmanager
-def filling(database: sqlite3.Connection, what: str) -> Iterator[None]:
-    """All that is done in the block as one transaction; the database is closed if that fails.
+def transaction(database: sqlite3.Connection, what: str) -> Iterator[None]:
+    """Run the block as one transaction; the database is closed if it fails.
 
-    Raises OSError, which names ``what``, when the disk is full.
+    Raises OSError, which names ``what`` is stored, when the disk is full.
     """
     try:
         database.execute("BEGIN")
@@ -41,11 +41,11 @@ def filling(database: sqlite3.Connection, what: str) -> Iterator[None]:
         raise OSError(errno.ENOSPC, f"no space for {what}; {cure}") from error
 
 
-def blob(text: str) -> bytes:
-    """Any string as bytes that sort as it does, file names that are not Unicode among them."""
-    return text.encode("utf-8", "surrogatepass")
+def encode_name(name: str) -> bytes:
+    """A name as bytes that sort as it does; file names that are not Unicode are kept."""
+    return name.encode("utf-8", "surrogatepass")
 
 
-def text(blob: bytes) -> str:
-    """The string of :func:`blob`."""
-    return blob.decode("utf-8", "surrogatepass")
+def decode_name(data: bytes) -> str:
+    """The name of :func:`encode_name`."""
+    return data.decode("utf-8", "surrogatepass")

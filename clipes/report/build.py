@@ -20,9 +20,9 @@ from clipes.io.walk import walk_files
 from clipes.store.record import Row
 from clipes.store.store import Store
 
-from .gather import Clock, Numbers, Totals, measure
+from .counts import ImageCounts, RunTotals, Throughput, count_image
 from .overview import overview
-from .pictures import draw_pictures, open_picture
+from .thumbnails import draw_thumbnails, open_reduced
 
 _TEMPLATES = {"page.html": "index.html", "style.css": "style.css", "script.js": "script.js"}
 _STATUS = {"ok": 0, "skipped": 1, "failed": 2}
@@ -59,7 +59,7 @@ class _Job(NamedTuple):
 
 class _Look(NamedTuple):
     job: _Job
-    numbers: Numbers | None = None
+    numbers: ImageCounts | None = None
     reason: str = ""
     unreadable: bool = False
     truth: bool = False
@@ -79,8 +79,8 @@ class Builder:
     ) -> None:
         self.run, self.images, self.source, self.truth, self.folder = run, images, source, truth, folder
         self.classes = len(run.class_names)
-        self.totals = Totals(run.class_names, truth is not None)
-        self.clock = Clock(run.latest.workers)
+        self.totals = RunTotals(run.class_names, truth is not None)
+        self.clock = Throughput(run.latest.workers)
         known = {"confidence": run.has("confidence"), "truth": truth is not None}
         self.panels = ["picture", "overlay", *(panel for panel, there in known.items() if there)]
         self.done = run.counts().get("ok", 0)
@@ -142,18 +142,18 @@ class Builder:
             ids = self.run.mask(row)
             confidence = self.run.confidence(row)
             truth, reason = self._truth(row, ids.shape)
-            numbers = measure(ids, confidence, truth, self.classes)
+            numbers = count_image(ids, confidence, truth, self.classes)
             if job.number is not None:
                 if job.image is None:
                     raise ValueError(f"{row.id}: no such image in {self.source}; say where it is (--source)")
-                picture = open_picture(job.image, (ids.shape[0], ids.shape[1]))
+                picture = open_reduced(job.image, (ids.shape[0], ids.shape[1]))
         except (ValueError, OSError, MemoryError) as error:
             return _Look(job, numbers, str(error) or "out of memory", unreadable=True)
         if picture is not None and job.number is not None:
             stem = self.folder / "pictures" / str(job.number // _PER_FOLDER) / str(job.number)
             stem.parent.mkdir(exist_ok=True)
             try:
-                draw_pictures(stem, picture, ids, confidence, truth, self.classes, len(self.panels))
+                draw_thumbnails(stem, picture, ids, confidence, truth, self.classes, len(self.panels))
             except MemoryError:
                 for path in stem.parent.glob(f"{stem.name}-*"):
                     path.unlink()

@@ -11,13 +11,13 @@ from clipes._version import __version__
 from clipes.ids import voc_palette
 from clipes.store.store import Store
 
-from .gather import Clock, Totals
+from .counts import RunTotals, Throughput
 
 REASONS = 50
 MACHINES = 20
 
 
-def overview(run: Store, source: str, totals: Totals, clock: Clock) -> dict[str, Any]:
+def overview(run: Store, source: str, totals: RunTotals, clock: Throughput) -> dict[str, Any]:
     """The data of the page above its gallery, as JSON holds it."""
     status = run.status(REASONS)
     counts = {name: getattr(status, name) for name in ("total", "ok", "skipped", "failed", "left", "rate")}

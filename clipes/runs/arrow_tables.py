@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from clipes.datasets import Sample
 from clipes.io.images import TarMember
-from clipes.io.tempdb import blob, text
+from clipes.io.tempdb import decode_name, encode_name
 from clipes.store.record import Row
 
 if TYPE_CHECKING:
@@ -51,16 +51,16 @@ def table_of(items: Sequence[Item], names: Iterable[str] = ()) -> pyarrow.Table:
     members = [sample.image if isinstance(sample.image, TarMember) else None for sample in samples]
     files = [sample.image.tar if isinstance(sample.image, TarMember) else sample.image for sample in samples]
     columns = {
-        "id": pa.array([blob(sample.id) for sample in samples], binary),
+        "id": pa.array([encode_name(sample.id) for sample in samples], binary),
         "file": pa.array([os.fsencode(file) for file in files], binary),
-        "member": pa.array([member and blob(member.name) for member in members], binary),
+        "member": pa.array([member and encode_name(member.name) for member in members], binary),
         "offset": pa.array([member and member.offset for member in members], pa.int64()),
         "size": pa.array([member and member.size for member in members], pa.int64()),
-        "labels": pa.array([[blob(label) for label in sample.labels] for sample in samples], pa.list_(binary)),
-        "origin": pa.array([blob(sample.origin) for sample in samples], binary),
+        "labels": pa.array([[encode_name(label) for label in sample.labels] for sample in samples], pa.list_(binary)),
+        "origin": pa.array([encode_name(sample.origin) for sample in samples], binary),
         "row": pa.array([item.row and item.row.to_json() for item in items], pa.string()),
         "error": pa.array([item.error and pickle.dumps(_portable(item.error)) for item in items], binary),
-        "warnings": pa.array([[blob(warning) for warning in item.warnings] for item in items], pa.list_(binary)),
+        "warnings": pa.array([[encode_name(warning) for warning in item.warnings] for item in items], pa.list_(binary)),
     }
     for name in names:
         columns |= _array_columns(name, [item.arrays.get(name) for item in items])
@@ -77,7 +77,7 @@ def items_of(table: pyarrow.Table, names: Iterable[str] = ()) -> list[Item]:
             _sample(row),
             None if row["row"] is None else Row.from_json(row["row"]),
             None if row["error"] is None else pickle.loads(row["error"]),
-            tuple(text(warning) for warning in row["warnings"]),
+            tuple(decode_name(warning) for warning in row["warnings"]),
             {name: array for name, array in zip(names, arrays, strict=True) if array is not None},
         )
         for row, *arrays in zip(plain.to_pylist(), *columns, strict=True)
@@ -87,8 +87,10 @@ def items_of(table: pyarrow.Table, names: Iterable[str] = ()) -> list[Item]:
 def _sample(row: Mapping[str, Any]) -> Sample:
     file = Path(os.fsdecode(row["file"]))
     member = row["member"]
-    image = file if member is None else TarMember(file, text(member), row["offset"], row["size"])
-    return Sample(text(row["id"]), image, tuple(text(label) for label in row["labels"]), text(row["origin"]))
+    image = file if member is None else TarMember(file, decode_name(member), row["offset"], row["size"])
+    return Sample(
+        decode_name(row["id"]), image, tuple(decode_name(label) for label in row["labels"]), decode_name(row["origin"])
+    )
 
 
 def _array_columns(name: str, arrays: Sequence[NDArray[Any] | None]) -> dict[str, Any]:

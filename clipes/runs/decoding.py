@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipes.datasets import Sample
-from clipes.io.cams_npz import Maps
+from clipes.io.cams_npz import PatchCams
 from clipes.io.images import open_image
 
 
@@ -29,7 +29,7 @@ class Loaded(NamedTuple):
 
     sample: Sample
     pixels: NDArray[np.uint8] | None = None
-    maps: Maps | None = None
+    maps: PatchCams | None = None
     reason: str = ""
     missing: bool = False
     warnings: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ from PIL import Image
 from clipes.config import Config
 from clipes.datasets import Sample
 from clipes.decision import decide_masks
-from clipes.io.cams_npz import read_maps
+from clipes.io.cams_npz import read_cams
 from clipes.io.images import TarMember
 from clipes.result import PseudoMask
 
@@ -45,7 +45,7 @@ class MapsDecoder:
         if not isinstance(sample, SavedSample) or sample.maps is None:
             return Loaded(sample, reason="it has no saved maps")
         try:
-            maps = read_maps(sample.maps, self.class_count)
+            maps = read_cams(sample.maps, self.class_count)
         except (ValueError, OSError, MemoryError) as error:
             return Loaded(sample, reason=str(error) or "out of memory")
         if not self.with_image:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipes.io.atomic import SOFTWARE
-from clipes.io.cams_npz import maps_npz
+from clipes.io.cams_npz import cams_npz_bytes
 from clipes.io.masks import confidence_png, mask_png
 from clipes.result import PseudoMask
 
@@ -60,7 +60,7 @@ class Output:
         if self.confidence:
             files["confidence"] = confidence_png(result.confidence)
         if self.cams:
-            files["cams"] = maps_npz(result.maps, result.cams if self.cams == "full" else None)
+            files["cams"] = cams_npz_bytes(result.maps, result.cams if self.cams == "full" else None)
         return files
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
 
-from clipes.io.tempdb import blob, filling, scratch_database
+from clipes.io.tempdb import encode_name, temporary_database, transaction
 
 from .record import Record, Row, Status, read_records
 
@@ -37,12 +37,12 @@ class LatestRows:
     """
 
     def __init__(self, folder: str | os.PathLike[str], digest: str) -> None:
-        self._rows = scratch_database()
+        self._rows = temporary_database()
         self._rows.execute("CREATE TABLE rows (id BLOB PRIMARY KEY, time REAL, status TEXT, line TEXT) WITHOUT ROWID")
         self.tar_files: set[str] = set()
         self.workers: list[WorkerCounts] = []
         self.other_records = 0
-        with filling(self._rows, "the rows of a run"):
+        with transaction(self._rows, "the rows of a run"):
             for record in read_records(folder):
                 if record.settings == digest:
                     self.workers.append(self._insert(record))
@@ -71,7 +71,7 @@ class LatestRows:
 
     def get(self, id: str) -> Row | None:
         """The newest row of an image; None where it has none."""
-        line = self._rows.execute("SELECT line FROM rows WHERE id = ?", (blob(id),)).fetchone()
+        line = self._rows.execute("SELECT line FROM rows WHERE id = ?", (encode_name(id),)).fetchone()
         return Row.from_json(line[0]) if line else None
 
     def done(self) -> Iterator[Row]:
@@ -102,7 +102,7 @@ class LatestRows:
                 last = max(last, row.time)
                 if row.shard is not None:
                     self.tar_files.add(row.shard)
-                yield blob(row.id), row.time, row.status, row.to_json()
+                yield encode_name(row.id), row.time, row.status, row.to_json()
 
         self._rows.executemany(
             "INSERT INTO rows VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "

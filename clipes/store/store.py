@@ -6,7 +6,6 @@ import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from clipes.datasets import find_images
 from clipes.ids import CLASSES, class_table, read_class_names
 from clipes.io.atomic import write_json
-from clipes.io.cams_npz import Maps, read_maps
+from clipes.io.cams_npz import PatchCams, read_cams
 from clipes.io.images import TarMember
 from clipes.io.masks import check_size, read_ids, read_png
 
@@ -31,8 +30,6 @@ from .status import RunStatus, status_of
 from .tar_index import TarIndex
 
 AnyPath = str | os.PathLike[str]
-
-_BLOCK = 1000  # rows that are copied at a time
 
 
 def open_run(folder: AnyPath) -> Store:
@@ -249,7 +246,7 @@ class Store:
         _check_size(grey.shape, path, row)
         return grey
 
-    def cams(self, image: Row | str) -> Maps | None:
+    def cams(self, image: Row | str) -> PatchCams | None:
         """The maps of a row or an id on the patch grid; None unless the run saves them.
 
         Raises ValueError, naming the file, for maps that cannot be read or are of an image of another size.
@@ -258,7 +255,7 @@ class Store:
         if not self.has("cams"):
             return None
         path = self.path(row, "cams")
-        maps = read_maps(path, len(self.class_names))
+        maps = read_cams(path, len(self.class_names))
         _check_size(maps.size, path, row)
         return maps
 
@@ -275,15 +272,6 @@ class Store:
     def recorder(self, about: Mapping[str, Any]) -> Recorder:
         """A new record for this process, whose header holds ``about``."""
         return Recorder(self.folder, {**about, "settings": self.digest})
-
-    def copy_failures(self, recorder: Recorder) -> None:
-        """Add the newest rows of the images without a mask to a record of other settings.
-
-        Whoever decides the masks again leaves these images as they are; without such rows their reasons would be lost.
-        """
-        rows = self.latest.not_done()
-        while block := list(islice(rows, _BLOCK)):
-            recorder.add(*block)
 
     def remove_stale(self) -> None:
         """Remove what killed processes of this machine left: see :func:`clipes.store.cleanup.remove_stale`."""

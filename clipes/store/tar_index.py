@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Lock
 
 from clipes.io.images import TarMember
-from clipes.io.tempdb import blob, filling, scratch_database
+from clipes.io.tempdb import encode_name, temporary_database, transaction
 
 
 class TarIndex:
@@ -21,7 +21,7 @@ class TarIndex:
         self._folder = folder
         self._lock = Lock()
         self._indexed: set[str] = set()
-        self._members = scratch_database()
+        self._members = temporary_database()
         self._members.execute(
             "CREATE TABLE member (tar BLOB, name BLOB, start INTEGER, size INTEGER, PRIMARY KEY (tar, name))"
             " WITHOUT ROWID"
@@ -32,10 +32,10 @@ class TarIndex:
         query = "SELECT start, size FROM member WHERE tar = ? AND name = ?"
         with self._lock:
             if tar not in self._indexed:
-                with filling(self._members, "the members of .tar files"):
+                with transaction(self._members, "the members of .tar files"):
                     self._members.executemany("INSERT OR REPLACE INTO member VALUES (?, ?, ?, ?)", self._read(tar))
                 self._indexed.add(tar)
-            place = self._members.execute(query, (blob(tar), blob(name))).fetchone()
+            place = self._members.execute(query, (encode_name(tar), encode_name(name))).fetchone()
         return TarMember(self._folder / tar, name, *place) if place else None
 
     def close(self) -> None:
@@ -50,6 +50,6 @@ class TarIndex:
             with tarfile.open(path, "r:") as archive:
                 for member in archive:
                     if member.isreg():
-                        yield blob(tar), blob(member.name), member.offset_data, member.size
+                        yield encode_name(tar), encode_name(member.name), member.offset_data, member.size
         except (OSError, tarfile.TarError, ValueError, OverflowError):  # cut off: its last images are done again
             return

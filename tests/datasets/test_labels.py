@@ -8,9 +8,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from clipes.datasets import DatasetError, find_samples
-from clipes.datasets.catalog import catalogue, text
+from clipes.datasets.catalog import catalogue
 from clipes.datasets.match import add_rows
 from clipes.datasets.tables import read_table
+from clipes.io.tempdb import decode_name
 
 FUZZ = settings(
     max_examples=int(os.environ.get("CLIPES_FUZZ", "150")),  # CLIPES_FUZZ=100000 for a night
@@ -24,7 +25,7 @@ def read_rows(path):
     with catalogue() as database:
         add_rows(database, read_table(path))
         rows = database.execute("SELECT key, labels, origin FROM row ORDER BY position").fetchall()
-    return {text(key): (tuple(json.loads(labels)), text(origin)) for key, labels, origin in rows}
+    return {decode_name(key): (tuple(json.loads(labels)), decode_name(origin)) for key, labels, origin in rows}
 
 
 def read_labels(path):

@@ -7,34 +7,34 @@ import sqlite3
 
 import pytest
 
-from clipes.io.tempdb import blob, filling, scratch_database, text
+from clipes.io.tempdb import decode_name, encode_name, temporary_database, transaction
 
 
 @pytest.mark.parametrize("name", ["", "a", "é", "日本", "caf\udce9", "a\0b", "\ud800"])
 def test_any_string_is_bytes_and_back(name: str) -> None:
-    assert text(blob(name)) == name
+    assert decode_name(encode_name(name)) == name
 
 
 def test_bytes_sort_as_strings_do() -> None:
     names = ["b", "é", "\U0001f600", "a", "\ud900", "z", ""]
-    assert sorted(names, key=blob) == sorted(names)
+    assert sorted(names, key=encode_name) == sorted(names)
 
 
 def test_what_was_filled_is_there() -> None:
-    database = scratch_database()
+    database = temporary_database()
     database.execute("CREATE TABLE t (n INTEGER)")
-    with filling(database, "numbers"):
+    with transaction(database, "numbers"):
         database.executemany("INSERT INTO t VALUES (?)", ((n,) for n in range(1000)))
     assert database.execute("SELECT count(*), sum(n) FROM t").fetchone() == (1000, 499_500)
     database.close()
 
 
 def test_a_full_disk_is_told() -> None:
-    database = scratch_database()
+    database = temporary_database()
     database.execute("CREATE TABLE t (data BLOB)")
     database.execute("PRAGMA max_page_count = 20")
     full = pytest.raises(OSError, match="no space for numbers; free some, or set SQLITE_TMPDIR")
-    with full as caught, filling(database, "numbers"):
+    with full as caught, transaction(database, "numbers"):
         database.executemany("INSERT INTO t VALUES (?)", ((bytes(1000),) for _ in range(1000)))
     assert caught.value.errno == errno.ENOSPC
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
@@ -43,8 +43,8 @@ def test_a_full_disk_is_told() -> None:
 
 def test_other_errors_stay_as_they_are() -> None:
     for error in (ValueError("mine"), KeyboardInterrupt()):
-        database = scratch_database()
-        with pytest.raises(type(error)), filling(database, "numbers"):
+        database = temporary_database()
+        with pytest.raises(type(error)), transaction(database, "numbers"):
             raise error
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
             database.execute("SELECT 1")

@@ -27,8 +27,8 @@ from clipes.ids import voc_palette
 from clipes.io.atomic import MACHINE_ID, publish, staging_folder
 from clipes.report import LIMIT, Report, write_report
 from clipes.report.build import is_chosen, script_json
-from clipes.report.gather import Clock, Numbers, measure
-from clipes.report.pictures import draw_pictures, open_picture
+from clipes.report.counts import ImageCounts, Throughput, count_image
+from clipes.report.thumbnails import draw_thumbnails, open_reduced
 from clipes.store.manifest import read_manifest
 from clipes.store.record import Recorder, Row
 
@@ -47,8 +47,8 @@ def run(tmp_path: Path) -> Path:
     return hand_run(tmp_path, MASKS, OTHERS, confidence=GREY)
 
 
-def _numbers(*pixels: int) -> Numbers:
-    return Numbers(np.array(pixels))
+def _numbers(*pixels: int) -> ImageCounts:
+    return ImageCounts(np.array(pixels))
 
 
 # --- numbers
@@ -56,18 +56,18 @@ def _numbers(*pixels: int) -> Numbers:
 
 def test_an_image_is_counted() -> None:
     truth = np.array([[1, 1, 0, 0], [2, 2, 0, 255]], np.uint8)
-    found = measure(A, GREY["a"], truth, 3)
+    found = count_image(A, GREY["a"], truth, 3)
     assert found.pixels.tolist() == [4, 3, 0, 0, 1]
     assert found.levels is not None and found.levels[204] == 8 and found.levels.sum() == 8
     assert found.area == 3 / 8 and found.ignored == 1 / 8 and found.confidence == 0.8
     # background 3 of 3, cat 2 of 3, dog 0 of 2; the bus occurs nowhere
     assert found.miou == pytest.approx((1 + 2 / 3 + 0) / 3)
     assert found.shares([1, 3]) == [1, 375_000, 3, 0]
-    assert measure(B, None, None, 3).confidence is None is measure(B, None, None, 3).miou
+    assert count_image(B, None, None, 3).confidence is None is count_image(B, None, None, 3).miou
 
 
 def test_sixteen_bit_masks_are_counted() -> None:
-    found = measure(np.array([[0, 300, 65535, 255]], np.uint16), None, None, 300)
+    found = count_image(np.array([[0, 300, 65535, 255]], np.uint16), None, None, 300)
     assert found.pixels[[0, 255, 300, 301]].tolist() == [1, 1, 1, 1] and found.pixels.sum() == 4
 
 
@@ -124,7 +124,7 @@ def _tally(start: float, end: float, rows: int = 20) -> SimpleNamespace:
 
 
 def test_pauses_are_left_out_of_the_time_at_work() -> None:
-    clock = Clock([_tally(1000, 1010), _tally(100, 120), _tally(110, 130), _tally(112, 115)])  # type: ignore[list-item]
+    clock = Throughput([_tally(1000, 1010), _tally(100, 120), _tally(110, 130), _tally(112, 115)])  # type: ignore[list-item]
     for time in (100, 129.9, 1000, 1009, 1010):
         clock.add(time)
     found = clock.as_dict()
@@ -134,7 +134,7 @@ def test_pauses_are_left_out_of_the_time_at_work() -> None:
 
 
 def test_a_run_that_has_not_begun_has_no_speed() -> None:
-    clock = Clock([])
+    clock = Throughput([])
     clock.add(5.0)
     assert clock.as_dict() == {"seconds": 0, "counts": [], "pauses": [], "paused": 0, "pause_count": 0}
 
@@ -290,11 +290,11 @@ def test_large_jpegs_are_opened_small_and_upright(tmp_path: Path, turn: int) -> 
     exif[0x0112] = turn
     Image.fromarray(picture).save(tmp_path / "x.jpg", exif=exif)
     size = (1800, 2400) if turn == 1 else (2400, 1800)
-    image = open_picture(tmp_path / "x.jpg", size)
+    image = open_reduced(tmp_path / "x.jpg", size)
     assert sorted(image.size) == [900, 1200] and (image.width > image.height) == (turn == 1)
     assert image.getpixel((image.width - 1, 0))[0] > 190  # type: ignore[index]
     with pytest.raises(ValueError, match=f"{size[0]} x {size[1]} pixels .*, but its mask has {size[1]} x {size[0]}"):
-        open_picture(tmp_path / "x.jpg", size[::-1])
+        open_reduced(tmp_path / "x.jpg", size[::-1])
 
 
 @pytest.mark.parametrize("turn", [1, 6])
@@ -303,9 +303,9 @@ def test_a_jpeg_that_is_square_only_when_opened_small_is_not_taken_for_a_turned_
     exif[0x0112] = turn
     Image.new("RGB", (1602, 1601)).save(tmp_path / "x.jpg", exif=exif)
     size = (1601, 1602) if turn == 1 else (1602, 1601)
-    assert open_picture(tmp_path / "x.jpg", size).size == size[::-1]
+    assert open_reduced(tmp_path / "x.jpg", size).size == size[::-1]
     with pytest.raises(ValueError, match="was one of them replaced"):
-        open_picture(tmp_path / "x.jpg", size[::-1])
+        open_reduced(tmp_path / "x.jpg", size[::-1])
 
 
 # --- what cannot be read
@@ -350,7 +350,7 @@ def test_a_full_disk_is_no_fault_of_an_image(
     def full(*given: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("clipes.report.build.draw_pictures", full)
+    monkeypatch.setattr("clipes.report.build.draw_thumbnails", full)
     assert main(["report", str(run)]) == 4
     assert capsys.readouterr().err.endswith("No space left on device; make room and start again\n")
     assert sorted(os.listdir(tmp_path)) == ["m", "photos"]
@@ -362,11 +362,11 @@ def test_too_little_memory_to_draw_costs_one_image(
     run = hand_run(tmp_path, {name: (("cat",), A) for name in ("a", "b", "c")})
 
     def draw(stem: Path, *pictures: Any) -> None:
-        draw_pictures(stem, *pictures)
+        draw_thumbnails(stem, *pictures)
         if stem.name == "1":
             raise MemoryError
 
-    monkeypatch.setattr("clipes.report.build.draw_pictures", draw)
+    monkeypatch.setattr("clipes.report.build.draw_thumbnails", draw)
     assert main(["report", str(run)]) == 3
     assert "b: out of memory" in capsys.readouterr().err
     found = rows(tmp_path / "m-report")
@@ -387,7 +387,7 @@ def test_nothing_is_drawn_any_more_when_the_disk_is_full(tmp_path: Path, monkeyp
     def full(row: object) -> str:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("clipes.report.build.draw_pictures", slow)
+    monkeypatch.setattr("clipes.report.build.draw_thumbnails", slow)
     monkeypatch.setattr("clipes.report.build.script_json", full)
     monkeypatch.setattr("shutil.rmtree", lambda *given, **options: drawing.append("removed"))
     with pytest.raises(OSError, match="No space left"):

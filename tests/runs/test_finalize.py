@@ -16,7 +16,7 @@ from clipes.cli import main
 from clipes.config import AffinityConfig, Config, CrfConfig, MaskConfig, ParConfig
 from clipes.datasets import find_samples
 from clipes.export import export
-from clipes.io.cams_npz import Maps, read_maps, write_maps
+from clipes.io.cams_npz import PatchCams, read_cams, write_cams
 from clipes.runs.finalize import read_run
 from clipes.runs.preflight import check_folder
 from clipes.runs.run import write_masks
@@ -58,7 +58,7 @@ def test_a_run_saves_what_was_asked_for(saved: Path) -> None:
 
 def test_saved_files_hold_what_the_result_does(tiny, saved: Path, photos: Path) -> None:
     result = tiny(photos / "a.jpg", ["cat", "tree"])
-    maps = read_maps(saved / "cams" / "a.npz", 16)
+    maps = read_cams(saved / "cams" / "a.npz", 16)
     assert np.array_equal(maps.patch_cams, result.patch_cams) and maps.size == result.size
     assert np.array_equal(maps.class_ids, result.class_ids)
     with np.load(saved / "cams" / "a.npz", allow_pickle=False) as file:
@@ -66,7 +66,7 @@ def test_saved_files_hold_what_the_result_does(tiny, saved: Path, photos: Path) 
     with Image.open(saved / "confidence" / "a.png") as image:
         assert image.mode == "L"
         np.testing.assert_allclose(np.asarray(image) / 255, result.confidence, atol=0.5 / 255 + 1e-6)
-    assert read_maps(saved / "cams" / "sub" / "c.npz", 16).patch_cams.shape[0] == 0
+    assert read_cams(saved / "cams" / "sub" / "c.npz", 16).patch_cams.shape[0] == 0
 
 
 def test_back_at_the_first_settings_are_the_same_bytes(saved: Path, photos: Path) -> None:
@@ -261,10 +261,10 @@ def test_a_broken_file_of_maps_is_told_and_the_others_are_done(saved: Path, phot
     ],
 )
 def test_maps_that_are_none(tmp_path: Path, change: dict[str, object], message: str) -> None:
-    maps = Maps(np.array([1, 2]), np.zeros((2, 3, 4), np.float32), (30, 40))
-    write_maps(tmp_path / "a.npz", maps._replace(**change), None)
+    maps = PatchCams(np.array([1, 2]), np.zeros((2, 3, 4), np.float32), (30, 40))
+    write_cams(tmp_path / "a.npz", maps._replace(**change), None)
     with pytest.raises(ValueError, match=message):
-        read_maps(tmp_path / "a.npz", 16)
+        read_cams(tmp_path / "a.npz", 16)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"config": {}}', "{", '{"note": NaN}'])

@@ -22,7 +22,7 @@ IOU_BINS = 20
 PAUSES_SHOWN = 100
 
 
-class Numbers(NamedTuple):
+class ImageCounts(NamedTuple):
     """What is counted of one image's files.
 
     Attributes:
@@ -66,9 +66,9 @@ class Numbers(NamedTuple):
         return [value for index, count in shares for value in (index, -(-1_000_000 * count // total))]
 
 
-def measure(
+def count_image(
     ids: NDArray[Any], confidence: NDArray[np.uint8] | None, truth: NDArray[Any] | None, classes: int
-) -> Numbers:
+) -> ImageCounts:
     """Count a mask (H, W) of ids, its confidence and its truth, where there are any.
 
     >>> measure(np.array([[0, 2, 2, 255]], np.uint8), None, None, classes=2).pixels
@@ -80,7 +80,7 @@ def measure(
     if truth is not None:
         judged = np.concatenate([class_counts(ids, truth, classes), boundary_counts(ids, truth, classes)])
     levels = None if confidence is None else np.bincount(confidence.ravel(), minlength=256)
-    return Numbers(np.append(counts[: classes + 1], counts[ignore]), levels, judged)
+    return ImageCounts(np.append(counts[: classes + 1], counts[ignore]), levels, judged)
 
 
 def mean_level(levels: NDArray[np.int64]) -> float:
@@ -88,7 +88,7 @@ def mean_level(levels: NDArray[np.int64]) -> float:
     return float(levels @ np.arange(256) / levels.sum() / 255)
 
 
-class Totals:
+class RunTotals:
     """The numbers of all images of a run, K classes."""
 
     def __init__(self, class_names: Sequence[str], truth: bool) -> None:
@@ -109,7 +109,7 @@ class Totals:
         """The ids of a row's labels, in its order; names that are no class are left out."""
         return [self.ids[label] for label in row.labels if label in self.ids]
 
-    def add(self, row: Row, numbers: Numbers) -> None:
+    def add(self, row: Row, numbers: ImageCounts) -> None:
         """Count an image that has a mask."""
         given = self.class_ids(row)
         self.images += 1
@@ -158,7 +158,7 @@ class Totals:
         }
 
 
-class Clock:
+class Throughput:
     """Counts when images ended, over the time in which any worker was at work: pauses between starts are left out.
 
     ``seconds`` is that time.

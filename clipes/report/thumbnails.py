@@ -26,7 +26,7 @@ _STRIPE = 4
 _HEAT = "081d58 253494 225ea8 1d91c0 41b6c4 7fcdbb c7e9b4 edf8b1 ffffd9"  # ColorBrewer's YlGnBu
 
 
-def open_picture(place: Path | TarMember, size: tuple[int, int]) -> Image.Image:
+def open_reduced(place: Path | TarMember, size: tuple[int, int]) -> Image.Image:
     """The image at ``place`` as :func:`clipes.io.images.open_image` gives it, a large JPEG already made smaller.
 
     Raises ImageError where it is not of ``size`` (H, W), that of its mask, and as that does.
@@ -36,7 +36,7 @@ def open_picture(place: Path | TarMember, size: tuple[int, int]) -> Image.Image:
     return image
 
 
-def draw_pictures(
+def draw_thumbnails(
     stem: Path,
     image: Image.Image,
     ids: NDArray[Any],
