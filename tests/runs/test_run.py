@@ -13,7 +13,6 @@ import pytest
 import clipes
 from clipes.datasets import Sample
 from clipes.ids import class_table
-from clipes.runs.finalize import read_run
 from clipes.runs.outcome import Outcome
 from clipes.runs.run import Run, write_masks
 from clipes.runs.shards import Shard
@@ -111,12 +110,6 @@ def test_a_shard_without_rows_is_removed_and_its_images_are_made_again(
         (output.folder / f"masks-{dead}".replace("masks-masks-", "masks-")).touch()
     assert _made(tiny, scenes, output) == []
     assert {path.name for path in output.folder.glob("*.tar")} == names
-
-
-def test_maps_in_shards_are_not_decided_again(tiny, scenes: list[Sample], tmp_path: Path) -> None:
-    _made(tiny, scenes, Output(tmp_path / "m", format="tar", cams="patch"))
-    with pytest.raises(ValueError, match=r"holds \.tar shards, whose maps are not read; generate with --out-for"):
-        read_run(tmp_path / "m")
 
 
 def test_a_run_that_is_left_alone_half_way(tiny, scenes: list[Sample], tmp_path: Path) -> None:
