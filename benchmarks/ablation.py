@@ -20,19 +20,19 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 import clipes
-from clipes.cams.affinity import refine_cams
+from clipes.cams.affinity import propagate_cams
 from clipes.cams.gradcam import min_max, softmax_gradcam
-from clipes.clip.encoder import Encoded, Encoder
 from clipes.clip.head import image_features
 from clipes.clip.pairs import Pairs
 from clipes.clip.text import text_features
-from clipes.clip.transformer import attention_map, finish, merge_heads, project_qkv, scaled
-from clipes.clip.weights import Clip, load_clip
-from clipes.config import AffinityConfig, CrfConfig, ParConfig
-from clipes.decision import decide_masks
+from clipes.clip.transformer import attention_map, layer_scale, merge_heads, mlp_and_residual, project_qkv
+from clipes.clip.vision import Encoded, VisionEncoder
+from clipes.clip.weights import CLIP, load_clip
+from clipes.config import AffinityConfig, CrfConfig, EncodeRequest, ParConfig
 from clipes.device.pixels import prepare
 from clipes.io.images import patch_grid
 from clipes.refine.compiled import library
+from clipes.result import decide_masks
 from clipes.scenes import THINGS, Scene, draw_scenes
 from clipes.vocabulary import Vocabulary, load_vocabulary
 
@@ -42,7 +42,7 @@ from train_tiny import SYNONYMS
 SEED = 7_000_000  # that of benchmarks/scenes.py; the settings were chosen on others
 DRAWS = 2000
 TAUGHT = {name: (name, *SYNONYMS.get(name, ())) for name in THINGS}  # the words that the model's captions held
-DEFAULT = replace(clipes.config.SCENES, mask=replace(clipes.SCENES.mask, ignore_below=None))
+DEFAULT = replace(clipes.config.SCENES, mask=replace(clipes.config.SCENES.mask, ignore_below=None))
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Row:
 
 
 CAA, POWER = DEFAULT.affinity, DEFAULT.mask.background_power
-NO_BOXES = replace(CAA, box_threshold=0.0, boxes="full")  # every source above 1/255 of the map's maximum
+NO_BOXES = replace(CAA, box_threshold=0.0, boxes="exact")  # every source above 1/255 of the map's maximum
 PAPER = clipes.VOC12
 ROWS = {
     1: Row("GradCAM on the label's logit", None, "logit"),
@@ -70,11 +70,11 @@ ROWS = {
     4: Row("WordNet's synonyms in the sentence", 3, "background", words="wordnet"),
     5: Row("CAA by the attention as it is, no boxes", 3, "background", NO_BOXES),
     6: Row("boxes", 5, "background", CAA),
-    7: Row("Sinkhorn, 3 rounds", 6, "background", replace(CAA, sinkhorn_rounds=3)),
+    7: Row("Sinkhorn, 3 rounds", 6, "background", replace(CAA, sinkhorn_iterations=3)),
     8: Row(f"background power {POWER:g}", 6, "background", CAA, POWER),
     9: Row("PAR", 8, "background", CAA, POWER, ParConfig(resolution="full")),
     10: Row("CRF: the default for scenes", 8, "background", CAA, POWER, DEFAULT.refine),
-    11: Row("aside: Sinkhorn, no boxes", 5, "background", replace(NO_BOXES, sinkhorn_rounds=3)),
+    11: Row("aside: Sinkhorn, no boxes", 5, "background", replace(NO_BOXES, sinkhorn_iterations=3)),
     12: Row("aside: row 10 with WordNet's synonyms", 10, "background", CAA, POWER, DEFAULT.refine, words="wordnet"),
     13: Row("aside: the published settings", 10, "background", PAPER.affinity, 1.0, PAPER.refine),
     14: Row("aside: the taught synonyms in the sentence", 3, "background", words="taught"),
@@ -88,8 +88,8 @@ ROWS = {
 class Model:
     """The bundled model, and for each kind of words their vocabulary and its text features (K + M, V, E)."""
 
-    clip: Clip
-    encoder: Encoder
+    clip: CLIP
+    encoder: VisionEncoder
     vocabularies: dict[str, Vocabulary]
     text: dict[str, Tensor]
 
@@ -105,17 +105,17 @@ def load_model() -> Model:
         "taught, max": replace(taught, fuse="max"),
     }
     text = {name: text_features(clip.text, vocabulary.sentences()) for name, vocabulary in vocabularies.items()}
-    return Model(clip, clip.encoder, vocabularies, text)
+    return Model(clip, clip.vision, vocabularies, text)
 
 
 def logit_maps(model: Model, encoded: Encoded, labels: list[int]) -> Tensor:
     """GradCAM on each label's logit, by autograd through the last block from the output of its ``ln_1``."""
-    block, head, trace = model.encoder.blocks[-1], model.encoder.head, encoded.trace
+    block, head, trace = model.encoder.blocks[-1], model.encoder.head, encoded.last_block
     attended = F.linear(merge_heads(trace.context), block.out_weight, block.out_bias)
-    residual = trace.middle - scaled(attended, block.ls_1)
+    residual = trace.after_attention - layer_scale(attended, block.ls_1)
     normed = trace.normed.detach().requires_grad_()
     query, key, value = project_qkv(block, normed)
-    output = finish(block, residual, attention_map(query, key) @ value)[2]
+    output = mlp_and_residual(block, residual, attention_map(query, key) @ value)[2]
     feature = F.normalize(image_features(head, replace(trace, output=output), "patch"), dim=-1)
     maps = []
     for logit in (head.logit_scale * model.text["names"][labels, 0] @ feature[0]).unbind():
@@ -133,23 +133,23 @@ def initial_maps(model: Model, encoded: Encoded, labels: list[int], row: Row) ->
     present = torch.zeros(1, len(THINGS), dtype=torch.bool)
     present[0, labels] = True
     block, head = model.encoder.blocks[-1], model.encoder.head
-    return softmax_gradcam(block, head, encoded.trace, text, present, Pairs([labels]))
+    return softmax_gradcam(block, head, encoded.last_block, text, present, Pairs([labels]))
 
 
 def encode(model: Model, image: Image.Image, blocks: int) -> Encoded:
     encoder = model.encoder
     grid = patch_grid((image.height, image.width), encoder.patch_size, DEFAULT.image.max_patches)
     pixels = prepare(image, grid, encoder.patch_size, encoder.mean, encoder.std)
-    return encoder.encode(pixels[None], blocks)
+    return encoder.encode(pixels[None], EncodeRequest(blocks))
 
 
 def mask_of(model: Model, row: Row, scene: Scene) -> np.ndarray:
     """The whole path, from the picture to its mask (H, W)."""
     image, labels = Image.fromarray(scene.image), [THINGS.index(label) for label in scene.labels]
-    encoded = encode(model, image, row.affinity.blocks if row.affinity else 0)
+    encoded = encode(model, image, row.affinity.last_blocks if row.affinity else 0)
     cams = initial_maps(model, encoded, labels, row)
     if row.affinity:
-        cams = refine_cams(cams, encoded.attention, Pairs([labels]), encoded.grids, row.affinity)
+        cams = propagate_cams(cams, encoded.attention, Pairs([labels]), encoded.grids, row.affinity)
     maps = cams.reshape(-1, *encoded.grids[0])
     return decide_masks([image], [[label + 1 for label in labels]], [maps], THINGS, row.config())[0].mask
 
@@ -179,7 +179,7 @@ def attention_received(model: Model, scenes: list[Scene]) -> tuple[float, float]
     """How much attention a patch of a thing and one of the background receive; the mean of all patches is 1."""
     received, thing, side = [], [], model.encoder.patch_size
     for scene in scenes:
-        encoded = encode(model, Image.fromarray(scene.image), DEFAULT.affinity.blocks)
+        encoded = encode(model, Image.fromarray(scene.image), DEFAULT.affinity.last_blocks)
         shown = (scene.mask > 0).reshape(encoded.grid[0], side, encoded.grid[1], side).mean((1, 3))
         received.append(encoded.attention[0].sum(0).numpy() / encoded.attention[0].sum(0).mean().item())
         thing.append(shown.ravel() > 0.5)

@@ -19,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import clipes
-from clipes.clip.weights import Clip, load_clip
+from clipes.clip.weights import CLIP, load_clip
 from clipes.config import MaskConfig
 from clipes.datasets import Sample
 from clipes.generator import MaskGenerator
@@ -28,7 +28,7 @@ from clipes.scenes import THINGS, Scene, draw_scenes
 from clipes.vocabulary import Vocabulary, load_vocabulary
 
 SEED = 9_500_000
-FULL = replace(clipes.config.SCENES, mask=MaskConfig(clipes.SCENES.mask.background_power, ignore_below=None))
+FULL = replace(clipes.config.SCENES, mask=MaskConfig(clipes.config.SCENES.mask.background_power, ignore_below=None))
 INITIAL = replace(FULL, affinity=None, refine=None)
 SETS = ("voc12", "general", "scenes")
 FOUND = "suggested"
@@ -43,7 +43,7 @@ def save(scenes: Sequence[Scene], folder: Path) -> list[Sample]:
     return samples
 
 
-def vocabularies(clip: Clip, samples: Sequence[Sample], found: BackgroundTable) -> dict[str, Vocabulary]:
+def vocabularies(clip: CLIP, samples: Sequence[Sample], found: BackgroundTable) -> dict[str, Vocabulary]:
     own = load_vocabulary("scenes")
     with warnings.catch_warnings():  # that `tree` and `house` are classes here is part of what is measured
         warnings.simplefilter("ignore")
@@ -83,7 +83,7 @@ def interval(counts: NDArray[np.int64], others: NDArray[np.int64]) -> str:
     return f"{low:+.3f} to {high:+.3f}"
 
 
-def table(clip: Clip, scenes: Sequence[Scene], samples: Sequence[Sample], found: BackgroundTable) -> list[str]:
+def table(clip: CLIP, scenes: Sequence[Scene], samples: Sequence[Sample], found: BackgroundTable) -> list[str]:
     several = [scene for scene in scenes if len(scene.labels) > 1]
     heads = [f"{stage}, {count}" for count in (len(several), len(scenes)) for stage in ("initial", "mask")]
     lines = [f"| background words | count | labels keep | {' | '.join(heads)} | better than `scenes` by |"]

@@ -20,8 +20,8 @@ from PIL import Image
 from tqdm import tqdm
 
 import clipes
-from clipes.cams import localization
-from clipes.clip.weights import Clip, load_clip
+from clipes.cams import compute
+from clipes.clip.weights import CLIP, load_clip
 from clipes.evaluation.metrics import confusion_matrix, mean_iou
 from clipes.generator import MaskGenerator
 from clipes.scenes import draw_scenes
@@ -41,7 +41,7 @@ class Picture(NamedTuple):
 
 @contextmanager
 def products_by_torch() -> Iterator[None]:
-    with mock.patch.object(localization, "fast_products", lambda device, dtype: nullcontext()):
+    with mock.patch.object(compute, "matmul_precision", lambda device, dtype: nullcontext()):
         yield
 
 
@@ -49,8 +49,8 @@ def generators(model: str, pretrained: Path | None, classes: str) -> dict[str, M
     vocabulary = load_vocabulary(classes)
     clip = load_clip(model, pretrained, device="cpu")
     config = clipes.config.SCENES if model == "tiny" else clipes.VOC12
-    exact = MaskGenerator(Clip(clip.encoder.to(dtype=torch.float64), clip.text), vocabulary, config)
-    lower = MaskGenerator(Clip(clip.encoder.to(dtype=torch.bfloat16), clip.text), vocabulary, config)
+    exact = MaskGenerator(CLIP(clip.vision.to(dtype=torch.float64), clip.text), vocabulary, config)
+    lower = MaskGenerator(CLIP(clip.vision.to(dtype=torch.bfloat16), clip.text), vocabulary, config)
     plain = MaskGenerator(clip, vocabulary, config)
     return {"float64": exact, "float32, torch's products": plain, "float32": plain, "bf16": lower}
 

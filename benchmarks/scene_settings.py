@@ -11,13 +11,11 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-import torch
 from environment import describe
 from tqdm import tqdm
 
 import clipes
 from clipes.config import AffinityConfig, CrfConfig, MaskConfig
-from clipes.decision import decide_masks
 from clipes.result import PseudoMask
 from clipes.scenes import THINGS, draw_scenes
 
@@ -36,29 +34,27 @@ def mean_iou(scenes: list, results: list[PseudoMask], power: float, refine: CrfC
     config = replace(BARE, refine=refine, mask=MaskConfig(background_power=power, ignore_below=None))
     confusion = np.zeros((17, 17), np.int64)
     for scene, result in zip(scenes, results, strict=True):
-        coarse = torch.from_numpy(result.patch_cams)
-        (decided,) = decide_masks([result.image], [result.class_ids.tolist()], [coarse], THINGS, config)
-        confusion += clipes.evaluation.confusion_matrix(decided.mask, scene.mask, len(THINGS))
+        confusion += clipes.evaluation.confusion_matrix(result.decide(config).mask, scene.mask, len(THINGS))
     return clipes.evaluation.mean_iou(confusion)
 
 
 def affinity_table(scenes: list, model: str) -> Iterator[str]:
     heads = " | ".join(f"mIoU, background_power {power:g}" for power in POWERS)
-    yield f"| sinkhorn_rounds | box_threshold | steps | {heads} |"
+    yield f"| sinkhorn_iterations | box_threshold | hops | {heads} |"
     yield "| --- " * (3 + len(POWERS)) + "|"
     settings = product((3, 1, 0), (0.4, 0.5, 0.6, 0.7, 0.8), (1, 2))
-    tried = [AffinityConfig(sinkhorn_rounds=rounds, box_threshold=box, steps=n) for rounds, box, n in settings]
+    tried = [AffinityConfig(sinkhorn_iterations=rounds, box_threshold=box, hops=n) for rounds, box, n in settings]
     for affinity in tqdm([None, *tried], disable=None):
         results = maps(scenes, affinity, model)
         found = " | ".join(f"{mean_iou(scenes, results, power):.3f}" for power in POWERS)
         if affinity:
-            yield f"| {affinity.sinkhorn_rounds} | {affinity.box_threshold} | {affinity.steps} | {found} |"
+            yield f"| {affinity.sinkhorn_iterations} | {affinity.box_threshold} | {affinity.hops} | {found} |"
         else:
             yield f"| no affinity | | | {found} |"
 
 
 def crf_table(scenes: list, model: str) -> Iterator[str]:
-    results = maps(scenes, clipes.SCENES.affinity, model)
+    results = maps(scenes, clipes.config.SCENES.affinity, model)
     heads = " | ".join(f"mIoU, background_power {power:g}" for power in POWERS)
     yield f"| bilateral_sigma | colour_sigma | bilateral_weight | {heads} |"
     yield "| --- " * (3 + len(POWERS)) + "|"

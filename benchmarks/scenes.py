@@ -39,7 +39,7 @@ def average_precision(similarity: np.ndarray, shown: np.ndarray) -> float:
 def recognition(scenes: list, model: str) -> dict[str, float]:
     """mAP of finding the pictures that show a thing, or a ground, by its word, for both ways to pool the image."""
     clip = load_clip(model)
-    encoder = clip.encoder
+    encoder = clip.vision
     vocabulary = load_vocabulary("scenes")
     text = text_features(clip.text, vocabulary.sentences())[:, 0].numpy()
     shown = np.array([[w in {*s.labels, *s.grounds} for w in THINGS + GROUNDS] for s in scenes])
@@ -50,7 +50,7 @@ def recognition(scenes: list, model: str) -> dict[str, float]:
             grid = (scene.mask.shape[0] // encoder.patch_size, scene.mask.shape[1] // encoder.patch_size)
             image = prepare(Image.fromarray(scene.image), grid, encoder.patch_size, encoder.mean, encoder.std)
             with torch.inference_mode():
-                trace = encoder.encode(image[None]).trace
+                trace = encoder.encode(image[None]).last_block
                 rows.append(F.normalize(image_features(encoder.head, trace, pool), dim=-1)[0].numpy())
         similarity = np.stack(rows) @ text.T
         found[f"things, {pool}"] = average_precision(similarity[:, :16], shown[:, :16])

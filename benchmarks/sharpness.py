@@ -19,11 +19,11 @@ from PIL import Image
 from tqdm import tqdm
 
 import clipes
+from clipes.cams.compute import encode_images
 from clipes.cams.gradcam import label_probabilities
-from clipes.cams.localization import encode_images
 from clipes.clip.head import image_features
 from clipes.clip.text import text_features
-from clipes.clip.weights import Clip, load_clip
+from clipes.clip.weights import CLIP, load_clip
 from clipes.datasets import Sample
 from clipes.io.images import open_image
 from clipes.io.masks import write_mask
@@ -86,22 +86,22 @@ cannot be told from the best by these scenes.
     return [*notes.split("\n"), "", *lines]
 
 
-def naive(clip: Clip, vocabulary: Vocabulary, samples: list[Sample], template: str) -> float:
+def naive(clip: CLIP, vocabulary: Vocabulary, samples: list[Sample], template: str) -> float:
     """The sharpness of one template by itself: every image is read and encoded for it."""
-    alone, head = replace(vocabulary, templates=(template,)), clip.encoder.head
+    alone, head = replace(vocabulary, templates=(template,)), clip.vision.head
     text = text_features(clip.text, alone.sentences()).to(head.projection)
     config, rows = replace(clipes.config.SCENES, affinity=None), []
     for sample in samples:
         ids = torch.tensor(alone.ids(sample.labels)) - 1
         present = torch.zeros(1, len(alone.class_names), dtype=torch.bool).index_fill(1, ids, True)
-        for _, encoded in encode_images(clip.encoder, [open_image(sample.image)], config):
+        for _, encoded in encode_images(clip.vision, [open_image(sample.image)], config):
             with torch.inference_mode():
-                features = image_features(head, encoded.trace, config.cam.pool)
+                features = image_features(head, encoded.last_block, config.cam.pool)
                 rows.append(label_probabilities(features, text, present, head.logit_scale)[0, ids].numpy())
     return clipes.prompting.prompt_sharpness(rows)
 
 
-def cost(name: str, clip: Clip, size: int, images: int, each: int, rounds: int) -> str:
+def cost(name: str, clip: CLIP, size: int, images: int, each: int, rounds: int) -> str:
     """A row of the table of costs: one pass for 80 templates against 80 passes, interleaved."""
     vocabulary = load_vocabulary("scenes", templates="imagenet")
     templates = vocabulary.templates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -14,45 +15,69 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clipes.cams.localization import bytes_of, encode_images, encode_pixels, localize
-from clipes.clip.text import encode_sentences, text_features
-from clipes.clip.weights import Clip, load_clip
-from clipes.config import PRESETS, VOC12, Config, Fuse
-from clipes.decision import decide_masks
+from clipes.cams.compute import compute_cams, encode_images, encode_pixels, estimate_memory
+from clipes.clip.text import text_features
+from clipes.clip.vision import Encoded
+from clipes.clip.weights import CLIP, load_clip
+from clipes.config import PRESETS, VOC12, Config, Fuse, refinement_name
 from clipes.device.choice import Precision, default_batch_size
 from clipes.io.images import open_image, patch_grid
-from clipes.result import PseudoMask
+from clipes.result import PseudoMask, decide_masks
 from clipes.vocabulary import Vocabulary, load_vocabulary
 
-_PIXEL, _PIXEL_LABEL = 220, 30  # bytes of the CRF's lattice, and of maps and scores for each label, about
+# Approximate memory of a decision: the CRF's lattice, and each label's maps and scores.
+_BYTES_PER_PIXEL, _BYTES_PER_PIXEL_AND_LABEL = 220, 30
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedImage:
+    """One image, encoded: the most expensive part of a mask, which serves any number of label lists.
+
+    Made by :meth:`MaskGenerator.encode`. For a picture of 500 x 375 pixels and a ViT-B/16 it takes about 60 MB.
+
+    Attributes:
+        image: the RGB picture, upright.
+        encoded: its activations and attention.
+    """
+
+    image: Image.Image
+    encoded: Encoded = field(repr=False)
 
 
 class MaskGenerator:
     """Turns images with image-level labels into masks. Made by :func:`load`.
 
     Attributes:
+        clip: the model, its vision and its text side.
+        vocabulary: the classes and background words, and the sentences about them that CLIP reads.
         config: the settings of the method.
-        vocabulary: the classes and background words, and what CLIP is told of them.
-        encoder: CLIP's image side.
-        text_features: (K + M, V, E), CLIP's unit features of the vocabulary's sentences.
     """
 
-    def __init__(self, clip: Clip, vocabulary: Vocabulary, config: Config = VOC12):
+    def __init__(self, clip: CLIP, vocabulary: Vocabulary, config: Config = VOC12):
         if not isinstance(config, Config):
             raise TypeError(
                 f"config is {config!r}; give a clipes.Config, such as clipes.VOC12 or a dataclasses.replace of it"
             )
-        self.config = config
+        self.clip = clip
         self.vocabulary = vocabulary
-        self.encoder, self._tower = clip.encoder, clip.text
-        wide = clip.encoder.head.projection  # the last block's and the head's dtype and device
-        self.text_features = text_features(clip.text, vocabulary.sentences()).to(wide)  # (K + M, V, E)
+        self.config = config
+        projection = clip.vision.head.projection  # text features need the head's dtype and device
+        self._text_features = text_features(clip.text, vocabulary.sentences()).to(projection)  # (K + M, V, E)
+
+    def __repr__(self) -> str:
+        vision, config = self.clip.vision, self.config
+        words = f"{len(self.class_names)} classes, {len(self.background_names)} background words"
+        affinity = "affinity" if config.affinity else "no affinity"
+        return (
+            f"MaskGenerator(ViT of {len(vision.blocks)} blocks, patches of {vision.patch_size}, {self.dtype}, "
+            f"{self.device}; {words}; {affinity}, refine {refinement_name(config.refine)})"
+        )
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The data set's classes, in its order; a mask's ids are their places, from 1."""
+        """The data set's classes in its order; a class's id in a mask is its index here plus 1."""
         return self.vocabulary.class_names
 
     @property
@@ -62,14 +87,17 @@ class MaskGenerator:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that the masks depend on, as JSON holds it: weights by their hash, number type, words, config."""
-        encoder, vocabulary = self.encoder, self.vocabulary
+        """Everything that the masks depend on, as JSON types: hash of the weights, dtype, words, config.
+
+        A run stores it in ``run.json`` and refuses to continue with other settings.
+        """
+        vision, vocabulary = self.clip.vision, self.vocabulary
         return {
             "config": self.config.to_dict(),
-            "weights": self._tower.fingerprint,
-            "dtype": str(encoder.dtype).removeprefix("torch."),
-            "mean": encoder.mean,
-            "std": encoder.std,
+            "weights": self.clip.text.fingerprint,
+            "dtype": str(vision.dtype).removeprefix("torch."),
+            "mean": vision.mean,
+            "std": vision.std,
             "vocabulary": vocabulary.fingerprint,
             "background": vocabulary.background_names,
             "templates": vocabulary.templates,
@@ -78,45 +106,43 @@ class MaskGenerator:
 
     @property
     def device(self) -> torch.device:
-        """Where the encoder is."""
-        return self.encoder.device
+        """The device of the vision side."""
+        return self.clip.vision.device
 
     @property
     def dtype(self) -> torch.dtype:
-        """The floating type of the encoder, its last block apart."""
-        return self.encoder.dtype
+        """The dtype of the vision side, except its last block."""
+        return self.clip.vision.dtype
 
-    def in_float32(self) -> MaskGenerator:
-        """The same generator, encoding in float32: for pictures whose maps are not finite in a lower precision."""
-        wide = Clip(self.encoder.to(dtype=torch.float32), self._tower)
-        return MaskGenerator(wide, self.vocabulary, self.config)
+    def _in_float32(self) -> MaskGenerator:
+        """The same generator encoding in float32, for pictures whose maps are not finite in a lower precision."""
+        clip = CLIP(self.clip.vision.to(dtype=torch.float32), self.clip.text)
+        return MaskGenerator(clip, self.vocabulary, self.config)
 
     @property
-    def default_batch_size(self) -> int:
-        """Images encoded together unless told otherwise: 1 on a CPU, where more gains nothing, else 32."""
-        return default_batch_size(self.encoder.device)
+    def _default_batch_size(self) -> int:
+        return default_batch_size(self.device)
 
-    def bytes_of(self, images: Sequence[Image.Image], labels: Sequence[int]) -> int:
-        """Memory that pictures of so many ``labels`` take at most, about, while :meth:`generate` makes their masks
-        together on a CPU: one after the other is encoded, all are decided."""
-        encoder, most = self.encoder, self.config.image.max_patches
-        grids = [patch_grid((image.height, image.width), encoder.patch_size, most) for image in images]
+    def _estimate_memory(self, images: Sequence[Image.Image], labels: Sequence[int]) -> int:
+        """Upper estimate of the bytes of CPU memory that one :meth:`generate` batch of ``images`` takes.
+
+        ``labels`` are the images' numbers of labels. Encoding holds one image at a time, deciding holds all.
+        """
+        vision, max_patches = self.clip.vision, self.config.image.max_patches
+        grids = [patch_grid((image.height, image.width), vision.patch_size, max_patches) for image in images]
         pixels = [image.height * image.width for image in images]
-        decided = sum((_PIXEL + _PIXEL_LABEL * some) * count for some, count in zip(labels, pixels, strict=True))
-        return max(bytes_of(encoder, h * w) for h, w in grids) + decided
-
-    def encode_text(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        """The unit features (n, E) float32 of n >= 1 sentences, in CLIP's space."""
-        return encode_sentences(self._tower, sentences).numpy()
+        counts = zip(labels, pixels, strict=True)
+        decisions = sum((_BYTES_PER_PIXEL + _BYTES_PER_PIXEL_AND_LABEL * label) * pixel for label, pixel in counts)
+        return max(estimate_memory(vision, h * w) for h, w in grids) + decisions
 
     def __call__(self, image: ImageLike, labels: Iterable[str]) -> PseudoMask:
         """The mask of one image: a file, a PIL image or a uint8 array (H, W, 3) RGB or (H, W).
 
-        ``labels`` are the classes it shows; none gives an all-background mask.
+        ``labels`` are the classes that the image shows; an empty list gives an all-background mask.
 
         Raises:
-            ValueError: an unknown label (with near names), an unreadable image, or one label and no background
-                class, between which a softmax cannot decide.
+            ValueError: an unknown label (with near names), an unreadable image, or a single label without any
+                background word, because a softmax over one class is always 1.
             FileNotFoundError: no such file.
             TypeError: labels given as one string, an image of another kind.
             FloatingPointError: a map that is not finite.
@@ -126,13 +152,13 @@ class MaskGenerator:
     def generate(
         self, images: Iterable[ImageLike], labels: Iterable[Iterable[str]], batch_size: int | None = None
     ) -> Iterator[PseudoMask]:
-        """Masks of many images, in their order, read as they are needed.
+        """Masks of many images, in their order. Images are read when they are needed.
 
-        ``batch_size`` images (None: :attr:`default_batch_size`) are read at a time, and those of about as many patches
-        encoded together on a GPU, where maps then move by rounding; on a CPU every result is, bit for bit, that of a
-        call. Raises as a call does, and ValueError where there are more images than labels or the other way round.
+        ``batch_size`` images are read at a time; the default is 1 on a CPU and 32 on a GPU. On a GPU those of similar
+        patch counts are encoded together, which changes maps by rounding; on a CPU every result is bit for bit that of
+        a call. Raises as a call does, and ValueError if the numbers of images and of label lists differ.
         """
-        size = self.default_batch_size if batch_size is None else batch_size
+        size = self._default_batch_size if batch_size is None else batch_size
         if not isinstance(size, int) or not 1 <= size < 2**31:
             raise ValueError(f"batch_size is {size!r}; it must be a whole number of at least 1")
         single = isinstance(images, str | os.PathLike | Image.Image) or (
@@ -153,35 +179,60 @@ class MaskGenerator:
                 [open_image(image) for image, _ in batch], [self.vocabulary.ids(row) for _, row in batch]
             )
 
-    def patch_cams(self, pixels: Tensor | Sequence[Tensor], class_ids: Sequence[Sequence[int]]) -> list[Tensor]:
-        """The maps of a batch on the patch grid: the tensor door behind :meth:`generate`.
+    def encode(self, image: ImageLike) -> EncodedImage:
+        """Encode an image once, to ask for masks of several label lists with :meth:`decide`.
+
+        Raises as a call does for an image that cannot be read.
+
+        >>> import clipes
+        >>> generator, scene = clipes.load(), clipes.scenes.draw_scene(seed=7)
+        >>> features = generator.encode(scene.image)
+        >>> [generator.decide(features, [label]).labels for label in ("tree", "kite")]
+        [('tree',), ('kite',)]
+        """
+        picture = open_image(image)
+        ((_, encoded),) = encode_images(self.clip.vision, [picture], self.config)
+        return EncodedImage(picture, encoded)
+
+    def decide(self, features: EncodedImage, labels: Iterable[str]) -> PseudoMask:
+        """The mask of an encoded image for these labels: on a CPU bit for bit that of a call with the image.
+
+        Raises as a call does, and ValueError for features of a generator without the affinity that this one has.
+        """
+        ids = self.vocabulary.ids(labels)
+        maps = self._compute_cams(features.encoded, [ids])
+        return decide_masks([features.image], [ids], maps, self.class_names, self.config)[0]
+
+    def compute_cams(self, pixels: Tensor | Sequence[Tensor], class_ids: Sequence[Sequence[int]]) -> list[Tensor]:
+        """The maps of a batch on the patch grid, for tensors: the first half of :meth:`generate`.
 
         Takes normalised pixels, (B, 3, h * p, w * p) or a list of (3, h * p, w * p), and each image's distinct class
-        ids, 1..K. Returns the maps of each image's labels, (C, h, w) float32 in [0, 1], refined if the affinity is on.
+        ids, 1..K. Returns the maps of each image's labels, (C, h, w) float32 in [0, 1], propagated if the affinity is
+        on.
         """
         count = len(self.class_names)
         if len(pixels) != len(class_ids) or any(not 1 <= i <= count for ids in class_ids for i in ids):
             raise ValueError(f"{len(pixels)} images, class ids {list(class_ids)}; give each image ids of 1..{count}")
-        encoded = encode_pixels(self.encoder, pixels, self.config)
-        return localize(self.encoder, encoded, self.text_features, class_ids, count, self.config)
+        return self._compute_cams(encode_pixels(self.clip.vision, pixels, self.config), class_ids)
+
+    def _compute_cams(self, encoded: Encoded, class_ids: Sequence[Sequence[int]]) -> list[Tensor]:
+        vision, count = self.clip.vision, len(self.class_names)
+        return compute_cams(vision, encoded, self._text_features, class_ids, count, self.config)
 
     def _batch(self, images: list[Image.Image], class_ids: list[tuple[int, ...]]) -> list[PseudoMask]:
-        """One read batch: each group together, the results in the images' order."""
-        encoder, config = self.encoder, self.config
+        """The results of one batch, in the images' order; images without labels are not encoded."""
+        vision, config = self.clip.vision, self.config
         labelled = [index for index, ids in enumerate(class_ids) if ids]
         maps: dict[int, Tensor] = {}
-        for members, encoded in encode_images(encoder, [images[index] for index in labelled], config):
-            ids = [class_ids[labelled[member]] for member in members]
-            found = localize(encoder, encoded, self.text_features, ids, len(self.class_names), config)
-            maps |= zip((labelled[member] for member in members), found, strict=True)
-            del encoded  # or it takes the next group's memory
+        for members, encoded in encode_images(vision, [images[index] for index in labelled], config):
+            indices = [labelled[member] for member in members]
+            maps |= zip(indices, self._compute_cams(encoded, [class_ids[index] for index in indices]), strict=True)
+            del encoded  # frees its memory before the next group is encoded
         for index in set(range(len(images))) - set(labelled):
             size = (images[index].height, images[index].width)
-            grid = patch_grid(size, encoder.patch_size, config.image.max_patches)
-            maps[index] = torch.zeros(0, *grid, device=encoder.device)
-        return decide_masks(
-            images, class_ids, [maps[index] for index in range(len(images))], self.class_names, self.config
-        )
+            grid = patch_grid(size, vision.patch_size, config.image.max_patches)
+            maps[index] = torch.zeros(0, *grid, device=vision.device)
+        return decide_masks(images, class_ids, [maps[index] for index in range(len(images))], self.class_names, config)
 
 
 def load(
@@ -200,7 +251,7 @@ def load(
     """Load a CLIP and a vocabulary, ready to make masks.
 
     Args:
-        model, pretrained: what open_clip takes: a name and a tag or weights file, ``hf-hub:org/repo``,
+        model, pretrained: as in open_clip: a name and a tag or weights file, ``hf-hub:org/repo``,
             ``local-dir:PATH``; or ``"tiny"``, the bundled model of drawn scenes.
         classes: ``"voc12"``, ``"coco14"``, ``"scenes"``, each also with WordNet's synonyms (``"voc12-wordnet"``), a
             list of names, a dict from name to prompt name(s), or a JSON or text file. The default is ``"scenes"`` for
@@ -208,19 +259,20 @@ def load(
         background: a set's name, a list, or ``[]``; the default is the class set's own, or VOC's for your own names.
         templates: one or more with one ``{}`` each, or a set's name; the default is the class set's own, else the
             paper's.
-        fuse: how several names of a class become one: ``"sentence"``, listed in one sentence (the paper);
-            ``"features"``, the mean of their features; ``"max"``, the likeliest in each picture. The default is the
+        fuse: how several names of a class are combined: ``"sentence"``, listed in one sentence (the paper);
+            ``"features"``, the mean of their features; ``"max"``, the most likely in each picture. The default is the
             class set's own, else ``"sentence"``.
         config: the method's settings; by default the class set's own (``clipes.VOC12``, ``COCO14``, ``SCENES``), and
             ``VOC12`` for your own names.
-        device: by default CUDA where there is one, else the CPU.
-        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``; by default fp16 on CUDA and fp32 elsewhere. The last block,
-            on whose gradient the maps rest, stays in float32 but for its MLP; on CUDA that is multiplied in TF32.
+        device: by default CUDA if available, else the CPU.
+        precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``; by default fp16 on CUDA and fp32 elsewhere. The gradient behind
+            the maps goes through the last block, which stays in float32 except for its MLP; with a lower precision on
+            CUDA its products are computed in TF32.
         trusted: allow weights files that are TorchScript archives, whose loading can run code.
 
     Raises:
-        ValueError: anything of the above that does not exist or does not fit; the message says what to do.
-        FileNotFoundError: a file or folder that is not there.
+        ValueError: an argument that does not exist or does not fit; the message says what to do.
+        FileNotFoundError: a file or folder that does not exist.
     """
     if classes is None:
         if model != "tiny":

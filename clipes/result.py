@@ -1,38 +1,58 @@
-"""PseudoMask: what one image with its labels becomes."""
+"""PseudoMask: the result for one image with its labels."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from clipes.drawing.overlay import draw_overlay
+from clipes.ids import ignore_index
 from clipes.io.atomic import write_bytes
 from clipes.io.cams_npz import PatchCams, write_cams
 from clipes.io.masks import confidence_png, write_mask
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
+    from clipes.config import Config
     from clipes.drawing.figure import Figure
 
 
-@dataclass(frozen=True, eq=False)
+class Segment(NamedTuple):
+    """The pixels that a label won.
+
+    Attributes:
+        label: the class name.
+        confidence: the mean confidence over those pixels, in [0, 1].
+        mask: (H, W) bool, those pixels.
+    """
+
+    label: str
+    confidence: float
+    mask: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
 class PseudoMask:
     """The segmentation of one image, made from its labels. Axes: C labels, H x W pixels of the image.
 
     Attributes:
         labels: class names in the order given, repeats dropped.
-        class_ids: (C,) int64, the labels' places in the data set, 1..K.
-        patch_cams: (C, h, w) float32 in [0, 1], the maps on the patch grid, refined by the affinity if that is on.
+        class_ids: (C,) int64, the labels' ids in the data set, 1..K.
+        patch_cams: (C, h, w) float32 in [0, 1], the maps on the patch grid, propagated if the affinity is on.
         cams: (C, H, W) float32 in [0, 1], the same at the image's size.
-        scores: (C + 1, H, W) float32, row 0 the background, refined by the CRF or PAR if that is on; columns sum to 1.
+        scores: (C + 1, H, W) float32, row 0 the background, refined if the CRF or PAR is on; columns sum to 1.
         mask: (H, W) uint8, 0 background, else class ids, 255 ignored; above 254 classes uint16 and 65535.
         confidence: (H, W) float32, the winning score.
         image: the RGB picture, upright.
-        class_count: K, the number of classes of the data set.
+        num_classes: K, the number of classes of the data set.
     """
 
     labels: tuple[str, ...]
@@ -43,7 +63,7 @@ class PseudoMask:
     mask: NDArray[Any]
     confidence: NDArray[np.float32]
     image: Image.Image
-    class_count: int
+    num_classes: int
 
     @property
     def size(self) -> tuple[int, int]:
@@ -51,20 +71,47 @@ class PseudoMask:
         height, width = self.mask.shape
         return height, width
 
-    @property
-    def maps(self) -> PatchCams:
-        """What decides the mask again without the network."""
-        return PatchCams(self.class_ids, self.patch_cams, self.size)
+    def __repr__(self) -> str:
+        ids = [("background", 0), *zip(self.labels, self.class_ids, strict=True)]
+        shares = [(name, (self.mask == i).mean()) for name, i in [*ids, ("ignored", ignore_index(self.num_classes))]]
+        height, width = self.size
+        return f"PseudoMask({height} x {width}: {', '.join(f'{name} {share:.0%}' for name, share in shares)})"
+
+    def _repr_png_(self) -> bytes:
+        """The overlay, which notebooks show for a result."""
+        file = BytesIO()
+        self.overlay().save(file, format="PNG")
+        return file.getvalue()
+
+    def __getitem__(self, label: str) -> NDArray[np.bool_]:
+        """Where the mask shows ``label``: (H, W) bool. KeyError if it is not one of the image's labels."""
+        if label not in self.labels:
+            raise KeyError(f"{label!r} is not a label of the image; it has {', '.join(self.labels) or 'none'}")
+        return np.asarray(self.mask == self.class_ids[self.labels.index(label)])
+
+    def decide(self, config: Config) -> PseudoMask:
+        """The result that ``config`` gives for the same maps; the network is not run again.
+
+        Only ``config.mask`` and ``config.refine`` count. Raises ValueError for settings that do not suit the picture's
+        size.
+        """
+        import torch
+
+        from clipes.decision import decide_batch
+
+        maps, ids = torch.from_numpy(self.patch_cams), self.class_ids.tolist()
+        (decision,) = decide_batch([self.image], [ids], [maps], self.num_classes, config)
+        return replace(self, **decision._asdict())
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the mask as a palette PNG of ids (16-bit grey above 254 classes), whole or not at all.
+        """Write the mask as a palette PNG of ids (16-bit grey above 254 classes), atomically.
 
         Raises ValueError if ``path`` does not end in .png, OSError if it cannot be written.
         """
-        write_mask(path, self.mask, self.class_count)
+        write_mask(path, self.mask, self.num_classes)
 
     def save_confidence(self, path: str | os.PathLike[str]) -> None:
-        """Write the confidence as a grey PNG, 255 for 1, whole or not at all.
+        """Write the confidence as a grey PNG, 255 for 1, atomically.
 
         Raises ValueError if ``path`` does not end in .png, OSError if it cannot be written.
         """
@@ -75,21 +122,24 @@ class PseudoMask:
     def save_cams(self, path: str | os.PathLike[str], full: bool = True) -> None:
         """Write the maps as .npz, on the patch grid and, if ``full``, at the image's size as CLIP-ES does.
 
-        See :mod:`clipes.io.cams_npz` for what is in it. Raises ValueError if ``path`` does not end in .npz, OSError if
-        it cannot be written.
+        See :mod:`clipes.io.cams_npz` for the arrays in it. Raises ValueError if ``path`` does not end in .npz, OSError
+        if it cannot be written.
         """
-        write_cams(path, self.maps, self.cams if full else None)
+        write_cams(path, PatchCams(self.class_ids, self.patch_cams, self.size), self.cams if full else None)
 
-    def overlay(self) -> Image.Image:
-        """The picture tinted and outlined in the palette's colours, with a legend below it."""
-        return draw_overlay(self.image, self.mask, self.class_ids.tolist(), self.labels, self.class_count)
+    def overlay(self, alpha: float = 0.5, outline: bool = True, legend: bool = True) -> Image.Image:
+        """The picture tinted and outlined in the palette's colours, with a legend below it.
+
+        ``alpha`` in [0, 1] is the strength of the tint; ValueError outside.
+        """
+        names = self.class_ids.tolist(), self.labels
+        return draw_overlay(self.image, self.mask, *names, self.num_classes, alpha, outline, legend)
 
     def figure(self, width: float = 6.9) -> Figure:
         """A matplotlib figure: picture, each label's map, mask and confidence side by side, for a paper or a slide.
 
-        ``width`` is the most it is wide, in inches; the default is a page of two columns, 3.3 is one of them. Text has
-        7 and 8 points at any width. ``result.figure().savefig("dog.pdf")`` writes it; at 300 dots an inch unless told
-        otherwise.
+        ``width`` is its width in inches; 6.9 fits a page of two columns, 3.3 one column. Text has 7 and 8 points at any
+        width. ``result.figure().savefig("dog.pdf")`` writes it; the default resolution is 300 dots per inch.
 
         Raises ValueError for a width below 3, :class:`clipes.drawing.figure.PlotError` without matplotlib
         (``pip install clipes[plot]``).
@@ -97,13 +147,35 @@ class PseudoMask:
         from clipes.drawing.figure import draw_figure
 
         names = self.labels, self.class_ids.tolist()
-        return draw_figure(self.image, *names, self.cams, self.mask, self.confidence, self.class_count, width)
+        return draw_figure(self.image, *names, self.cams, self.mask, self.confidence, self.num_classes, width)
 
-    def segments(self) -> list[dict[str, Any]]:
-        """Per label that won a pixel: ``label``, ``score`` (its mean confidence), ``mask`` (H, W) bool."""
-        found = []
-        for label, class_id in zip(self.labels, self.class_ids, strict=True):
-            region = self.mask == class_id
-            if region.any():
-                found.append({"label": label, "score": float(self.confidence[region].mean()), "mask": region})
-        return found
+    def segments(self) -> list[Segment]:
+        """The segment of each label that won a pixel, in the labels' order."""
+        regions = [(label, self[label]) for label in self.labels]
+        return [Segment(label, float(self.confidence[mask].mean()), mask) for label, mask in regions if mask.any()]
+
+
+def decide_masks(
+    images: Sequence[Image.Image],
+    class_ids: Sequence[Sequence[int]],
+    patch_cams: Sequence[Tensor],
+    class_names: Sequence[str],
+    config: Config,
+) -> list[PseudoMask]:
+    """The results of several images from their maps on the patch grid (C, h, w); the network is not run.
+
+    Raises as :func:`clipes.decision.decide_batch`.
+    """
+    from clipes.decision import decide_batch
+
+    decisions = decide_batch(images, class_ids, patch_cams, len(class_names), config)
+    return [
+        PseudoMask(
+            labels=tuple(class_names[i - 1] for i in ids),
+            class_ids=np.array(ids, dtype=np.int64),
+            image=image,
+            num_classes=len(class_names),
+            **decision._asdict(),
+        )
+        for image, ids, decision in zip(images, class_ids, decisions, strict=True)
+    ]

@@ -24,7 +24,7 @@ def main() -> None:
     pixels: Counter[str] = Counter()
     for scene, result in zip(scenes, results, strict=True):
         confusion += clipes.evaluation.confusion_matrix(result.mask, scene.mask, classes=16)
-        pixels.update({segment["label"]: int(segment["mask"].sum()) for segment in result.segments()})
+        pixels.update({segment.label: int(segment.mask.sum()) for segment in result.segments()})
 
     print(f"mean IoU of {options.count} scenes: {clipes.evaluation.mean_iou(confusion):.3f}")
     for label, count in pixels.most_common():

@@ -31,7 +31,7 @@ def main() -> None:
     result.save(options.out / "mask.png")
     result.overlay().save(options.out / "overlay.png")
     for segment in result.segments():
-        print(f"{segment['label']:12} {segment['mask'].mean():6.1%} of the picture, confidence {segment['score']:.2f}")
+        print(f"{segment.label:12} {segment.mask.mean():6.1%} of the picture, confidence {segment.confidence:.2f}")
 
 
 if __name__ == "__main__":

@@ -92,7 +92,9 @@ def tensors(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor]:
 
 def generated(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor]:
     """Masks (n, H, W) uint8 made from the labels, no pixel ignored, and their confidence (n, H, W)."""
-    config = replace(clipes.config.SCENES, mask=replace(clipes.SCENES.mask, ignore_below=None))  # the loss decides
+    config = replace(
+        clipes.config.SCENES, mask=replace(clipes.config.SCENES.mask, ignore_below=None)
+    )  # the loss decides
     results = clipes.load(config=config).generate([s.image for s in scenes], [s.labels for s in scenes])
     pairs = [(result.mask, result.confidence) for result in tqdm(results, "masks", len(scenes), disable=None)]
     masks, confidence = (torch.from_numpy(np.stack(parts)) for parts in zip(*pairs, strict=True))

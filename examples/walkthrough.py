@@ -15,7 +15,7 @@ from clipes.clip.weights import load_clip
 from clipes.commands.flags import add_config_flags, read_config
 from clipes.commands.model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
 from clipes.explain.stages import trace_stages
-from clipes.explain.walkthrough import choose, describe, draw_walkthrough
+from clipes.explain.walkthrough import choose_focus, describe, draw_walkthrough
 from clipes.vocabulary import load_vocabulary
 
 SEED, SIZE = 3_104_034, (108, 150)
@@ -44,12 +44,12 @@ def main() -> None:
     image, labels = (options.image, given) if scene is None else (scene.image, scene.labels)
 
     stages = trace_stages(generator, image, labels)
-    chosen = choose(stages, options.label, options.patch and tuple(options.patch))
+    chosen = choose_focus(stages, options.label, options.patch and tuple(options.patch))
     print(*describe(stages, chosen), sep="\n")
     if scene is not None:  # whose truth is known; every pixel decided
-        for title, one in (("initial", stages.initial), ("refined", stages.refined), ("final", stages.result)):
+        for title, one in (("initial", stages.initial), ("propagated", stages.propagated), ("final", stages.result)):
             winner = np.array([0, *one.class_ids])[one.scores.argmax(0)]
-            matrix = clipes.evaluation.confusion_matrix(winner, scene.mask, one.class_count)
+            matrix = clipes.evaluation.confusion_matrix(winner, scene.mask, one.num_classes)
             print(f"mean IoU with the truth: {title} {clipes.evaluation.mean_iou(matrix):.3f}")
     for path in draw_walkthrough(options.out, stages, chosen):
         print(path)

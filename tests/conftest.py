@@ -169,5 +169,5 @@ def result() -> PseudoMask:
         mask=mask,
         confidence=scores.max(0),
         image=Image.new("RGB", (6, 4), (10, 20, 30)),
-        class_count=3,
+        num_classes=3,
     )

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from clipes.clip.text import TextTower
+from clipes.clip.text import TextEncoder
 
 CONTEXT = 16
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -117,7 +117,7 @@ def randomise(model: Any, seed: int = 0) -> Any:
     return model.eval().requires_grad_(False)
 
 
-def text_tower(width: int) -> TextTower:
+def text_encoder(width: int) -> TextEncoder:
     """A text side whose unit features depend on the sentence alone: seeded by its characters, one token each."""
 
     def tokenize(sentences: Sequence[str]) -> Tensor:
@@ -128,7 +128,7 @@ def text_tower(width: int) -> TextTower:
         rows = [torch.randn(width, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.nn.functional.normalize(torch.stack(rows), dim=-1)
 
-    return TextTower(tokenize, encode, f"seeded {width}")
+    return TextEncoder(tokenize, encode, f"seeded {width}")
 
 
 def save_folder(model: Any, path: Path, cfg: dict[str, Any]) -> Path:

@@ -151,7 +151,7 @@ def box_mask(cam: NDArray[np.float64], threshold: float, boxes: str) -> NDArray[
                     queue.append(near)
         top, bottom = min(r for r, _ in region), max(r for r, _ in region) + 1
         left, right = min(c for _, c in region), max(c for _, c in region) + 1
-        if boxes == "reference":
+        if boxes == "paper":
             bottom, right = min(bottom, max(1, h - 1)), min(right, max(1, w - 1))
         mask[top:bottom, left:right] = 1
     return mask
@@ -208,7 +208,7 @@ def cams_of_image(
     pool="patch",
     blocks=8,
     threshold=0.4,
-    boxes="reference",
+    boxes="paper",
 ) -> tuple[Tensor, Tensor]:
     """The whole path on one image on the patch grid: initial (C, N) and refined (C, N) maps."""
     visual, scale = model.visual, float(model.logit_scale.detach().exp())

@@ -20,7 +20,7 @@ from clipes.config import (
 
 
 def test_presets_hold_the_published_settings():
-    expected = AffinityConfig(blocks=8, sinkhorn_rounds=3, box_threshold=0.4, boxes="reference", steps=2)
+    expected = AffinityConfig(last_blocks=8, sinkhorn_iterations=3, box_threshold=0.4, boxes="paper", hops=2)
     assert VOC12.affinity == expected
     assert VOC12.cam == CamConfig(pool="patch")
     assert VOC12.refine == CrfConfig(
@@ -40,11 +40,11 @@ def test_frozen():
     [
         (lambda: ImageConfig(max_patches=0), "max_patches is 0; it must be at least 1"),
         (lambda: CamConfig(pool="mean"), "pool is 'mean'; it must be 'patch' or 'cls'"),
-        (lambda: AffinityConfig(blocks=0), "blocks is 0"),
-        (lambda: AffinityConfig(sinkhorn_rounds=-1), "sinkhorn_rounds is -1; it must be at least 0"),
+        (lambda: AffinityConfig(last_blocks=0), "last_blocks is 0"),
+        (lambda: AffinityConfig(sinkhorn_iterations=-1), "sinkhorn_iterations is -1; it must be at least 0"),
         (lambda: AffinityConfig(box_threshold=1.0), r"box_threshold is 1\.0; it must be in \[0, 1\)"),
         (lambda: AffinityConfig(boxes="half"), "boxes is 'half'"),
-        (lambda: AffinityConfig(steps=0), "steps is 0"),
+        (lambda: AffinityConfig(hops=0), "hops is 0"),
         (lambda: MaskConfig(background_power=0), "background_power is 0; it must be above 0 and finite"),
         (lambda: MaskConfig(ignore_below=1.5), r"ignore_below is 1\.5; it must be in \[0, 1\], 'auto' or None"),
         (lambda: MaskConfig(ignore_below=float("nan")), "ignore_below is nan"),
@@ -73,8 +73,8 @@ def test_out_of_range(make, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: AffinityConfig(blocks=2.5), r"blocks is 2\.5; it must be a whole number"),
-        (lambda: AffinityConfig(steps=True), "steps is True; it must be a whole number"),
+        (lambda: AffinityConfig(last_blocks=2.5), r"last_blocks is 2\.5; it must be a whole number"),
+        (lambda: AffinityConfig(hops=True), "hops is True; it must be a whole number"),
         (lambda: ImageConfig(max_patches="9"), "max_patches is '9'; it must be a whole number"),
         (lambda: MaskConfig(background_power="1"), "background_power is '1'; it must be a number"),
         (lambda: MaskConfig(ignore_below="none"), "ignore_below is 'none'; it must be a number"),
@@ -95,11 +95,11 @@ def test_a_stage_of_the_wrong_kind():
 
 
 def test_ignored_pixels_go_with_the_crf():
-    assert VOC12.ignore_below == COCO14.ignore_below == SCENES.ignore_below == 0.95
-    assert replace(VOC12, refine=None).ignore_below is None
-    assert replace(VOC12, refine=ParConfig()).ignore_below is None
-    assert replace(VOC12, refine=None, mask=MaskConfig(ignore_below=0.5)).ignore_below == 0.5
-    assert replace(VOC12, mask=MaskConfig(ignore_below=None)).ignore_below is None
+    assert VOC12.effective_ignore_below == COCO14.effective_ignore_below == SCENES.effective_ignore_below == 0.95
+    assert replace(VOC12, refine=None).effective_ignore_below is None
+    assert replace(VOC12, refine=ParConfig()).effective_ignore_below is None
+    assert replace(VOC12, refine=None, mask=MaskConfig(ignore_below=0.5)).effective_ignore_below == 0.5
+    assert replace(VOC12, mask=MaskConfig(ignore_below=None)).effective_ignore_below is None
 
 
 @pytest.mark.parametrize(
@@ -115,5 +115,5 @@ def test_a_config_survives_json(config):
     [{"refine": {"snake": {}}}, {"refine": {"crf": {"depth": 1}}}, {"mask": {"background_power": -1}}, {"cam": 3}],
 )
 def test_json_of_no_config(change):
-    with pytest.raises(ValueError, match="these are no settings of this version of clipes"):
+    with pytest.raises(ValueError, match="these settings do not fit this version of clipes"):
         Config.from_dict({**VOC12.to_dict(), **change})

@@ -7,12 +7,12 @@ import open_clip
 import pytest
 import reference
 import torch
-from models import make_clip, text_tower
+from models import make_clip, text_encoder
 from PIL import Image
 
 import clipes
 from clipes.clip.open_clip_vision import vision_encoder
-from clipes.clip.weights import Clip
+from clipes.clip.weights import CLIP
 from clipes.config import AffinityConfig, CamConfig, Config, ImageConfig, MaskConfig
 from clipes.generator import MaskGenerator
 from clipes.io.images import patch_grid
@@ -24,7 +24,7 @@ NAMES = ["cat", "dog", "bus", "tree"]
 
 def make_generator(model, config=clipes.VOC12, width=24, dtype=torch.float32, **vocabulary) -> MaskGenerator:
     words = load_vocabulary(NAMES, vocabulary.get("background", ["sky", "grass"]))
-    return MaskGenerator(Clip(vision_encoder(model).to(dtype=dtype), text_tower(width)), words, config)
+    return MaskGenerator(CLIP(vision_encoder(model).to(dtype=dtype), text_encoder(width)), words, config)
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +52,13 @@ def test_parity_with_the_float64_statement(base, size, labels):
     image = picture(*size)
     h, w = patch_grid(size, 16, 4096)
     resized = np.asarray(image.resize((w * 16, h * 16), Image.Resampling.BICUBIC), np.float64) / 255
-    mean, std = generator.encoder.mean, generator.encoder.std
+    mean, std = generator.clip.vision.mean, generator.clip.vision.std
     pixels = torch.from_numpy((resized - mean) / std).permute(2, 0, 1)
-    text = generator.text_features.double()
+    text = generator._text_features.double()
     own = text[[NAMES.index(name) for name in labels]]
     initial, refined = reference.cams_of_image(base, pixels, own, text[len(NAMES) :])
 
-    grid_maps = make_generator(base, replace(clipes.VOC12, affinity=None), width=512).patch_cams(
+    grid_maps = make_generator(base, replace(clipes.VOC12, affinity=None), width=512).compute_cams(
         pixels[None].float(), [[NAMES.index(name) + 1 for name in labels]]
     )
     assert (grid_maps[0].double() - initial.reshape(-1, h, w)).abs().max() < 1e-4
@@ -70,8 +70,8 @@ def test_parity_with_the_float64_statement(base, size, labels):
 def test_a_batch_without_a_label_has_no_maps(model):
     generator = make_generator(model)
     pixels = torch.zeros(2, 3, 16, 24)
-    assert [tuple(maps.shape) for maps in generator.patch_cams(pixels, [[], []])] == [(0, 2, 3)] * 2
-    assert [len(maps) for maps in generator.patch_cams(list(pixels), [[], [2, 1]])] == [0, 2]
+    assert [tuple(maps.shape) for maps in generator.compute_cams(pixels, [[], []])] == [(0, 2, 3)] * 2
+    assert [len(maps) for maps in generator.compute_cams(list(pixels), [[], [2, 1]])] == [0, 2]
 
 
 def test_result_holds_what_it_promises(model):
@@ -156,7 +156,13 @@ def test_settings_reach_the_result(model):
     assert differs(image=ImageConfig(max_patches=16))
     assert differs(mask=MaskConfig(background_power=2))
     assert differs(mask=MaskConfig(ignore_below=0.9))
-    for change in ({"blocks": 1}, {"sinkhorn_rounds": 1}, {"box_threshold": 0.95}, {"boxes": "full"}, {"steps": 1}):
+    for change in (
+        {"last_blocks": 1},
+        {"sinkhorn_iterations": 1},
+        {"box_threshold": 0.95},
+        {"boxes": "exact"},
+        {"hops": 1},
+    ):
         assert differs(affinity=AffinityConfig(**change)), change
 
 
@@ -188,7 +194,7 @@ def test_other_precisions_stay_close(precision):
 def test_more_than_254_classes_make_16_bit_masks(model, tmp_path):
     names = [f"thing {index}" for index in range(300)]
     words = load_vocabulary(names, ["sky"])
-    generator = MaskGenerator(Clip(vision_encoder(model), text_tower(24)), words, clipes.VOC12)
+    generator = MaskGenerator(CLIP(vision_encoder(model), text_encoder(24)), words, clipes.VOC12)
     result = generator(picture(32, 32), ["thing 299", "thing 3"])
     assert result.mask.dtype == np.uint16 and set(np.unique(result.mask)) <= {0, 300, 4, 65535}
     result.save(tmp_path / "mask.png")
@@ -214,7 +220,7 @@ def test_errors_teach(model, tmp_path):
         make_generator(model, "voc12")
     for ids in ([], [[0]], [[5]]):
         with pytest.raises(ValueError, match=r"give each image ids of 1\.\.4"):
-            generator.patch_cams(torch.zeros(1, 3, 16, 16), ids)
+            generator.compute_cams(torch.zeros(1, 3, 16, 16), ids)
     with pytest.raises(TypeError, match="call the generator for one"):
         list(generator.generate("dog.jpg", [["dog"]]))
     with pytest.raises(ValueError, match="2 images but 1 lists of labels"):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from clipes.config import MaskConfig, ParConfig
+from clipes.generator import MaskGenerator
 from clipes.ids import voc_palette
 from clipes.result import PseudoMask
 
@@ -24,7 +28,7 @@ def test_save_writes_the_ids_as_a_palette_png(result: PseudoMask, tmp_path: Path
 def test_many_classes_are_saved_in_16_bits(result: PseudoMask, tmp_path: Path) -> None:
     mask = result.mask.astype(np.uint16)
     mask[mask == 255], mask[0, 0] = 65535, 299
-    dataclasses.replace(result, mask=mask, class_count=300).save(str(tmp_path / "m.png"))
+    dataclasses.replace(result, mask=mask, num_classes=300).save(str(tmp_path / "m.png"))
     with Image.open(tmp_path / "m.png") as image:
         assert image.mode == "I;16"
         assert np.array_equal(np.asarray(image), mask)
@@ -57,11 +61,36 @@ def test_wrong_suffixes_are_refused_and_leave_nothing(result: PseudoMask, tmp_pa
 
 
 def test_segments_are_the_labels_that_won_pixels(result: PseudoMask) -> None:
-    cat, bus_free = result.segments(), [segment["label"] for segment in result.segments()]
-    assert bus_free == ["cat"]  # "dog" won nothing, and where "bus" was best it is ignored
-    assert cat[0]["score"] == 0.75 and isinstance(cat[0]["score"], float)
-    assert cat[0]["mask"].dtype == bool and cat[0]["mask"].sum() == 8
-    assert np.array_equal(cat[0]["mask"], result.mask == 2)
+    (segment,) = result.segments()  # "dog" won nothing, and where "bus" was best it is ignored
+    assert segment.label == "cat" and segment.confidence == 0.75 and isinstance(segment.confidence, float)
+    assert segment.mask.dtype == bool and segment.mask.sum() == 8
+    assert np.array_equal(segment.mask, result.mask == 2)
+
+
+def test_a_label_gives_its_pixels(result: PseudoMask) -> None:
+    assert np.array_equal(result["cat"], result.mask == 2) and not result["dog"].any()
+    with pytest.raises(KeyError, match=r"'cow' is not a label of the image; it has cat, dog, bus"):
+        result["cow"]
+
+
+def test_a_result_says_what_is_in_it(result: PseudoMask) -> None:
+    assert repr(result) == "PseudoMask(4 x 6: background 50%, cat 33%, dog 0%, bus 0%, ignored 17%)"
+
+
+def test_a_notebook_shows_the_overlay(result: PseudoMask) -> None:
+    with Image.open(BytesIO(result._repr_png_())) as shown:
+        assert np.array_equal(np.asarray(shown), np.asarray(result.overlay()))
+
+
+def test_the_maps_are_decided_again_with_other_settings(tiny) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    config = replace(tiny.config, refine=ParConfig(), mask=MaskConfig(background_power=3.0, ignore_below=0.6))
+    other = MaskGenerator(tiny.clip, tiny.vocabulary, config)(picture, ["cat", "tree"])
+    again = tiny(picture, ["cat", "tree"]).decide(config)
+    for name in ("labels", "num_classes"):
+        assert getattr(again, name) == getattr(other, name)
+    for name in ("class_ids", "patch_cams", "cams", "scores", "mask", "confidence"):
+        assert getattr(again, name).tobytes() == getattr(other, name).tobytes(), name
 
 
 def test_segments_with_no_label(result: PseudoMask) -> None:
@@ -93,6 +122,6 @@ def test_a_result_of_the_bundled_model_is_whole(tiny, tmp_path: Path) -> None:
     result.save(tmp_path / "m.png")
     with Image.open(tmp_path / "m.png") as image:
         assert np.array_equal(np.asarray(image), result.mask)
-    assert sum(segment["mask"].sum() for segment in result.segments()) == (result.mask > 0).sum()
+    assert sum(segment.mask.sum() for segment in result.segments()) == (result.mask > 0).sum()
     assert np.asarray(result.image).shape == (40, 60, 3)
     assert result.overlay().width >= 60

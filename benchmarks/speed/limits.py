@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from clipes.device.matmul_precision import fast_products
+from clipes.device.matmul_precision import matmul_precision
 from speed.clock import Clock
 from speed.subjects import Subjects
 
@@ -37,9 +37,9 @@ def ceilings(clock: Clock) -> dict[str, float]:
     kind, exact = clock.device.type, torch.float32
     found = {str(dtype).removeprefix("torch."): _products(clock, dtype, nullcontext()) for dtype in TYPES[kind]}
     if kind == "cuda":
-        found["tf32"] = _products(clock, exact, fast_products(clock.device, torch.float16))
+        found["tf32"] = _products(clock, exact, matmul_precision(clock.device, torch.float16))
     else:
-        found["float32"] = max(found["float32"], _products(clock, exact, fast_products(clock.device, exact)))
+        found["float32"] = max(found["float32"], _products(clock, exact, matmul_precision(clock.device, exact)))
     source = torch.zeros(COPIED[kind], dtype=torch.uint8, device=clock.device)
     target = torch.empty_like(source)
     times = clock.interleaved({"copy": lambda: target.copy_(source)})

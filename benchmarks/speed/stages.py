@@ -20,18 +20,18 @@ from PIL import Image
 from torch import Tensor
 
 import clipes
-from clipes.cams.affinity import refine_cams
+from clipes.cams.affinity import propagate_cams
+from clipes.cams.compute import encode_pixels
 from clipes.cams.gradcam import softmax_gradcam
-from clipes.cams.localization import encode_pixels
-from clipes.clip.encoder import Encoded
 from clipes.clip.pairs import Pairs
-from clipes.clip.transformer import trace_block
-from clipes.decision import decide_masks
-from clipes.device.matmul_precision import fast_products
+from clipes.clip.transformer import run_block_keeping_all
+from clipes.clip.vision import Encoded
+from clipes.device.matmul_precision import matmul_precision
 from clipes.device.pixels import prepare
 from clipes.io.images import open_image, patch_grid
 from clipes.io.masks import mask_png
 from clipes.refine.crf import refine_crf
+from clipes.result import decide_masks
 from clipes.scores import score_maps, upsample
 
 PICTURE_STAGES = ("decode", "resize", "encode", "png")
@@ -154,7 +154,7 @@ class ClipesStages:
     def __init__(self, generator: clipes.MaskGenerator, paths: list[Path]):
         self._names, self._config = generator.class_names, replace(generator.config, refine=None)
         self._crf = generator.config.refine
-        self._encoder, self._text = generator.encoder, generator.text_features
+        self._encoder, self._text = generator.clip.vision, generator._text_features
         self._paths, self.count = paths, len(paths)
         self._images = [open_image(path) for path in paths]
         self._arrays = [torch.from_numpy(np.array(image)).to(self._text.device) for image in self._images]
@@ -206,24 +206,24 @@ class ClipesStages:
 
     def last(self) -> object:
         """The last block's pass, over tokens of any value."""
-        block, tokens = self._encoder.blocks[-1], self.encoded.trace.output
-        with torch.inference_mode(), fast_products(self._encoder.device, self._encoder.dtype):
-            return trace_block(block, tokens)
+        block, tokens = self._encoder.blocks[-1], self.encoded.last_block.output
+        with torch.inference_mode(), matmul_precision(self._encoder.device, self._encoder.dtype):
+            return run_block_keeping_all(block, tokens)
 
     def cam(self) -> Tensor:
         """The last block's pass and the maps."""
         encoder, pool = self._encoder, self._config.cam.pool
         self.last()
-        with torch.inference_mode(), fast_products(encoder.device, encoder.dtype):
-            trace = self.encoded.trace
+        with torch.inference_mode(), matmul_precision(encoder.device, encoder.dtype):
+            trace = self.encoded.last_block
             return softmax_gradcam(
                 encoder.blocks[-1], encoder.head, trace, self._text, self._present, self._pairs, pool
             )
 
     def affinity(self) -> Tensor:
-        with torch.inference_mode(), fast_products(self._encoder.device, self._encoder.dtype):
+        with torch.inference_mode(), matmul_precision(self._encoder.device, self._encoder.dtype):
             encoded = self.encoded
-            return refine_cams(self.cams, encoded.attention, self._pairs, encoded.grids, self._config.affinity)
+            return propagate_cams(self.cams, encoded.attention, self._pairs, encoded.grids, self._config.affinity)
 
     def decide(self) -> list[clipes.PseudoMask]:
         return decide_masks(self._images, self._ids, self.refined, self._names, self._config)

@@ -1,3 +1,3 @@
-"""CLIP as frozen tensors: loading of weights, image tower, text tower, their encoders, cached text features.
+"""CLIP as frozen tensors: loading of weights, the vision side, the text side, cached text features.
 
 Nothing here knows how maps or masks are made from what is encoded."""

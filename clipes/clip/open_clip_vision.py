@@ -1,7 +1,7 @@
-"""open_clip's vision towers to our frozen ones.
+"""Conversion of open_clip's vision models to :class:`VisionEncoder`.
 
-Only parameters are used, found by name, so that both open_clip's ``nn.MultiheadAttention`` blocks and the
-``Attention`` module of its main branch fit; what does not fit is refused.
+Parameters are read by name, so that both open_clip's ``nn.MultiheadAttention`` blocks and the ``Attention`` module of
+its main branch are accepted. Any other structure is refused.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .encoder import Encoder
 from .head import Head
 from .transformer import Activation, Block, Norm
+from .vision import VisionEncoder
 
 SUPPORTED = "plain CLIP ViTs (ViT-B-32, ViT-B-16, ViT-L-14, ViT-H-14, …; `clipes models` lists them)"
 
 
 class ModelError(ValueError):
-    """A model that cannot be had: unknown, without weights, of another structure, or with wrong weights."""
+    """A model that cannot be loaded: unknown, without weights, of another structure, or with wrong weights."""
 
 
-def unsupported(config: Mapping[str, Any]) -> str | None:
+def unsupported_reason(config: Mapping[str, Any]) -> str | None:
     """Why a model of open_clip's configuration ``config`` cannot be used, or None if it can."""
     vision = config.get("vision_cfg", {})
     custom = ("qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc")
@@ -51,12 +51,12 @@ def unsupported(config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def vision_encoder(model: Any) -> Encoder:
-    """The vision tower of an open_clip ``CLIP`` module as frozen tensors (shared, not copied)."""
+def vision_encoder(model: Any) -> VisionEncoder:
+    """The vision side of an open_clip ``CLIP`` module as frozen tensors (shared, not copied)."""
     visual = model.visual
     state = _state(visual)
     preprocess = getattr(visual, "preprocess_cfg", None) or {}
-    return Encoder(
+    return VisionEncoder(
         patch_size=state["conv1.weight"].shape[-1],
         patch_weight=state["conv1.weight"],
         class_embedding=state["class_embedding"],
@@ -98,8 +98,8 @@ BLOCK_PARAMETERS = {
 
 
 def _unknown_layers(block: nn.Module) -> set[str]:
-    """Layers that may change the result and have no parameters whose names would tell."""
-    known = (nn.Identity, nn.Dropout)  # dropout does nothing in a frozen model
+    """Names of layers without parameters that may change the result."""
+    known = (nn.Identity, nn.Dropout)  # dropout has no effect in evaluation mode
     return {
         name
         for name, layer in block.named_modules()

@@ -1,8 +1,8 @@
-"""Text features kept on disk, so that the same words are encoded once by the same model.
+"""Text features cached on disk, so that one model encodes the same sentences once.
 
-There is one file per list of token sequences, because batching changes the last bits of a feature: what a run gives
-must not depend on what ran before. The key is a hash of the model's fingerprint, the tokens, and the versions of torch
-and open_clip. Where the folder cannot be written, nothing is kept.
+There is one file per request, because batching changes the last bits of a feature: a result must not depend on earlier
+runs. The key is a hash of the model's fingerprint, the tokens, and the versions of torch and open_clip. If the folder
+cannot be written, nothing is cached.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,28 +20,26 @@ from torch import Tensor
 from clipes.io.keyed_cache import KeyedCache
 
 
-class _Fingerprinted(Protocol):
-    @property
-    def fingerprint(self) -> str: ...
-
-
 def cache_folder() -> Path | None:
-    """``$CLIPES_CACHE``, else ``clipes`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; None where there is no home."""
+    """``$CLIPES_CACHE``, else ``clipes`` in ``$XDG_CACHE_HOME`` or ``~/.cache``; None if there is no home folder."""
     own = os.environ.get("CLIPES_CACHE")
     try:
         if own:
             return Path(own).expanduser()
         return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser(), "clipes")
-    except RuntimeError:  # a user whom the system does not know, in a container say
+    except RuntimeError:  # the system does not know this user, for example in a container
         return None
 
 
-def load_or_encode(encode: Callable[[], Tensor], tower: _Fingerprinted, tokens: Tensor) -> Tensor:
-    """The features (n, E) float32 of ``tokens`` (n, L) by ``tower``: from disk, else by ``encode()``."""
+def load_or_encode(encode: Callable[[], Tensor], fingerprint: str, tokens: Tensor) -> Tensor:
+    """The features (n, E) float32 of ``tokens`` (n, L): from the cache, else by ``encode()``.
+
+    ``fingerprint`` is the hash of the model that ``encode`` uses.
+    """
     folder = cache_folder()
     if folder is None:
         return encode()
-    cache, key = KeyedCache(folder / "text", ignore_write_errors=True), _key(tower.fingerprint, tokens)
+    cache, key = KeyedCache(folder / "text", ignore_write_errors=True), _key(fingerprint, tokens)
     cached = _checked(cache.get(key) or {}, len(tokens))
     if cached is not None:
         return cached

@@ -22,7 +22,7 @@ Activation = Literal["gelu", "quick_gelu"]
 
 @dataclass(frozen=True)
 class Norm:
-    """Layer normalisation over the last axis: ``weight`` and ``bias`` (D,)."""
+    """Layer normalisation over the last axis: ``weight`` and ``bias`` are (D,)."""
 
     weight: Tensor
     bias: Tensor
@@ -32,11 +32,13 @@ class Norm:
         return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
 
     def backward(self, x: Tensor, grad: Tensor, pairs: Pairs) -> Tensor:
-        """Gradient (P, R, D) at the input ``x`` (B, R, D) for each pair's ``grad`` (P, R, D) at the output; both
-        ``R`` may be 1."""
+        """The gradient (P, R, D) at the input for each pair's ``grad`` (P, R, D) at the output.
+
+        ``x`` (B, R, D) is the input of R tokens. An R of 1 in either is broadcast.
+        """
         centred = x - x.mean(-1, keepdim=True)
         rstd = (centred.square().mean(-1, keepdim=True) + self.eps).rsqrt()
-        x_hat, rstd = pairs.each(centred * rstd), pairs.each(rstd)
+        x_hat, rstd = pairs.gather_images(centred * rstd), pairs.gather_images(rstd)
         g = grad * self.weight
         return rstd * (g - g.mean(-1, keepdim=True) - x_hat * (g * x_hat).mean(-1, keepdim=True))
 
@@ -45,7 +47,7 @@ class Norm:
 class Block:
     """One pre-norm residual attention block. Layer scales ``ls_1``, ``ls_2`` are (D,) or None.
 
-    Matrices may be of a lower floating type than the rest: products are computed in theirs.
+    Matrices may have a lower precision than the rest; products are computed in the matrix's dtype.
     """
 
     heads: int
@@ -65,8 +67,8 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Trace:
-    """What the last block leaves behind for a gradient by hand, of the floating type of the tokens it was given."""
+class BlockActivations:
+    """Everything that a block computed, kept for the closed-form gradient. Dtype: that of the block's input tokens."""
 
     normed: Tensor  # (B, S, D) output of ln_1
     query: Tensor  # (B, A, S, d)
@@ -74,10 +76,10 @@ class Trace:
     value: Tensor
     attention: Tensor  # (B, A, S, S), rows sum to 1
     context: Tensor  # (B, A, S, d) attention @ value
-    middle: Tensor  # (B, S, D) after the attention's residual
-    hidden: Tensor  # (B, S, 4D) before the activation
+    after_attention: Tensor  # (B, S, D) after the attention's residual connection
+    hidden: Tensor  # (B, S, 4D) of the MLP, before the activation
     output: Tensor  # (B, S, D)
-    real: Tensor  # (B, S) bool, which tokens are no padding
+    token_mask: Tensor  # (B, S) bool, False on padding
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -104,13 +106,13 @@ def activation_slope(x: Tensor, activation: Activation) -> Tensor:
     return normal_cdf + x * torch.exp(-0.5 * x.square()) / math.sqrt(2 * math.pi)
 
 
-def scaled(x: Tensor, scale: Tensor | None) -> Tensor:
-    """Layer scale, where the block has one."""
+def layer_scale(x: Tensor, scale: Tensor | None) -> Tensor:
+    """``x`` times the layer scale; ``x`` itself if the block has none."""
     return x if scale is None else x * scale
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x @ weight.T + bias``, computed in the weight's floating type and returned in that of ``x``."""
+    """``x @ weight.T + bias``, computed in the weight's dtype and returned in that of ``x``."""
     return F.linear(x.to(weight.dtype), weight, bias).to(x.dtype)
 
 
@@ -120,75 +122,82 @@ def project_qkv(block: Block, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return split_heads(q, block.heads), split_heads(k, block.heads), split_heads(v, block.heads)
 
 
-def finish(block: Block, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """From the heads' context (B, A, S, d) to the block's ``middle``, ``hidden`` and ``output``."""
+def mlp_and_residual(block: Block, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The rest of a block: from the heads' context (B, A, S, d) to ``after_attention``, ``hidden`` and ``output``."""
     attended = linear(merge_heads(context), block.out_weight, block.out_bias)
-    middle = x + scaled(attended, block.ls_1)
-    hidden = linear(block.ln_2(middle), block.fc_weight, block.fc_bias)
-    fed = linear(activate(hidden, block.activation), block.proj_weight, block.proj_bias)
-    return middle, hidden, middle + scaled(fed, block.ls_2)
+    after_attention = x + layer_scale(attended, block.ls_1)
+    hidden = linear(block.ln_2(after_attention), block.fc_weight, block.fc_bias)
+    mlp = linear(activate(hidden, block.activation), block.proj_weight, block.proj_bias)
+    return after_attention, hidden, after_attention + layer_scale(mlp, block.ls_2)
 
 
-def run_block(block: Block, x: Tensor, real: Tensor | None = None) -> Tensor:
-    """The block's output (B, S, D), no attention map kept. Tokens are ``real`` (B, S) bool or padding; None: all."""
+def run_block(block: Block, x: Tensor, token_mask: Tensor | None = None) -> Tensor:
+    """The block's output (B, S, D); no attention map is kept.
+
+    ``token_mask`` (B, S) bool is False on padding; None means no padding.
+    """
     query, key, value = project_qkv(block, block.ln_1(x))
-    if x.device.type == "cpu" and x.dtype == torch.bfloat16:  # for which torch's is slower
-        context = attend_by_head(query, key, value, real)
+    if x.device.type == "cpu" and x.dtype == torch.bfloat16:  # torch's own attention is slower there
+        context = attend_by_head(query, key, value, token_mask)
     else:
-        context = F.scaled_dot_product_attention(query, key, value, None if real is None else real[:, None, None])
-    return finish(block, x, context)[2]
+        context = F.scaled_dot_product_attention(
+            query, key, value, None if token_mask is None else token_mask[:, None, None]
+        )
+    return mlp_and_residual(block, x, context)[2]
 
 
-def run_block_with_map(block: Block, x: Tensor, total: Tensor, share: float, real: Tensor | None = None) -> Tensor:
-    """As :func:`run_block`; ``share`` times the sum of the heads' attention from patch to patch is added to ``total``
-    (B, N, N) float32, in place. No more than one head's map is held.
+def run_block_with_map(
+    block: Block, x: Tensor, total: Tensor, weight: float, token_mask: Tensor | None = None
+) -> Tensor:
+    """As :func:`run_block`; also adds ``weight`` times the heads' summed patch-to-patch attention to ``total``.
 
-    Rows of padding are garbage, columns of padding get nothing.
+    ``total`` (B, N, N) float32 is changed in place. At most one head's map is in memory. Padding: rows hold
+    meaningless values, columns are not changed.
     """
     query, key, value = project_qkv(block, block.ln_1(x))
     if usable(x) and x.dtype != torch.float64:
         from clipes.kernels.attention import add_head_mean, attend
 
-        lengths = None if real is None else real.sum(1, dtype=torch.int32)
+        lengths = None if token_mask is None else token_mask.sum(1, dtype=torch.int32)
         context, lse = attend(query, key, value, lengths)
-        add_head_mean(total, query, key, lse, share, lengths)
+        add_head_mean(total, query, key, lse, weight, lengths)
     else:
-        context = attend_by_head(query, key, value, real, total, share)
-    return finish(block, x, context)[2]
+        context = attend_by_head(query, key, value, token_mask, total, weight)
+    return mlp_and_residual(block, x, context)[2]
 
 
 def attend_by_head(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    real: Tensor | None = None,
+    token_mask: Tensor | None = None,
     total: Tensor | None = None,
-    share: float = 1.0,
+    weight: float = 1.0,
 ) -> Tensor:
-    """Attention (B, A, S, d), a head at a time; the heads' maps go to ``total`` as in :func:`run_block_with_map`."""
-    context = torch.empty_like(value.transpose(1, 2)).transpose(1, 2)  # as merge_heads likes it
+    """Attention (B, A, S, d), a head at a time; the maps are added to ``total`` as in :func:`run_block_with_map`."""
+    context = torch.empty_like(value.transpose(1, 2)).transpose(1, 2)  # this layout lets merge_heads copy nothing
     for head in range(value.shape[1]):
-        attention = attention_map(query[:, head], key[:, head], real)
+        attention = attention_map(query[:, head], key[:, head], token_mask)
         context[:, head] = attention @ value[:, head]
         if total is not None:
-            total.add_(attention[:, 1:, 1:], alpha=share)
+            total.add_(attention[:, 1:, 1:], alpha=weight)
     return context
 
 
-def attention_map(query: Tensor, key: Tensor, real: Tensor | None = None) -> Tensor:
-    """Softmax attention (B, ..., S, S) of queries and keys (B, ..., S, d), all of it on ``real`` tokens (B, S)."""
+def attention_map(query: Tensor, key: Tensor, token_mask: Tensor | None = None) -> Tensor:
+    """Softmax attention (B, ..., S, S) of queries and keys (B, ..., S, d); keys outside ``token_mask`` (B, S) get 0."""
     logits = (query * query.shape[-1] ** -0.5) @ key.mT
-    if real is not None:
-        logits = logits.masked_fill(~real.reshape(len(real), *[1] * (logits.ndim - 2), -1), -torch.inf)
+    if token_mask is not None:
+        logits = logits.masked_fill(~token_mask.reshape(len(token_mask), *[1] * (logits.ndim - 2), -1), -torch.inf)
     return torch.softmax(logits, dim=-1)
 
 
-def trace_block(block: Block, x: Tensor, real: Tensor | None = None) -> Trace:
-    """The block's forward pass with everything kept that the CAM's closed form needs."""
+def run_block_keeping_all(block: Block, x: Tensor, token_mask: Tensor | None = None) -> BlockActivations:
+    """The block's forward pass with every intermediate result kept, as the CAM's closed form needs them."""
     normed = block.ln_1(x)
     query, key, value = project_qkv(block, normed)
-    attention = attention_map(query, key, real)
+    attention = attention_map(query, key, token_mask)
     context = attention @ value
-    middle, hidden, output = finish(block, x, context)
-    real = x.new_ones(x.shape[:2], dtype=torch.bool) if real is None else real
-    return Trace(normed, query, key, value, attention, context, middle, hidden, output, real)
+    after_attention, hidden, output = mlp_and_residual(block, x, context)
+    token_mask = x.new_ones(x.shape[:2], dtype=torch.bool) if token_mask is None else token_mask
+    return BlockActivations(normed, query, key, value, attention, context, after_attention, hidden, output, token_mask)

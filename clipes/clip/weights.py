@@ -1,6 +1,6 @@
-"""From open_clip's names, folders and files to a loaded CLIP; every way it can fail has its own message.
+"""From open_clip's names, folders and files to a loaded CLIP. Every failure has its own message.
 
-open_clip builds the model and reads the weights; :mod:`clipes.clip.open_clip_vision` takes the vision tower out of it.
+open_clip builds the model and reads the weights; :mod:`clipes.clip.open_clip_vision` converts the vision side.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from torch.nn import functional as F
 
 from clipes.device.choice import Precision, choose_device, choose_dtype
 
-from .encoder import Encoder
-from .open_clip_vision import SUPPORTED, ModelError, unsupported, vision_encoder
-from .text import TextTower
+from .open_clip_vision import SUPPORTED, ModelError, unsupported_reason, vision_encoder
+from .text import TextEncoder
+from .vision import VisionEncoder
 
 TINY_FOLDER = Path(__file__).with_name("tiny")
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 
 
 @dataclass(frozen=True)
-class Clip:
-    """A loaded CLIP: its vision tower on its device, and its text tower, in float32 on the CPU."""
+class CLIP:
+    """A loaded CLIP: the vision side on its device, the text side in float32 on the CPU."""
 
-    encoder: Encoder
-    text: TextTower
+    vision: VisionEncoder
+    text: TextEncoder
 
 
 def load_clip(
@@ -46,25 +46,25 @@ def load_clip(
     device: str | torch.device | None = None,
     precision: Precision | None = None,
     trusted: bool = False,
-) -> Clip:
-    """Load a CLIP with a ViT tower.
+) -> CLIP:
+    """Load a CLIP with a ViT.
 
     Args:
         model: an open_clip name, ``hf-hub:org/repo``, ``local-dir:PATH``, or ``"tiny"``, the bundled model.
         pretrained: for an open_clip name, one of its tags or a weights file: ``.safetensors``, or a state
             dict (``.pt``, ``.bin``), read with ``weights_only=True``.
-        device, precision: of the vision tower; by default CUDA in fp16 where there is one, else the CPU in fp32.
+        device, precision: of the vision side; by default CUDA in fp16 if available, else the CPU in fp32.
         trusted: allow OpenAI's TorchScript archives, whose loading can run code.
 
     Raises:
-        ValueError: a device or precision that cannot be had.
+        ValueError: a device or precision that is not available.
         ModelError: an unknown name or tag, no weights, not a plain ViT, weights that do not fit.
         FileNotFoundError: a folder or a weights file that does not exist.
     """
     if not isinstance(model, str):
         raise TypeError(f"model is {model!r}; give a name, or 'local-dir:' with the folder")
-    where = choose_device(device)
-    dtype = choose_dtype(precision, where)
+    target = choose_device(device)
+    dtype = choose_dtype(precision, target)
     if model == "tiny":
         if pretrained is not None:
             raise ModelError(f"tiny brings its own weights; leave out pretrained={str(pretrained)!r}")
@@ -74,8 +74,8 @@ def load_clip(
         model = model.replace("/", "-")
         config = _config_of_name(model)
     else:
-        config = _config_of_place(model, pretrained)
-    reason = unsupported(config) or _missing_package(config)
+        config = _config_of_folder_or_hub(model, pretrained)
+    reason = unsupported_reason(config) or _missing_package(config)
     if reason:
         raise ModelError(f"{model} is not supported: {reason}; clipes reads {SUPPORTED}")
     quick_gelu = named and _needs_quick_gelu(model, pretrained, config)
@@ -84,7 +84,7 @@ def load_clip(
     if broken:
         raise ModelError(f"the weights of {model} hold NaN or infinity in {broken[0]}; get the file again")
     clip.eval().requires_grad_(False).float()
-    return Clip(vision_encoder(clip).to(where, dtype), _text_tower(clip, model))
+    return CLIP(vision_encoder(clip).to(target, dtype), _text_encoder(clip, model))
 
 
 def supported_models() -> list[tuple[str, tuple[str, ...], str | None]]:
@@ -94,10 +94,10 @@ def supported_models() -> list[tuple[str, tuple[str, ...], str | None]]:
     rows = []
     for name in open_clip.list_models():
         config = open_clip.get_model_config(name)
-        reason = unsupported(config) or _missing_package(config)
+        reason = unsupported_reason(config) or _missing_package(config)
         tags = tuple(open_clip.list_pretrained_tags_by_model(name))
         if reason is None:
-            tags = tuple(tag for tag in tags if _other_name(name, tag, config) is None)
+            tags = tuple(tag for tag in tags if _name_with_matching_gelu(name, tag, config) is None)
         if tags:
             rows.append((name, tags, reason))
     return rows
@@ -112,8 +112,8 @@ def _missing_package(config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _other_name(model: str, tag: str, config: Mapping[str, Any]) -> str | None:
-    """The name under which a tag's weights have the GELU they were trained with; None if that is this one."""
+def _name_with_matching_gelu(model: str, tag: str, config: Mapping[str, Any]) -> str | None:
+    """The model name whose GELU is the one that a tag's weights were trained with; None if it is ``model``."""
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 
@@ -121,7 +121,7 @@ def _other_name(model: str, tag: str, config: Mapping[str, Any]) -> str | None:
     other = model.removesuffix("-quickgelu") if quick else f"{model}-quickgelu"
     if tag.lower() == "openai" or quick == bool(get_pretrained_cfg(model, tag).get("quick_gelu")):
         return None
-    # Where there is no other name, the configuration is right and the tag merely says nothing.
+    # If no such model exists, the configuration is right: the tag just does not mention its GELU.
     return other if other != model and other in open_clip.list_models() else None
 
 
@@ -141,7 +141,7 @@ def _config_of_name(model: str) -> dict[str, Any]:
     return config
 
 
-def _config_of_place(model: str, pretrained: str | Path | None) -> dict[str, Any]:
+def _config_of_folder_or_hub(model: str, pretrained: str | Path | None) -> dict[str, Any]:
     if pretrained is not None:
         raise ModelError(f"{model} brings its own weights; leave out pretrained={str(pretrained)!r}")
     config: Any = _config_of_hub(model) if model.startswith("hf-hub:") else _config_of_folder(model)
@@ -156,8 +156,8 @@ def _config_of_hub(model: str) -> Any:
 
     try:
         return open_clip.get_model_config(model)
-    except Exception as error:  # huggingface_hub's, the network's, JSON's: all mean that it cannot be had
-        raise ModelError(f"{model} could not be fetched ({_short(error)}); check the id and the network") from error
+    except Exception as error:  # of huggingface_hub, the network or JSON: the configuration is not available
+        raise ModelError(f"{model} could not be fetched ({_one_line(error)}); check the id and the network") from error
 
 
 def _config_of_folder(model: str) -> Any:
@@ -170,17 +170,17 @@ def _config_of_folder(model: str) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))["model_cfg"]
     except (ValueError, KeyError, TypeError) as error:
-        raise ModelError(f"{file} is not an open_clip configuration ({_short(error)})") from error
+        raise ModelError(f"{file} is not an open_clip configuration ({_one_line(error)})") from error
 
 
 def _needs_quick_gelu(model: str, pretrained: str | Path | None, config: Mapping[str, Any]) -> bool:
-    """Whether QuickGELU must be forced: for OpenAI's weights. Checks the tag or the file on the way."""
+    """Whether QuickGELU must be forced, as for OpenAI's weights. Raises ModelError for a wrong tag or file."""
     import open_clip
     from open_clip.pretrained import get_pretrained_cfg
 
     tags = open_clip.list_pretrained_tags_by_model(model)
     if pretrained is None:
-        known = ", ".join(tag for tag in tags if _other_name(model, tag, config) is None) or "it has none"
+        known = ", ".join(tag for tag in tags if _name_with_matching_gelu(model, tag, config) is None) or "it has none"
         raise ModelError(f"no weights given for {model}; pass pretrained= a tag ({known}) or a weights file")
     tag = get_pretrained_cfg(model, str(pretrained))
     if not tag:
@@ -190,7 +190,7 @@ def _needs_quick_gelu(model: str, pretrained: str | Path | None, config: Mapping
         if path.suffix in WEIGHT_SUFFIXES or path.parent != Path("."):
             raise FileNotFoundError(f"weights file {path} does not exist")
         raise ModelError(f"{model} has no tag {str(path)!r}; its tags are {', '.join(tags) or 'none'}")
-    other = _other_name(model, str(pretrained), config)
+    other = _name_with_matching_gelu(model, str(pretrained), config)
     if other:
         raise ModelError(
             f"the weights {pretrained} were trained with another GELU than that of {model}; load {other!r}"
@@ -213,21 +213,21 @@ def _open_clip_model(model: str, pretrained: str | None, quick_gelu: bool, trust
         return open_clip.create_model(
             model, pretrained, force_quick_gelu=quick_gelu, require_pretrained=True, weights_only=True
         )
-    except Exception as error:  # torch's, safetensors', pickle's, the hub's: each says what is wrong in its way
+    except Exception as error:  # of torch, safetensors, pickle or the hub: many types
         where = f"{model} with {pretrained}" if pretrained else model
         if "download" in str(error).lower() or isinstance(error, ConnectionError):
             raise ModelError(
-                f"the weights of {where} could not be had: {_short(error)}; "
+                f"the weights of {where} could not be downloaded: {_one_line(error)}; "
                 "check the network, or pass a weights file as pretrained"
             ) from error
         raise ModelError(
-            f"the weights of {where} could not be loaded: {_short(error)}; "
+            f"the weights of {where} could not be loaded: {_one_line(error)}; "
             "they must be a whole safetensors file or state dict of this very architecture"
         ) from error
 
 
 def _from_archive(model: str, path: str | None) -> Any:
-    """The named model with a TorchScript archive's weights; with QuickGELU where the archive is OpenAI's."""
+    """The named model with the weights of a TorchScript archive; with QuickGELU if OpenAI made the archive."""
     import open_clip
 
     state = torch.jit.load(path, map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
@@ -236,8 +236,8 @@ def _from_archive(model: str, path: str | None) -> Any:
     config["quick_gelu"] = config.get("quick_gelu", False) or None not in marks
     config.pop("custom_text", None)
     clip = open_clip.CLIP(**config)
-    made_anew = {name for name, _ in clip.named_buffers()} - clip.state_dict().keys()  # the causal mask
-    clip.load_state_dict({name: value for name, value in state.items() if name not in made_anew})
+    rebuilt = {name for name, _ in clip.named_buffers()} - clip.state_dict().keys()  # the causal mask
+    clip.load_state_dict({name: value for name, value in state.items() if name not in rebuilt})
     return clip
 
 
@@ -248,17 +248,19 @@ def _is_torchscript(path: str) -> bool:
         return any(name.endswith("constants.pkl") for name in archive.namelist())
 
 
-def _short(error: Exception) -> str:
-    """One line of what is wrong."""
+def _one_line(error: Exception) -> str:
+    """The error's message in one line."""
     text = " ".join(str(error).split())
-    if isinstance(error, pickle.UnpicklingError) or "weights_only" in text:  # torch advises to read it unsafely
+    if (
+        isinstance(error, pickle.UnpicklingError) or "weights_only" in text
+    ):  # torch's own message advises unsafe loading
         return "it is not a state dict of tensors alone, and anything else could run code"
     if isinstance(error, KeyError) or not text:
         text = f"{type(error).__name__} {text}".strip()
     return text if len(text) <= 300 else text[:300] + " …"
 
 
-def _text_tower(model: Any, name: str) -> TextTower:
+def _text_encoder(model: Any, name: str) -> TextEncoder:
     import open_clip
 
     tokenizer = open_clip.get_tokenizer(name)
@@ -266,7 +268,7 @@ def _text_tower(model: Any, name: str) -> TextTower:
     def tokenize(sentences: Sequence[str]) -> Tensor:
         tokens: Tensor = tokenizer(list(sentences))
         context = tokens.shape[1]
-        longer = tokenizer(list(sentences), context + 1)  # a sentence that fits stays the same, but for padding
+        longer = tokenizer(list(sentences), context + 1)  # a sentence that fits has the same tokens, only more padding
         cut = [sentences[i] for i in (longer[:, :context] != tokens).any(1).nonzero().flatten().tolist()]
         if cut:
             others = f", and of {len(cut) - 1} other sentence(s)" if len(cut) > 1 else ""
@@ -277,11 +279,11 @@ def _text_tower(model: Any, name: str) -> TextTower:
         with torch.inference_mode():
             return F.normalize(model.encode_text(tokens).float(), dim=-1)
 
-    return TextTower(tokenize, encode, _fingerprint(model))
+    return TextEncoder(tokenize, encode, _fingerprint(model))
 
 
 def _fingerprint(model: nn.Module) -> str:
-    """A SHA-256 of every weight, and of every layer's kind and plain settings, such as the number of heads."""
+    """A SHA-256 of every weight, and of every layer's type and plain settings, such as the number of heads."""
     digest = hashlib.sha256()
     for name, layer in model.named_modules():
         plain = {key: value for key, value in vars(layer).items() if isinstance(value, bool | int | float | str)}

@@ -14,12 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 
 from clipes.config import SCENES, MaskConfig
-from clipes.decision import decide_masks
 from clipes.drawing.overlay import draw_maps, draw_mask
 from clipes.evaluation.metrics import confusion_matrix, mean_iou
 from clipes.generator import load
@@ -71,7 +69,7 @@ def run_demo(
         truth = np.asarray(Image.open(folder / "truth" / f"{name}.png"))
         image = folder / "images" / f"{name}.jpg"
         results = {"initial": initial(image, labels), "refined": refined(image, labels)}
-        results["crf"] = _with_crf(results["refined"])
+        results["crf"] = results["refined"].decide(STAGES["crf"])
         for stage, result in results.items():
             confusion[stage] += confusion_matrix(result.mask, truth, len(THINGS))
         results["crf"].save(folder / "masks" / f"{name}.png")
@@ -81,11 +79,6 @@ def run_demo(
     _write_page(folder / "index.html", report, cards)
     write_json(folder / "demo.json", report)
     return report
-
-
-def _with_crf(result: PseudoMask) -> PseudoMask:
-    maps = [torch.from_numpy(result.patch_cams)]
-    return decide_masks([result.image], [result.class_ids.tolist()], maps, THINGS, STAGES["crf"])[0]
 
 
 def write_scenes(folder: Path, count: int, progress: Progress = lambda items, total, unit: items) -> list[Named]:

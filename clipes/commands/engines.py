@@ -14,7 +14,7 @@ from .run_flags import devices_of, output_of, place, worker_count
 from .terminal import DEVICE_LOST, complain, printable, words
 
 if TYPE_CHECKING:  # they load torch
-    from clipes.clip.weights import Clip
+    from clipes.clip.weights import CLIP
     from clipes.config import Config
     from clipes.datasets import Samples
     from clipes.generator import MaskGenerator
@@ -23,17 +23,17 @@ if TYPE_CHECKING:  # they load torch
     from clipes.vocabulary import Vocabulary
 
 
-def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, config: Config, samples: Samples) -> int:
+def write(options: argparse.Namespace, clip: CLIP, vocabulary: Vocabulary, config: Config, samples: Samples) -> int:
     """Write the masks that are not finished yet; returns the exit code."""
     from clipes.datasets import absolute_source
     from clipes.device.choice import dtype_name
     from clipes.device.errors import DeviceLost
-    from clipes.device.threads import split_threads
+    from clipes.device.threads import configure_threads
     from clipes.generator import MaskGenerator
     from clipes.runs.run import Run
 
     shard, _ = place(options)
-    jobs = split_threads(options.threads, clip.encoder.device, len(samples))
+    jobs = configure_threads(options.threads, clip.vision.device, len(samples))
     output, generator = output_of(options), MaskGenerator(clip, vocabulary, config)
     mine = len(samples) if shard.count == 1 else sum(shard.holds(sample.id) for sample in samples)
     about = {
@@ -41,7 +41,7 @@ def write(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary, confi
         "model": options.model,
         "pretrained": options.pretrained,
         "classes": words(options.classes) or vocabulary.name,
-        "preset": options.config or vocabulary.preset,
+        "preset": options.preset or vocabulary.preset,
         "category_ids": samples.category_ids,
     }
     settings, devices = generator.settings, devices_of(options)

@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     """Decide every mask of the folder again."""
     import torch
 
-    from clipes.device.threads import split_threads
+    from clipes.device.threads import configure_threads
     from clipes.runs.finalize import read_run
 
     with read_run(options.folder) as saved, stopping() as stop:
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         preset, recorded = manifest.get("preset"), manifest.get("source")
         config = change_decision(saved.config, options, preset if preset in PRESETS else "voc12")
         source = options.source or (recorded if isinstance(recorded, str) and recorded else None)
-        jobs = split_threads(None, torch.device("cpu"), count)
+        jobs = configure_threads(None, torch.device("cpu"), count)
         readers = 1 if count > 1 else 0
         outcomes = saved.finalize(config, source, out=options.out, readers=readers, jobs=jobs, stop=stop)
         unsaved, first = saved.unsaved

@@ -17,7 +17,11 @@ _PREFIX = {CrfConfig: "crf_", ParConfig: "par_"}  # their fields share names
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
     """Add one flag for every setting of every stage, a preset, and switches for the stages that can be left out."""
     group = parser.add_argument_group("method")
-    group.add_argument("--config", choices=tuple(PRESETS), help="preset (default: the class set's own, else voc12)")
+    group.add_argument(
+        "--preset",
+        choices=tuple(PRESETS),
+        help="the method's settings to start from (default: the class set's own, else voc12)",
+    )
     group.add_argument("--no-affinity", action="store_true", help="stop at the initial CAM")
     _add_settings(group, tuple(STAGES), _defaults)
 
@@ -100,7 +104,7 @@ def read_config(options: argparse.Namespace, preset: str) -> Config:
 
     Raises ValueError for a value out of range, or of a stage switched off.
     """
-    config = PRESETS[options.config or preset]
+    config = PRESETS[options.preset or preset]
     if options.no_affinity:
         config = replace(config, affinity=None)
     return _changed(config, options, tuple(STAGES), config)

@@ -15,7 +15,7 @@ from .source import add_source_flags, labels_argument
 from .terminal import EXIT_CODES, bar, complain, printable
 
 if TYPE_CHECKING:
-    from clipes.clip.weights import Clip
+    from clipes.clip.weights import CLIP
     from clipes.config import Config
     from clipes.datasets import Sample, Samples
     from clipes.vocabulary import Vocabulary
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     return write(options, clip, vocabulary, config, samples)
 
 
-def _suggested(clip: Clip, vocabulary: Vocabulary, samples: Sequence[Sample], config: Config) -> tuple[str, ...]:
+def _suggested(clip: CLIP, vocabulary: Vocabulary, samples: Sequence[Sample], config: Config) -> tuple[str, ...]:
     """The background words that `clipes background` would suggest."""
     from clipes.clip.text_cache import cache_folder
     from clipes.prompting.background import suggest_background

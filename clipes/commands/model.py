@@ -12,7 +12,7 @@ from clipes.config import Fuse
 from .terminal import named, natural, words
 
 if TYPE_CHECKING:  # they load torch
-    from clipes.clip.weights import Clip
+    from clipes.clip.weights import CLIP
     from clipes.vocabulary import Vocabulary
 
 
@@ -67,21 +67,21 @@ def vocabulary_settings(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def model_record(options: argparse.Namespace, clip: Clip, vocabulary: Vocabulary) -> dict[str, Any]:
+def model_record(options: argparse.Namespace, clip: CLIP, vocabulary: Vocabulary) -> dict[str, Any]:
     """What a run's record says of its model and its words."""
     return {
         "model": options.model,
         "pretrained": options.pretrained,
         "weights": clip.text.fingerprint,
-        "dtype": str(clip.encoder.dtype).removeprefix("torch."),
-        "mean": clip.encoder.mean,
-        "std": clip.encoder.std,
+        "dtype": str(clip.vision.dtype).removeprefix("torch."),
+        "mean": clip.vision.mean,
+        "std": clip.vision.std,
         "classes": words(options.classes) or vocabulary.name,
         "vocabulary": vocabulary.fingerprint,
         "background": vocabulary.background_names,
         "templates": vocabulary.templates,
         "fuse": vocabulary.fuse,
-        "preset": options.config or vocabulary.preset,
+        "preset": options.preset or vocabulary.preset,
     }
 
 

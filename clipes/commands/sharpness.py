@@ -95,13 +95,13 @@ def run(options: argparse.Namespace) -> int:
         "labels": options.labels,
         "truth": options.truth and os.path.abspath(options.truth),
         **model_record(options, clip, vocabulary),
-        "device": str(clip.encoder.device),
+        "device": str(clip.vision.device),
         "class_names": vocabulary.class_names,
         "versions": versions(),
     }
     _write(options.out, analysis, record)
     if options.apply:
-        replace(vocabulary, templates=(analysis.best,), preset=options.config or vocabulary.preset).save(options.apply)
+        replace(vocabulary, templates=(analysis.best,), preset=options.preset or vocabulary.preset).save(options.apply)
     _print_table(analysis)
     _print_account(analysis, options.out)
     if options.apply:

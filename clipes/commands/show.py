@@ -120,12 +120,12 @@ def _print_shares(result: PseudoMask) -> None:
     """How much of the picture each label won, and how surely."""
     from clipes.ids import ignore_index
 
-    won = {segment["label"]: segment for segment in result.segments()}
+    won = {segment.label: segment for segment in result.segments()}
     width = max(len("ignored"), *(len(short(label, WIDEST)) for label in result.labels))
     for label in result.labels:
         found = won.get(label)
-        share = f"{found['mask'].mean():6.1%} of the picture, confidence {found['score']:.2f}" if found else "nowhere"
+        share = f"{found.mask.mean():6.1%} of the picture, confidence {found.confidence:.2f}" if found else "nowhere"
         print(f"{short(label, WIDEST):{width}}  {share}")
-    ignored = float((result.mask == ignore_index(result.class_count)).mean())
+    ignored = float((result.mask == ignore_index(result.num_classes)).mean())
     if ignored:
         print(f"{'ignored':{width}}  {ignored:6.1%}")

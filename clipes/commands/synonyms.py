@@ -14,7 +14,7 @@ from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabula
 from .terminal import DONE, FAILED, complain, named, printable
 
 if TYPE_CHECKING:  # they load torch
-    from clipes.clip.text import TextTower
+    from clipes.clip.text import TextEncoder
     from clipes.prompting.thesaurus import Choice
     from clipes.prompting.wordnet import Sense, WordNet
     from clipes.vocabulary import Vocabulary
@@ -105,7 +105,7 @@ def _sense(text: str) -> tuple[str, str]:
 
 
 def _ranked(
-    names: Sequence[str], classes: Vocabulary | None, tower: TextTower | None, wordnet: WordNet
+    names: Sequence[str], classes: Vocabulary | None, tower: TextEncoder | None, wordnet: WordNet
 ) -> list[tuple[Sense, ...]]:
     found = [wordnet.senses(name) for name in names]
     if classes is None or tower is None:
@@ -152,7 +152,7 @@ def _matched(name: str, senses: Sequence[Sense]) -> str:
     return f" ({kind} {', '.join(spellings)})"
 
 
-def _write(classes: Vocabulary, tower: TextTower | None, wordnet: WordNet, options: argparse.Namespace) -> int:
+def _write(classes: Vocabulary, tower: TextEncoder | None, wordnet: WordNet, options: argparse.Namespace) -> int:
     from clipes.prompting.thesaurus import SAID, with_synonyms
 
     vocabulary, notes = with_synonyms(

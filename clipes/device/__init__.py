@@ -1,3 +1,3 @@
-"""Where tensors are: the choice of device and precision, memory, threads, exact products, transfer, resizing.
+"""Devices: the choice of device and precision, memory, threads, precision of products, transfer, resizing.
 
 Nothing here knows CLIP, a mask or a file of a run."""

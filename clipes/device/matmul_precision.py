@@ -1,7 +1,7 @@
-"""Float32 matrix products by the fast way that a device has, for as long as it is wanted.
+"""Faster float32 matrix products, where a device has them and they are exact enough.
 
-torch's settings are the whole process's: they are changed while a thread is inside :func:`fast_products`, and restored
-when the last one has left.
+torch's ``fp32_precision`` is a global setting. :func:`matmul_precision` counts the threads that are inside it, and
+restores the setting when the last one leaves.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 EXACT = 1e-6
-"""Relative error of a product up to which it counts as computed in float32; by MKL it is 2.5e-7 (768 terms)."""
+"""The largest relative error of a product that counts as float32; MKL's is 2.5e-7 for 768 terms."""
 
 
 class _Precision:
-    """A ``fp32_precision`` of torch.backends, changed while at least one thread is inside."""
+    """Sets a backend's ``fp32_precision`` while at least one thread is inside."""
 
     def __init__(self, backend: Any, value: str):
         self._backend, self._value = backend, value
@@ -37,12 +37,12 @@ class _Precision:
                 self._backend.fp32_precision = self._before
 
 
-def fast_products(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
-    """A context for what an encoder of ``dtype`` multiplies in float32.
+def matmul_precision(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[None]:
+    """A context in which float32 products are as fast as an encoder of ``dtype`` allows.
 
-    On a GPU TF32 beside a lower ``dtype``, whose rounding is as coarse. On a CPU oneDNN instead of MKL, which is
-    slower on some processors; only where a product checked against float64 shows that it computes in float32.
-    With a torch before 2.9, which has no such settings, nothing changes.
+    On a GPU it is TF32 if ``dtype`` is lower than float32, because its rounding is as coarse. On a CPU it is oneDNN
+    instead of MKL, which is slower on some processors, if a check against float64 shows that oneDNN computes in
+    float32. torch before 2.9 has no such settings; there nothing changes.
     """
     if not hasattr(torch.backends.mkldnn, "matmul"):
         return nullcontext()
@@ -51,20 +51,29 @@ def fast_products(device: torch.device, dtype: torch.dtype) -> AbstractContextMa
     return _ONEDNN if _is_exact() else nullcontext()
 
 
-# "bf16" permits oneDNN to round to bfloat16, which it does where that is faster than float32: on processors with AMX,
-# not on those that only have AVX-512. Any other value leaves the products to MKL.
+# "bf16" allows oneDNN to round to bfloat16. It does so on processors with AMX, and not on those that only have AVX-512.
+# With any other value MKL computes the products.
 _ONEDNN = _Precision(getattr(torch.backends.mkldnn, "matmul", None), "bf16")
 _TF32 = _Precision(torch.backends.cuda.matmul, "tf32")
 
 
-@cache
 def _is_exact() -> bool:
-    """Whether what oneDNN makes of float32 products is float32: a linear layer of a ViT, and attention scores."""
+    """:func:`_probe`, by one thread at a time: the probe changes the products of all threads while it runs."""
+    with _PROBE:
+        return _probe()
+
+
+_PROBE = threading.Lock()
+
+
+@cache
+def _probe() -> bool:
+    """Whether oneDNN's float32 products are exact enough, for a linear layer of a ViT and for attention scores."""
     random = torch.Generator().manual_seed(0)
     shapes = [((577, 768), (768, 768)), ((12, 577, 64), (12, 64, 577))]
     with torch.inference_mode(), _ONEDNN:
-        for one, other in shapes:
-            x, y = torch.randn(one, generator=random), torch.randn(other, generator=random)
+        for left, right in shapes:
+            x, y = torch.randn(left, generator=random), torch.randn(right, generator=random)
             exact = x.double() @ y.double()
             if float((x @ y - exact).norm() / exact.norm()) > EXACT:
                 return False

@@ -34,21 +34,21 @@ def prepare(
         resized = pixels_of(image.resize(size[::-1], Image.Resampling.BICUBIC)).permute(2, 0, 1).float()
     else:
         resized = resize(pixels_of(image, device), size)
-    centre, spread = (_of_channels(tuple(values), torch.device(device)) for values in (mean, std))
+    centre, spread = (_per_channel(tuple(values), torch.device(device)) for values in (mean, std))
     return ((resized / 255 - centre) / spread).contiguous()
 
 
 @lru_cache(maxsize=64)
-def _of_channels(values: tuple[float, ...], device: torch.device) -> Tensor:
-    """(3, 1, 1) float32; kept, because bringing it to a GPU waits for what that is doing."""
+def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
+    """(3, 1, 1) float32; cached, since a host-to-device copy would synchronise."""
     return torch.tensor(values, dtype=torch.float32)[:, None, None].to(device)
 
 
 def resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
-    """A picture (H, W, 3) uint8 at another `size`, on its device, as Pillow does it: (3, h, w) float32, whole levels.
+    """A picture (H, W, 3) uint8 resized on its device as Pillow does: (3, h, w) float32 with integer values.
 
-    First its rows, then its columns, rounded after each. Pillow's weights are rounded, too, so that a few values
-    differ, by a level; of torch's own resampling of bytes many more do, and maps with them.
+    Rows are resized first, then columns, rounded after each. A few values differ from Pillow's by 1, because Pillow
+    also rounds its weights. torch's own resampling of bytes differs in many more values, which changes maps.
     """
     resized = pixels.permute(2, 0, 1)[None].float()
     for step in ((len(pixels), size[1]), size):
@@ -57,13 +57,13 @@ def resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def pixels_of(image: Image.Image, device: torch.device | str = "cpu") -> Tensor:
-    """An RGB picture as (H, W, 3) uint8 on `device`; to a GPU the copy goes behind what the host does."""
+    """An RGB picture as (H, W, 3) uint8 on `device`. Asynchronous copy on CUDA."""
     pixels = torch.from_numpy(np.array(image))
     return pixels if torch.device(device).type == "cpu" else pixels.pin_memory().to(device, non_blocking=True)
 
 
 def to_host(tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
-    """Tensors as arrays; from a GPU through pinned memory, all of them with one wait."""
+    """Tensors as arrays; from a GPU through pinned memory, with a single synchronisation for all."""
     if not any(tensor.is_cuda for tensor in tensors):
         return [tensor.numpy() for tensor in tensors]
     copies = [torch.empty_like(tensor, device="cpu", pin_memory=True) for tensor in tensors]

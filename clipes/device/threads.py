@@ -1,32 +1,36 @@
-"""How many batches and threads of torch work side by side."""
+"""How many batches run concurrently, and how many of torch's threads each uses."""
 
 from __future__ import annotations
 
 import torch
 
 
-def default_jobs(device: torch.device) -> int:
-    """Batches worked on side by side unless told otherwise: 1 on a CPU, else 2."""
+def default_concurrency(device: torch.device) -> int:
+    """The default number of concurrent batches: 1 on a CPU, 2 on a GPU.
+
+    Two batches on a GPU overlap one batch's CPU work with the other's GPU work.
+    """
     return 1 if device.type == "cpu" else 2
 
 
-def split_threads(each: int | None, device: torch.device, images: int) -> int:
-    """Give an image on a CPU ``each`` threads of torch: by default one, which wastes least, or all where there is one.
+def configure_threads(per_image: int | None, device: torch.device, images: int) -> int:
+    """Let torch use ``per_image`` threads for an image on a CPU; returns how many batches to run concurrently.
 
-    Returns how many batches side by side keep all threads busy that torch had; on a GPU :func:`default_jobs`.
+    The default is one thread per image, which is the most efficient, or all threads for a single image. The batches
+    together use as many threads as torch had before. On a GPU the result is that of :func:`default_concurrency`.
     """
     if device.type != "cpu":
-        return default_jobs(device)
+        return default_concurrency(device)
     threads = torch.get_num_threads()
-    each = each or (threads if images == 1 else 1)
-    torch.set_num_threads(each)
-    return max(1, threads // each)
+    per_image = per_image or (threads if images == 1 else 1)
+    torch.set_num_threads(per_image)
+    return max(1, threads // per_image)
 
 
-def begin_thread(threads: int, device: torch.device) -> None:
-    """What torch remembers for each thread: how many threads it computes with, and a GPU's stream."""
+def init_worker_thread(threads: int, device: torch.device) -> None:
+    """Set torch's per-thread state: intra-op threads, CUDA device, CUDA stream."""
     torch.set_num_threads(threads)
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.cuda.synchronize()  # the weights are there
+        torch.cuda.synchronize()  # the weights were copied on another stream
         torch.cuda.set_stream(torch.cuda.Stream())  # type: ignore[no-untyped-call]

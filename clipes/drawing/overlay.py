@@ -1,4 +1,4 @@
-"""A picture with its mask on it, and a legend beside it."""
+"""A picture with its mask drawn over it, and a legend below."""
 
 from __future__ import annotations
 
@@ -16,35 +16,52 @@ from scipy import ndimage
 from clipes.ids import ignore_index, voc_palette
 
 SMALL = 192
-"""A picture is enlarged by the whole number that brings its longer side nearest to this, from below."""
+"""Small pictures are enlarged by the largest whole factor that keeps the longer side at or below this."""
 
 LONGEST_NAME = 60
 IGNORED = 255
-"""Its place in the palette, for any number of classes."""
+"""The palette index of ignored pixels, for any number of classes."""
 
 
 def draw_overlay(
-    image: Image.Image, mask: NDArray[Any], class_ids: Sequence[int], names: Sequence[str], classes: int
+    image: Image.Image,
+    mask: NDArray[Any],
+    class_ids: Sequence[int],
+    names: Sequence[str],
+    classes: int,
+    alpha: float = 0.5,
+    outline: bool = True,
+    legend: bool = True,
 ) -> Image.Image:
-    """The RGB ``image`` tinted by ``mask`` (H, W), every region outlined, and a legend below the picture.
+    """The RGB ``image`` tinted by ``mask`` (H, W) with strength ``alpha``, regions outlined, and a legend below.
 
-    Colours are the mask file's palette; ids beyond 254 take the colour of ``id % 254 + 1``. Ignored pixels
-    are striped. A line of the region's colour runs inside every border, a white and a dark one outside, so
-    that it shows on any picture; of two regions that touch, the smaller lies above and keeps its pixels. Pictures
-    below 97 pixels are enlarged; the legend is as high as it needs, and wider than the picture only where a name is.
+    Colours are the mask file's palette; ids beyond 254 take the colour of ``id % 254 + 1``. Ignored pixels are striped.
+    Each outline is a line of the region's colour inside the border, a white and a dark line outside, so that it is
+    visible on any picture. Of two regions that touch, the smaller lies on top and keeps its pixels. Pictures below 97
+    pixels are enlarged. The legend is as high as necessary, and wider than the picture only if a name is.
+
+    Raises ValueError for an ``alpha`` outside [0, 1].
     """
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"alpha is {alpha!r}; it must be in [0, 1]")
     zoom = max(1, SMALL // max(mask.shape))
-    ids, heights = (array.repeat(zoom, 0).repeat(zoom, 1) for array in (mask.astype(np.int32), _heights(mask)))
+    ids, z_order = (array.repeat(zoom, 0).repeat(zoom, 1) for array in (mask.astype(np.int32), _z_order(mask)))
     picture = np.array(image.resize((ids.shape[1], ids.shape[0]), Image.Resampling.NEAREST))
     ignored = ids == ignore_index(classes)
     line = max(2 if zoom > 4 else 1, round(min(ids.shape) / 200))
-    body = Image.fromarray(_painted(picture, ids, heights, ignored, line))
-    entries = [(int(palette_places(np.int64(i))), name) for i, name in zip(class_ids, names, strict=True)]
+    colours = voc_palette()[np.where(ignored, IGNORED, palette_index(ids))]
+    _tint(picture, ids, colours, ignored, alpha, line)
+    if outline:
+        _outline(picture, z_order, colours, line)
+    body = Image.fromarray(picture)
+    if not legend:
+        return body
+    entries = [(int(palette_index(np.int64(i))), name) for i, name in zip(class_ids, names, strict=True)]
     return _with_legend(body, [*entries, (IGNORED, "ignored")] if ignored.any() else entries)
 
 
 def overlay_png(overlay: Image.Image, software: str) -> bytes:
-    """A PNG file of a picture, ``software`` being what its text says made it."""
+    """``overlay`` as the bytes of a PNG file, whose text chunk names ``software`` as its maker."""
     info, file = PngInfo(), BytesIO()
     info.add_text("Software", software)
     overlay.save(file, format="PNG", pnginfo=info)
@@ -55,21 +72,23 @@ def draw_mask(mask: NDArray[Any]) -> Image.Image:
     """The mask (H, W) alone, in the palette's colours."""
     ids = mask.astype(np.int64)
     ignored = ids == (255 if mask.dtype == np.uint8 else 65535)
-    return Image.fromarray(voc_palette()[np.where(ignored, IGNORED, palette_places(ids))])
+    return Image.fromarray(voc_palette()[np.where(ignored, IGNORED, palette_index(ids))])
 
 
 def outline_mask(mask: NDArray[Any], size: tuple[int, int]) -> Image.Image:
-    """The mask (H, W) as :func:`draw_mask` has it, at a whole multiple of ``size`` (width, height) of 600 pixels or
-    more on the longer side, with a thin white line around each region, for some colours are nearly black.
+    """The mask (H, W) as by :func:`draw_mask`, with a thin white line around each region.
+
+    It is drawn at a whole multiple of ``size`` (width, height) with at least 600 pixels on the longer side. The line is
+    needed because some colours are nearly black.
     """
     ids = np.asarray(Image.fromarray(mask.astype(np.int32)).resize(size, Image.Resampling.NEAREST)).astype(mask.dtype)
     zoom = -(-600 // max(size))
-    drawn, ids, heights = (
-        array.repeat(zoom, 0).repeat(zoom, 1) for array in (np.asarray(draw_mask(ids)), ids, _heights(ids))
+    drawn, ids, z_order = (
+        array.repeat(zoom, 0).repeat(zoom, 1) for array in (np.asarray(draw_mask(ids)), ids, _z_order(ids))
     )
     ignored = ids == np.iinfo(ids.dtype).max
     line = max(1, min(round(max(ids.shape) / 400), min(ids.shape) // 40))
-    around = ndimage.maximum_filter(np.where(ignored, 0, heights), 2 * line + 1) > heights
+    around = ndimage.maximum_filter(np.where(ignored, 0, z_order), 2 * line + 1) > z_order
     drawn[around & ~ignored] = 255
     return Image.fromarray(drawn)
 
@@ -77,7 +96,7 @@ def outline_mask(mask: NDArray[Any], size: tuple[int, int]) -> Image.Image:
 def draw_maps(cams: NDArray[np.float32], class_ids: Sequence[int]) -> Image.Image:
     """Maps (C, H, W) in [0, 1] as one picture: black where all are 0, each label's colour where it is strong.
 
-    Colours are brightened, for shades of the palette's dark ones could not be told from black.
+    Colours are brightened, because shades of the palette's dark colours look like black.
     """
     colours = colours_of(class_ids).astype(np.float32)
     brightest = colours.max(-1, keepdims=True, initial=1)
@@ -88,52 +107,55 @@ def draw_maps(cams: NDArray[np.float32], class_ids: Sequence[int]) -> Image.Imag
 
 def colours_of(class_ids: ArrayLike) -> NDArray[np.uint8]:
     """The palette's colours of class ids, with 3 channels as a last axis."""
-    colours: NDArray[np.uint8] = voc_palette()[palette_places(np.asarray(class_ids, dtype=np.int64))]
+    colours: NDArray[np.uint8] = voc_palette()[palette_index(np.asarray(class_ids, dtype=np.int64))]
     return colours
 
 
-def palette_places(ids: Any) -> Any:
-    """Where in the palette the colours of class ids are: those beyond 254 go round."""
+def palette_index(ids: Any) -> Any:
+    """The palette indices of class ids; ids beyond 254 wrap around."""
     return np.where(ids > 254, ids % 254 + 1, ids)
 
 
-def _heights(mask: NDArray[Any]) -> NDArray[np.int32]:
-    """How the regions (H, W) lie on each other: 0 the background, then each connected one, from large to small."""
-    places = np.unique(mask, return_inverse=True)[1].reshape(mask.shape) + 1
-    parts, count = np.zeros(mask.shape, np.int32), 0
-    for place, box in enumerate(ndimage.find_objects(places), start=1):
-        part, found = ndimage.label((places[box] == place) & (mask[box] > 0))
-        parts[box] += np.where(part > 0, part + count, 0)
-        count += found
+def _z_order(mask: NDArray[Any]) -> NDArray[np.int32]:
+    """The drawing order of the regions, (H, W): 0 is the background, then the connected regions from large to small."""
+    values = np.unique(mask, return_inverse=True)[1].reshape(mask.shape) + 1
+    regions, count = np.zeros(mask.shape, np.int32), 0
+    for value, box in enumerate(ndimage.find_objects(values), start=1):
+        labels, added = ndimage.label((values[box] == value) & (mask[box] > 0))
+        regions[box] += np.where(labels > 0, labels + count, 0)
+        count += added
     order = np.zeros(count + 1, np.int32)
-    order[1 + np.argsort(-np.bincount(parts.ravel(), minlength=count + 1)[1:], kind="stable")] = 1 + np.arange(count)
-    return order[parts]
+    order[1 + np.argsort(-np.bincount(regions.ravel(), minlength=count + 1)[1:], kind="stable")] = 1 + np.arange(count)
+    return order[regions]
 
 
-def _painted(
+def _tint(
     picture: NDArray[np.uint8],
     ids: NDArray[np.int32],
-    heights: NDArray[np.int32],
+    colours: NDArray[np.uint8],
     ignored: NDArray[np.bool_],
+    alpha: float,
     line: int,
-) -> NDArray[np.uint8]:
-    """The picture (H, W, 3), in its place, tinted, striped and outlined with lines of ``line`` pixels."""
-    colours = voc_palette()[np.where(ignored, IGNORED, palette_places(ids))]
+) -> None:
+    """Tint the picture (H, W, 3) in place; ignored pixels get diagonal stripes, also in ``colours``."""
     height, width = ids.shape
-    slanted = np.arange(height, dtype=np.int32)[:, None] + np.arange(width, dtype=np.int32)
-    colours[ignored & (slanted // (4 * line) % 2 == 0)] = 64
+    diagonal = np.arange(height, dtype=np.int32)[:, None] + np.arange(width, dtype=np.int32)
+    colours[ignored & (diagonal // (4 * line) % 2 == 0)] = 64
     tinted = ids > 0
-    picture[tinted] = (0.5 * picture[tinted] + 0.5 * colours[tinted]).round()
+    picture[tinted] = ((1 - alpha) * picture[tinted] + alpha * colours[tinted]).round()
+
+
+def _outline(picture: NDArray[np.uint8], z_order: NDArray[np.int32], colours: NDArray[np.uint8], line: int) -> None:
+    """Draw the regions' outlines on the picture (H, W, 3) in place, with lines of ``line`` pixels."""
     near, far = 2 * line + 1, 4 * line + 1
-    picture[ndimage.maximum_filter(heights, far) > heights] = 32
-    picture[ndimage.maximum_filter(heights, near) > heights] = 255
-    inside = ndimage.minimum_filter(heights, near) < heights
+    picture[ndimage.maximum_filter(z_order, far) > z_order] = 32
+    picture[ndimage.maximum_filter(z_order, near) > z_order] = 255
+    inside = ndimage.minimum_filter(z_order, near) < z_order
     picture[inside] = colours[inside]
-    return picture
 
 
 def _with_legend(picture: Image.Image, entries: Sequence[tuple[int, str]]) -> Image.Image:
-    """The picture with a coloured square and a name below it for each (place in the palette, name)."""
+    """The picture with a coloured square and a name below it for each (palette index, name)."""
     if not entries:
         return picture
     side = min(picture.size)
@@ -149,10 +171,10 @@ def _with_legend(picture: Image.Image, entries: Sequence[tuple[int, str]]) -> Im
     canvas.paste(picture, (0, 0))
     draw = ImageDraw.Draw(canvas)
     palette = voc_palette()
-    for place, ((colour, _), name) in enumerate(zip(entries, names, strict=True)):
+    for position, ((colour, _), name) in enumerate(zip(entries, names, strict=True)):
         one_row = rows == 1
-        x = pad + (sum(widths[:place]) if one_row else place % columns * max(widths))
-        y = picture.height + pad + place // columns * row
+        x = pad + (sum(widths[:position]) if one_row else position % columns * max(widths))
+        y = picture.height + pad + position // columns * row
         box = (x, y, x + size, y + size)
         draw.rectangle(box, fill=tuple(palette[colour].tolist()), outline="black")
         if colour == IGNORED:

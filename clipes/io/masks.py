@@ -73,7 +73,7 @@ def mask_png(mask: NDArray[Any], class_count: int, software: str = "") -> bytes:
 
     Up to 254 classes: `mask` is uint8, the file mode P with :func:`voc_palette`. More: uint16, 16-bit grey.
     Raises ValueError for a shape that is not (H, W), the wrong dtype for `class_count`, or a value that is neither
-    0..class_count nor the ignore value.
+    0..num_classes nor the ignore value.
     """
     image, info = _mask_image(mask, class_count), PngInfo()
     if software:

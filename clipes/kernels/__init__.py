@@ -1,6 +1,6 @@
-"""Triton kernels for CUDA: each has a portable counterpart in torch, to which it is equal but for rounding.
+"""Triton kernels for CUDA. Each has a counterpart in torch, which gives the same result except for rounding.
 
-Only the modules of this package import triton; who uses one asks :func:`usable` first, and imports it then.
+Only the modules of this package import triton. A caller asks :func:`usable` first, and then imports the kernel.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from torch import Tensor
 
 
 def usable(tensor: Tensor) -> bool:
-    """Whether there are kernels for the tensor's device: for a GPU since Ampere; on older ones they do not fit."""
+    """Whether the kernels run on the tensor's device: GPUs since Ampere; older ones have too little shared memory."""
     return tensor.is_cuda and _is_recent(tensor.device) and _has_triton()
 
 
 @cache
 def _has_triton() -> bool:
-    """Whether Triton is there and works: it compiles its launcher by a C compiler, which not every machine has."""
+    """Whether Triton is installed and works: it needs a C compiler for its launcher."""
     if importlib.util.find_spec("triton") is None:
         return False
     try:
         import triton
 
         return bool(triton.runtime.driver.active.utils)
-    except Exception as error:  # whatever a compiler or a driver may do
+    except Exception as error:  # compilers and drivers fail in many ways
         logging.getLogger("clipes").warning(
             "no kernels for the GPU (%s): the portable path gives the same masks, slower; Triton needs a C compiler",
             (str(error) or type(error).__name__).partition("\n")[0],

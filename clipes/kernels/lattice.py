@@ -1,12 +1,12 @@
 """The permutohedral lattice on a GPU: splat, blur and slice, and the iterations of a mean field.
 
-What is computed is that of clipes/lattice.py and of ``_infer`` in clipes/crf.py, in float32, every sum in one fixed
-order: results repeat bit for bit. An iteration is nine launches, and the host never waits in between.
+It computes the same as clipes/refine/lattice.py and ``_infer`` in clipes/refine/crf.py, in float32, with every sum in a
+fixed order, so that results repeat bit for bit. An iteration is nine launches; the host does not wait in between.
 
-Splatting is a gather: one lane sums the row of one vertex. Rows are very unequal: in a picture of one colour a few
-vertices have all the points. So a row of more than ``_TILE`` entries is cut where its entries' numbers are multiples of
-``_TILE``: the vertex's lane sums what comes before the first cut, a lane of its own each tile after it, and a second
-launch adds up the tiles of a row.
+Splatting is a gather: one lane sums the row of one vertex. Row lengths differ widely: in a picture of one colour a few
+vertices have all the points. So a row of more than ``_TILE`` entries is cut at the multiples of ``_TILE``: the vertex's
+lane sums the entries before the first cut, a separate lane each tile after it, and a second launch adds up the tiles of
+a row.
 
 Axes: n points, V vertices of all lattices, C channels, next to each other in memory.
 """
@@ -31,7 +31,7 @@ _FUSED = {"enable_fp_fusion": True}  # Triton is about to change its default, an
 
 
 class _Lattice(Protocol):
-    """What is used of a :class:`clipes.refine.lattice.Lattice`, which uses this module."""
+    """The attributes of :class:`clipes.refine.lattice.Lattice` used here; that module imports this one."""
 
     @property
     def vertices(self) -> Tensor: ...
@@ -63,10 +63,12 @@ def filter_values(lattice: _Lattice, values: Tensor) -> Tensor:
     return out
 
 
-def iterate(unary: Tensor, everything: Tensor, weighted: Sequence[tuple[float, _Lattice]], iterations: int) -> Tensor:
+def iterate(
+    unary: Tensor, total_message: Tensor, weighted: Sequence[tuple[float, _Lattice]], iterations: int
+) -> Tensor:
     """Mean-field iterations: log scores (R, n), R at least 2, to marginals (R, n).
 
-    ``everything`` (n,) is what a map of ones would receive from all lattices, each times its weight.
+    ``total_message`` (n,) is what a map of ones would receive from all lattices, each times its weight.
     """
     rows, n = unary.shape
     wide, block = _tile(rows - 1)
@@ -82,7 +84,7 @@ def iterate(unary: Tensor, everything: Tensor, weighted: Sequence[tuple[float, _
                 stack.weights,
                 sums,
                 unary,
-                everything,
+                total_message,
                 values if left else marginals,
                 n,
                 len(stack.corners),
@@ -233,7 +235,7 @@ def _blur(source, target, pairs, count, C: tl.constexpr, WIDE: tl.constexpr, BLO
 
 
 @triton.jit
-def _received(corners, weights, sums, n, pixel, channel, live, CORNERS: tl.constexpr, C: tl.constexpr):
+def _message(corners, weights, sums, n, pixel, channel, live, CORNERS: tl.constexpr, C: tl.constexpr):
     """What the points receive from their corners' (CORNERS, n) sums."""
     inside = live[:, None] & (channel[None, :] < C)
     total = tl.zeros([pixel.shape[0], channel.shape[0]], tl.float32)
@@ -254,25 +256,25 @@ def _slice(
     pixel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     channel = tl.arange(0, WIDE)
     live = pixel < n
-    total = _received(corners, weights, sums, n, pixel, channel, live, CORNERS, C)
+    total = _message(corners, weights, sums, n, pixel, channel, live, CORNERS, C)
     tl.store(out + pixel[:, None] * C + channel[None, :], total, mask=live[:, None] & (channel[None, :] < C))
 
 
 @triton.jit(do_not_specialize=["n"])
 def _update(
-    corners, weights, sums, unary, everything, out, n,
+    corners, weights, sums, unary, total_message, out, n,
     CORNERS: tl.constexpr, C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, LAST: tl.constexpr,
 ):  # fmt: skip
-    """Softmax of the unary (C + 1, n) and what is received: the labels' (n, C), or as the last all rows (C + 1, n)."""
+    """Softmax of the unary (C + 1, n) and what is message: the labels' (n, C), or as the last all rows (C + 1, n)."""
     pixel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     channel = tl.arange(0, WIDE)
     live = pixel < n
     inside = live[:, None] & (channel[None, :] < C)
-    received = _received(corners, weights, sums, n, pixel, channel, live, CORNERS, C)
-    background = tl.load(unary + pixel, mask=live, other=0.0) + tl.load(everything + pixel, mask=live, other=0.0)
-    background -= tl.sum(received, 1)
+    message = _message(corners, weights, sums, n, pixel, channel, live, CORNERS, C)
+    background = tl.load(unary + pixel, mask=live, other=0.0) + tl.load(total_message + pixel, mask=live, other=0.0)
+    background -= tl.sum(message, 1)
     row = (channel[None, :] + 1) * n + pixel[:, None]
-    logit = tl.load(unary + row, mask=inside, other=-float("inf")) + received
+    logit = tl.load(unary + row, mask=inside, other=-float("inf")) + message
     most = tl.maximum(tl.max(logit, 1), background)
     background = tl.exp(background - most)
     share = tl.exp(logit - most[:, None])

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipes.clip.text import text_features
-from clipes.clip.weights import Clip
+from clipes.clip.weights import CLIP
 from clipes.config import PRESETS, Config, refinement_name
 from clipes.datasets import Sample
 from clipes.device.choice import default_batch_size
@@ -123,7 +123,7 @@ class TemplateAnalysis:
 
 
 def analyse_templates(
-    clip: Clip,
+    clip: CLIP,
     vocabulary: Vocabulary,
     samples: Iterable[Sample],
     *,
@@ -174,7 +174,7 @@ def analyse_templates(
         [image.sample for image in images],
         settings,
         cache,
-        batch_size or default_batch_size(clip.encoder.device),
+        batch_size or default_batch_size(clip.vision.device),
         needed=[image.has_multiple_labels for image in images],
         consumer=judge if truth is not None else None,
     )
@@ -184,14 +184,14 @@ def analyse_templates(
     return _analysis(clip, vocabulary, settings, images, text, features, judge if truth is not None else None)
 
 
-def _text_features(clip: Clip, vocabulary: Vocabulary) -> list[Tensor]:
+def _text_features(clip: CLIP, vocabulary: Vocabulary) -> list[Tensor]:
     """The text features of each of T templates, (K + M, V, E)."""
     each = [replace(vocabulary, templates=(template,)) for template in vocabulary.templates]
-    return [text_features(clip.text, one.sentences()).to(clip.encoder.head.projection) for one in each]
+    return [text_features(clip.text, one.sentences()).to(clip.vision.head.projection) for one in each]
 
 
 def _analysis(
-    clip: Clip,
+    clip: CLIP,
     vocabulary: Vocabulary,
     config: Config,
     images: list[LabelledImage],
@@ -208,7 +208,7 @@ def _analysis(
             f"{'judged' if used else 'encoded'}; the first: {failed[0].reason}"
         )
     class_ids = [images[index].class_ids for index in used]
-    moments = template_moments(clip.encoder.head, text, features.features[used], class_ids, len(vocabulary.class_names))
+    moments = template_moments(clip.vision.head, text, features.features[used], class_ids, len(vocabulary.class_names))
     sharpness = pooled(moments)
     draws = bootstrap(moments)
     miou = np.array([ClassCounts(*counts).miou for counts in judge.counts]) if judge else None

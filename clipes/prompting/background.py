@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipes.clip.text import text_features
-from clipes.clip.weights import Clip
+from clipes.clip.weights import CLIP
 from clipes.config import Config
 from clipes.datasets import Sample
 from clipes.evaluation.accumulate import Progress
@@ -75,7 +75,7 @@ class _EncodedImages(NamedTuple):
 
 
 def suggest_background(
-    clip: Clip,
+    clip: CLIP,
     vocabulary: Vocabulary,
     samples: Iterable[Sample],
     config: Config,
@@ -125,7 +125,7 @@ def suggest_background(
 
 
 def judge_background(
-    clip: Clip,
+    clip: CLIP,
     vocabulary: Vocabulary,
     samples: Iterable[Sample],
     config: Config,
@@ -155,13 +155,13 @@ def _check(near: float | None, **numbers: int) -> None:
 
 
 def _table(
-    clip: Clip, vocabulary: Vocabulary, images: _EncodedImages, near: float | None, count: int | None
+    clip: CLIP, vocabulary: Vocabulary, images: _EncodedImages, near: float | None, count: int | None
 ) -> BackgroundTable:
     """Judge the vocabulary's background words and choose ``count`` of them; with None, all."""
     names, words = vocabulary.class_names, vocabulary.background_names
     text = text_features(clip.text, vocabulary.sentences()).double()
     classes, word_text = text[: len(names)], text[len(names) :, 0]
-    scale = clip.encoder.head.logit_scale
+    scale = clip.vision.head.logit_scale
     alone = compete_alone(images.features, classes, word_text, images.present, scale)
     wins, shares, losers = alone.wins.tolist(), alone.share.tolist(), alone.taken.argmax(1).tolist()
     cosines, nearest = (one.tolist() for one in closest(classes, word_text))
@@ -197,7 +197,7 @@ def _table(
     )
 
 
-def _near_limit(clip: Clip, vocabulary: Vocabulary, classes: Tensor) -> tuple[float, tuple[str, str]]:
+def _near_limit(clip: CLIP, vocabulary: Vocabulary, classes: Tensor) -> tuple[float, tuple[str, str]]:
     """How close two different classes (K, V, E) are at most, and which they are."""
     sets = [(vocabulary, classes)]
     if len(classes) < FEW:
@@ -238,7 +238,7 @@ def _named(vocabulary: Vocabulary) -> dict[str, str]:
 
 
 def _encode(
-    clip: Clip,
+    clip: CLIP,
     vocabulary: Vocabulary,
     samples: Iterable[Sample],
     config: Config,

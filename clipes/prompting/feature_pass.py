@@ -19,10 +19,10 @@ import torch
 from PIL import Image
 
 from clipes._version import __version__
-from clipes.cams.localization import encode_images
-from clipes.clip.encoder import Encoded, fingerprint
+from clipes.cams.compute import encode_images
 from clipes.clip.head import image_features
-from clipes.clip.weights import Clip
+from clipes.clip.vision import Encoded, fingerprint
+from clipes.clip.weights import CLIP
 from clipes.config import Config
 from clipes.datasets import Sample
 from clipes.device.backoff import Backoff, Failure
@@ -69,7 +69,7 @@ class FeaturePass:
 
     def __init__(
         self,
-        clip: Clip,
+        clip: CLIP,
         samples: Sequence[Sample],
         config: Config,
         cache: KeyedCache,
@@ -78,11 +78,11 @@ class FeaturePass:
         consumer: Consumer | None = None,
     ):
         self.samples, self.needed = samples, needed or [True] * len(samples)
-        self.features = np.zeros((len(samples), clip.encoder.head.projection.shape[1]), np.float32)
+        self.features = np.zeros((len(samples), clip.vision.head.projection.shape[1]), np.float32)
         self.encoded = np.zeros(len(samples), bool)
         self.newly_encoded = 0
         self.reasons: dict[int, str] = {}
-        self._encoder, self._config, self._batch_size, self._consumer = clip.encoder, config, batch_size, consumer
+        self._encoder, self._config, self._batch_size, self._consumer = clip.vision, config, batch_size, consumer
         self._cache, self._backoff = cache, Backoff(batch_size)
         stages = config.to_dict()
         self._settings = [*encoder_settings(clip), stages["image"], stages["cam"]]
@@ -177,7 +177,7 @@ class FeaturePass:
 
     def _take_features(self, group: Sequence[int], encoded: Encoded) -> None:
         with torch.inference_mode():
-            features = image_features(self._encoder.head, encoded.trace, self._config.cam.pool).float()
+            features = image_features(self._encoder.head, encoded.last_block, self._config.cam.pool).float()
         if not features.isfinite().all():
             raise FloatingPointError(
                 "an image feature is not finite; if the precision is lower, load with precision='fp32', else look at "
@@ -187,9 +187,9 @@ class FeaturePass:
         self.encoded[group] = True
 
 
-def encoder_settings(clip: Clip) -> list[str]:
+def encoder_settings(clip: CLIP) -> list[str]:
     """What encoded images depend on besides the pictures and their settings."""
-    return [fingerprint(clip.encoder), clip.encoder.device.type, torch.__version__]
+    return [fingerprint(clip.vision), clip.vision.device.type, torch.__version__]
 
 
 def key_of(*parts: Any) -> str:

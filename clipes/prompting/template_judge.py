@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clipes.cams.localization import localize
-from clipes.clip.encoder import Encoded
-from clipes.clip.weights import Clip
+from clipes.cams.compute import compute_cams
+from clipes.clip.vision import Encoded
+from clipes.clip.weights import CLIP
 from clipes.config import Config
-from clipes.decision import decide_masks
 from clipes.evaluation.metrics import class_counts
 from clipes.io.keyed_cache import KeyedCache
 from clipes.io.masks import check_size, read_ids
+from clipes.result import decide_masks
 from clipes.vocabulary import Vocabulary
 
 from .feature_pass import encoder_settings, file_stat, key_of
@@ -52,7 +52,7 @@ class TemplateJudge:
 
     def __init__(
         self,
-        clip: Clip,
+        clip: CLIP,
         vocabulary: Vocabulary,
         text: Sequence[Tensor],
         images: Sequence[LabelledImage],
@@ -61,7 +61,7 @@ class TemplateJudge:
     ):
         self.counts = np.zeros((len(text), 4, len(vocabulary.class_names) + 1), np.int64)
         self.judged = 0
-        self._encoder, self._config, self._cache, self._images, self._text = clip.encoder, config, cache, images, text
+        self._encoder, self._config, self._cache, self._images, self._text = clip.vision, config, cache, images, text
         self._class_names = vocabulary.class_names
         self._templates = [replace(vocabulary, templates=(one,)).fingerprint for one in vocabulary.templates]
         self._settings = [*encoder_settings(clip), clip.text.fingerprint, config.to_dict()]
@@ -136,7 +136,7 @@ class TemplateJudge:
         """Each image's maps (C, h, w); none for an image without a label, whose mask is all background."""
         if not any(ids):
             return [text.new_zeros(0, *grid) for grid in encoded.grids]
-        return localize(self._encoder, encoded, text, ids, len(self._class_names), self._config)
+        return compute_cams(self._encoder, encoded, text, ids, len(self._class_names), self._config)
 
     def _new_chunk(self, images: range) -> _Chunk:
         return _Chunk(images, self._templates, np.zeros((len(images), len(self._templates)), bool), [])

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clipes.clip.text import TextTower, encode_sentences, text_features
+from clipes.clip.text import TextEncoder, encode_sentences, text_features
 from clipes.vocabulary import Vocabulary
 from clipes.vocabulary.class_file import Synonyms
 from clipes.vocabulary.words import unknown_name
@@ -103,13 +103,13 @@ def synonyms(
     found = database.senses(name)
     if generator is None or not found:
         return found
-    return rank_senses([found], generator.class_names, generator.encode_text, database)[0]
+    return rank_senses([found], generator.class_names, partial(encode_sentences, generator.clip.text), database)[0]
 
 
 def with_synonyms(
     vocabulary: Vocabulary,
     *,
-    tower: TextTower | None = None,
+    tower: TextEncoder | None = None,
     senses: Mapping[str, str] | None = None,
     without: Collection[str] = (),
     min_similarity: float | None = None,
@@ -162,7 +162,7 @@ def with_synonyms(
     return replace(vocabulary, synonyms=tuple(choice.synonyms for choice in choices)), notes
 
 
-def _found(vocabulary: Vocabulary, tower: TextTower | None, wordnet: WordNet) -> list[tuple[Sense, ...]]:
+def _found(vocabulary: Vocabulary, tower: TextEncoder | None, wordnet: WordNet) -> list[tuple[Sense, ...]]:
     """The senses of each class, ranked."""
     found = [wordnet.senses(name) for name in vocabulary.class_names]
     if tower is None:
@@ -274,7 +274,7 @@ def _drop_ambiguous(choices: tuple[Choice, ...], wordnet: WordNet) -> None:
 
 
 def _drop_dissimilar(
-    choices: tuple[Choice, ...], vocabulary: Vocabulary, tower: TextTower, min_similarity: float | None
+    choices: tuple[Choice, ...], vocabulary: Vocabulary, tower: TextEncoder, min_similarity: float | None
 ) -> tuple[float | None, str]:
     """Drop what is less similar than the threshold; return that and where it comes from."""
     bare = replace(vocabulary, fuse="features", synonyms=((),) * len(choices), background_names=())

@@ -3,7 +3,23 @@
 Arrays in, arrays out: nothing here knows CLIP, labels or files. The affinity is not here: it propagates maps
 between patches, see :mod:`clipes.cams`."""
 
-from .crf import dense_crf
-from .par import pixel_adaptive_refinement
+from collections.abc import Callable, Sequence
+from typing import Any
 
-__all__ = ["dense_crf", "pixel_adaptive_refinement"]
+from torch import Tensor
+
+from clipes.config import CrfConfig, ParConfig
+
+from .crf import dense_crf, refine_crf
+from .par import pixel_adaptive_refinement, refine_par
+
+__all__ = ["REFINERS", "Refine", "dense_crf", "pixel_adaptive_refinement"]
+
+Refine = Callable[[Sequence[Tensor], Sequence[Tensor], Any], list[Tensor]]
+
+REFINERS: dict[type, Refine] = {CrfConfig: refine_crf, ParConfig: refine_par}
+"""The function of each refinement's settings.
+
+All take pictures (H, W, 3) uint8, their scores (C + 1, H, W) float32 on one device, and the settings, and return
+refined scores.
+"""

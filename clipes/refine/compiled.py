@@ -1,6 +1,6 @@
-"""The compiled mean field: ``crf.cpp`` as the installation built it, where it had a C++ compiler.
+"""The compiled mean field: ``crf.cpp``, which the installation builds if there is a C++ compiler.
 
-It is plain machine code behind ctypes, which releases the interpreter's lock: threads refine images side by side.
+It is called through ctypes, which releases the interpreter's lock, so that threads refine images in parallel.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from clipes.config import CrfConfig
 
-_KEPT_PIXELS = 2**19  # a spatial lattice takes about 60 bytes a pixel; those of larger images are not kept
+_MAX_CACHED_PIXELS = 2**19  # of an image whose spatial lattice is cached; it takes about 60 bytes per pixel
 
 
 @cache
 def library() -> ctypes.CDLL | None:
-    """The compiled library, or None where there is none, which is said once."""
+    """The compiled library, or None if it is missing; then a warning is logged once."""
     spec = importlib.util.find_spec("clipes.refine._crf")
     try:
         if spec is None or spec.origin is None:
@@ -41,15 +41,15 @@ def _declared(loaded: ctypes.CDLL) -> ctypes.CDLL:
     loaded.clipes_spatial.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_float]
     loaded.clipes_free.restype = None
     loaded.clipes_free.argtypes = [ctypes.c_void_p]
-    real, whole, address = ctypes.c_float, ctypes.c_int, ctypes.c_void_p
-    loaded.clipes_mean_field.argtypes = [*[address] * 3, *[whole] * 3, address, *[real] * 4, whole]
+    float_, int_, address = ctypes.c_float, ctypes.c_int, ctypes.c_void_p
+    loaded.clipes_mean_field.argtypes = [*[address] * 3, *[int_] * 3, address, *[float_] * 4, int_]
     return loaded
 
 
 class _Spatial:
-    """The lattice of the smoothness kernel for one image size; freed with its last owner."""
+    """The lattice of the smoothness kernel for one image size; freed when the last reference is dropped."""
 
-    address: int | None = None  # also of one whose making was interrupted
+    address: int | None = None  # the default, for __del__ after an interrupted __init__
 
     def __init__(self, code: Any, height: int, width: int, sigma: float):
         self._free = code.clipes_free
@@ -62,16 +62,19 @@ class _Spatial:
             self._free(self.address)
 
 
-_kept_spatial = lru_cache(maxsize=8)(_Spatial)
+_cached_spatial = lru_cache(maxsize=8)(_Spatial)
 
 
 def compiled_mean_field(
     code: Any, image: NDArray[np.uint8], scores: NDArray[np.float32], config: CrfConfig
 ) -> NDArray[np.float32]:
-    """As :func:`clipes.refine.crf.mean_field` by the library ``code``; image (H, W, 3), scores (R, H, W)."""
+    """Mean field by the compiled library ``code``, for one image (H, W, 3) and its scores (R, H, W).
+
+    The same as :func:`clipes.refine.crf.mean_field` except for rounding.
+    """
     height, width = image.shape[:2]
     image, scores = np.ascontiguousarray(image, np.uint8), np.ascontiguousarray(scores, np.float32)
-    make = _kept_spatial if height * width <= _KEPT_PIXELS else _Spatial
+    make = _cached_spatial if height * width <= _MAX_CACHED_PIXELS else _Spatial
     smooth = make(code, height, width, config.smooth_sigma)
     refined = np.empty_like(scores)
     status = code.clipes_mean_field(

@@ -20,18 +20,18 @@ from clipes import kernels
 
 @dataclass(frozen=True)
 class Lattice:
-    """Where each point lies in the lattice, and how the vertices are linked. Made by :func:`build_lattice`.
+    """The position of each point in the lattice, and the links between vertices. Made by :func:`build_lattice`.
 
-    The last vertex of a picture is none: no point's corner, and its own neighbour, so that it stays 0. It stands where
-    a neighbour is missing. Indices are int32, or int64 where n K is 2^31 or more.
+    The last vertex is a dummy for missing neighbours: it is no point's corner and its own neighbour, so that it always
+    stays 0. Indices are int32, or int64 if n K is 2^31 or more.
 
     Attributes:
         vertices: (n, K), the corners of the simplex around each point, 0..V-1.
         weights: (n, K) float32, the point's barycentric coordinates, rows sum to 1.
         starts: (V + 1,), where the row of each vertex starts in ``points`` and ``shares``; the last is their length.
-        points: (n K,), the points that have a vertex as their corner, vertex by vertex.
-        shares: (n K,) float32, their weights there.
-        neighbours: (K, V, 2), the next and the last vertex along each axis.
+        points: (n K,), the points that have the vertex as a corner, vertex by vertex.
+        shares: (n K,) float32, the weights of those points.
+        neighbours: (K, V, 2), the next and the previous vertex along each axis.
     """
 
     vertices: Tensor
@@ -42,10 +42,10 @@ class Lattice:
     neighbours: Tensor
 
     def filter(self, values: Tensor) -> Tensor:
-        """Values (n, C) float32 to their Gaussian-weighted sums over all points of the same picture, (n, C).
+        """Gaussian-weighted sums of values (n, C) float32 over all points of the same picture: (n, C).
 
-        The kernel is exp(-|f - g|^2 / 2) for features f and g, approximately and up to a constant. Sums are taken in
-        one fixed order, so that results repeat bit for bit on every device.
+        The kernel is approximately exp(-|f - g|^2 / 2) for features f and g, up to a constant. Sums are in a fixed
+        order, so that results repeat bit for bit on every device.
         """
         if kernels.usable(values):
             from clipes.kernels.lattice import filter_values
@@ -61,19 +61,20 @@ class Lattice:
 
     @property
     def factor(self) -> float:
-        """What the values of the vertices count for: blurring adds to a constant's, and this takes it away."""
+        """The constant that undoes the gain of blurring: a constant map keeps its value."""
         return 1 / (1 + 2.0 ** (1 - self.vertices.shape[1]))
 
     def scaled(self, factors: Tensor) -> Lattice:
-        """The lattice whose filter is ``factors * filter(factors * values)``, for factors (n, 1)."""
+        """A lattice whose filter is ``factors * filter(factors * values)``, for factors (n, 1)."""
         return replace(
             self, weights=self.weights * factors, shares=self.shares * factors[:, 0].index_select(0, self.points)
         )
 
 
 def fits(reach: Sequence[float]) -> bool:
-    """Whether a lattice can hold features from 0 to ``reach`` (d,): its coordinates exact in float32, with room for
-    fractions, and 64-bit keys for the vertices of one picture. (Also the condition of ``crf.cpp``.)
+    """Whether a lattice can hold features from 0 to ``reach`` (d,): coordinates exact in float32, keys in 64 bits.
+
+    ``crf.cpp`` has the same condition.
     """
     d = len(reach)
     scaled = [math.sqrt(2 / 3) * (d + 1) / math.sqrt((i + 1) * (i + 2)) * most for i, most in enumerate(reach)]
@@ -82,14 +83,14 @@ def fits(reach: Sequence[float]) -> bool:
 
 
 def join(lattices: Sequence[Lattice]) -> Lattice:
-    """The lattice of the points of all, in that order; those of different lattices do not meet."""
+    """One lattice of the points of all ``lattices``, in order. Points of different lattices are not connected."""
     if len(lattices) == 1:
         return lattices[0]
-    whole = _index_type(sum(one.points.numel() for one in lattices))
+    index_type = _index_type(sum(one.points.numel() for one in lattices))
     parts, point, vertex, entry = [], 0, 0, 0
     for one in lattices:
-        starts = (one.starts[:-1].to(whole) + entry, one.points.to(whole) + point)
-        parts.append((one.vertices.to(whole) + vertex, *starts, one.neighbours.to(whole) + vertex))
+        starts = (one.starts[:-1].to(index_type) + entry, one.points.to(index_type) + point)
+        parts.append((one.vertices.to(index_type) + vertex, *starts, one.neighbours.to(index_type) + vertex))
         point, vertex = point + len(one.vertices), vertex + one.neighbours.shape[1]
         entry += len(one.points)
     vertices, starts, points, neighbours = zip(*parts, strict=True)
@@ -106,26 +107,26 @@ def join(lattices: Sequence[Lattice]) -> Lattice:
 def build_lattice(features: Tensor, counts: Sequence[int]) -> Lattice:
     """The lattice of features (d, n) float32, in units of the kernel's standard deviation.
 
-    ``counts`` are the numbers of points of each picture: those of different pictures do not meet. Each picture's
-    features must be such as :func:`fits`. Raises ValueError where the pictures together have too many vertices for
-    64-bit keys.
+    ``counts`` are the numbers of points of each picture; points of different pictures are not connected. Each picture's
+    features must satisfy :func:`fits`. Raises ValueError if the pictures together have too many vertices for 64-bit
+    keys.
     """
     keys, moves, weights = _corners(features, counts)
     ordered, order = torch.sort(keys.reshape(-1), stable=True)
-    del keys  # of the largest tensors here
-    n, size, whole = len(weights[0]), len(order), _index_type(len(order))
-    fresh = torch.cat([ordered.new_ones(1, dtype=torch.bool), ordered[1:] != ordered[:-1]])
-    first = fresh.nonzero()[:, 0]  # on a GPU the host waits here, for the number of vertices
-    found = ordered[first]
+    del keys  # one of the largest tensors here
+    n, size, index_type = len(weights[0]), len(order), _index_type(len(order))
+    is_first = torch.cat([ordered.new_ones(1, dtype=torch.bool), ordered[1:] != ordered[:-1]])
+    first = is_first.nonzero()[:, 0]  # a GPU synchronises here, because the number of vertices is needed
+    vertex_keys = ordered[first]
     del ordered
-    vertices = torch.empty_like(order, dtype=whole).scatter_(0, order, fresh.cumsum(0, dtype=whole) - 1)
+    vertices = torch.empty_like(order, dtype=index_type).scatter_(0, order, is_first.cumsum(0, dtype=index_type) - 1)
     return Lattice(
         vertices.reshape(weights.shape).T.contiguous(),
         weights.T.contiguous(),
-        torch.cat([first, first.new_full((2,), size)]).to(whole),
-        (order % n).to(whole),
+        torch.cat([first, first.new_full((2,), size)]).to(index_type),
+        (order % n).to(index_type),
         weights.reshape(-1).index_select(0, order),
-        _link(found, moves).to(whole),
+        _link(vertex_keys, moves).to(index_type),
     )
 
 
@@ -173,10 +174,10 @@ def _simplex(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _keys(remainder: Tensor, rank: Tensor, counts: Sequence[int]) -> tuple[Tensor, list[int]]:
-    """Every corner's place in the lattice as one number, (d + 1, n) int64, and the step to the next along each axis.
+    """Every corner's position in the lattice as one key, (d + 1, n) int64, and each axis's key step to the next vertex.
 
-    A corner has d independent coordinates. They are the digits of a number whose bases have room for a step to either
-    side; the picture is the leading digit.
+    A corner has d independent coordinates. They are the digits of the key, whose bases leave room for a step to either
+    side. The picture's number is the leading digit.
     """
     d = len(remainder) - 1
     low, high = torch.stack([remainder[:d].amin(1), remainder[:d].amax(1)]).long().tolist()
@@ -190,7 +191,7 @@ def _keys(remainder: Tensor, rank: Tensor, counts: Sequence[int]) -> tuple[Tenso
         part += number * every
     for coordinate, least, stride in zip(remainder, low, strides, strict=False):
         keys[0] += (coordinate.long() - least) * stride
-    # From one colour to the next each coordinate is one higher, but that of the highest rank left d + 1 lower.
+    # From one corner to the next each coordinate rises by 1, except that of the highest remaining rank: it drops by d.
     drops = torch.empty_like(keys)
     for stride, place in zip([*strides, 0], rank, strict=True):
         drops.scatter_(0, place.long()[None], (d + 1) * stride)
@@ -201,23 +202,23 @@ def _keys(remainder: Tensor, rank: Tensor, counts: Sequence[int]) -> tuple[Tenso
     return keys, [*moves, -sum(strides)]
 
 
-def _link(found: Tensor, moves: Sequence[int]) -> Tensor:
-    """The neighbours (K, V, 2) among the vertices of the sorted keys ``found`` (V - 1,), for the steps of each axis.
+def _link(vertex_keys: Tensor, moves: Sequence[int]) -> Tensor:
+    """The neighbours (K, V, 2) of the vertices with the sorted keys (V - 1,), for the key steps of each axis.
 
-    Found from one side, linked from both.
+    Each pair is searched from one side and linked in both directions.
     """
-    if kernels.usable(found) and len(found) < 2**29:  # the hash table has 32-bit places
+    if kernels.usable(vertex_keys) and len(vertex_keys) < 2**29:  # the hash table has 32-bit slots
         from clipes.kernels.links import link
 
-        return link(found, moves)
-    none = len(found)
-    here = torch.arange(none + 1, device=found.device)
+        return link(vertex_keys, moves)
+    dummy = len(vertex_keys)
+    here = torch.arange(dummy + 1, device=vertex_keys.device)
     axes = []
     for move in moves:
-        place = torch.searchsorted(found, found + move)
-        hit = found[place.clamp(max=none - 1)] == found + move
-        after = torch.cat([torch.where(hit, place, none), here[-1:]])
-        before = torch.full_like(after, none).scatter_(0, after, here)
-        before[none] = none  # on a GPU, which of all that wrote there came last is left to chance
+        place = torch.searchsorted(vertex_keys, vertex_keys + move)
+        hit = vertex_keys[place.clamp(max=dummy - 1)] == vertex_keys + move
+        after = torch.cat([torch.where(hit, place, dummy), here[-1:]])
+        before = torch.full_like(after, dummy).scatter_(0, after, here)
+        before[dummy] = dummy  # many writes went here, in an arbitrary order on a GPU
         axes.append(torch.stack([after, before], 1))
     return torch.stack(axes)

@@ -1,11 +1,11 @@
 """Pixel-adaptive refinement, PAR: scores that follow the picture's edges, without a CRF (Ru et al. 2022, AFA, 3.4).
 
-In each round a pixel's scores become the weighted mean of those of its eight neighbours at several distances; the
-likelier a neighbour's colour is to belong to the same thing, the larger its weight.
+In each iteration a pixel's scores become the weighted mean of the scores of its eight neighbours at several distances.
+A neighbour's weight is larger the closer its colour is.
 
-Three departures from the original code, neither of which can change a winner: its weights sum to
-1 + ``position_weight``, ours to 1, so that scores do not grow from round to round; and the result is divided by its
-sum at every pixel. Half resolution is rounded up, not down, so that a picture of one row keeps it.
+Three differences from the original code, none of which changes a winner. Its weights sum to 1 + ``position_weight``;
+ours sum to 1, so that scores do not grow with the iterations. The result is divided by its sum at every pixel. Half
+resolution is rounded up, not down, so that a picture of one row keeps its row.
 
 Axes: B images, R = C + 1 rows of scores, n = 8 x (number of distances) neighbours, H x W pixels.
 """
@@ -28,7 +28,7 @@ from clipes.config import ParConfig
 from .validate import check_picture, check_scores
 
 _DIRECTIONS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0)]
-_GUARD = 1e-8  # keeps a neighbourhood of one colour from dividing by zero
+_GUARD = 1e-8  # avoids division by zero in a neighbourhood of one colour
 
 
 def pixel_adaptive_refinement(image: Any, scores: NDArray[Any], config: ParConfig | None = None) -> NDArray[np.float32]:
@@ -46,7 +46,7 @@ def pixel_adaptive_refinement(image: Any, scores: NDArray[Any], config: ParConfi
         TypeError: an image that is not uint8, scores that are not floats, a config of another kind.
         ValueError: another shape, sizes that differ, scores that are negative, not finite or all 0 at a pixel.
 
-    A wrong pixel in the right half of a picture, black on the left and white on the right:
+    A wrong pixel in the right half of a picture that is black on the left and white on the right:
 
     >>> image = np.zeros((4, 6, 3), np.uint8)
     >>> image[:, 3:] = 255
@@ -62,24 +62,30 @@ def pixel_adaptive_refinement(image: Any, scores: NDArray[Any], config: ParConfi
     pixels = check_picture(image)
     rows = check_scores(scores, pixels.shape[:2])
     picture = torch.from_numpy(np.moveaxis(pixels, -1, 0).copy())
-    return refine_par(picture[None], torch.from_numpy(rows)[None], config)[0].numpy()
+    return refine_par_batch(picture[None], torch.from_numpy(rows)[None], config)[0].numpy()
+
+
+def refine_par(images: Sequence[Tensor], scores: Sequence[Tensor], config: ParConfig) -> list[Tensor]:
+    """Refine several pictures of any sizes, one after the other: pictures (H, W, 3) uint8, scores (C + 1, H, W)."""
+    pairs = zip(images, scores, strict=True)
+    return [refine_par_batch(image.permute(2, 0, 1)[None], rows[None], config)[0] for image, rows in pairs]
 
 
 @torch.no_grad()
-def refine_par(images: Tensor, scores: Tensor, config: ParConfig) -> Tensor:
+def refine_par_batch(images: Tensor, scores: Tensor, config: ParConfig) -> Tensor:
     """Refine the scores of several pictures of one size, on any device that has float64.
 
     Args:
-        images: (B, 3, H, W) uint8, or float in 0..255. On another scale the result is the same as long as
-            neighbours differ by much more than 1e-8.
-        scores: (B, R, H, W), not negative. Rows of zeros, for images with fewer labels, stay zero and change
-            nothing else.
+        images: (B, 3, H, W) uint8, or float in 0..255. Another scale gives the same result as long as neighbours
+            differ by much more than 1e-8.
+        scores: (B, R, H, W), not negative. Rows of zeros, which pad images with fewer labels, stay zero and do not
+            change the other rows.
 
     Returns:
         (B, R, H, W) float32, columns sum to 1 (0 in a picture whose scores are all 0). On a CPU each picture's
         scores have the same bits whatever the batch.
 
-    Raises ValueError for shapes that do not belong together.
+    Raises ValueError for shapes that do not match.
     """
     if scores.ndim != 4 or images.shape != (len(scores), 3, *scores.shape[2:]):
         raise ValueError(f"images {tuple(images.shape)}, scores {tuple(scores.shape)}; not (B, 3, H, W), (B, R, H, W)")
@@ -87,8 +93,8 @@ def refine_par(images: Tensor, scores: Tensor, config: ParConfig) -> Tensor:
     images, scores = images.double(), scores.float()
     if config.resolution == "half":
         half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
-        # Rounded, because interpolation leaves 1e-14 of noise on one colour, which the division by its own standard
-        # deviation would magnify; true differences between 8-bit colours are above 1e-8.
+        # Rounded, because interpolation adds noise of 1e-14 to areas of one colour, and the division by their standard
+        # deviation would magnify it. True differences between 8-bit colours are above 1e-8.
         images, scores = _resize(images, half).round(decimals=10), _resize(scores, half)
     weights = _neighbour_weights(images, config)
     for _ in range(config.iterations):
@@ -102,45 +108,45 @@ def _neighbour_weights(images: Tensor, config: ParConfig) -> Tensor:
     """Weights (B, n, H, W) float32 of each pixel's neighbours, summing to 1, from images (B, 3, H, W) float64."""
     count = len(_DIRECTIONS) * len(config.dilations)
     mean, variance = torch.zeros_like(images), torch.zeros_like(images)
-    for near in _neighbours(images, config.dilations):
-        mean += near
+    for neighbour in _neighbours(images, config.dilations):
+        mean += neighbour
     mean /= count
-    for near in _neighbours(images, config.dilations):
-        variance += (near - mean).square_()
+    for neighbour in _neighbours(images, config.dilations):
+        variance += (neighbour - mean).square_()
     variance /= count - 1
     scale = (variance.sqrt() + _GUARD) * config.colour_scale
     energy = images.new_empty((len(images), count, *images.shape[-2:]))
-    for near, term in zip(_neighbours(images, config.dilations), energy.unbind(1), strict=True):
-        torch.mean((near - images).div_(scale).square_(), 1, out=term)
-    # Not Tensor.softmax: its last bits depend on the batch. A pixel unlike all its neighbours has terms of up to 1e20
-    # that differ little, hence float64 up to here.
+    for neighbour, term in zip(_neighbours(images, config.dilations), energy.unbind(1), strict=True):
+        torch.mean((neighbour - images).div_(scale).square_(), 1, out=term)
+    # Not Tensor.softmax, because its last bits depend on the batch. In float64 up to here, because a pixel that differs
+    # from all its neighbours has terms of up to 1e20 with small differences.
     colour = energy.sub_(energy.amin(1, keepdim=True)).neg_().float().exp_()
     colour /= _sum(colour.unbind(1))[:, None]
     position = _position_weights(config.dilations, config.colour_scale, colour.device)
-    whole = 1 + config.position_weight
-    return colour.div_(whole).add_(position[:, None, None] * (config.position_weight / whole))
+    total = 1 + config.position_weight
+    return colour.div_(total).add_(position[:, None, None] * (config.position_weight / total))
 
 
 @lru_cache(maxsize=16)
 def _position_weights(dilations: tuple[int, ...], scale: float, device: torch.device) -> Tensor:
-    """Weights (n,) float32 of the neighbours by their distance alone, summing to 1; kept, as a GPU waits for them."""
+    """Weights (n,) float32 of the neighbours by distance only; sum 1. Cached, since a copy to a GPU synchronises."""
     distances = [distance * math.hypot(*direction) for distance in dilations for direction in _DIRECTIONS]
-    far = torch.tensor(distances, dtype=torch.float64)
-    return (-((far / (far.std() + _GUARD) / scale) ** 2)).softmax(0).float().to(device)
+    distance = torch.tensor(distances, dtype=torch.float64)
+    return (-((distance / (distance.std() + _GUARD) / scale) ** 2)).softmax(0).float().to(device)
 
 
 def _weighted_sum(scores: Tensor, weights: Tensor, dilations: Sequence[int]) -> Tensor:
-    # A neighbour at a time: gathering all of them first takes n times the memory and four to ten times as long.
+    # One neighbour at a time: gathering all of them first takes n times the memory and four to ten times as long.
     total = torch.zeros_like(scores)
-    for near, weight in zip(_neighbours(scores, dilations), weights.unbind(1), strict=True):
-        total.addcmul_(near, weight[:, None])
+    for neighbour, weight in zip(_neighbours(scores, dilations), weights.unbind(1), strict=True):
+        total.addcmul_(neighbour, weight[:, None])
     return total
 
 
 def _neighbours(maps: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
-    """Views (B, R, H, W) of the maps, one per distance and direction: what each pixel sees there, edges repeated."""
+    """Views (B, R, H, W) of the maps shifted by each distance and direction; edge pixels are repeated."""
     height, width = maps.shape[-2:]
-    # Beyond H - 1 rows every pixel sees the edge, however far it looks: no need to pad further than that.
+    # A shift beyond H - 1 rows only reads the edge, so more padding than that is not needed.
     margin = (min(max(dilations), height - 1), min(max(dilations), width - 1))
     padded = F.pad(maps, (margin[1], margin[1], margin[0], margin[0]), mode="replicate")
     for distance in dilations:
@@ -157,5 +163,5 @@ def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _sum(terms: Sequence[Tensor]) -> Tensor:
-    """The sum from first to last: unlike Tensor.sum's order, it does not depend on zeros among the terms."""
+    """The sum in order from first to last. The order of Tensor.sum depends on the number of terms, zeros included."""
     return reduce(torch.add, terms)

@@ -1,4 +1,4 @@
-"""What the refinements take, checked at their doors: a picture and the scores of its labels."""
+"""Checks of the public refinements' arguments: a picture and the scores of its labels."""
 
 from __future__ import annotations
 

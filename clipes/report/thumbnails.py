@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipes.drawing.overlay import SMALL, draw_overlay, palette_places
+from clipes.drawing.overlay import SMALL, draw_overlay, palette_index
 from clipes.ids import ignore_index, voc_palette
 from clipes.io.images import TarMember, open_image
 from clipes.io.masks import check_size
@@ -119,7 +119,7 @@ def _overlay(picture: Image.Image, ids: NDArray[Any], classes: int) -> Image.Ima
 
 def _tinted(ids: NDArray[Any], classes: int) -> Image.Image:
     """The mask in its palette, to be saved with place 0 transparent; what is ignored is striped."""
-    places = palette_places(ids).astype(np.uint8)
+    places = palette_index(ids).astype(np.uint8)
     down, right = np.nonzero(ids == ignore_index(classes))
     places[down, right] = np.where((down + right) // _STRIPE % 2, 255, 0)
     tinted = Image.fromarray(places)

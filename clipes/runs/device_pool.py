@@ -78,8 +78,8 @@ def write_on_devices(
             :mod:`clipes.runs.run`.
         samples: read on demand, a few blocks ahead at most.
         devices: one or more; one that is named twice has two processes.
-        threads: of torch for an image, see :func:`clipes.device.threads.split_threads`; each process has its share of
-            all.
+        threads: torch threads per image, see :func:`clipes.device.threads.configure_threads`; each process
+            has its share of all.
         stop: asked several times a second whether to end after the images in hand.
         writer: ``batch_size``, ``readers`` and ``skip`` of :class:`clipes.runs.local_engine.MaskWriter`.
 

@@ -22,7 +22,7 @@ import torch
 
 from clipes.datasets import Sample
 from clipes.device.errors import DeviceLost, is_device_error
-from clipes.device.threads import split_threads
+from clipes.device.threads import configure_threads
 from clipes.generator import MaskGenerator
 from clipes.store.output import Output
 
@@ -188,7 +188,7 @@ def _work(device: str, task: Task, line: _Line, stop: threading.Event) -> Ended 
     warnings.showwarning = lambda message, *where: line.say(Warned(str(message)))
     try:
         torch.set_num_threads(max(1, torch.get_num_threads() // task.processes))
-        jobs = split_threads(task.threads, torch.device(device), 2)  # many images: how many, nobody knows yet
+        jobs = configure_threads(task.threads, torch.device(device), 2)  # many images: how many, nobody knows yet
         if torch.device(device).type == "cuda":
             torch.cuda.set_device(torch.device(device).index or 0)  # or what names no device would be on the first
         header = {**task.header, "device": device, "threads": torch.get_num_threads()}

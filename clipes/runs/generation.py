@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from clipes.device.backoff import Backoff, Failure, failure_of
-from clipes.device.memory import Budget, memory
+from clipes.device.memory import MemoryBudget, cpu_memory_limit
 from clipes.generator import MaskGenerator
 from clipes.result import PseudoMask
 
@@ -59,11 +59,11 @@ class MasksFromImages:
     def __init__(self, generator: MaskGenerator):
         self.generator = generator
         self.class_names, self.device = generator.class_names, generator.device
-        self.batch_size = generator.default_batch_size
+        self.batch_size = generator._default_batch_size
 
     def estimate_memory(self, batch: Sequence[Loaded]) -> int:
         """As :class:`MaskSource` says."""
-        return self.generator.bytes_of(_images(batch), [len(loaded.sample.labels) for loaded in batch])
+        return self.generator._estimate_memory(_images(batch), [len(loaded.sample.labels) for loaded in batch])
 
     def make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
         """As :class:`MaskSource` says."""
@@ -72,7 +72,7 @@ class MasksFromImages:
 
     def in_float32(self) -> MasksFromImages | None:
         """As :class:`MaskSource` says."""
-        return None if self.generator.dtype == torch.float32 else MasksFromImages(self.generator.in_float32())
+        return None if self.generator.dtype == torch.float32 else MasksFromImages(self.generator._in_float32())
 
 
 def _images(batch: Sequence[Loaded]) -> list[Image.Image]:
@@ -88,7 +88,7 @@ class BatchGenerator:
     def __init__(self, source: MaskSource, batch_size: int, processes: int = 1):
         self._source = source
         self._backoff = Backoff(batch_size)
-        self._memory = Budget(memory(source.device, processes))
+        self._memory = MemoryBudget(cpu_memory_limit(source.device, processes))
         self._lock = Lock()
         self._float32: MaskSource | None = None
 
@@ -102,7 +102,7 @@ class BatchGenerator:
         return [self._retried(loaded, r) if isinstance(r, Failure) else r for loaded, r in pairs]
 
     def _make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
-        with self._memory.taken(self._source.estimate_memory(batch)):
+        with self._memory.reserve(self._source.estimate_memory(batch)):
             return self._source.make(batch)
 
     def _retried(self, loaded: Loaded, failure: Failure) -> PseudoMask | Outcome:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from clipes.datasets import Sample
-from clipes.device.threads import begin_thread, default_jobs
+from clipes.device.threads import default_concurrency, init_worker_thread
 from clipes.result import PseudoMask
 from clipes.store.output import Output
 from clipes.store.record import Row
@@ -49,7 +49,7 @@ class MaskWriter:
             Otherwise they fail.
         stop: asked between batches whether to end early.
         jobs: batches worked on side by side, by a thread each: by default 1 on a CPU; on a GPU 2, which overlap one
-            batch's CPU work with the other's GPU work. On a CPU see :func:`clipes.device.threads.split_threads`.
+            batch's CPU work with the other's GPU work. On a CPU see :func:`clipes.device.threads.configure_threads`.
         processes: how many like this one share the machine's memory.
         keep_masks: whether an image that fails keeps the mask of an earlier run.
     """
@@ -69,7 +69,7 @@ class MaskWriter:
         keep_masks: bool = False,
     ):
         size = source.batch_size if batch_size is None else batch_size
-        jobs = default_jobs(source.device) if jobs is None else jobs
+        jobs = default_concurrency(source.device) if jobs is None else jobs
         if size < 1 or readers < 0 or jobs < 1:
             values = f"batch_size is {size}, readers {readers} and jobs {jobs}"
             raise ValueError(f"{values}; they must be at least 1, 0 and 1")
@@ -85,7 +85,7 @@ class MaskWriter:
         device = self._source.device
         self._publisher = self._open()
         self._writer_pool = ThreadPoolExecutor(WRITER_THREADS[device.type], thread_name_prefix="clipes-write")
-        begin = partial(begin_thread, torch.get_num_threads(), device)
+        begin = partial(init_worker_thread, torch.get_num_threads(), device)
         self._job_pool = ThreadPoolExecutor(self._jobs, "clipes-job", initializer=begin)
         return self
 

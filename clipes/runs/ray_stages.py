@@ -141,7 +141,7 @@ class GenerateMasks:
     def _generate(self) -> BatchGenerator:
         import torch
 
-        from clipes.device.threads import begin_thread, default_jobs
+        from clipes.device.threads import default_concurrency, init_worker_thread
 
         from .generation import BatchGenerator, MasksFromImages
 
@@ -149,8 +149,8 @@ class GenerateMasks:
         torch.set_num_threads(self._work.threads)  # Ray has set it to the CPUs that the actor reserves
         source = MasksFromImages(self._work.load())
         self._batch_size = self._work.batch_size or source.batch_size
-        begin = partial(begin_thread, self._work.threads, source.device)
-        self._jobs = ThreadPoolExecutor(default_jobs(source.device), "clipes-job", initializer=begin)
+        begin = partial(init_worker_thread, self._work.threads, source.device)
+        self._jobs = ThreadPoolExecutor(default_concurrency(source.device), "clipes-job", initializer=begin)
         return BatchGenerator(source, self._batch_size)
 
     def __call__(self, table: pyarrow.Table) -> Iterator[pyarrow.Table]:
@@ -227,7 +227,7 @@ def _result(item: Item, class_count: int) -> PseudoMask:
         mask=mask,
         confidence=item.arrays.get("confidence", nothing),
         image=Image.new("RGB", (1, 1)),
-        class_count=class_count,
+        num_classes=class_count,
     )
 
 

@@ -11,10 +11,9 @@ from PIL import Image
 
 from clipes.config import Config
 from clipes.datasets import Sample
-from clipes.decision import decide_masks
 from clipes.io.cams_npz import read_cams
 from clipes.io.images import TarMember
-from clipes.result import PseudoMask
+from clipes.result import PseudoMask, decide_masks
 
 from .decoding import Loaded, decode_image
 

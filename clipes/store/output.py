@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipes.io.atomic import SOFTWARE
-from clipes.io.cams_npz import cams_npz_bytes
+from clipes.io.cams_npz import PatchCams, cams_npz_bytes
 from clipes.io.masks import confidence_png, mask_png
 from clipes.result import PseudoMask
 
@@ -60,10 +60,13 @@ class Output:
         if self.confidence:
             files["confidence"] = confidence_png(result.confidence)
         if self.cams:
-            files["cams"] = cams_npz_bytes(result.maps, result.cams if self.cams == "full" else None)
+            files["cams"] = cams_npz_bytes(
+                PatchCams(result.class_ids, result.patch_cams, result.size),
+                result.cams if self.cams == "full" else None,
+            )
         return files
 
 
 def encode_mask(result: PseudoMask) -> bytes:
     """The PNG of a result's mask; its text says that a run wrote it (:func:`clipes.io.atomic.owned`)."""
-    return mask_png(result.mask, result.class_count, SOFTWARE["mask"])
+    return mask_png(result.mask, result.num_classes, SOFTWARE["mask"])

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipes.cams.affinity import box_masks, refine_cams, sinkhorn_scaling
+from clipes.cams.affinity import box_masks, propagate_cams, sinkhorn_scaling
 from clipes.clip.pairs import Pairs
 from clipes.config import AffinityConfig
 
@@ -21,15 +21,15 @@ def random_attention(images: int, count: int, seed: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("grid", [(1, 1), (1, 9), (7, 5), (4, 12)])
 @pytest.mark.parametrize(
-    ("boxes", "rounds", "steps"), [("reference", 3, 2), ("full", 3, 2), ("full", 0, 1), ("full", 1, 3)]
+    ("boxes", "rounds", "steps"), [("paper", 3, 2), ("exact", 3, 2), ("exact", 0, 1), ("exact", 1, 3)]
 )
 def test_equals_the_matrix_statement(grid, boxes, rounds, steps):
     generator = torch.Generator().manual_seed(1)
     count = grid[0] * grid[1]
     attention = random_attention(3, count, 2)
     cams = torch.rand(5, count, generator=generator, dtype=torch.float64) ** 3
-    config = AffinityConfig(boxes=boxes, box_threshold=0.6, sinkhorn_rounds=rounds, steps=steps)
-    fast = refine_cams(cams, attention, Pairs([[0, 1], [0], [0, 1]]), [grid] * 3, config)
+    config = AffinityConfig(boxes=boxes, box_threshold=0.6, sinkhorn_iterations=rounds, hops=steps)
+    fast = propagate_cams(cams, attention, Pairs([[0, 1], [0], [0, 1]]), [grid] * 3, config)
     pairs = zip(cams, [0, 0, 1, 2, 2], strict=True)
     slow = [reference.refine(cam, attention[i], grid, 0.6, boxes, rounds, steps) for cam, i in pairs]
     torch.testing.assert_close(fast, torch.stack(slow), rtol=0, atol=1e-9)
@@ -40,8 +40,8 @@ def test_float32_maps_are_spread_in_float64():
     attention = random_attention(1, 48, 3) * 0.02 + 1 / 49
     cams = torch.rand(2, 48, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     pairs = Pairs([[0, 1]])
-    exact = refine_cams(cams, attention, pairs, [(6, 8)], AffinityConfig())
-    narrow = refine_cams(cams.float(), attention.float(), pairs, [(6, 8)], AffinityConfig())
+    exact = propagate_cams(cams, attention, pairs, [(6, 8)], AffinityConfig())
+    narrow = propagate_cams(cams.float(), attention.float(), pairs, [(6, 8)], AffinityConfig())
     assert narrow.dtype == torch.float32
     torch.testing.assert_close(narrow.double(), exact, rtol=0, atol=1e-4)
 
@@ -58,11 +58,11 @@ def test_scaled_attention_is_nearly_doubly_stochastic():
 def test_no_region_gives_a_zero_map():
     attention = random_attention(1, 12, 6)
     cams = torch.zeros(1, 12)
-    assert refine_cams(cams, attention.float(), Pairs([[0]]), [(3, 4)], AffinityConfig()).abs().sum() == 0
+    assert propagate_cams(cams, attention.float(), Pairs([[0]]), [(3, 4)], AffinityConfig()).abs().sum() == 0
 
 
 def test_no_pairs():
-    empty = refine_cams(torch.zeros(0, 12), random_attention(1, 12, 6), Pairs([[]]), [(3, 4)], AffinityConfig())
+    empty = propagate_cams(torch.zeros(0, 12), random_attention(1, 12, 6), Pairs([[]]), [(3, 4)], AffinityConfig())
     assert empty.shape == (0, 12)
 
 
@@ -72,7 +72,7 @@ def test_no_pairs():
     w=st.integers(1, 9),
     seed=st.integers(0, 10**6),
     threshold=st.sampled_from([0.0, 0.3, 0.4, 0.7, 0.95]),
-    boxes=st.sampled_from(["reference", "full"]),
+    boxes=st.sampled_from(["paper", "exact"]),
 )
 def test_boxes_equal_a_flood_fill(h, w, seed, threshold, boxes):
     cam = np.random.default_rng(seed).random((h, w)) ** 4
@@ -83,12 +83,12 @@ def test_boxes_equal_a_flood_fill(h, w, seed, threshold, boxes):
 def test_reference_boxes_lose_the_last_row_and_column():
     cam = torch.zeros(1, 4, 5)
     cam[0, 1:, 2:] = 1
-    assert box_masks(cam, 0.4, "full")[0].tolist() == cam[0].tolist()
+    assert box_masks(cam, 0.4, "exact")[0].tolist() == cam[0].tolist()
     expected = torch.zeros(4, 5)
     expected[1:3, 2:4] = 1
-    assert box_masks(cam, 0.4, "reference")[0].tolist() == expected.tolist()
+    assert box_masks(cam, 0.4, "paper")[0].tolist() == expected.tolist()
 
 
 def test_diagonal_neighbours_are_one_region():
     cam = torch.eye(4)[None] * torch.tensor([1.0, 1.0, 1.0, 0.0])
-    assert box_masks(cam, 0.4, "full")[0, :3, :3].sum() == 9
+    assert box_masks(cam, 0.4, "exact")[0, :3, :3].sum() == 9

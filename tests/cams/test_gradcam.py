@@ -5,12 +5,12 @@ import reference
 import torch
 from models import make_clip
 
-from clipes.cams.affinity import refine_cams
+from clipes.cams.affinity import propagate_cams
 from clipes.cams.gradcam import label_probabilities, min_max, softmax_gradcam
 from clipes.clip.head import image_features
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.pairs import Pairs
-from clipes.config import AffinityConfig
+from clipes.config import AffinityConfig, EncodeRequest
 
 VARIANTS = {
     "plain": {},
@@ -38,7 +38,7 @@ def both(model, grid, label_sets, backgrounds, pool, dtype, seed=0, names=1):
         present[row, labels] = True
     pairs = Pairs(label_sets)
     head, block = encoder.head, encoder.blocks[-1]
-    trace = encoder.encode(pixels).trace
+    trace = encoder.encode(pixels).last_block
     fast = softmax_gradcam(block, head, trace, text.to(dtype), present, pairs, pool)
     slow = []
     for row, labels in enumerate(label_sets):
@@ -144,15 +144,15 @@ def test_padding_changes_nothing(variant, pool):
         present[row, labels] = True
 
     def run(chosen):
-        encoded = encoder.encode([images[i] for i in chosen], 2)
+        encoded = encoder.encode([images[i] for i in chosen], EncodeRequest(2))
         pairs = Pairs([label_sets[i] for i in chosen])
-        block, head, trace = encoder.blocks[-1], encoder.head, encoded.trace
+        block, head, trace = encoder.blocks[-1], encoder.head, encoded.last_block
         cams = softmax_gradcam(block, head, trace, text, present[chosen], pairs, pool)
-        refined = refine_cams(cams, encoded.attention, pairs, encoded.grids, AffinityConfig())
+        refined = propagate_cams(cams, encoded.attention, pairs, encoded.grids, AffinityConfig())
         return encoded, pairs, image_features(head, trace, pool), cams, refined
 
     encoded, pairs, features, cams, refined = run([0, 1, 2, 3])
-    assert encoded.grids == tuple(grids) and encoded.trace.real.sum(1).tolist() == [16, 5, 16, 8]
+    assert encoded.grids == tuple(grids) and encoded.last_block.token_mask.sum(1).tolist() == [16, 5, 16, 8]
     for index, (h, w) in enumerate(grids):
         alone, _, feature, cam, spread = run([index])
         count, mine = h * w, pairs.image == index

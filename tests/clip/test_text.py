@@ -10,12 +10,12 @@ from typing import Any
 import open_clip
 import pytest
 import torch
-from models import build, clip_config, save_folder, text_tower
+from models import build, clip_config, save_folder, text_encoder
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipes.clip.text import TextTower, encode_sentences, text_features
-from clipes.clip.weights import Clip, load_clip
+from clipes.clip.text import TextEncoder, encode_sentences, text_features
+from clipes.clip.weights import CLIP, load_clip
 
 
 class Recorder:
@@ -23,8 +23,8 @@ class Recorder:
 
     def __init__(self, embed: int = 5) -> None:
         self.batches: list[int] = []
-        plain = text_tower(embed)
-        self.tower = TextTower(plain.tokenize, self.encode, f"recorder {embed} {id(self)} {time.time_ns()}")
+        plain = text_encoder(embed)
+        self.tower = TextEncoder(plain.tokenize, self.encode, f"recorder {embed} {id(self)} {time.time_ns()}")
         self._plain = plain
 
     def encode(self, tokens: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def model() -> Any:
 
 
 @pytest.fixture(scope="module")
-def clip(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Clip:
+def clip(model: Any, tmp_path_factory: pytest.TempPathFactory) -> CLIP:
     folder = save_folder(model, tmp_path_factory.mktemp("clip"), clip_config())
     return load_clip(f"local-dir:{folder}")
 
@@ -95,7 +95,7 @@ def test_another_order_gives_the_rows_in_that_order() -> None:
 # --- with a model -------------------------------------------------------------------------------------------
 
 
-def test_a_models_features(clip: Clip, model: Any) -> None:
+def test_a_models_features(clip: CLIP, model: Any) -> None:
     tokenizer = open_clip.SimpleTokenizer(context_length=16)
     features = text_features(clip.text, [[["a dog", "a photo of a dog"]], [["a cat"]]])[:, 0]
     dogs = F.normalize(model.encode_text(tokenizer(["a dog", "a photo of a dog"])), dim=-1)
@@ -105,7 +105,7 @@ def test_a_models_features(clip: Clip, model: Any) -> None:
     assert F.cosine_similarity(features[0], features[1], dim=0) < 0.99
 
 
-def test_encoded_sentences_are_unit_features_and_independent(clip: Clip) -> None:
+def test_encoded_sentences_are_unit_features_and_independent(clip: CLIP) -> None:
     together = encode_sentences(clip.text, ["a dog", "a cat on a mat", "sky"])
     torch.testing.assert_close(together.norm(dim=-1).clone(), torch.ones(3))
     assert together.dtype == torch.float32
@@ -115,7 +115,7 @@ def test_encoded_sentences_are_unit_features_and_independent(clip: Clip) -> None
 WORDS_THAT_FIT = 14  # context 16, less the start and the end
 
 
-def test_a_sentence_longer_than_the_context_warns(clip: Clip) -> None:
+def test_a_sentence_longer_than_the_context_warns(clip: CLIP) -> None:
     fits = " ".join(["dog"] * WORDS_THAT_FIT)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models import build, clip_config, save_folder, text_tower
+from models import build, clip_config, save_folder, text_encoder
 from torch import Tensor
 
 from clipes.clip import text_cache
-from clipes.clip.text import TextTower, encode_sentences
+from clipes.clip.text import TextEncoder, encode_sentences
 from clipes.clip.text_cache import cache_folder, load_or_encode
 from clipes.clip.weights import load_clip
 
@@ -27,9 +27,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def counted() -> tuple[TextTower, list[int]]:
+def counted() -> tuple[TextEncoder, list[int]]:
     """A tower, and how many sentences each call encoded."""
-    plain, calls = text_tower(6), []
+    plain, calls = text_encoder(6), []
 
     def encode(tokens: Tensor) -> Tensor:
         calls.append(len(tokens))
@@ -38,7 +38,7 @@ def counted() -> tuple[TextTower, list[int]]:
     return replace(plain, encode=encode), calls
 
 
-def test_a_second_run_encodes_nothing(folder: Path, counted: tuple[TextTower, list[int]]) -> None:
+def test_a_second_run_encodes_nothing(folder: Path, counted: tuple[TextEncoder, list[int]]) -> None:
     tower, calls = counted
     first = encode_sentences(tower, WORDS)
     assert calls == [3] and len(list(folder.iterdir())) == 1
@@ -48,7 +48,7 @@ def test_a_second_run_encodes_nothing(folder: Path, counted: tuple[TextTower, li
 
 
 def test_other_words_weights_or_versions_are_encoded(
-    folder: Path, counted: tuple[TextTower, list[int]], monkeypatch: pytest.MonkeyPatch
+    folder: Path, counted: tuple[TextEncoder, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tower, calls = counted
     encode_sentences(tower, WORDS)
@@ -114,7 +114,7 @@ def _flipped(data: bytes) -> bytes:
 
 @pytest.mark.parametrize("spoil", SPOILED.values(), ids=SPOILED)
 def test_a_spoiled_file_is_not_used_but_written_anew(
-    spoil: Callable[[Path], object], folder: Path, counted: tuple[TextTower, list[int]]
+    spoil: Callable[[Path], object], folder: Path, counted: tuple[TextEncoder, list[int]]
 ) -> None:
     tower, calls = counted
     want = encode_sentences(tower, WORDS)
@@ -126,7 +126,7 @@ def test_a_spoiled_file_is_not_used_but_written_anew(
 
 
 def test_a_folder_that_cannot_be_written_costs_nothing(
-    tmp_path: Path, counted: tuple[TextTower, list[int]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, counted: tuple[TextEncoder, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tower, calls = counted
     (tmp_path / "file").write_text("in the way")
@@ -149,7 +149,7 @@ def test_where_it_lies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_user_without_a_home_keeps_nothing(
-    counted: tuple[TextTower, list[int]], monkeypatch: pytest.MonkeyPatch
+    counted: tuple[TextEncoder, list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def expanduser(path: Path) -> Path:
         raise RuntimeError("Could not determine home directory.")
@@ -164,10 +164,10 @@ def test_a_user_without_a_home_keeps_nothing(
 
 
 def test_what_is_kept_is_what_was_encoded(folder: Path) -> None:
-    tower = text_tower(4)
+    tower = text_encoder(4)
     tokens = tower.tokenize(WORDS)
-    made = load_or_encode(lambda: tower.encode(tokens), tower, tokens)
-    kept = load_or_encode(lambda: pytest.fail("encoded twice"), tower, tokens)
+    made = load_or_encode(lambda: tower.encode(tokens), tower.fingerprint, tokens)
+    kept = load_or_encode(lambda: pytest.fail("encoded twice"), tower.fingerprint, tokens)
     assert torch.equal(made, kept) and torch.equal(made, tower.encode(tokens))
 
 

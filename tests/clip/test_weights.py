@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clipes.clip.head import image_features
-from clipes.clip.open_clip_vision import ModelError, unsupported
+from clipes.clip.open_clip_vision import ModelError, unsupported_reason
 from clipes.clip.text import encode_sentences
-from clipes.clip.weights import TINY_FOLDER, Clip, load_clip, supported_models
+from clipes.clip.weights import CLIP, TINY_FOLDER, load_clip, supported_models
 
 SMALL = clip_config()
 IMAGES = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -80,13 +80,13 @@ def save(tmp_path: Path) -> Save:
     return save
 
 
-def assert_loaded(clip: Clip, model: Any, tolerance: float = 1e-5) -> None:
+def assert_loaded(clip: CLIP, model: Any, tolerance: float = 1e-5) -> None:
     """That ``clip`` computes the image and text features of ``model``."""
-    encoder = clip.encoder
+    encoder = clip.vision
     assert encoder.dtype == torch.float32 and encoder.device.type == "cpu"
     size = model.visual.image_size[0]
     images = torch.randn(1, 3, size, size, generator=torch.Generator().manual_seed(0))
-    got = image_features(encoder.head, encoder.encode(images).trace, "cls")
+    got = image_features(encoder.head, encoder.encode(images).last_block, "cls")
     torch.testing.assert_close(got, model.encode_image(images), rtol=0, atol=tolerance * float(got.abs().max()))
     tokens = open_clip.SimpleTokenizer(context_length=16)(["a dog"])
     want = nn.functional.normalize(model.encode_text(tokens), dim=-1)
@@ -99,7 +99,7 @@ def assert_loaded(clip: Clip, model: Any, tolerance: float = 1e-5) -> None:
 def test_a_folder(folder: Path, model: Any) -> None:
     clip = load_clip(f"local-dir:{folder}")
     assert_loaded(clip, model)
-    assert (clip.encoder.mean, clip.encoder.std) == (MEAN, STD)
+    assert (clip.vision.mean, clip.vision.std) == (MEAN, STD)
 
 
 @pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "w.pth", "w.bin"])
@@ -126,16 +126,16 @@ def test_what_is_loaded_is_frozen(folder: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(open_clip, "create_model", lambda *a, **k: built.append(create(*a, **k)) or built[0])
     clip = load_clip(f"local-dir:{folder}")
     assert not built[0].training and not any(value.requires_grad for value in built[0].parameters())
-    assert not clip.encoder.patch_weight.requires_grad
+    assert not clip.vision.patch_weight.requires_grad
     assert not clip.text.encode(clip.text.tokenize(["a"])).requires_grad
 
 
 def test_the_bundled_model() -> None:
     clip = load_clip("tiny")
     config = json.loads((TINY_FOLDER / "open_clip_config.json").read_text())
-    assert clip.encoder.patch_size == config["model_cfg"]["vision_cfg"]["patch_size"]
-    assert len(clip.encoder.blocks) == config["model_cfg"]["vision_cfg"]["layers"]
-    assert clip.encoder.mean == tuple(config["preprocess_cfg"]["mean"])
+    assert clip.vision.patch_size == config["model_cfg"]["vision_cfg"]["patch_size"]
+    assert len(clip.vision.blocks) == config["model_cfg"]["vision_cfg"]["layers"]
+    assert clip.vision.mean == tuple(config["preprocess_cfg"]["mean"])
     with pytest.raises(ModelError, match="brings its own weights; leave out pretrained='openai'"):
         load_clip("tiny", "openai")
 
@@ -158,7 +158,7 @@ def test_the_hub(monkeypatch: pytest.MonkeyPatch, folder: Path, model: Any) -> N
     asked = hub(monkeypatch, folder)
     clip = load_clip("hf-hub:org/clip")
     assert_loaded(clip, model)
-    assert clip.encoder.mean == MEAN
+    assert clip.vision.mean == MEAN
     assert "org/clip/open_clip_model.safetensors" in asked
 
 
@@ -197,7 +197,7 @@ def test_openais_weights_force_quick_gelu(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clip = load_clip(name, weights)
-    assert {block.activation for block in clip.encoder.blocks} == {"quick_gelu"}
+    assert {block.activation for block in clip.vision.blocks} == {"quick_gelu"}
     assert_loaded(clip, build({**SMALL, "quick_gelu": True}))
 
 
@@ -206,14 +206,14 @@ def test_other_tags_leave_the_gelu_alone(
 ) -> None:
     tag(monkeypatch, "ViT-B-16", save("laion.safetensors", state))
     clip = load_clip("ViT-B-16", "laion2b-s34b-b88k")
-    assert {block.activation for block in clip.encoder.blocks} == {"gelu"}
+    assert {block.activation for block in clip.vision.blocks} == {"gelu"}
     assert_loaded(clip, model)
 
 
 def test_a_download_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(factory, "download_pretrained", no_network)
     with pytest.raises(
-        ModelError, match=r"ViT-B-32 with openai could not be had: .*no route to host.*check the network"
+        ModelError, match=r"ViT-B-32 with openai could not be downloaded: .*no route to host.*check the network"
     ):
         load_clip("ViT-B-32", "openai")
 
@@ -300,7 +300,7 @@ def test_an_archive_is_refused_unless_trusted(archive: Path, plain_name: str, mo
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_a_trusted_archive(archive: Path, plain_name: str) -> None:
     clip = load_clip(plain_name, archive, trusted=True)
-    assert {block.activation for block in clip.encoder.blocks} == {"quick_gelu"}
+    assert {block.activation for block in clip.vision.blocks} == {"quick_gelu"}
     assert_loaded(clip, build(OPENAI_LIKE).half().float())
 
 
@@ -570,7 +570,7 @@ def test_unsupported_folders_say_why(vision: dict[str, Any], why: str, folder: P
 
 @pytest.mark.parametrize("vision", [{"image_size": [32, 32]}, {"patch_size": [8, 8]}, {"block_type": "default"}])
 def test_supported_ways_to_say_the_same(vision: dict[str, Any]) -> None:
-    assert unsupported({**SMALL, "vision_cfg": {**SMALL["vision_cfg"], **vision}}) is None
+    assert unsupported_reason({**SMALL, "vision_cfg": {**SMALL["vision_cfg"], **vision}}) is None
 
 
 def test_what_can_be_loaded() -> None:

@@ -22,7 +22,7 @@ from PIL import Image
 
 import clipes
 from clipes import cli
-from clipes.clip.weights import Clip, load_clip
+from clipes.clip.weights import CLIP, load_clip
 from clipes.commands.flags import add_config_flags, read_config
 from clipes.config import STAGES, AffinityConfig, CrfConfig, ParConfig
 from clipes.datasets import find_samples
@@ -58,11 +58,11 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     calls: list[dict[str, object]] = []
     bundled = load_clip("tiny", device="cpu")
 
-    def instead(**settings: object) -> Clip:
+    def instead(**settings: object) -> CLIP:
         calls.append(settings)
         return bundled
 
-    def generator(clip: Clip, vocabulary: Vocabulary, config: clipes.Config) -> MaskGenerator:
+    def generator(clip: CLIP, vocabulary: Vocabulary, config: clipes.Config) -> MaskGenerator:
         calls[-1] |= {"vocabulary": vocabulary, "config": config}
         return MaskGenerator(clip, load_vocabulary("scenes"), config)
 
@@ -246,11 +246,11 @@ def test_hostile_names_stay_on_one_line(said) -> None:
         ("photos --labels cat --background-power nan", "background_power is nan; it must be above 0"),
         ("photos --labels cat --max-patches 0", "max_patches is 0; it must be at least 1"),
         (
-            "photos --labels cat --no-affinity --steps 3",
-            "--no-affinity switches off what --steps sets; leave one out",
+            "photos --labels cat --no-affinity --hops 3",
+            "--no-affinity switches off what --hops sets; leave one out",
         ),
         ("photos --labels cat --pool max", "argument --pool: invalid choice: 'max'"),
-        ("photos --labels cat --blocks many", "argument --blocks: invalid int value: 'many'"),
+        ("photos --labels cat --last-blocks many", "argument --last-blocks: invalid int value: 'many'"),
         (
             "photos --labels cat --batch-size 0",
             "argument --batch-size: '0' is not a whole number of at least 1",
@@ -410,11 +410,11 @@ SETTINGS = [
 OTHER = {
     "max_patches": 9,
     "pool": "cls",
-    "blocks": 2,
-    "sinkhorn_rounds": 5,
+    "last_blocks": 2,
+    "sinkhorn_iterations": 5,
     "box_threshold": 0.25,
-    "boxes": "full",
-    "steps": 1,
+    "boxes": "exact",
+    "hops": 1,
     "crf_iterations": 3,
     "crf_smooth_sigma": 2.5,
     "crf_smooth_weight": 1.5,
@@ -450,7 +450,7 @@ def test_a_flag_shows_its_default_and_reaches_the_config(name: str, stage: type,
     assert " ".join(item.metadata["help"].split()) in shown
     assert f"(default: {_text(item.default)}" in shown
     chosen = ("--refine", "par") if stage is ParConfig else ()
-    config = read_config(parser.parse_args(["--config", "voc12", flag, _text(given), *chosen]), "scenes")
+    config = read_config(parser.parse_args(["--preset", "voc12", flag, _text(given), *chosen]), "scenes")
     base = replace(clipes.VOC12, refine=ParConfig()) if chosen else clipes.VOC12
     assert config == replace(base, **{name: replace(getattr(base, name), **{item.name: given})}) != base
 
@@ -460,7 +460,7 @@ def test_a_flag_shows_its_default_and_reaches_the_config(name: str, stage: type,
     [
         ("", clipes.config.SCENES.refine, 0.95),
         ("--refine crf", clipes.config.SCENES.refine, 0.95),
-        ("--config voc12", CrfConfig(), 0.95),
+        ("--preset voc12", CrfConfig(), 0.95),
         ("--refine par", ParConfig(), None),
         ("--refine none", None, None),
         ("--ignore-below none", clipes.config.SCENES.refine, None),
@@ -469,7 +469,7 @@ def test_a_flag_shows_its_default_and_reaches_the_config(name: str, stage: type,
 )
 def test_refinements(said, loads, given: str, refine: object, below: float | None) -> None:
     assert said("generate", "photos/a.jpg", "--labels", "cat", "--out", "m", *given.split())[0] == 0
-    assert loads[0]["config"].refine == refine and loads[0]["config"].ignore_below == below
+    assert loads[0]["config"].refine == refine and loads[0]["config"].effective_ignore_below == below
 
 
 @pytest.mark.parametrize(
@@ -581,9 +581,9 @@ def test_a_second_run_encodes_no_text(said, monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_presets(said, loads) -> None:
     base = ("generate", "photos/a.jpg", "--labels", "cat", "--overwrite", "--out", "m")
-    assert said(*base)[0] == said(*base, "--config", "coco14")[0] == said(*base, "--no-affinity")[0] == 0
-    assert said(*base, "--config", "coco14", "--steps", "3")[0] == 0
-    stepped = clipes.Config(affinity=AffinityConfig(box_threshold=0.7, steps=3))
+    assert said(*base)[0] == said(*base, "--preset", "coco14")[0] == said(*base, "--no-affinity")[0] == 0
+    assert said(*base, "--preset", "coco14", "--hops", "3")[0] == 0
+    stepped = clipes.Config(affinity=AffinityConfig(box_threshold=0.7, hops=3))
     initial = replace(clipes.config.SCENES, affinity=None)
     assert [call["config"] for call in loads] == [clipes.config.SCENES, clipes.COCO14, initial, stepped]
     assert "(default: 0.4; coco14: 0.7; scenes: 0.6)" in " ".join(said("generate", "--help")[1].split())
@@ -591,7 +591,7 @@ def test_presets(said, loads) -> None:
 
 def test_a_preset_goes_with_its_run(said) -> None:
     """`finalize` takes a refinement from the preset that was asked for, not from the class set's."""
-    arguments = ("--labels", "cat,tree", "--config", "coco14", "--refine", "none", "--save-patch-cams", "--out", "m")
+    arguments = ("--labels", "cat,tree", "--preset", "coco14", "--refine", "none", "--save-patch-cams", "--out", "m")
     assert said("generate", "photos", *arguments)[0] == said("finalize", "m", "--refine", "crf")[0] == 0
     record = json.loads(Path("m/run.json").read_text())
     settings = record["settings"]

@@ -73,11 +73,11 @@ def test_what_each_label_won_is_said(said: Said, tiny: MaskGenerator) -> None:
     out = said("--refine", "none", "--ignore-below", "0.6", labels=",".join(labels))[1]
     config = replace(tiny.config, refine=None, mask=replace(tiny.config.mask, ignore_below=0.6))
     result = load(config=config, device="cpu")("scene.png", labels)
-    won = {segment["label"]: segment for segment in result.segments()}
+    won = {segment.label: segment for segment in result.segments()}
     assert won and len(won) < 3
     for label in labels:
         here = won.get(label)
-        share = f"{here['mask'].mean():.1%} of the picture, confidence {here['score']:.2f}" if here else "nowhere"
+        share = f"{here.mask.mean():.1%} of the picture, confidence {here.confidence:.2f}" if here else "nowhere"
         assert re.search(rf"^{label} +{re.escape(share)}$", out, re.M)
     assert re.search(rf"^ignored +{(result.mask == 255).mean():.1%}$", out, re.M)
 

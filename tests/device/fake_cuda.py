@@ -148,7 +148,11 @@ def on_gpu(precision: str, config: Any, images: Any, labels: Any, expected: Any)
 
     with Everywhere():
         there = clipes.load(device="cpu", config=config)
-        there.encoder, there.text_features = there.encoder.to(CUDA, DTYPES[precision]), there.text_features.to(CUDA)
+        there = clipes.MaskGenerator(
+            clipes.clip.weights.CLIP(there.clip.vision.to(CUDA, DTYPES[precision]), there.clip.text),
+            there.vocabulary,
+            config,
+        )
         WAITS.clear()
         found = list(there.generate(images, labels, len(images)))
     pairs = list(zip(found, expected, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import threading
 import time
 import warnings
@@ -13,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from clipes.device import choice as device
+from clipes.device import memory
 from clipes.device.choice import choose_device, choose_dtype
-from clipes.device.memory import Budget, memory, room
+from clipes.device.memory import MemoryBudget, cpu_memory_limit, free_gpu_memory
 from clipes.device.pixels import to_host
-from clipes.device.threads import split_threads
+from clipes.device.threads import configure_threads
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 
@@ -34,21 +35,21 @@ def _threads() -> Iterator[None]:
     ("each", "images", "jobs", "left"), [(None, 9, 6, 1), (None, 1, 1, 6), (2, 9, 3, 2), (4, 1, 1, 4), (9, 9, 1, 9)]
 )
 def test_threads_are_split_among_images(each: int | None, images: int, jobs: int, left: int) -> None:
-    assert split_threads(each, CPU, images) == jobs
+    assert configure_threads(each, CPU, images) == jobs
     assert torch.get_num_threads() == left
 
 
 def test_a_gpu_has_two_batches_and_leaves_the_threads() -> None:
-    assert split_threads(3, GPU, 100) == 2
+    assert configure_threads(3, GPU, 100) == 2
     assert torch.get_num_threads() == 6
 
 
 def test_a_budget_is_never_exceeded_but_by_one_alone() -> None:
-    budget, lock, inside, most = Budget(10), threading.Lock(), [], []
+    budget, lock, inside, most = MemoryBudget(10), threading.Lock(), [], []
 
     def work(amount: int) -> None:
         for _ in range(20):
-            with budget.taken(amount):
+            with budget.reserve(amount):
                 with lock:
                     inside.append(amount)
                     most.append(tuple(inside))
@@ -67,28 +68,28 @@ def test_a_budget_is_never_exceeded_but_by_one_alone() -> None:
 
 
 def test_a_budget_comes_back_after_an_error() -> None:
-    budget = Budget(1)
+    budget = MemoryBudget(1)
     for _ in range(3):
-        with pytest.raises(KeyError), budget.taken(1):
+        with pytest.raises(KeyError), budget.reserve(1):
             raise KeyError
 
 
 @pytest.mark.parametrize("total", [1.0, math.inf])
 def test_a_budget_leaves_no_residue(total: float) -> None:
     """Fractions and infinities: when nobody has any, everybody gets what he asks for."""
-    budget = Budget(total)
-    with budget.taken(0.1), budget.taken(0.2), budget.taken(0.3):
+    budget = MemoryBudget(total)
+    with budget.reserve(0.1), budget.reserve(0.2), budget.reserve(0.3):
         pass
     for amount in (5, math.inf, math.nan, 5):
-        with budget.taken(amount):
+        with budget.reserve(amount):
             pass
 
 
 def test_a_container_may_have_less_than_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "limit").write_text("1000000\n")
     (tmp_path / "none").write_text("max\n")
-    monkeypatch.setattr(device, "_LIMITS", [str(tmp_path / name) for name in ("none", "limit", "missing")])
-    assert memory(CPU) == 500_000 and memory(CPU, 2) == 250_000
+    monkeypatch.setattr(memory, "_CGROUP_LIMITS", [str(tmp_path / name) for name in ("none", "limit", "missing")])
+    assert cpu_memory_limit(CPU) == 500_000 and cpu_memory_limit(CPU, 2) == 250_000
 
 
 def test_there_is_one_cpu() -> None:
@@ -97,9 +98,11 @@ def test_there_is_one_cpu() -> None:
         choose_device("cpu:7")
 
 
-def test_memory_of_a_machine() -> None:
-    assert 2**28 < memory(CPU) < 2**50
-    assert memory(GPU) == room(CPU) == math.inf
+def test_memory_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CGROUP_LIMITS", ())
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}.__getitem__, raising=False)
+    assert cpu_memory_limit(CPU) == 2**31 and cpu_memory_limit(CPU, 4) == 2**29
+    assert cpu_memory_limit(GPU) == free_gpu_memory(CPU) == math.inf
 
 
 def test_arrays_of_a_cpu_are_the_tensors_themselves() -> None:
@@ -121,5 +124,5 @@ def test_bf16_without_arithmetic_for_it(monkeypatch: pytest.MonkeyPatch, capabil
         assert choose_dtype("bf16", CPU) == torch.bfloat16
         assert choose_dtype("bf16", GPU) == torch.bfloat16
     assert [str(one.message) for one in caught] == [
-        "this CPU computes bf16 by way of fp32, which takes longer than fp32 alone"
+        "this CPU emulates bf16 in fp32, which is slower than fp32 itself"
     ] * warned

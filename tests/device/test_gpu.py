@@ -14,7 +14,7 @@ from PIL import Image
 
 import clipes
 from clipes.datasets import Sample
-from clipes.device.memory import room
+from clipes.device.memory import free_gpu_memory
 from clipes.device.pixels import prepare, to_host
 from clipes.runs.generation import MasksFromImages
 from clipes.runs.local_engine import MaskWriter
@@ -42,7 +42,7 @@ def agreement(some: list[NDArray[np.uint8]], others: list[NDArray[np.uint8]]) ->
 @pytest.mark.parametrize("refine", ["crf", "par", "none"])
 def test_float32_is_that_of_a_cpu(drawn: list[Scene], refine: str) -> None:
     """Maps within 2e-3, masks equal on 99.9 % of the pixels, in batches of several sizes."""
-    chosen = {"crf": clipes.SCENES.refine, "par": clipes.config.ParConfig(), "none": None}[refine]
+    chosen = {"crf": clipes.config.SCENES.refine, "par": clipes.config.ParConfig(), "none": None}[refine]
     config = replace(clipes.config.SCENES, refine=chosen)
     here = list(masks(clipes.load(config=config, device="cpu"), drawn, 1))
     there = list(masks(clipes.load(config=config, device="cuda", precision="fp32"), drawn, 16))
@@ -92,4 +92,4 @@ def test_arrays_come_through_pinned_memory() -> None:
 
 
 def test_there_is_room() -> None:
-    assert 0 < room(torch.device("cuda")) < torch.cuda.mem_get_info()[1]
+    assert 0 < free_gpu_memory(torch.device("cuda")) < torch.cuda.mem_get_info()[1]

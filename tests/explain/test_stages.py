@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import reference
 import torch
-from models import make_clip, text_tower
+from models import make_clip, text_encoder
 from PIL import Image
 from scipy import ndimage
 
 from clipes.cams.affinity import region_boxes
 from clipes.clip.open_clip_vision import vision_encoder
-from clipes.clip.weights import Clip
+from clipes.clip.weights import CLIP
 from clipes.config import SCENES, VOC12, AffinityConfig, CamConfig, Config, ImageConfig, ParConfig
 from clipes.explain.stages import trace_stages
 from clipes.generator import MaskGenerator
@@ -32,7 +32,7 @@ def model():
 
 def generator_of(model, config=VOC12, background=("sky", "grass", "road")) -> MaskGenerator:
     words = load_vocabulary(NAMES, list(background))
-    return MaskGenerator(Clip(vision_encoder(model), text_tower(24)), words, config)
+    return MaskGenerator(CLIP(vision_encoder(model), text_encoder(24)), words, config)
 
 
 def picture(size=(45, 70), seed=3_104_000) -> Image.Image:
@@ -42,29 +42,48 @@ def picture(size=(45, 70), seed=3_104_000) -> Image.Image:
 
 def same(one, other) -> None:
     """Two results, bit for bit."""
-    assert one.labels == other.labels and one.class_count == other.class_count
+    assert one.labels == other.labels and one.num_classes == other.num_classes
     for name in ("class_ids", "patch_cams", "cams", "scores", "mask", "confidence"):
         found, expected = getattr(one, name), getattr(other, name)
         assert found.dtype == expected.dtype and np.array_equal(found, expected), name
     assert np.array_equal(np.asarray(one.image), np.asarray(other.image))
 
 
-@pytest.mark.parametrize("labels", [[], ["dog"], ["tree", "cat", "tree"], NAMES])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("refine", [VOC12.refine, ParConfig(), None], ids=["crf", "par", "none"])
-@pytest.mark.parametrize("affinity", [AffinityConfig(), None], ids=["caa", "initial"])
+# Each pair of values of two parameters occurs at least once.
+CASES = [
+    ("caa", "crf", (45, 70), []),
+    ("caa", "crf", (37, 16), ["dog"]),
+    ("initial", "crf", (8, 8), ["tree", "cat", "tree"]),
+    ("initial", "crf", (5, 91), NAMES),
+    ("initial", "par", (45, 70), ["dog"]),
+    ("initial", "par", (37, 16), []),
+    ("caa", "par", (8, 8), NAMES),
+    ("caa", "par", (5, 91), ["tree", "cat", "tree"]),
+    ("initial", "none", (37, 16), ["tree", "cat", "tree"]),
+    ("caa", "none", (45, 70), ["tree", "cat", "tree"]),
+    ("initial", "none", (45, 70), NAMES),
+    ("caa", "none", (37, 16), NAMES),
+    ("caa", "none", (8, 8), []),
+    ("initial", "none", (5, 91), []),
+    ("caa", "none", (8, 8), ["dog"]),
+    ("initial", "none", (5, 91), ["dog"]),
+]
+STAGES = {"caa": AffinityConfig(), "initial": None, "crf": VOC12.refine, "par": ParConfig(), "none": None}
+
+
+@pytest.mark.parametrize(("affinity", "refine", "size", "labels"), CASES)
 def test_results_are_the_generators(model, affinity, refine, size, labels):
-    config = Config(affinity=affinity, refine=refine)
+    config = Config(affinity=STAGES[affinity], refine=STAGES[refine])
     stages, image = trace_stages(generator_of(model, config), picture(size), labels), picture(size)
     same(stages.result, generator_of(model, config)(image, labels))
-    same(stages.refined, generator_of(model, replace(config, refine=None))(image, labels))
+    same(stages.propagated, generator_of(model, replace(config, refine=None))(image, labels))
     initial = generator_of(model, replace(config, affinity=None, refine=None))(image, labels)
-    if affinity is None:
+    if config.affinity is None:
         same(stages.initial, initial)
-    else:  # which encodes without attention maps, and rounds otherwise
+    else:  # it was encoded without attention maps, by products that round differently
         np.testing.assert_allclose(stages.initial.patch_cams, initial.patch_cams, rtol=0, atol=2e-5)
         np.testing.assert_allclose(stages.initial.scores, initial.scores, rtol=0, atol=2e-5)
-    assert (stages.spreading is None) == (affinity is None)
+    assert (stages.affinity is None) == (config.affinity is None)
     assert stages.labels == tuple(dict.fromkeys(labels)) and stages.config == config
 
 
@@ -82,7 +101,7 @@ def test_settings_reach_every_stage(model, config):
     generator, image = generator_of(model, config), picture((61, 83))
     stages = trace_stages(generator, image, ["bus", "cat"])
     same(stages.result, generator(image, ["bus", "cat"]))
-    same(stages.refined, generator_of(model, replace(config, refine=None))(image, ["bus", "cat"]))
+    same(stages.propagated, generator_of(model, replace(config, refine=None))(image, ["bus", "cat"]))
     assert stages.grid == stages.result.patch_cams.shape[1:] and np.prod(stages.grid) <= config.image.max_patches
 
 
@@ -106,11 +125,11 @@ def test_probabilities_are_of_the_labels_and_the_background(model, pool):
     assert stages.words == ("tree", "dog", "sky", "grass", "road")
     assert stages.probabilities.dtype == np.float32 and stages.probabilities.sum() == pytest.approx(1, abs=1e-6)
     visual, block = model.visual, model.visual.transformer.resblocks[-1]
-    mean, std = generator.encoder.mean, generator.encoder.std
+    mean, std = generator.clip.vision.mean, generator.clip.vision.std
     pixels = torch.from_numpy((stages.resized / 255 - mean) / std).permute(2, 0, 1)
     x, _ = reference.encode(visual, pixels)
     output, _ = reference.block_from_normed(block, x, reference.layer_norm(x, block.ln_1))
-    text = generator.text_features.double()[[3, 1, 4, 5, 6]]
+    text = generator._text_features.double()[[3, 1, 4, 5, 6]]
     expected = reference.probabilities(visual, output, text, float(model.logit_scale.exp()), pool)
     assert np.abs(stages.probabilities - expected.detach().numpy()).max() < 1e-5
     assert len(set(expected.tolist())) == 5
@@ -118,45 +137,45 @@ def test_probabilities_are_of_the_labels_and_the_background(model, pool):
 
 @pytest.mark.parametrize("blocks", [2, 8])
 def test_attention_is_the_mean_of_the_last_blocks(model, blocks):
-    generator = generator_of(model, replace(VOC12, affinity=AffinityConfig(blocks=blocks)))
+    generator = generator_of(model, replace(VOC12, affinity=AffinityConfig(last_blocks=blocks)))
     stages = trace_stages(generator, picture(), ["cat", "bus"])
-    mean, std = generator.encoder.mean, generator.encoder.std
+    mean, std = generator.clip.vision.mean, generator.clip.vision.std
     pixels = torch.from_numpy((stages.resized / 255 - mean) / std).permute(2, 0, 1)
     x, maps = reference.encode(model.visual, pixels)
     block = model.visual.transformer.resblocks[-1]
     maps.append(reference.block_from_normed(block, x, reference.layer_norm(x, block.ln_1))[1])
     expected = torch.stack(maps[-blocks:]).mean(0)[1:, 1:].detach().numpy()
-    assert stages.spreading.attention.dtype == np.float32
-    assert np.abs(stages.spreading.attention - expected).max() < 1e-6
-    assert np.array_equal(stages.spreading.attention_of(2, 5), stages.spreading.attention[2 * 9 + 5].reshape(6, 9))
+    assert stages.affinity.attention.dtype == np.float32
+    assert np.abs(stages.affinity.attention - expected).max() < 1e-6
+    assert np.array_equal(stages.affinity.attention_of(2, 5), stages.affinity.attention[2 * 9 + 5].reshape(6, 9))
 
 
 @pytest.mark.parametrize(("rounds", "steps"), [(3, 2), (0, 1), (1, 3)])
 def test_the_affinity_is_the_matrix_of_the_statement(model, rounds, steps):
-    affinity = AffinityConfig(sinkhorn_rounds=rounds, steps=steps, box_threshold=0.3, boxes="full")
+    affinity = AffinityConfig(sinkhorn_iterations=rounds, hops=steps, box_threshold=0.3, boxes="exact")
     stages = trace_stages(generator_of(model, replace(VOC12, affinity=affinity)), picture(), ["cat", "bus"])
-    spreading = stages.spreading
-    expected = reference.affinity(torch.from_numpy(spreading.attention).double(), rounds).numpy()
-    assert spreading.matrix.dtype == np.float64
-    np.testing.assert_allclose(spreading.matrix, expected, rtol=0, atol=1e-12)
+    affinity = stages.affinity
+    expected = reference.affinity(torch.from_numpy(affinity.attention).double(), rounds).numpy()
+    assert affinity.matrix.dtype == np.float64
+    np.testing.assert_allclose(affinity.matrix, expected, rtol=0, atol=1e-12)
     power = np.linalg.matrix_power(expected, steps)
-    rows = np.array([[spreading.affinity_of(r, c) for c in range(9)] for r in range(6)])
+    rows = np.array([[affinity.affinity_of(r, c) for c in range(9)] for r in range(6)])
     np.testing.assert_allclose(rows, power.reshape(6, 9, 6, 9), rtol=0, atol=1e-12)
     for index in (0, 1):  # what a patch collects is its refined value, but for the scaling
-        given = spreading.inside[index] * stages.initial.patch_cams[index]
+        given = affinity.inside[index] * stages.initial.patch_cams[index]
         collected = torch.from_numpy((rows * given).sum((2, 3))).flatten()
         refined = reference.min_max(collected).numpy().reshape(6, 9)
-        np.testing.assert_allclose(stages.refined.patch_cams[index], refined, rtol=0, atol=1e-6)
+        np.testing.assert_allclose(stages.propagated.patch_cams[index], refined, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("boxes", ["reference", "full"])
+@pytest.mark.parametrize("boxes", ["paper", "exact"])
 @pytest.mark.parametrize("threshold", [0.0, 0.4, 0.7])
 def test_boxes_are_those_of_the_regions(model, boxes, threshold):
     affinity = AffinityConfig(box_threshold=threshold, boxes=boxes)
     stages = trace_stages(generator_of(model, replace(VOC12, affinity=affinity)), picture((80, 91)), NAMES)
-    spreading, (h, w) = stages.spreading, stages.grid
+    affinity, (h, w) = stages.affinity, stages.grid
     for cam, above, found, inside in zip(
-        stages.initial.patch_cams, spreading.above, spreading.boxes, spreading.inside, strict=True
+        stages.initial.patch_cams, affinity.above, affinity.boxes, affinity.inside, strict=True
     ):
         levels = (cam * 255).astype(np.uint8)
         assert np.array_equal(above, levels > int(threshold * levels.max()))
@@ -166,7 +185,7 @@ def test_boxes_are_those_of_the_regions(model, boxes, threshold):
             assert 0 <= top < bottom <= h and 0 <= left < right <= w
             union[top:bottom, left:right] = True
         assert np.array_equal(union, inside)
-        if boxes == "full":
+        if boxes == "exact":
             regions = ndimage.find_objects(ndimage.label(above, np.ones((3, 3)))[0])
             assert sorted(found) == sorted((r.start, c.start, r.stop, c.stop) for r, c in regions)
 
@@ -177,7 +196,7 @@ def test_boxes_that_keep_no_patch_are_left_out():
     cam[0, 5, 1] = cam[0, 0, 6] = cam[0, 1, 1] = 1
     cam[0, 4, 5] = cam[0, 5, 6] = 1
     full = [(0, 6, 1, 7), (1, 1, 2, 2), (4, 5, 6, 7), (5, 1, 6, 2)]
-    assert sorted(region_boxes(cam, 0.4, "full")[0]) == full
+    assert sorted(region_boxes(cam, 0.4, "exact")[0]) == full
     assert sorted(region_boxes(cam, 0.4)[0]) == [(1, 1, 2, 2), (4, 5, 5, 6)]
     assert region_boxes(torch.zeros(2, 3, 3), 0.4) == [[], []] and region_boxes(torch.zeros(0, 3, 3), 0.4) == []
     assert region_boxes(torch.ones(1, 1, 1), 0.4) == [[(0, 0, 1, 1)]]
@@ -185,8 +204,8 @@ def test_boxes_that_keep_no_patch_are_left_out():
 
 @pytest.mark.parametrize("place", [(6, 0), (0, 9), (-1, 0), (0, -1)])
 def test_a_patch_outside_the_grid_is_refused(model, place):
-    spreading = trace_stages(generator_of(model), picture(), ["cat"]).spreading
-    for method in (spreading.attention_of, spreading.affinity_of):
+    affinity = trace_stages(generator_of(model), picture(), ["cat"]).affinity
+    for method in (affinity.attention_of, affinity.affinity_of):
         with pytest.raises(ValueError, match=rf"patch {place[0]},{place[1]} is outside the grid; rows are 0..5, col"):
             method(*place)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipes.clip.weights import Clip
+from clipes.clip.weights import CLIP
 from clipes.config import SCENES, VOC12, AffinityConfig, ParConfig
 from clipes.drawing import panels
 from clipes.drawing.panels import (
@@ -23,7 +23,7 @@ from clipes.drawing.panels import (
     shorten,
 )
 from clipes.explain.stages import Stages, trace_stages
-from clipes.explain.walkthrough import NAMES, Chosen, choose, describe, draw_walkthrough
+from clipes.explain.walkthrough import NAMES, Focus, choose_focus, describe, draw_walkthrough
 from clipes.generator import MaskGenerator
 from clipes.ids import voc_palette
 from clipes.scenes import draw_scene
@@ -54,12 +54,12 @@ def walk(stages) -> dict[str, list]:
     """The axes of a walk that follows the second label and patch 5,8."""
     with pytest.MonkeyPatch.context() as patch:
         found = kept(patch)
-        draw_walkthrough("nowhere", stages, choose(stages, "mushroom", (5, 8)))
+        draw_walkthrough("nowhere", stages, choose_focus(stages, "mushroom", (5, 8)))
     return found
 
 
 def traced(tiny: MaskGenerator, labels=("kite", "mushroom"), config=SCENES, size=(61, 83)) -> Stages:
-    generator = MaskGenerator(Clip(tiny.encoder, tiny._tower), tiny.vocabulary, config)
+    generator = MaskGenerator(CLIP(tiny.clip.vision, tiny.clip.text), tiny.vocabulary, config)
     return trace_stages(generator, draw_scene(3_104_034, size).image, labels)
 
 
@@ -69,7 +69,7 @@ def stages(tiny: MaskGenerator) -> Stages:
 
 
 def test_every_stage_is_drawn(tmp_path, stages):
-    paths = draw_walkthrough(tmp_path / "walk", stages, choose(stages))
+    paths = draw_walkthrough(tmp_path / "walk", stages, choose_focus(stages))
     assert [path.name for path in paths] == ALL == sorted(path.name for path in (tmp_path / "walk").iterdir())
     for path in paths:
         with Image.open(path) as image:
@@ -80,18 +80,18 @@ def test_every_stage_is_drawn(tmp_path, stages):
 @pytest.mark.parametrize(
     ("config", "left_out"),
     [
-        (replace(SCENES, affinity=None), {"affinity", "boxes", "refined-maps"}),
+        (replace(SCENES, affinity=None), {"affinity", "boxes", "propagated-maps"}),
         (replace(SCENES, refine=None), {"refined-scores"}),
         (replace(SCENES, refine=ParConfig()), set()),
-        (replace(SCENES, affinity=None, refine=None), {"affinity", "boxes", "refined-maps", "refined-scores"}),
+        (replace(SCENES, affinity=None, refine=None), {"affinity", "boxes", "propagated-maps", "refined-scores"}),
     ],
 )
 def test_stages_that_are_off_are_left_out(tmp_path, tiny, drawn, config, left_out):
     stages = traced(tiny, config=config)
-    draw_walkthrough(tmp_path, stages, choose(stages))
+    draw_walkthrough(tmp_path, stages, choose_focus(stages))
     assert {name for name in NAMES if any(file.endswith(f"-{name}.png") for file in drawn)} == set(NAMES) - left_out
     titles = [axis.get_title() for axis in drawn["9-masks.png"]]
-    expected = ["mask of the initial maps", *["mask of the refined maps"] * (config.affinity is not None)]
+    expected = ["mask of the initial maps", *["mask of the propagated maps"] * (config.affinity is not None)]
     expected += {ParConfig: ["mask after PAR"], type(None): []}.get(type(config.refine), ["mask after CRF"])
     assert titles == [*expected, *["its confidence"] * len(expected)]
 
@@ -100,8 +100,8 @@ def test_no_label_has_a_walk(tmp_path, tiny):
     (tmp_path / "3-initial-maps.png").write_text("of an earlier walk")
     (tmp_path / "notes.txt").write_text("mine")
     stages = traced(tiny, labels=())
-    chosen = choose(stages)
-    assert chosen == Chosen(None, (4, 5)) and stages.grid == (8, 11)
+    chosen = choose_focus(stages)
+    assert chosen == Focus(None, (4, 5)) and stages.grid == (8, 11)
     drawn = [path.name for path in draw_walkthrough(tmp_path, stages, chosen)]
     assert drawn == [ALL[i] for i in (0, 1, 3, 8)]
     assert {path.name for path in tmp_path.iterdir()} == {*drawn, "notes.txt"}
@@ -111,7 +111,7 @@ def test_no_label_has_a_walk(tmp_path, tiny):
 @pytest.mark.parametrize("size", [(8, 300), (300, 8), (9, 9)])
 def test_extreme_pictures_and_many_labels(tmp_path, tiny, size):
     stages = traced(tiny, tiny.class_names[:5], size=size)
-    for path in draw_walkthrough(tmp_path, stages, choose(stages)):
+    for path in draw_walkthrough(tmp_path, stages, choose_focus(stages)):
         with Image.open(path) as image:
             assert image.width == 1260 and image.height < 12_000
 
@@ -120,32 +120,32 @@ def test_what_stands_in_the_pictures(stages, walk):
     def shown(name: str) -> list:
         return [np.asarray(axis.images[0].get_array()) for axis in walk[name]]
 
-    picture, spreading = np.asarray(stages.result.image), stages.spreading
+    picture, affinity = np.asarray(stages.result.image), stages.affinity
     for name, expected in {
         "1-patches.png": [picture, stages.resized],
         "3-initial-maps.png": [picture, *stages.initial.patch_cams],
         "5-boxes.png": [picture, *stages.initial.patch_cams],
-        "6-refined-maps.png": [picture, *stages.refined.patch_cams],
-        "7-scores.png": [*stages.refined.scores],
+        "6-propagated-maps.png": [picture, *stages.propagated.patch_cams],
+        "7-scores.png": [*stages.propagated.scores],
         "8-refined-scores.png": [*stages.result.scores],
     }.items():
         found = shown(name)
         assert len(found) == len(expected)
         assert all(map(np.array_equal, found, expected)), name
-    given = spreading.affinity_of(5, 8) * spreading.inside[1] * stages.initial.patch_cams[1]
-    rows = [spreading.attention_of(5, 8), spreading.affinity_of(5, 8), given]
+    given = affinity.affinity_of(5, 8) * affinity.inside[1] * stages.initial.patch_cams[1]
+    rows = [affinity.attention_of(5, 8), affinity.affinity_of(5, 8), given]
     assert all(map(np.array_equal, shown("4-affinity.png"), [picture, *rows]))
     for axis, row in zip(walk["4-affinity.png"][1:], rows, strict=True):
         assert axis.images[0].get_clim() == (0, np.delete(row, 5 * 11 + 8).max() or row.max())
-    results = (stages.initial, stages.refined, stages.result)
+    results = (stages.initial, stages.propagated, stages.result)
     assert all(map(np.array_equal, shown("9-masks.png")[3:], [one.confidence for one in results]))
     titles = [axis.get_title() for axis in walk["4-affinity.png"]]
-    assert titles[1:] == ["attention of patch 5,8", "affinity of patch 5,8", "what it collects for mushroom"]
+    assert titles[1:] == ["attention of patch 5,8", "affinity of patch 5,8", "contributions to mushroom"]
     assert {axis.images[0].get_clim() for axis in walk["3-initial-maps.png"][1:]} == {(0, 1)}
 
 
 def test_boxes_and_dots_stand_on_their_patches(stages, walk):
-    for axis, boxes, above in zip(walk["5-boxes.png"][1:], stages.spreading.boxes, stages.spreading.above, strict=True):
+    for axis, boxes, above in zip(walk["5-boxes.png"][1:], stages.affinity.boxes, stages.affinity.above, strict=True):
         found = {(*patch.get_xy(), patch.get_width(), patch.get_height()) for patch in axis.patches}
         assert found == {(left - 0.5, top - 0.5, right - left, bottom - top) for top, left, bottom, right in boxes}
         (dots,) = axis.lines
@@ -162,9 +162,9 @@ def test_the_legend_has_the_masks_colours(stages, walk):
 
 
 def test_affinity_says_how_often_it_is_applied(tmp_path, tiny, drawn):
-    stages = traced(tiny, config=replace(VOC12, affinity=AffinityConfig(steps=2)))
-    draw_walkthrough(tmp_path, stages, choose(stages, patch=(0, 0)))
-    assert drawn["4-affinity.png"][2].get_title() == "affinity of patch 0,0, 2 steps"
+    stages = traced(tiny, config=replace(VOC12, affinity=AffinityConfig(hops=2)))
+    draw_walkthrough(tmp_path, stages, choose_focus(stages, patch=(0, 0)))
+    assert drawn["4-affinity.png"][2].get_title() == "affinity of patch 0,0, 2 hops"
 
 
 def test_words_stand_with_their_probabilities(stages, walk):
@@ -178,37 +178,37 @@ def test_words_stand_with_their_probabilities(stages, walk):
 
 
 def test_the_label_and_the_patch_that_are_followed(stages):
-    maps = np.zeros_like(stages.refined.patch_cams)
+    maps = np.zeros_like(stages.propagated.patch_cams)
     maps[0, 2, 7] = maps[1, 7, 9] = 1
-    bright = replace(stages, refined=replace(stages.refined, patch_cams=maps))
-    assert choose(bright) == Chosen(0, (2, 7)) and choose(bright, "mushroom") == Chosen(1, (7, 9))
-    assert choose(stages).label == 0 and choose(stages, patch=(7, 10)).patch == (7, 10)
+    bright = replace(stages, propagated=replace(stages.propagated, patch_cams=maps))
+    assert choose_focus(bright) == Focus(0, (2, 7)) and choose_focus(bright, "mushroom") == Focus(1, (7, 9))
+    assert choose_focus(stages).label == 0 and choose_focus(stages, patch=(7, 10)).patch == (7, 10)
     with pytest.raises(ValueError, match="label 'cat' is not the image's; it has kite, mushroom"):
-        choose(stages, "cat")
+        choose_focus(stages, "cat")
     for row, column in ((8, 0), (0, 11), (-1, 3)):
         with pytest.raises(ValueError, match=rf"patch {row},{column} is outside the grid; rows are 0..7, columns 0"):
-            choose(stages, patch=(row, column))
+            choose_focus(stages, patch=(row, column))
 
 
 def test_the_numbers(stages):
-    lines = describe(stages, Chosen(1, (6, 8)))
+    lines = describe(stages, Focus(1, (6, 8)))
     kite, mushroom, *rest = stages.probabilities
-    maps, refined = stages.initial.patch_cams, stages.refined.patch_cams
-    spreading, mask = stages.spreading, stages.result.mask
-    own = spreading.attention_of(6, 8)[6, 8]
+    maps, refined = stages.initial.patch_cams, stages.propagated.patch_cams
+    affinity, mask = stages.affinity, stages.result.mask
+    own = affinity.attention_of(6, 8)[6, 8]
     shares = [(mask == i).mean() for i in (0, *stages.result.class_ids, 255)]
     assert sum(shares) == pytest.approx(1)
     for line in (
         "picture: 61 x 83 pixels; 64 x 88 cut into 8 x 11 patches of 8 x 8",
         f"words: kite {kite:.3f}, mushroom {mushroom:.3f}, all of the background {sum(rest):.3f}",
         f"initial map: mushroom {(maps[1] > 0.5).sum()} of 88 patches above 0.5",
-        f"refined map: kite {(refined[0] > 0.5).sum()} of 88 patches above 0.5",
-        f"attention of patch 6,8: to itself {own:.3f}, to others {spreading.attention[6 * 11 + 8].sum() - own:.3f}",
-        f"affinity of patch 6,8: its row sums to {spreading.affinity_of(6, 8).sum():.3f}, "
-        f"all {spreading.matrix.sum() / 88:.3f}",
-        f"boxes: kite {spreading.above[0].sum()} patches above, {len(spreading.boxes[0])} boxes of "
-        f"{spreading.inside[0].sum()} patches",
-        f"patch 6,8 of mushroom: initial {maps[1, 6, 8]:.3f}, refined {refined[1, 6, 8]:.3f}",
+        f"propagated map: kite {(refined[0] > 0.5).sum()} of 88 patches above 0.5",
+        f"attention of patch 6,8: to itself {own:.3f}, to others {affinity.attention[6 * 11 + 8].sum() - own:.3f}",
+        f"affinity of patch 6,8: its row sums to {affinity.affinity_of(6, 8).sum():.3f}, "
+        f"all {affinity.matrix.sum() / 88:.3f}",
+        f"boxes: kite {affinity.above[0].sum()} patches above, {len(affinity.boxes[0])} boxes of "
+        f"{affinity.inside[0].sum()} patches",
+        f"patch 6,8 of mushroom: initial {maps[1, 6, 8]:.3f}, propagated {refined[1, 6, 8]:.3f}",
         "mask after CRF: background {:.1%}, kite {:.1%}, mushroom {:.1%}, ignored {:.1%}; ".format(*shares)
         + f"mean confidence {stages.result.confidence.mean():.3f}",
     ):

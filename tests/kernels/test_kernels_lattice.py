@@ -27,9 +27,9 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 @pytest.fixture(autouse=True)
 def _own_lattices():
     """None that is kept comes from elsewhere, and none is left behind."""
-    crf._kept_spatial.cache_clear()
+    crf._cached_spatial.cache_clear()
     yield
-    crf._kept_spatial.cache_clear()
+    crf._cached_spatial.cache_clear()
 
 
 @pytest.fixture
@@ -146,7 +146,7 @@ def test_mean_fields_with_kernels_equal_those_without(batch, choose):
     for config in (CrfConfig(iterations=2), CrfConfig(1, smooth_sigma=2.0, smooth_weight=9.0, colour_sigma=30.0)):
         choose(False)
         plain = mean_field(images, scores, config)
-        crf._kept_spatial.cache_clear()
+        crf._cached_spatial.cache_clear()
         choose(True)
         for rows, expected, got in zip(scores, plain, mean_field(images, scores, config), strict=True):
             assert got.shape == rows.shape and got.is_contiguous()
@@ -167,7 +167,7 @@ def test_only_one_lattice_is_kept_for_a_size(choose):
     choose(True)
     images, scores = [a_picture((4, 5), "noise", 0).to(DEVICE)] * 3, [some_scores(1, (4, 5), 0).to(DEVICE)] * 3
     mean_field(images, scores, CrfConfig(iterations=1))
-    assert crf._kept_spatial.cache_info().misses == 1
+    assert crf._cached_spatial.cache_info().misses == 1
 
 
 COMPILE = """

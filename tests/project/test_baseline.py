@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import reference
 import torch
-from models import make_clip, text_tower
+from models import make_clip, text_encoder
 from PIL import Image
 
 from clipes.clip.open_clip_vision import vision_encoder
-from clipes.clip.weights import Clip
+from clipes.clip.weights import CLIP
 from clipes.config import VOC12
 from clipes.generator import MaskGenerator
 from clipes.refine.crf import dense_crf
@@ -39,9 +39,9 @@ def both():
     """The baseline's module, the baseline and clipes over one model of ten blocks, so that the first attention maps
     do not count."""
     model = make_clip(seed=11, embed=EMBED, layers=10)
-    generator = MaskGenerator(Clip(vision_encoder(model), text_tower(EMBED)), load_vocabulary("voc12"), VOC12)
-    encoder, module = generator.encoder, load_baseline()
-    text = generator.text_features[:, 0]
+    generator = MaskGenerator(CLIP(vision_encoder(model), text_encoder(EMBED)), load_vocabulary("voc12"), VOC12)
+    encoder, module = generator.clip.vision, load_baseline()
+    text = generator._text_features[:, 0]
     return module, module.Baseline(model, text, len(generator.class_names), encoder.mean, encoder.std), generator
 
 
@@ -92,7 +92,7 @@ def test_affinity_is_that_of_the_paper(both):
     mean = (attention[0] + attention[1])[0, 1:, 1:].double() / 2
     refined = module.refine([cam.reshape(6, 5).numpy() for cam in cams], attention)
     for cam, found in zip(cams, refined, strict=True):
-        wanted = reference.refine(cam.double(), mean, (6, 5), 0.4, "reference")
+        wanted = reference.refine(cam.double(), mean, (6, 5), 0.4, "paper")
         np.testing.assert_allclose(found.reshape(-1), wanted, rtol=0, atol=1e-5)
 
 

@@ -13,14 +13,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from models import make_clip, text_tower
+from models import make_clip, text_encoder
 from PIL import Image
 
-from clipes.clip.encoder import Encoder, fingerprint
 from clipes.clip.head import image_features
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.text import encode_sentences, text_features
-from clipes.clip.weights import Clip
+from clipes.clip.vision import VisionEncoder, fingerprint
+from clipes.clip.weights import CLIP
 from clipes.config import SCENES, CamConfig, ImageConfig, MaskConfig, ParConfig
 from clipes.datasets import Sample, find_samples
 from clipes.device.pixels import prepare
@@ -45,9 +45,9 @@ CONFIG = replace(SCENES, refine=None)
 
 
 @pytest.fixture(scope="module")
-def clip() -> Clip:
+def clip() -> CLIP:
     """A small random one: half a minute less than with the bundled model."""
-    return Clip(vision_encoder(make_clip()), text_tower(24))
+    return CLIP(vision_encoder(make_clip()), text_encoder(24))
 
 
 @pytest.fixture(scope="module")
@@ -84,13 +84,13 @@ def data(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many images each forward pass of the image tower took."""
-    passes, encode = [], Encoder.encode
+    passes, encode = [], VisionEncoder.encode
 
-    def counted(self: Encoder, pixels: torch.Tensor, *blocks: int):
+    def counted(self: VisionEncoder, pixels: torch.Tensor, *blocks: int):
         passes.append(len(pixels))
         return encode(self, pixels, *blocks)
 
-    monkeypatch.setattr(Encoder, "encode", counted)
+    monkeypatch.setattr(VisionEncoder, "encode", counted)
     return passes
 
 
@@ -109,14 +109,14 @@ def same(one: TemplateAnalysis, other: TemplateAnalysis, ignoring: tuple[str, ..
     }
 
 
-def slow_probabilities(clip: Clip, vocabulary: Vocabulary, sample: Sample, pool: str = "patch") -> list[float]:
+def slow_probabilities(clip: CLIP, vocabulary: Vocabulary, sample: Sample, pool: str = "patch") -> list[float]:
     """Equation 1 in float64 for one image: its labels, then all background words; of a class's rows the likeliest."""
-    encoder, head = clip.encoder, clip.encoder.head
+    encoder, head = clip.vision, clip.vision.head
     image = open_image(sample.image)
     grid = patch_grid((image.height, image.width), encoder.patch_size, 4096)
     pixels = prepare(image, grid, encoder.patch_size, encoder.mean, encoder.std)[None]
     with torch.inference_mode():
-        feature = image_features(head, encoder.encode(pixels).trace, pool)[0].double().numpy()
+        feature = image_features(head, encoder.encode(pixels).last_block, pool)[0].double().numpy()
     feature = feature / np.linalg.norm(feature)
     entries = vocabulary.sentences()
     places = [i - 1 for i in vocabulary.ids(sample.labels)] + list(range(len(vocabulary.class_names), len(entries)))
@@ -349,8 +349,8 @@ def test_other_templates_cost_no_further_pass(clip, data, vocabulary, tmp_path, 
 
 
 def test_with_truth_only_what_is_missing_is_made(clip, data, vocabulary, tmp_path, monkeypatch):
-    made, localize = [], template_judge.localize
-    monkeypatch.setattr(template_judge, "localize", lambda *a: (made.append(a[2]), localize(*a))[1])
+    made, localize = [], template_judge.compute_cams
+    monkeypatch.setattr(template_judge, "compute_cams", lambda *a: (made.append(a[2]), localize(*a))[1])
     settings = {"truth": data / "truth", "folder": tmp_path}
     analyse_templates(clip, vocabulary, samples_of(data), **settings)
     assert len(made) == 3 * (COUNT - 1)
@@ -441,21 +441,21 @@ def test_other_settings_are_never_mixed(clip, data, vocabulary, tmp_path, config
 def test_another_model_or_vocabulary_is_never_mixed(clip, data, vocabulary, tmp_path):
     settings = {"truth": data / "truth", "folder": tmp_path}
     analyse_templates(clip, vocabulary, samples_of(data), **settings)
-    last = clip.encoder.blocks[-1]
-    head = replace(clip.encoder.head, projection=clip.encoder.head.projection.roll(1, 1))
+    last = clip.vision.blocks[-1]
+    head = replace(clip.vision.head, projection=clip.vision.head.projection.roll(1, 1))
     for encoder in (
-        replace(clip.encoder, blocks=(*clip.encoder.blocks[:-1], replace(last, proj_weight=last.proj_weight * 1.1))),
-        replace(clip.encoder, mean=(0.1, 0.2, 0.3)),
-        replace(clip.encoder, head=head),
+        replace(clip.vision, blocks=(*clip.vision.blocks[:-1], replace(last, proj_weight=last.proj_weight * 1.1))),
+        replace(clip.vision, mean=(0.1, 0.2, 0.3)),
+        replace(clip.vision, head=head),
     ):
-        other = Clip(encoder, clip.text)
+        other = CLIP(encoder, clip.text)
         found = analyse_templates(other, vocabulary, samples_of(data), **settings)
         assert same(found, analyse_templates(other, vocabulary, samples_of(data), truth=data / "truth"), ())
     wide = replace(vocabulary, background_names=(*vocabulary.background_names, "moon"))
     found = analyse_templates(clip, wide, samples_of(data), **settings)
     assert same(found, analyse_templates(clip, wide, samples_of(data), truth=data / "truth"))
     assert found.encoded == COUNT - 1, "the feature of the image without truth was there"
-    other = Clip(clip.encoder, replace(clip.text, fingerprint="another"))
+    other = CLIP(clip.vision, replace(clip.text, fingerprint="another"))
     assert analyse_templates(other, vocabulary, samples_of(data), **settings).encoded == COUNT - 1
     assert analyse_templates(other, vocabulary, samples_of(data), folder=tmp_path).encoded == 0
 
@@ -625,9 +625,9 @@ def test_a_feature_that_is_not_finite_is_found_in_its_batch(clip, data, vocabula
         for places, encoded in prepared(encoder, images, config):
             for row, place in enumerate(places):
                 if (np.asarray(images[place])[0, 0] == colour).all():
-                    output = encoded.trace.output.clone()
+                    output = encoded.last_block.output.clone()
                     output[row] = torch.nan
-                    encoded = replace(encoded, trace=replace(encoded.trace, output=output))
+                    encoded = replace(encoded, last_block=replace(encoded.last_block, output=output))
             yield places, encoded
 
     monkeypatch.setattr(feature_pass, "encode_images", spoilt)
@@ -640,7 +640,7 @@ def test_a_feature_that_is_not_finite_is_found_in_its_batch(clip, data, vocabula
 @pytest.mark.parametrize("batch_size", [1, 6])
 def test_an_image_whose_maps_fail_for_one_template_counts_for_none(clip, data, vocabulary, monkeypatch, batch_size):
     bad = next(sample for sample in several(data) if sample.id != "07")
-    localize, ids = template_judge.localize, vocabulary.ids(bad.labels)
+    localize, ids = template_judge.compute_cams, vocabulary.ids(bad.labels)
 
     def failing(encoder, encoded, text, class_ids, *rest):
         if ids in class_ids and torch.equal(text, second):
@@ -648,7 +648,7 @@ def test_an_image_whose_maps_fail_for_one_template_counts_for_none(clip, data, v
         return localize(encoder, encoded, text, class_ids, *rest)
 
     second = text_features(clip.text, replace(vocabulary, templates=TEMPLATES[1:2]).sentences())
-    monkeypatch.setattr(template_judge, "localize", failing)
+    monkeypatch.setattr(template_judge, "compute_cams", failing)
     found = analyse_templates(clip, vocabulary, samples_of(data), truth=data / "truth", batch_size=batch_size)
     assert [tuple(problem) for problem in found.failed] == [(bad.id, f"{bad.image}: a map is not finite")]
     assert found.images == len(several(data)) and found.judged == COUNT - 2
@@ -660,8 +660,8 @@ def test_an_image_whose_maps_fail_for_one_template_counts_for_none(clip, data, v
 
 
 def test_maps_are_made_of_no_image_without_truth(clip, data, vocabulary, monkeypatch):
-    localize, made = template_judge.localize, []
-    monkeypatch.setattr(template_judge, "localize", lambda *given: (made.append(given[3]), localize(*given))[1])
+    localize, made = template_judge.compute_cams, []
+    monkeypatch.setattr(template_judge, "compute_cams", lambda *given: (made.append(given[3]), localize(*given))[1])
     analyse_templates(clip, vocabulary, samples_of(data), truth=data / "truth", batch_size=4)
     labels = sum(len(sample.labels) for sample in samples_of(data) if sample.id != "07")
     assert sum(len(ids) for batch in made for ids in batch) == labels * len(TEMPLATES)
@@ -810,7 +810,7 @@ def test_the_correlation_is_left_out_where_there_is_none(clip, data):
 
 
 def test_the_fingerprint_of_an_image_tower(clip):
-    encoder = clip.encoder
+    encoder = clip.vision
     first = fingerprint(encoder)
     assert first == fingerprint(vision_encoder(make_clip()))
     bumped = encoder.class_embedding.clone()

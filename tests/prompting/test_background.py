@@ -19,13 +19,13 @@ from PIL import Image
 from torch.nn.functional import normalize
 
 import clipes
+from clipes.cams.compute import encode_images
 from clipes.cams.gradcam import label_probabilities
-from clipes.cams.localization import encode_images
 from clipes.cli import main
 from clipes.clip.head import image_features
 from clipes.clip.open_clip_vision import vision_encoder
-from clipes.clip.text import TextTower
-from clipes.clip.weights import Clip
+from clipes.clip.text import TextEncoder
+from clipes.clip.weights import CLIP
 from clipes.commands import terminal
 from clipes.config import CamConfig, ImageConfig
 from clipes.datasets import Sample
@@ -177,12 +177,12 @@ def test_closest_equals_loops(case):
 # --- words planted among features that are known
 
 
-def planted(features: dict[str, torch.Tensor]) -> TextTower:
+def planted(features: dict[str, torch.Tensor]) -> TextEncoder:
     """A text side that knows these sentences alone."""
     sentences = list(features)
     stacked = torch.stack([normalize(feature.float(), dim=-1) for feature in features.values()])
     mark = hashlib.sha256(repr((sentences, stacked.tolist())).encode()).hexdigest()  # features are kept on disk by it
-    return TextTower(
+    return TextEncoder(
         lambda given: torch.tensor([[sentences.index(s)] for s in given]), lambda t: stacked[t[:, 0]], mark
     )
 
@@ -205,7 +205,7 @@ def pictures(tmp_path: Path) -> list[Sample]:
 
 def feature_of(encoder, sample: Sample, config=clipes.VOC12) -> torch.Tensor:
     ((_, encoded),) = encode_images(encoder, [open_image(sample.image)], config)
-    return normalize(image_features(encoder.head, encoded.trace, config.cam.pool)[0], dim=-1)
+    return normalize(image_features(encoder.head, encoded.last_block, config.cam.pool)[0], dim=-1)
 
 
 def frame(feature: torch.Tensor) -> torch.Tensor:
@@ -237,7 +237,7 @@ def test_a_word_that_is_the_picture_wins_in_it(encoder, pictures, config):
     own, x, y, *others = frame(feature_of(encoder, pictures[0], config))
     far = {"cat": towards(own, 0.9, x), "dog": towards(own, 0.92, x), "sky": own, "sea": towards(own, 0.89, y)}
     far = {**dict(zip(VOC, others, strict=False)), **far}
-    found = suggest(Clip(encoder, planted(far)), vocabulary(), pictures[:1], config, candidates=["sea", "sky"])
+    found = suggest(CLIP(encoder, planted(far)), vocabulary(), pictures[:1], config, candidates=["sea", "sky"])
     assert found.words == ("sky",)
     first, second = found.rows
     assert (first.word, first.wins, first.takes_from, first.near, first.reason) == ("sky", 1, "cat", "dog", "")
@@ -259,7 +259,7 @@ def crowd(encoder, pictures):
     features = {"cat": cat, "dog": towards(cat, 0.5, other[1]), "sky": own, "air": towards(own, 0.995, other[2])}
     features |= {"haze": towards(own, 0.985, other[3]), "cat tree": own, "kitten": towards(cat, 0.51, other[4])}
     features |= {"puma": towards(cat, 0.49, other[5]), "sea": towards(own, 0.6, other[6]), "nothing": own}
-    return Clip(encoder, planted({**dict(zip(VOC, other[7:], strict=False)), **features})), pictures
+    return CLIP(encoder, planted({**dict(zip(VOC, other[7:], strict=False)), **features})), pictures
 
 
 CROWD = ["kitten", "sea", "air", "cat tree", "haze", "sky", "puma"]
@@ -305,7 +305,7 @@ def test_wins_count_before_probability(encoder, pictures):
     rows = normalize(torch.randn(32, WIDTH, generator=torch.Generator().manual_seed(1)), dim=-1)
     tower = planted(dict(zip([*VOC, "cat", "dog", *words], [*torch.eye(WIDTH)[: len(VOC)], *rows], strict=True)))
     samples = [replace(sample, labels=("cat", "dog")) for sample in pictures]
-    found = suggest(Clip(encoder, tower), vocabulary(), samples, clipes.VOC12, candidates=words)
+    found = suggest(CLIP(encoder, tower), vocabulary(), samples, clipes.VOC12, candidates=words)
     ranks = [(-row.wins, -row.alone) for row in found.rows]
     assert ranks == sorted(ranks)
     shares = [row.alone for row in found.rows]
@@ -339,14 +339,14 @@ def test_few_classes_are_helped_by_vocs(encoder, pictures):
     for count, limit, pair in ((1, 0.8, ("bus", "train")), (FEW - 1, 0.8, ("bus", "train")), (FEW, 0, None)):
         names = [f"c{index}" for index in range(count)]
         samples = [replace(pictures[0], labels=("c0",))]
-        clip = Clip(encoder, planted(features))
+        clip = CLIP(encoder, planted(features))
         found = suggest(clip, vocabulary(names), samples, clipes.VOC12, candidates=["far", "near"])
         assert found.near_limit == pytest.approx(limit, abs=1e-6)
         if pair:
             assert found.near_pair == pair
             assert (reasons(found)["far"], reasons(found)["near"]) == ("", "near-synonym of 'c0'")
     close = {**features, "c0": bus, "c1": towards(bus, 0.9, others[21])}
-    found = suggest(Clip(encoder, planted(close)), vocabulary(["c0", "c1"]), samples, clipes.VOC12, candidates=["far"])
+    found = suggest(CLIP(encoder, planted(close)), vocabulary(["c0", "c1"]), samples, clipes.VOC12, candidates=["far"])
     assert (found.near_limit, found.near_pair) == (pytest.approx(0.9), ("c0", "c1"))
 
 
@@ -362,7 +362,7 @@ def test_names_of_classes_in_every_form(encoder, pictures):
     names = ["writing desk,board", "tv", "telly", *words]
     tower = planted(dict(zip([*VOC, *names], torch.eye(WIDTH), strict=False)))
     samples = [replace(sample, labels=("tv",)) for sample in pictures]
-    told = reasons(suggest(Clip(encoder, tower), own, samples, clipes.VOC12, candidates=list(words)))
+    told = reasons(suggest(CLIP(encoder, tower), own, samples, clipes.VOC12, candidates=list(words)))
     for word, reason in words.items():
         assert told[word] == reason if reason else not told[word].startswith(("names", "the end"))
 
@@ -371,7 +371,7 @@ def test_of_several_names_the_closest_counts(encoder, pictures):
     own, x, y, z, *others = frame(feature_of(encoder, pictures[0]))
     features = dict(zip(VOC, others, strict=False))
     features |= {"cat": towards(own, -0.5, x), "puss": towards(own, 0.7, y), "sky": towards(own, 0.6, z)}
-    clip, names = Clip(encoder, planted(features)), {"cat": ["cat", "puss"]}
+    clip, names = CLIP(encoder, planted(features)), {"cat": ["cat", "puss"]}
     for fuse, wins in (("max", 0), ("features", 1)):
         words = load_vocabulary(names, background=["sky"], templates="{}", fuse=fuse)
         assert judge(clip, words, pictures[:1], clipes.VOC12).rows[0].wins == wins
@@ -486,7 +486,7 @@ def test_a_feature_that_is_not_finite_is_named(crowd, encoder):
     with pytest.raises(
         ValueError, match=r"none of 1 images could be read; the first: .*0.png: an image feature is not finite"
     ):
-        suggest(replace(clip, encoder=broken), vocabulary(), pictures[:1], clipes.VOC12, candidates=CROWD)
+        suggest(replace(clip, vision=broken), vocabulary(), pictures[:1], clipes.VOC12, candidates=CROWD)
 
 
 @pytest.mark.parametrize(
@@ -532,13 +532,13 @@ def test_given_words_all_stay_with_what_speaks_against_them(crowd):
     assert {word for word in CROWD if reasons(found)[word]} == {word for word in CROWD if told[word]}
     text = {word: feature for word, feature in zip(CROWD, clip.text.encode(clip.text.tokenize(CROWD)), strict=True)}
     classes = clip.text.encode(clip.text.tokenize(["cat", "dog"]))[:, None].double()
-    features = torch.stack([feature_of(clip.encoder, one) for one in pictures]).double()
+    features = torch.stack([feature_of(clip.vision, one) for one in pictures]).double()
     present = torch.tensor([["cat" in one.labels, "dog" in one.labels] for one in pictures])
     chosen = [text[row.word].double() for row in found.rows]
-    kept, shares = slow_kept(features, classes, chosen, present, clip.encoder.head.logit_scale)
+    kept, shares = slow_kept(features, classes, chosen, present, clip.vision.head.logit_scale)
     assert found.kept == pytest.approx(kept, abs=1e-6)
     torch.testing.assert_close([row.together for row in found.rows], shares, rtol=0, atol=1e-6)
-    _, alone, taken = slow_alone(features, classes, chosen, present, clip.encoder.head.logit_scale)
+    _, alone, taken = slow_alone(features, classes, chosen, present, clip.vision.head.logit_scale)
     torch.testing.assert_close([row.alone for row in found.rows], alone, rtol=0, atol=1e-6)
     assert [row.takes_from for row in found.rows] == [("cat", "dog")[row.index(max(row))] for row in taken]
 
@@ -616,7 +616,7 @@ def winners(encoder, pictures, tmp_path, monkeypatch):
     words = [*ODD, "sky, blue"]
     features = {**dict(zip(VOC, other, strict=False)), "cat": -own, "dog": -own}
     features |= {word: towards(own, 0.9 - index / 10, other[20 + index]) for index, word in enumerate(words)}
-    monkeypatch.setattr("clipes.clip.weights.load_clip", lambda **_: Clip(encoder, planted(features)))
+    monkeypatch.setattr("clipes.clip.weights.load_clip", lambda **_: CLIP(encoder, planted(features)))
     rows = "".join(f"{one.image.name},{';'.join(one.labels)}\n" for one in pictures)
     (tmp_path / "labels.csv").write_text(f"image,labels\n{rows}")
     (tmp_path / "words.json").write_text(json.dumps(words))

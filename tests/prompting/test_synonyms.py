@@ -12,18 +12,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from wordnet_files import write_wordnet
 
 import clipes
 from clipes.cli import main
-from clipes.clip.text import TextTower
+from clipes.clip.text import TextEncoder, encode_sentences
 from clipes.generator import MaskGenerator
 from clipes.prompting.thesaurus import SAID, Choice, synonyms, with_synonyms
 from clipes.prompting.wordnet import WordNet, open_wordnet
@@ -54,6 +54,7 @@ class Space:
         self.class_names = tuple(class_names)
         self.given = {sentence.replace("_", " "): unit(vector) for sentence, vector in given.items()}
         self.asked: list[str] = []
+        self.clip = SimpleNamespace(text=self.tower())
 
     def vector(self, sentence: str) -> list[float]:
         for part, vector in self.given.items():
@@ -61,11 +62,7 @@ class Space:
                 return vector
         return unit(np.random.default_rng(list(sentence.encode())).normal(1, 1, 4).tolist())
 
-    def encode_text(self, sentences: Sequence[str]) -> NDArray[np.float32]:
-        self.asked += sentences
-        return np.array([self.vector(sentence) for sentence in sentences], dtype=np.float32)
-
-    def tower(self) -> TextTower:
+    def tower(self) -> TextEncoder:
         """The same as a tower; a sentence's tokens are its place among those asked for."""
 
         def tokenize(sentences: Sequence[str]) -> Tensor:
@@ -76,7 +73,7 @@ class Space:
         def encode(tokens: Tensor) -> Tensor:
             return torch.tensor([self.vector(self.asked[i]) for i in tokens[:, 0].tolist()])
 
-        return TextTower(tokenize, encode, secrets.token_hex(8))
+        return TextEncoder(tokenize, encode, secrets.token_hex(8))
 
 
 def names(choice: Choice) -> list[str]:
@@ -611,7 +608,7 @@ def test_long_glosses_are_cut_in_silence(tiny: MaskGenerator, real: WordNet) -> 
         warnings.simplefilter("error", UserWarning)
         assert synonyms("tree", generator=tiny, wordnet=real)
     with pytest.warns(UserWarning, match="is cut"):
-        tiny.encode_text([f"a photo of a tree, {long[0].gloss}."])
+        encode_sentences(tiny.clip.text, [f"a photo of a tree, {long[0].gloss}."])
 
 
 def test_a_prompt_of_many_words_takes_no_time(small: WordNet) -> None:

@@ -112,33 +112,27 @@ class Counting:
 
 @pytest.fixture
 def counting():
-    compiled._kept_spatial.cache_clear()
+    compiled._cached_spatial.cache_clear()
     code = Counting()
     yield code
-    compiled._kept_spatial.cache_clear()
+    compiled._cached_spatial.cache_clear()
     gc.collect()
     assert sorted(code.freed) == sorted(code.made), "each lattice is freed, once"
 
 
 @needs_compiled
-def test_the_last_eight_spatial_lattices_are_kept(counting):
-    sizes = [(4, width) for width in range(1, 13)]
-    for size in sizes:
-        compiled_mean_field(counting, *random_picture(size), CrfConfig())
-    gc.collect()
-    assert len(counting.made) == 12
-    assert counting.freed == counting.made[:4]
-    for size in sizes[-8:]:
-        compiled_mean_field(counting, *random_picture(size, 1), CrfConfig(smooth_weight=1.0, bilateral_sigma=9.0))
-    assert len(counting.made) == 12
-    compiled_mean_field(counting, *random_picture(sizes[-1]), CrfConfig(smooth_sigma=2.0))
-    compiled_mean_field(counting, *random_picture(sizes[0]), CrfConfig())
-    assert len(counting.made) == 14
+def test_a_spatial_lattice_is_built_once_for_a_size_and_sigma(counting):
+    for seed in (0, 1):
+        compiled_mean_field(counting, *random_picture((4, 5), seed), CrfConfig(bilateral_sigma=9.0 + seed))
+    assert len(counting.made) == 1
+    compiled_mean_field(counting, *random_picture((4, 5)), CrfConfig(smooth_sigma=2.0))
+    compiled_mean_field(counting, *random_picture((5, 4)), CrfConfig())
+    assert len(counting.made) == 3
 
 
 @needs_compiled
 def test_those_of_large_pictures_are_freed_at_once(counting, monkeypatch):
-    monkeypatch.setattr(compiled, "_KEPT_PIXELS", 30)
+    monkeypatch.setattr(compiled, "_MAX_CACHED_PIXELS", 30)
     for size, kept in (((5, 6), 1), ((5, 7), 1), ((31, 1), 1), ((1, 30), 2)):
         compiled_mean_field(counting, *random_picture(size), CrfConfig())
         gc.collect()
@@ -147,9 +141,9 @@ def test_those_of_large_pictures_are_freed_at_once(counting, monkeypatch):
 
 @needs_compiled
 def test_a_dropped_lattice_lives_on_while_it_is_used(counting):
-    lattice = compiled._kept_spatial(counting, 3, 3, 1.0)
+    lattice = compiled._cached_spatial(counting, 3, 3, 1.0)
     alive = weakref.ref(lattice)
-    compiled._kept_spatial.cache_clear()
+    compiled._cached_spatial.cache_clear()
     assert not counting.freed
     del lattice
     gc.collect()
@@ -160,7 +154,7 @@ def test_a_dropped_lattice_lives_on_while_it_is_used(counting):
 def test_threads_give_the_bits_of_one_after_the_other():
     pictures = [random_picture((30 + index % 5, 41), labels=1 + index % 6, seed=index) for index in range(24)]
     expected = [dense_crf(*picture) for picture in pictures]
-    compiled._kept_spatial.cache_clear()
+    compiled._cached_spatial.cache_clear()
     with ThreadPoolExecutor(4) as pool:
         refined = list(pool.map(lambda picture: dense_crf(*picture), pictures * 2))
     for one, other in zip(refined, expected * 2, strict=True):
@@ -203,7 +197,7 @@ def test_want_of_memory_is_an_error_in_words(address, freed):
     code = Failing(address, status=1)
     with pytest.raises(MemoryError, match="no memory for the CRF of a picture of 6 x 4 pixels; make it smaller"):
         compiled_mean_field(code, *random_picture((6, 4)), CrfConfig())
-    compiled._kept_spatial.cache_clear()
+    compiled._cached_spatial.cache_clear()
     gc.collect()
     assert code.freed == freed
 

@@ -473,7 +473,7 @@ def test_wrong_input_is_refused(image, scores, error, message):
 
 @pytest.mark.parametrize("config", [ParConfig(), {"iterations": 3}, 10, CrfConfig])
 def test_another_config_is_refused(config):
-    with pytest.raises(TypeError, match=r"config is .*; give a clipes\.CrfConfig"):
+    with pytest.raises(TypeError, match=r"config is .*; give a clipes\.config\.CrfConfig"):
         dense_crf(IMAGE, SCORES, config)
 
 
@@ -518,9 +518,9 @@ def test_the_narrowest_kernels_that_are_taken_are_right(name, size):
 
 
 def test_pictures_too_many_to_be_held_together_are_refined_in_parts(monkeypatch):
-    monkeypatch.setattr(crf, "_PIXELS_TOGETHER", 1300)
-    assert crf._parts([700, 600, 1, 1299, 5000, 3]) == [slice(0, 2), slice(2, 4), slice(4, 5), slice(5, 6)]
-    assert crf._parts([5000]) == [slice(0, 1)] and crf._parts([]) == []
+    monkeypatch.setattr(crf, "_MAX_BATCH_PIXELS", 1300)
+    assert crf._batches([700, 600, 1, 1299, 5000, 3]) == [slice(0, 2), slice(2, 4), slice(4, 5), slice(5, 6)]
+    assert crf._batches([5000]) == [slice(0, 1)] and crf._batches([]) == []
     images, scores = a_batch()
     in_parts = mean_field(images, scores, PAPER)
     monkeypatch.undo()
@@ -529,13 +529,13 @@ def test_pictures_too_many_to_be_held_together_are_refined_in_parts(monkeypatch)
 
 
 def test_small_spatial_lattices_are_kept_by_size(monkeypatch):
-    crf._kept_spatial.cache_clear()
-    monkeypatch.setattr(crf, "_KEPT_PIXELS", 30)
+    crf._cached_spatial.cache_clear()
+    monkeypatch.setattr(crf, "_MAX_CACHED_PIXELS", 30)
     sizes = [(5, 6), (6, 5), (5, 6), (5, 7), (5, 7)]
     images = [torch.from_numpy(picture("noise", size, 22)) for size in sizes]
     scores = [torch.from_numpy(random_scores(1, size, 22)) for size in sizes]
     together = mean_field(images, scores, PAPER)
-    found = crf._kept_spatial.cache_info()
+    found = crf._cached_spatial.cache_info()
     assert (found.misses, found.hits, found.currsize) == (2, 1, 2)
     assert torch.equal(mean_field(images[:1], scores[:1], PAPER)[0], mean_field(images[2:3], scores[2:3], PAPER)[0])
     torch.testing.assert_close(together[0], together[2], rtol=0, atol=1e-5)
@@ -543,7 +543,7 @@ def test_small_spatial_lattices_are_kept_by_size(monkeypatch):
 
 def test_a_lattice_kept_in_inference_mode_serves_outside():
     image, scores = torch.from_numpy(picture("noise", (7, 8), 23)), torch.from_numpy(random_scores(2, (7, 8), 23))
-    crf._kept_spatial.cache_clear()
+    crf._cached_spatial.cache_clear()
     with torch.inference_mode():
         inside = mean_field([image], [scores], PAPER)[0].clone()
     outside = mean_field([image], [scores.requires_grad_()], PAPER)[0]
@@ -557,7 +557,7 @@ def test_the_number_of_threads_changes_no_bit(execution):
     try:
         for count in (1, 2, 3):
             torch.set_num_threads(count)
-            crf._kept_spatial.cache_clear()
+            crf._cached_spatial.cache_clear()
             refined.append(execution(image, scores, CrfConfig(iterations=3)))
     finally:
         torch.set_num_threads(threads)

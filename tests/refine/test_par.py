@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from clipes.config import CrfConfig, ParConfig
-from clipes.refine.par import pixel_adaptive_refinement, refine_par
+from clipes.refine.par import pixel_adaptive_refinement, refine_par_batch
 
 
 def random_picture(size, rows, seed, levels=256):
@@ -152,9 +152,9 @@ def test_a_batch_equals_its_singles_bit_for_bit(size, resolution, threads):
     used = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        batch = refine_par(images, scores, config)
+        batch = refine_par_batch(images, scores, config)
         for index, rows in enumerate((22, 6, 2)):
-            single = refine_par(images[index, None], scores[index, None, :rows], config)
+            single = refine_par_batch(images[index, None], scores[index, None, :rows], config)
             assert torch.equal(batch[index, None, :rows], single)
             assert not batch[index, rows:].any()
     finally:
@@ -163,7 +163,9 @@ def test_a_batch_equals_its_singles_bit_for_bit(size, resolution, threads):
 
 def test_one_picture_is_a_batch_of_one():
     image, scores = random_picture((14, 9), 3, 11)
-    batch = refine_par(torch.from_numpy(image).permute(2, 0, 1)[None], torch.from_numpy(scores)[None], ParConfig())
+    batch = refine_par_batch(
+        torch.from_numpy(image).permute(2, 0, 1)[None], torch.from_numpy(scores)[None], ParConfig()
+    )
     np.testing.assert_array_equal(pixel_adaptive_refinement(image, scores), batch[0].numpy())
 
 
@@ -171,28 +173,28 @@ def test_one_picture_is_a_batch_of_one():
 def test_float_pictures_and_memory_layouts_do_not_matter(resolution):
     config = ParConfig(resolution=resolution)
     images, scores = random_batch(2, (14, 9), 3, 12)
-    refined = refine_par(images, scores, config)
+    refined = refine_par_batch(images, scores, config)
     images, scores = (given.float().contiguous(memory_format=torch.channels_last) for given in (images, scores))
-    assert torch.equal(refine_par(images, scores, config), refined)
+    assert torch.equal(refine_par_batch(images, scores, config), refined)
 
 
 def test_colours_in_0_to_1_give_the_same():
     images, scores = random_batch(1, (14, 9), 3, 13)
-    scaled = refine_par(images.double() / 255, scores, ParConfig())
-    torch.testing.assert_close(scaled, refine_par(images, scores, ParConfig()), rtol=0, atol=2e-6)
+    scaled = refine_par_batch(images.double() / 255, scores, ParConfig())
+    torch.testing.assert_close(scaled, refine_par_batch(images, scores, ParConfig()), rtol=0, atol=2e-6)
 
 
 def test_a_picture_without_scores_stays_zero():
     images, scores = random_batch(2, (6, 7), 3, 14)
     scores[1] = 0
-    refined = refine_par(images, scores, ParConfig())
+    refined = refine_par_batch(images, scores, ParConfig())
     assert refined[0].sum() > 0
     assert not refined[1].any()
 
 
 def test_no_gradient_is_kept():
     images, scores = random_batch(1, (6, 7), 3, 15)
-    assert not refine_par(images, scores.requires_grad_(), ParConfig()).requires_grad
+    assert not refine_par_batch(images, scores.requires_grad_(), ParConfig()).requires_grad
 
 
 def test_a_pil_image_is_taken():
@@ -269,4 +271,4 @@ def test_another_config_is_refused():
 )
 def test_tensors_that_do_not_belong_together_are_refused(images, scores):
     with pytest.raises(ValueError, match=r"images \(.*\), scores \(.*\); not \(B, 3, H, W\), \(B, R, H, W\)"):
-        refine_par(torch.zeros(images), torch.ones(scores), ParConfig())
+        refine_par_batch(torch.zeros(images), torch.ones(scores), ParConfig())

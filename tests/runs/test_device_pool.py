@@ -83,9 +83,9 @@ class Drawer:
     """Behaves as a generator does, and is there at once: its masks are the pictures' shades of red."""
 
     class_names = tuple(load_vocabulary("scenes").class_names)
-    dtype, device, default_batch_size = torch.float32, torch.device("cpu"), 1
+    dtype, device, _default_batch_size = torch.float32, torch.device("cpu"), 1
 
-    def bytes_of(self, images: list[Image.Image], labels: list[int]) -> int:
+    def _estimate_memory(self, images: list[Image.Image], labels: list[int]) -> int:
         return 0
 
     def generate(self, images: list[Image.Image], labels: Any, size: int) -> Iterator[PseudoMask]:
@@ -100,7 +100,7 @@ class Drawer:
                 mask=(scores[0] * len(self.class_names)).astype(np.uint8),
                 confidence=scores[0],
                 image=image,
-                class_count=len(self.class_names),
+                num_classes=len(self.class_names),
             )
 
 

@@ -216,7 +216,7 @@ def test_maps_that_are_not_finite(run: Run, monkeypatch: pytest.MonkeyPatch, pre
     """In bfloat16 the image is done again in float32; in float32 it has failed, and no other has."""
     draw(5)
     Image.open("photos/002.png").resize((40, 40)).save("photos/002.png")
-    real, bad = generator.localize, []
+    real, bad = generator.compute_cams, []
 
     def localize(encoder: Any, *arguments: Any) -> list[torch.Tensor]:
         cams: list[torch.Tensor] = real(encoder, *arguments)
@@ -225,7 +225,7 @@ def test_maps_that_are_not_finite(run: Run, monkeypatch: pytest.MonkeyPatch, pre
             cams = [torch.full_like(one, value) for one in cams]
         return cams
 
-    monkeypatch.setattr(generator, "localize", localize)
+    monkeypatch.setattr(generator, "compute_cams", localize)
     code, _, err = run("--precision", precision, "--batch-size", 2)
     states = {name: row.status for name, row in rows().items()}
     assert bad and states.pop("002") == ("failed" if precision == "fp32" else "ok")

@@ -17,6 +17,7 @@ from clipes.config import AffinityConfig, Config, CrfConfig, MaskConfig, ParConf
 from clipes.datasets import find_samples
 from clipes.export import export
 from clipes.io.cams_npz import PatchCams, read_cams, write_cams
+from clipes.refine import REFINERS
 from clipes.runs.finalize import read_run
 from clipes.runs.preflight import check_folder
 from clipes.runs.run import write_masks
@@ -284,7 +285,10 @@ def test_the_command(
     before = _files(saved)
     assert main(["finalize", str(saved), "--source", str(photos), "--ignore-below", "none"]) == 0
     assert capsys.readouterr().out.startswith(f"3 of 3 masks decided again in {saved}; ")
-    assert Config.from_dict(json.loads((saved / "run.json").read_text())["settings"]["config"]).ignore_below is None
+    assert (
+        Config.from_dict(json.loads((saved / "run.json").read_text())["settings"]["config"]).effective_ignore_below
+        is None
+    )
     assert _files(saved)["confidence/a.png"] == before["confidence/a.png"]
     (saved / "cams" / "b.npz").unlink()
     assert main(["finalize", str(saved), "--refine", "none"]) == 0
@@ -325,7 +329,7 @@ def test_a_stopped_finalize_says_that_masks_are_mixed(saved: Path, photos: Path)
 
 def test_scores_that_are_not_finite_make_no_mask(saved: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = _files(saved)
-    monkeypatch.setattr("clipes.decision.refine_crf", lambda images, scores, config: [s * np.nan for s in scores])
+    monkeypatch.setitem(REFINERS, CrfConfig, lambda images, scores, config: [s * np.nan for s in scores])
     outcomes = list(read_run(saved).finalize(OTHER, photos))
     assert [outcome.status for outcome in outcomes] == ["failed", "failed", "ok"]  # the last has no label
     assert "a score is not finite" in outcomes[0].error

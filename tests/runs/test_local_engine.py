@@ -36,8 +36,8 @@ class Faulty:
 
     def __init__(self, generator, fails, dtype=torch.float32):
         self.generator, self.fails, self.batches, self.dtype = generator, fails, [], dtype
-        self.class_names, self.config, self.default_batch_size = generator.class_names, generator.config, 3
-        self.device, self.bytes_of = generator.device, generator.bytes_of
+        self.class_names, self.config, self._default_batch_size = generator.class_names, generator.config, 3
+        self.device, self._estimate_memory = generator.device, generator._estimate_memory
 
     def generate(self, images, labels, batch_size):
         self.batches.append(len(images))
@@ -46,7 +46,7 @@ class Faulty:
             raise error
         return self.generator.generate(images, labels, batch_size)
 
-    def in_float32(self):
+    def _in_float32(self):
         return self.generator
 
 
@@ -264,7 +264,7 @@ def test_what_is_not_finite_in_half_precision_is_done_in_float32(tiny, photos: P
 
 def test_the_generator_in_float32(photos: Path) -> None:
     half = load(precision="bf16")
-    wide = half.in_float32()
+    wide = half._in_float32()
     assert (half.dtype, wide.dtype) == (torch.bfloat16, torch.float32)
     assert wide.settings["dtype"] == "float32" and half.settings["dtype"] == "bfloat16"
     sample = _samples(photos)[0]
@@ -357,7 +357,7 @@ def test_want_of_memory_while_a_mask_is_encoded(tiny, photos: Path, tmp_path: Pa
 @pytest.mark.parametrize("error", [*OUT_OF_MEMORY[:2], FloatingPointError("a map is not finite")])
 def test_the_repeat_in_float32_may_fail_too(tiny, photos: Path, tmp_path: Path, error: Exception) -> None:
     faulty = Faulty(tiny, lambda images: FloatingPointError("not finite"), torch.bfloat16)
-    faulty.in_float32 = lambda: Faulty(tiny, lambda images: error)
+    faulty._in_float32 = lambda: Faulty(tiny, lambda images: error)
     outcomes = _write(faulty, _samples(photos), tmp_path / "m")
     assert [one.reason for one in outcomes] == [f"in float32, too: {str(error) or 'out of memory'}"] * 3
 

@@ -53,7 +53,7 @@ def test_encoded_files_hold_the_result(result, tmp_path: Path) -> None:
 def test_only_what_a_run_wrote_is_replaced(result, photos: Path, tmp_path: Path, classes: int) -> None:
     """It is known by its mark; the same mask without it, saved by hand, is somebody's."""
     kind = np.uint8 if classes < 255 else np.uint16
-    mine = replace(result, mask=(result.mask % 255).astype(kind), class_count=classes)
+    mine = replace(result, mask=(result.mask % 255).astype(kind), num_classes=classes)
     writer, sample, path = FolderWriter(Output(tmp_path)), Sample("a", photos / "a.jpg", ()), tmp_path / "a.png"
     writer.write_files("a", {"mask": encode_mask(mine)})
     writer.check(sample)

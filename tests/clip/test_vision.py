@@ -14,11 +14,11 @@ from open_clip.transformer import Attention
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from clipes.clip.encoder import Encoder, resample_positions
 from clipes.clip.head import image_features
 from clipes.clip.open_clip_vision import ModelError, vision_encoder
 from clipes.clip.transformer import attention_map, project_qkv, run_block_with_map
-from clipes.config import Pool
+from clipes.clip.vision import VisionEncoder, resample_positions
+from clipes.config import EncodeRequest, Pooling
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -45,8 +45,8 @@ def pixels(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Te
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 
 
-def features(encoder: Encoder, images: Tensor, pool: Pool = "cls") -> Tensor:
-    return image_features(encoder.head, encoder.encode(images).trace, pool)
+def features(encoder: VisionEncoder, images: Tensor, pool: Pooling = "cls") -> Tensor:
+    return image_features(encoder.head, encoder.encode(images).last_block, pool)
 
 
 def deviation(ours: Tensor, theirs: Tensor) -> float:
@@ -55,7 +55,7 @@ def deviation(ours: Tensor, theirs: Tensor) -> float:
     return float((ours.double() - theirs.double()).abs().max() / theirs.double().abs().max())
 
 
-def native_pool(model: Any) -> Pool:
+def native_pool(model: Any) -> Pooling:
     return "cls" if model.visual.pool_type == "tok" else "patch"
 
 
@@ -151,10 +151,10 @@ def test_any_grid_equals_a_model_of_that_size(grid: tuple[int, int]) -> None:
     images = pixels(1, 3, grid[0] * 8, grid[1] * 8, dtype=torch.float64)
     encoded = vision_encoder(model).encode(images)
     assert encoded.grids == (grid,)
-    assert encoded.trace.output.shape == (1, 1 + grid[0] * grid[1], 32)
+    assert encoded.last_block.output.shape == (1, 1 + grid[0] * grid[1], 32)
     other = at_size(model, grid)
     tokens = other.visual.transformer(other.visual._embeds(images))
-    assert deviation(encoded.trace.output, tokens) < 1e-12
+    assert deviation(encoded.last_block.output, tokens) < 1e-12
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (3, 5), (8, 8), (20, 13)])
@@ -187,7 +187,7 @@ def test_sizes_that_do_not_divide_are_refused(shape: tuple[int, int]) -> None:
 def test_attention_is_the_mean_of_the_last_blocks(blocks: int, grid: tuple[int, int]) -> None:
     model = make_clip(layers=5).double()
     images = pixels(2, 3, grid[0] * 8, grid[1] * 8, dtype=torch.float64)
-    attention = vision_encoder(model).encode(images, blocks).attention
+    attention = vision_encoder(model).encode(images, EncodeRequest(blocks)).attention
     assert attention is not None
     maps = block_maps(at_size(model, grid), images)
     assert deviation(maps[-1], maps[-2]) > 0.1  # or the wrong blocks would pass
@@ -195,7 +195,7 @@ def test_attention_is_the_mean_of_the_last_blocks(blocks: int, grid: tuple[int, 
 
 
 def test_attention_is_not_renormalised() -> None:
-    attention = vision_encoder(make_clip()).encode(pixels(1, 3, 32, 32), 8).attention
+    attention = vision_encoder(make_clip()).encode(pixels(1, 3, 32, 32), EncodeRequest(8)).attention
     assert attention is not None
     sums = attention.sum(-1)
     assert (attention >= 0).all() and (sums < 1).all() and sums.std() > 1e-3
@@ -205,10 +205,10 @@ def test_attention_only_where_asked_for() -> None:
     encoder = vision_encoder(make_clip())
     images = pixels(1, 3, 32, 32)
     assert encoder.encode(images).attention is None
-    assert encoder.encode(images, 0).attention is None
-    with_maps = encoder.encode(images, 8)
+    assert encoder.encode(images, EncodeRequest(0)).attention is None
+    with_maps = encoder.encode(images, EncodeRequest(8))
     assert with_maps.attention is not None and with_maps.attention.dtype == torch.float32
-    assert deviation(with_maps.trace.output, encoder.encode(images).trace.output) < 1e-5
+    assert deviation(with_maps.last_block.output, encoder.encode(images).last_block.output) < 1e-5
 
 
 # --- batches ------------------------------------------------------------------------------------------------
@@ -218,12 +218,12 @@ def test_attention_only_where_asked_for() -> None:
 def test_a_batch_equals_its_images(dtype: torch.dtype, tolerance: float) -> None:
     encoder = vision_encoder(make_clip(layers=4).to(dtype))
     images = pixels(5, 3, 24, 40, dtype=dtype)
-    together = encoder.encode(images, 3)
+    together = encoder.encode(images, EncodeRequest(3))
     assert together.attention is not None
     for index in range(5):
-        alone = encoder.encode(images[index : index + 1], 3)
+        alone = encoder.encode(images[index : index + 1], EncodeRequest(3))
         assert alone.attention is not None
-        assert deviation(together.trace.output[index : index + 1], alone.trace.output) < tolerance
+        assert deviation(together.last_block.output[index : index + 1], alone.last_block.output) < tolerance
         assert deviation(together.attention[index : index + 1], alone.attention) < tolerance
 
 
@@ -241,10 +241,10 @@ def test_the_last_block_and_the_head_stay_wide(dtype: torch.dtype, tolerance: fl
     assert torch.equal(narrow.blocks[-1].out_weight, encoder.blocks[-1].out_weight)  # never narrowed on the way
     assert narrow.blocks[-1].fc_weight.dtype == narrow.blocks[-1].proj_bias.dtype == dtype  # but for the MLP
     images = pixels(2, 3, 24, 40)
-    got, want = narrow.encode(images, 8), encoder.encode(images, 8)
+    got, want = (one.encode(images, EncodeRequest(8)) for one in (narrow, encoder))
     assert got.attention is not None and want.attention is not None
-    assert got.attention.dtype == got.trace.output.dtype == torch.float32
-    assert 0 < deviation(got.trace.output, want.trace.output) < tolerance
+    assert got.attention.dtype == got.last_block.output.dtype == torch.float32
+    assert 0 < deviation(got.last_block.output, want.last_block.output) < tolerance
     assert deviation(got.attention, want.attention) < tolerance
     assert encoder.dtype == torch.float32  # a copy: the original stays
 

@@ -1,4 +1,4 @@
-"""Images to tokens and attention: our own forward pass over a CLIP ViT's weights, at any image size.
+"""The vision side of CLIP: images to tokens and attention, over a ViT's weights, at any image size.
 
 Axes: B images, (h, w) patch grid, N = h * w, S = 1 + N tokens, D width, p patch size.
 """
@@ -15,27 +15,34 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipes.config import EncodeRequest
+
 from .head import Head
-from .transformer import Block, Norm, Trace, run_block, run_block_with_map, trace_block
+from .transformer import Block, BlockActivations, Norm, run_block, run_block_keeping_all, run_block_with_map
+
+_NO_ATTENTION = EncodeRequest()
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A batch of images, encoded; those of fewer patches are padded to the most of one.
+    """A batch of encoded images, padded to the largest number of patches in it.
 
-    ``trace`` is the last block's pass; ``attention`` (B, N, N) float32 (or wider) the mean over heads and over the last
-    blocks of the patch-to-patch attention (class token dropped, not renormalised; 0 on padding), or None if not asked
-    for; ``grids`` each image's (h, w).
+    Attributes:
+        last_block: the activations of the last block.
+        attention: (B, N, N) float32 or float64, the patch-to-patch attention averaged over the heads and over the
+            requested last blocks; the class token is dropped, rows are not renormalised, padding is 0. None if no
+            blocks were requested.
+        grids: each image's (h, w).
     """
 
-    trace: Trace
+    last_block: BlockActivations
     attention: Tensor | None
     grids: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class Encoder:
-    """The vision tower of a CLIP ViT as frozen tensors. ``mean`` and ``std`` normalise RGB in [0, 1]."""
+class VisionEncoder:
+    """The vision side of a CLIP ViT as frozen tensors. ``mean`` and ``std`` normalise RGB in [0, 1]."""
 
     patch_size: int
     patch_weight: Tensor  # (D, 3, p, p)
@@ -54,29 +61,29 @@ class Encoder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The floating type of the weights, the last block's and the head's apart."""
+        """The dtype of the weights, except those of the last block and the head; see :meth:`to`."""
         return self.patch_weight.dtype
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Encoder:
-        """A copy on another device or of another floating type. The last block and the head, on whose
-        gradients the CAM rests, stay in float32 at least, but for the matrices of that block's MLP, with which the
-        products are as exact as all the blocks before."""
-        wide = None if dtype is None else torch.promote_types(dtype, torch.float32)
-        moved: Encoder = _moved(self, device, dtype)
-        narrow = {name: getattr(moved.blocks[-1], name) for name in _MLP}
-        last: Block = _moved(self.blocks[-1], device, wide)
-        return replace(
-            moved, blocks=(*moved.blocks[:-1], replace(last, **narrow)), head=_moved(self.head, device, wide)
-        )
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> VisionEncoder:
+        """A copy on another device or in another dtype.
 
-    def encode(self, pixels: Tensor | Sequence[Tensor], attention_blocks: int = 0) -> Encoded:
-        """Run the tower over normalised images.
+        The gradient of the CAM goes through the last block and the head. They stay in float32 or wider, except the
+        matrices of that block's MLP, whose products need no more precision than those of the other blocks.
+        """
+        master_dtype = None if dtype is None else torch.promote_types(dtype, torch.float32)
+        moved: VisionEncoder = _to(self, device, dtype)
+        mlp = {name: getattr(moved.blocks[-1], name) for name in _MLP}
+        last: Block = _to(self.blocks[-1], device, master_dtype)
+        head = _to(self.head, device, master_dtype)
+        return replace(moved, blocks=(*moved.blocks[:-1], replace(last, **mlp)), head=head)
+
+    def encode(self, pixels: Tensor | Sequence[Tensor], request: EncodeRequest = _NO_ATTENTION) -> Encoded:
+        """Encode normalised images.
 
         Args:
             pixels: (B, 3, h * p, w * p), or a list of images (3, h * p, w * p) of different sizes; normalised with
                 ``mean`` and ``std``.
-            attention_blocks: over how many of the last blocks to average attention maps; 0: none, more than
-                there are: all.
+            request: what to keep besides the last block's activations.
 
         Raises:
             ValueError: no image, one that is not (3, H, W), a side that is not a positive multiple of the patch size.
@@ -84,22 +91,22 @@ class Encoder:
         if not len(pixels):
             raise ValueError("no images to encode; give one at least")
         grids = tuple(self._grid(image) for image in pixels)
-        x, real = self._embed(pixels, grids)
-        maps = min(attention_blocks, len(self.blocks))
+        x, token_mask = self._embed(pixels, grids)
+        maps = min(request.attention_blocks, len(self.blocks))
         count = x.shape[1] - 1
-        wide = torch.promote_types(x.dtype, torch.float32)
-        attention = x.new_zeros((len(x), count, count), dtype=wide) if maps else None
+        total_dtype = torch.promote_types(x.dtype, torch.float32)
+        attention = x.new_zeros((len(x), count, count), dtype=total_dtype) if maps else None
         for index, block in enumerate(self.blocks[:-1]):
             if attention is None or index < len(self.blocks) - maps:
-                x = run_block(block, x, real)
+                x = run_block(block, x, token_mask)
             else:
-                x = run_block_with_map(block, x, attention, 1 / (maps * block.heads), real)
+                x = run_block_with_map(block, x, attention, 1 / (maps * block.heads), token_mask)
         last = self.blocks[-1]
-        trace = trace_block(last, x.to(last.in_proj_weight.dtype), real)
+        activations = run_block_keeping_all(last, x.to(last.in_proj_weight.dtype), token_mask)
         if attention is not None:
-            attention.add_(trace.attention[:, :, 1:, 1:].sum(1), alpha=1 / (maps * last.heads))
-            attention.mul_(trace.real[:, 1:, None])
-        return Encoded(trace, attention, grids)
+            attention.add_(activations.attention[:, :, 1:, 1:].sum(1), alpha=1 / (maps * last.heads))
+            attention.mul_(activations.token_mask[:, 1:, None])
+        return Encoded(activations, attention, grids)
 
     def _grid(self, image: Tensor) -> tuple[int, int]:
         if image.ndim != 3 or len(image) != 3:
@@ -115,7 +122,7 @@ class Encoder:
     def _embed(
         self, pixels: Tensor | Sequence[Tensor], grids: Sequence[tuple[int, int]]
     ) -> tuple[Tensor, Tensor | None]:
-        """Patches, class token and positions: (B, S, D); and which tokens are no padding, (B, S), None where all."""
+        """Class token and patches with their positions, (B, S, D); and the token mask (B, S), None if no padding."""
         if len(set(grids)) == 1:
             x = self._tokens(pixels if isinstance(pixels, Tensor) else torch.stack(list(pixels)), grids[0])
         else:
@@ -130,11 +137,11 @@ class Encoder:
     def _tokens(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
         """(B, 3, h * p, w * p) to (B, 1 + h * w, D), before ``ln_pre``."""
         patch = self.patch_size
-        cut = pixels.to(self.device, self.dtype).reshape(len(pixels), 3, grid[0], patch, grid[1], patch)
-        # Not a convolution: cuDNN computes those of float32 in TF32.
-        patches = F.linear(cut.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2), self.patch_weight.flatten(1))
-        first = self.class_embedding.expand(len(pixels), 1, -1)
-        return torch.cat([first, patches], 1) + resample_positions(self.positional_embedding, grid)
+        split = pixels.to(self.device, self.dtype).reshape(len(pixels), 3, grid[0], patch, grid[1], patch)
+        # A linear layer and not a convolution, because cuDNN computes float32 convolutions in TF32.
+        patches = F.linear(split.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2), self.patch_weight.flatten(1))
+        class_token = self.class_embedding.expand(len(pixels), 1, -1)
+        return torch.cat([class_token, patches], 1) + resample_positions(self.positional_embedding, grid)
 
 
 _MLP = ("fc_weight", "fc_bias", "proj_weight", "proj_bias")
@@ -143,8 +150,8 @@ _MLP = ("fc_weight", "fc_bias", "proj_weight", "proj_bias")
 def resample_positions(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
     """Positional embeddings (1 + g * g, D) for another grid: (1 + h * w, D).
 
-    The class token's row is kept, the square is resampled bilinearly (half-pixel centres, no antialias), as
-    CLIP-ES does; open_clip's own resize is bicubic with antialias.
+    The class token's row is kept. The grid is resampled bilinearly (half-pixel centres, no antialiasing), as CLIP-ES
+    does; open_clip's own resize is bicubic with antialiasing.
     """
     side = math.isqrt(len(embedding) - 1)
     if (side, side) == grid:
@@ -155,37 +162,37 @@ def resample_positions(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
     return torch.cat([embedding[:1], resampled.flatten(2)[0].T.to(embedding.dtype)])
 
 
-def _moved(part: Any, device: torch.device | str | None, dtype: torch.dtype | None) -> Any:
-    """``part`` with every tensor in it, however deep in dataclasses and tuples, moved."""
+def _to(part: Any, device: torch.device | str | None, dtype: torch.dtype | None) -> Any:
+    """``part`` with every tensor moved, also those nested in dataclasses and tuples."""
     if isinstance(part, Tensor):
         return part.to(device=device, dtype=dtype)
     if isinstance(part, tuple):
-        return tuple(_moved(item, device, dtype) for item in part)
+        return tuple(_to(item, device, dtype) for item in part)
     if is_dataclass(part) and not isinstance(part, type):
-        return replace(part, **{f.name: _moved(getattr(part, f.name), device, dtype) for f in fields(part)})
+        return replace(part, **{f.name: _to(getattr(part, f.name), device, dtype) for f in fields(part)})
     return part
 
 
-def fingerprint(encoder: Encoder) -> str:
-    """A SHA-256 of an image tower: of its weights, their types and its structure."""
+def fingerprint(vision: VisionEncoder) -> str:
+    """A SHA-256 of the encoder: of its weights, their dtypes and its structure."""
     digest = hashlib.sha256()
-    _feed(digest, encoder)
+    _update_hash(digest, vision)
     return digest.hexdigest()
 
 
-def _feed(digest: Any, part: Any) -> None:
-    """Add a tensor, or whatever stands in dataclasses and tuples of them, to the digest."""
+def _update_hash(digest: Any, part: Any) -> None:
+    """Add to the digest a tensor, or every part of a dataclass or tuple."""
     if isinstance(part, Tensor):
         digest.update(f"{part.dtype} {tuple(part.shape)}".encode())
         digest.update(part.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     elif isinstance(part, tuple):
         digest.update(f"{len(part)} parts".encode())
         for item in part:
-            _feed(digest, item)
+            _update_hash(digest, item)
     elif is_dataclass(part):
         digest.update(type(part).__name__.encode())
         for item in fields(part):
             digest.update(item.name.encode())
-            _feed(digest, getattr(part, item.name))
+            _update_hash(digest, getattr(part, item.name))
     else:
         digest.update(repr(part).encode())

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from models import make_clip
 from PIL import Image
 
-from clipes.cams import localization
-from clipes.cams.localization import bytes_of, encode_images, encode_pixels, localize
+from clipes.cams import compute
+from clipes.cams.compute import compute_cams, encode_images, encode_pixels, estimate_memory
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.config import VOC12
 from clipes.scenes import draw_scenes
@@ -26,27 +26,27 @@ GPU: Any = SimpleNamespace(device=torch.device("cuda"), blocks=[BLOCK])
 def test_groups_of_a_gpu(patches: list[int], fit: int) -> None:
     """Every picture once; no more than the memory has room for; padding adds an eighth at most."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(localization, "room", lambda device: fit * bytes_of(GPU, 1000))
-        groups = list(localization._groups(patches, GPU))
+        patch.setattr(compute, "free_gpu_memory", lambda device: fit * estimate_memory(GPU, 1000))
+        groups = list(compute._batches_by_size(patches, GPU))
     assert sorted(index for group in groups for index in group) == list(range(len(patches)))
     for group in groups:
         most, least = (best(patches[index] for index in group) for best in (max, min))
         assert 8 * most <= 9 * least
-        assert len(group) == 1 or len(group) * bytes_of(GPU, most) <= fit * bytes_of(GPU, 1000)
+        assert len(group) == 1 or len(group) * estimate_memory(GPU, most) <= fit * estimate_memory(GPU, 1000)
 
 
 def test_equal_pictures_are_one_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(localization, "room", lambda device: 1e12)
-    assert list(localization._groups([768, 768, 192, 768, 190], GPU)) == [[0, 1, 3], [2, 4]]
+    monkeypatch.setattr(compute, "free_gpu_memory", lambda device: 1e12)
+    assert list(compute._batches_by_size([768, 768, 192, 768, 190], GPU)) == [[0, 1, 3], [2, 4]]
 
 
 def test_on_a_cpu_each_is_a_group() -> None:
     encoder = vision_encoder(make_clip())
-    assert list(localization._groups([4, 4, 9], encoder)) == [[0], [1], [2]]
+    assert list(compute._batches_by_size([4, 4, 9], encoder)) == [[0], [1], [2]]
 
 
 def test_memory_grows_with_the_square_of_the_patches() -> None:
-    assert 3 * 4 * 12 * 4096**2 < bytes_of(GPU, 4096) < 2 * 3 * 4 * 12 * 4096**2
+    assert 3 * 4 * 12 * 4096**2 < estimate_memory(GPU, 4096) < 2 * 3 * 4 * 12 * 4096**2
 
 
 def test_pictures_of_several_sizes_together_are_as_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,21 +58,21 @@ def test_pictures_of_several_sizes_together_are_as_alone(monkeypatch: pytest.Mon
     text = torch.nn.functional.normalize(torch.randn(9, 1, 24, generator=torch.Generator().manual_seed(2)), dim=-1)
     alone = []
     for (members, encoded), wanted in zip(encode_images(encoder, images, VOC12), ids, strict=True):
-        alone += localize(encoder, encoded, text, [wanted], 5, VOC12)
+        alone += compute_cams(encoder, encoded, text, [wanted], 5, VOC12)
         assert len(members) == 1
     pixels = [
-        localization.prepare(image, localization.patch_grid(size, 8, 4096), 8, encoder.mean, encoder.std)
+        compute.prepare(image, compute.patch_grid(size, 8, 4096), 8, encoder.mean, encoder.std)
         for image, size in zip(images, sizes, strict=True)
     ]
     encoded = encode_pixels(encoder, pixels, VOC12)
     assert encoded.grids == ((5, 7), (7, 5), (5, 7), (5, 7))
-    together = localize(encoder, encoded, text, ids, 5, VOC12)
+    together = compute_cams(encoder, encoded, text, ids, 5, VOC12)
     for one, other in zip(together, alone, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
     cut = pixels[1][:, :40, :32]
     smaller = encode_pixels(encoder, [pixels[0], cut], VOC12)
-    assert smaller.trace.real.sum(1).tolist() == [36, 21]
-    both = localize(encoder, smaller, text, ids[:2], 5, VOC12)
-    (one,) = localize(encoder, encode_pixels(encoder, cut[None], VOC12), text, ids[1:2], 5, VOC12)
+    assert smaller.last_block.token_mask.sum(1).tolist() == [36, 21]
+    both = compute_cams(encoder, smaller, text, ids[:2], 5, VOC12)
+    (one,) = compute_cams(encoder, encode_pixels(encoder, cut[None], VOC12), text, ids[1:2], 5, VOC12)
     torch.testing.assert_close(both[0], alone[0], rtol=0, atol=1e-5)
     torch.testing.assert_close(both[1], one, rtol=0, atol=1e-5)
