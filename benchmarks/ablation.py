@@ -30,6 +30,7 @@ from clipes.clip.vision import Encoded, VisionEncoder
 from clipes.clip.weights import CLIP, load_clip
 from clipes.config import AffinityConfig, CrfConfig, EncodeRequest, ParConfig
 from clipes.device.pixels import prepare
+from clipes.evaluation import confusion_matrix, mean_iou
 from clipes.io.images import patch_grid
 from clipes.refine.compiled import library
 from clipes.result import decide_masks
@@ -169,7 +170,7 @@ def measure(model: Model, scenes: list[Scene]) -> tuple[np.ndarray, np.ndarray]:
             start = time.process_time()
             mask = mask_of(model, row, scene)
             seconds[index, place] = time.process_time() - start
-            confusions[index, place] = clipes.evaluation.confusion_matrix(mask, scene.mask, len(THINGS))
+            confusions[index, place] = confusion_matrix(mask, scene.mask, len(THINGS))
             if number in libraries and not np.array_equal(mask, libraries[number](scene.image, scene.labels).mask):
                 raise RuntimeError(f"row {number}, scene {index}: not the library's mask; mend this benchmark's path")
     return confusions, seconds
@@ -192,12 +193,12 @@ def bootstrap(confusions: np.ndarray) -> np.ndarray:
     count, rows, side, _ = confusions.shape
     times_drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), DRAWS)
     totals = (times_drawn.astype(float) @ confusions.reshape(count, -1)).reshape(-1, rows, side, side)
-    return np.array([[clipes.evaluation.mean_iou(total) for total in draw] for draw in totals])
+    return np.array([[mean_iou(total) for total in draw] for draw in totals])
 
 
 def report(model: Model, confusions: np.ndarray, seconds: np.ndarray, received: tuple[float, float]) -> list[str]:
     totals = dict(zip(ROWS, confusions.sum(0), strict=True))
-    miou = {number: clipes.evaluation.mean_iou(total) for number, total in totals.items()}
+    miou = {number: mean_iou(total) for number, total in totals.items()}
     draws = dict(zip(ROWS, bootstrap(confusions).T, strict=True))
     missed = {number: f"{total[1:, 0].sum() / total[1:].sum():.0%}" for number, total in totals.items()}
     taken = {number: f"{total[0, 1:].sum() / total[0].sum():.1%}" for number, total in totals.items()}

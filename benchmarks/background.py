@@ -22,6 +22,7 @@ import clipes
 from clipes.clip.weights import CLIP, load_clip
 from clipes.config import MaskConfig
 from clipes.datasets import Sample
+from clipes.evaluation import confusion_matrix, mean_iou
 from clipes.generator import MaskGenerator
 from clipes.prompting.background import BackgroundTable, judge_background, suggest_background
 from clipes.scenes import THINGS, Scene, draw_scenes
@@ -64,21 +65,14 @@ def vocabularies(clip: CLIP, samples: Sequence[Sample], found: BackgroundTable) 
 def confusions(scenes: Sequence[Scene], generator: MaskGenerator) -> NDArray[np.int64]:
     """(B, K + 1, K + 1), of each scene."""
     masks = [generator(scene.image, scene.labels).mask for scene in scenes]
-    return np.stack(
-        [
-            clipes.evaluation.confusion_matrix(mask, one.mask, len(THINGS))
-            for mask, one in zip(masks, scenes, strict=True)
-        ]
-    )
+    return np.stack([confusion_matrix(mask, one.mask, len(THINGS)) for mask, one in zip(masks, scenes, strict=True)])
 
 
 def interval(counts: NDArray[np.int64], others: NDArray[np.int64]) -> str:
     """The bootstrap's 95 % interval of how much better ``counts`` are, over the scenes."""
     rng = np.random.default_rng(0)
     drawn = [rng.integers(0, len(counts), len(counts)) for _ in range(1000)]
-    gains = [
-        clipes.evaluation.mean_iou(counts[one].sum(0)) - clipes.evaluation.mean_iou(others[one].sum(0)) for one in drawn
-    ]
+    gains = [mean_iou(counts[one].sum(0)) - mean_iou(others[one].sum(0)) for one in drawn]
     low, high = np.percentile(gains, (2.5, 97.5))
     return f"{low:+.3f} to {high:+.3f}"
 
@@ -98,7 +92,7 @@ def table(clip: CLIP, scenes: Sequence[Scene], samples: Sequence[Sample], found:
                 counts = None
                 if words or chosen is several:
                     counts = confusions(chosen, MaskGenerator(clip, vocabulary, config))
-                rows[name].append("-" if counts is None else f"{clipes.evaluation.mean_iou(counts.sum(0)):.3f}")
+                rows[name].append("-" if counts is None else f"{mean_iou(counts.sum(0)):.3f}")
         last[name] = counts
     for name, cells in rows.items():
         better = "-" if last[name] is None or name == "scenes" else interval(last[name], last["scenes"])

@@ -15,6 +15,7 @@ from environment import describe
 from tqdm import tqdm
 
 import clipes
+from clipes import evaluation
 from clipes.config import AffinityConfig, CrfConfig, MaskConfig
 from clipes.result import PseudoMask
 from clipes.scenes import THINGS, draw_scenes
@@ -34,8 +35,8 @@ def mean_iou(scenes: list, results: list[PseudoMask], power: float, refine: CrfC
     config = replace(BARE, refine=refine, mask=MaskConfig(background_power=power, ignore_below=None))
     confusion = np.zeros((17, 17), np.int64)
     for scene, result in zip(scenes, results, strict=True):
-        confusion += clipes.evaluation.confusion_matrix(result.decide(config).mask, scene.mask, len(THINGS))
-    return clipes.evaluation.mean_iou(confusion)
+        confusion += evaluation.confusion_matrix(result.decide(config).mask, scene.mask, len(THINGS))
+    return evaluation.mean_iou(confusion)
 
 
 def affinity_table(scenes: list, model: str) -> Iterator[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from environment import describe
+from metrics import class_iou
 from PIL import Image
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -19,7 +20,7 @@ from clipes.clip.head import image_features
 from clipes.clip.text import text_features
 from clipes.clip.weights import load_clip
 from clipes.device.pixels import prepare
-from clipes.evaluation.metrics import class_iou
+from clipes.evaluation import confusion_matrix, mean_iou
 from clipes.scenes import GROUNDS, THINGS, draw_scenes
 from clipes.vocabulary import load_vocabulary
 
@@ -80,7 +81,7 @@ def segmentation(scenes: list, model: str) -> dict[str, np.ndarray]:
         matrices[stage] = np.zeros((17, 17), np.int64)
         results = generator.generate([s.image for s in pictures], [s.labels for s in pictures])
         for scene, result in zip(pictures, tqdm(results, stage, len(pictures), disable=None), strict=True):
-            matrices[stage] += clipes.evaluation.confusion_matrix(result.mask, scene.mask, len(THINGS))
+            matrices[stage] += confusion_matrix(result.mask, scene.mask, len(THINGS))
     return matrices
 
 
@@ -98,7 +99,7 @@ def main() -> None:
     lines += [f"| {name} | {value:.3f} |" for name, value in recognition(scenes, options.model).items()]
     lines += ["", "| stage | mIoU | background IoU |", "| --- | --- | --- |"]
     for stage, matrix in segmentation(scenes, options.model).items():
-        lines.append(f"| {stage} | {clipes.evaluation.mean_iou(matrix):.3f} | {class_iou(matrix)[0]:.3f} |")
+        lines.append(f"| {stage} | {mean_iou(matrix):.3f} | {class_iou(matrix)[0]:.3f} |")
     options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 

@@ -29,7 +29,7 @@ from clipes.io.images import open_image
 from clipes.io.masks import write_mask
 from clipes.prompting.analysis import TemplateAnalysis, analyse_templates
 from clipes.prompting.plots import plot_miou, plot_sharpness
-from clipes.prompting.sharpness import rank_correlation
+from clipes.prompting.sharpness import prompt_sharpness, rank_correlation
 from clipes.scenes import draw_scenes
 from clipes.vocabulary import Vocabulary, load_vocabulary
 from clipes.vocabulary.class_file import shipped
@@ -98,7 +98,7 @@ def naive(clip: CLIP, vocabulary: Vocabulary, samples: list[Sample], template: s
             with torch.inference_mode():
                 features = image_features(head, encoded.last_block, config.cam.pool)
                 rows.append(label_probabilities(features, text, present, head.logit_scale)[0, ids].numpy())
-    return clipes.prompting.prompt_sharpness(rows)
+    return prompt_sharpness(rows)
 
 
 def cost(name: str, clip: CLIP, size: int, images: int, each: int, rounds: int) -> str:

@@ -9,6 +9,7 @@ from collections import Counter
 import numpy as np
 
 import clipes
+from clipes.evaluation import confusion_matrix, mean_iou
 
 
 def main() -> None:
@@ -23,10 +24,10 @@ def main() -> None:
     confusion = np.zeros((17, 17), np.int64)
     pixels: Counter[str] = Counter()
     for scene, result in zip(scenes, results, strict=True):
-        confusion += clipes.evaluation.confusion_matrix(result.mask, scene.mask, classes=16)
+        confusion += confusion_matrix(result.mask, scene.mask, classes=16)
         pixels.update({segment.label: int(segment.mask.sum()) for segment in result.segments()})
 
-    print(f"mean IoU of {options.count} scenes: {clipes.evaluation.mean_iou(confusion):.3f}")
+    print(f"mean IoU of {options.count} scenes: {mean_iou(confusion):.3f}")
     for label, count in pixels.most_common():
         print(f"{label:10} {count:8d} pixels")
 

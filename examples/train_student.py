@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-import clipes
+from clipes import config, evaluation, load
 from clipes.losses import confidence_guided_loss
 from clipes.scenes import THINGS, Scene, draw_scenes
 
@@ -92,10 +92,8 @@ def tensors(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor]:
 
 def generated(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor]:
     """Masks (n, H, W) uint8 made from the labels, no pixel ignored, and their confidence (n, H, W)."""
-    config = replace(
-        clipes.config.SCENES, mask=replace(clipes.config.SCENES.mask, ignore_below=None)
-    )  # the loss decides
-    results = clipes.load(config=config).generate([s.image for s in scenes], [s.labels for s in scenes])
+    settings = replace(config.SCENES, mask=replace(config.SCENES.mask, ignore_below=None))  # the loss decides
+    results = load(config=settings).generate([s.image for s in scenes], [s.labels for s in scenes])
     pairs = [(result.mask, result.confidence) for result in tqdm(results, "masks", len(scenes), disable=None)]
     masks, confidence = (torch.from_numpy(np.stack(parts)) for parts in zip(*pairs, strict=True))
     return masks, confidence
@@ -108,7 +106,7 @@ def segmented(student: Student, images: Tensor) -> Tensor:
 
 
 def mean_iou(masks: Tensor, truth: Tensor) -> float:
-    return clipes.evaluation.mean_iou(clipes.evaluation.confusion_matrix(masks.numpy(), truth.numpy(), len(THINGS)))
+    return evaluation.mean_iou(evaluation.confusion_matrix(masks.numpy(), truth.numpy(), len(THINGS)))
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ import clipes
 from clipes.clip.weights import load_clip
 from clipes.commands.flags import add_config_flags, read_config
 from clipes.commands.model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
+from clipes.evaluation import confusion_matrix, mean_iou
 from clipes.explain.stages import trace_stages
 from clipes.explain.walkthrough import choose_focus, describe, draw_walkthrough
 from clipes.vocabulary import load_vocabulary
@@ -49,8 +50,8 @@ def main() -> None:
     if scene is not None:  # whose truth is known; every pixel decided
         for title, one in (("initial", stages.initial), ("propagated", stages.propagated), ("final", stages.result)):
             winner = np.array([0, *one.class_ids])[one.scores.argmax(0)]
-            matrix = clipes.evaluation.confusion_matrix(winner, scene.mask, one.num_classes)
-            print(f"mean IoU with the truth: {title} {clipes.evaluation.mean_iou(matrix):.3f}")
+            matrix = confusion_matrix(winner, scene.mask, one.num_classes)
+            print(f"mean IoU with the truth: {title} {mean_iou(matrix):.3f}")
     for path in draw_walkthrough(options.out, stages, chosen):
         print(path)
 

@@ -13,6 +13,7 @@ from clipes.config import (
     CamConfig,
     Config,
     CrfConfig,
+    EncodeRequest,
     ImageConfig,
     MaskConfig,
     ParConfig,
@@ -92,6 +93,13 @@ def test_a_stage_of_the_wrong_kind():
         Config(mask=CamConfig())
     with pytest.raises(TypeError, match=r"Config\.refine takes a CrfConfig or ParConfig, not 'crf'"):
         Config(refine="crf")
+
+
+def test_the_encoder_is_asked_for_what_all_stages_need():
+    assert VOC12.needs == EncodeRequest(attention_blocks=8)
+    assert replace(VOC12, affinity=AffinityConfig(last_blocks=3)).needs == EncodeRequest(attention_blocks=3)
+    assert replace(VOC12, affinity=None).needs == EncodeRequest()
+    assert EncodeRequest(2) | EncodeRequest(5) == EncodeRequest(5) | EncodeRequest(2) == EncodeRequest(5)
 
 
 def test_ignored_pixels_go_with_the_crf():

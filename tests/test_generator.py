@@ -12,8 +12,9 @@ from PIL import Image
 
 import clipes
 from clipes.clip.open_clip_vision import vision_encoder
+from clipes.clip.vision import VisionEncoder
 from clipes.clip.weights import CLIP
-from clipes.config import AffinityConfig, CamConfig, Config, ImageConfig, MaskConfig
+from clipes.config import AffinityConfig, CamConfig, Config, ImageConfig, MaskConfig, ParConfig
 from clipes.generator import MaskGenerator
 from clipes.io.images import patch_grid
 from clipes.scenes import draw_scene
@@ -72,6 +73,40 @@ def test_a_batch_without_a_label_has_no_maps(model):
     pixels = torch.zeros(2, 3, 16, 24)
     assert [tuple(maps.shape) for maps in generator.compute_cams(pixels, [[], []])] == [(0, 2, 3)] * 2
     assert [len(maps) for maps in generator.compute_cams(list(pixels), [[], [2, 1]])] == [0, 2]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [clipes.VOC12, replace(clipes.VOC12, affinity=None, refine=ParConfig()), clipes.config.SCENES],
+    ids=["voc12", "no affinity", "scenes"],
+)
+def test_an_image_is_encoded_once_and_decided_for_many_labels(model, monkeypatch, config):
+    generator, image = make_generator(model, config), picture(45, 70)
+    asked = [["dog"], ["tree", "cat", "tree"], [], NAMES]
+    expected = [generator(image, labels) for labels in asked]
+    features = generator.encode(image)
+    monkeypatch.setattr(VisionEncoder, "encode", lambda *arguments: pytest.fail("encoded again"))
+    for labels, other in zip(asked, expected, strict=True):
+        result = generator.decide(features, labels)
+        assert result.labels == other.labels
+        for name in ("class_ids", "patch_cams", "cams", "scores", "mask", "confidence"):
+            assert getattr(result, name).tobytes() == getattr(other, name).tobytes(), name
+    with pytest.raises(ValueError, match="unknown class 'cow'"):
+        generator.decide(features, ["cow"])
+
+
+def test_features_without_attention_are_refused(model):
+    features = make_generator(model, replace(clipes.VOC12, affinity=None)).encode(picture(45, 70))
+    with pytest.raises(ValueError, match="encoded without attention, which the affinity needs; encode with the same"):
+        make_generator(model).decide(features, ["dog"])
+
+
+def test_a_generator_says_what_it_is(model):
+    generator = make_generator(model, replace(clipes.VOC12, affinity=None))
+    assert repr(generator) == (
+        "MaskGenerator(ViT of 3 blocks, patches of 8, torch.float32, cpu; 4 classes, 2 background words; no affinity, "
+        "refine crf)"
+    )
 
 
 def test_result_holds_what_it_promises(model):

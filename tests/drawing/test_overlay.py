@@ -47,6 +47,17 @@ def test_a_region_is_tinted_halfway_and_edged_in_its_colour() -> None:
     assert drawn[100, 48].tolist() == [32, 32, 32]
 
 
+def test_tint_outline_and_legend_are_optional() -> None:
+    image = Image.new("RGB", (SIDE, SIDE), "white")
+    plain = np.asarray(draw_overlay(image, _square(), [1], ["cat"], 20, alpha=0.25, outline=False, legend=False))
+    assert plain.shape == (SIDE, SIDE, 3)
+    assert plain[50, 50].tolist() == plain[100, 100].tolist() == pytest.approx([223.25, 191.25, 191.25], abs=1)
+    assert (plain[49] == 255).all()
+    for alpha in (-0.1, 1.5, float("nan")):
+        with pytest.raises(ValueError, match=r"alpha is .*; it must be in \[0, 1\]"):
+            draw_overlay(image, _square(), [1], ["cat"], 20, alpha=alpha)
+
+
 def test_regions_that_touch_are_parted_by_white() -> None:
     mask = np.ones((SIDE, SIDE), np.uint8)
     mask[:, 100:] = 9
