@@ -103,8 +103,8 @@ def table(clip: CLIP, scenes: Sequence[Scene], samples: Sequence[Sample], found:
 def words_table(found: BackgroundTable) -> list[str]:
     lines = ["| word | wins | alone | with the others | without it, labels gain | takes from |", "| --- " * 6 + "|"]
     for row in found.rows:
-        if row.together is not None and row.gain is not None:
-            figures = f"{row.alone:.3f} | {row.together:.3f} | {row.gain:+.3f}"
+        if row.p_joint is not None and row.gain is not None:
+            figures = f"{row.p_pairwise:.3f} | {row.p_joint:.3f} | {row.gain:+.3f}"
             lines.append(f"| {row.word} | {row.wins} | {figures} | {row.takes_from} |")
     return lines
 

@@ -1,4 +1,4 @@
-"""``clipes background``: words for the surroundings, found by one's own images; and what given words take away."""
+"""``clipes background``: words for the surroundings of the classes, suggested or judged by the user's images."""
 
 from __future__ import annotations
 
@@ -95,19 +95,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _candidates(given: str) -> list[str]:
-    """The words of a file, or those given."""
-    from clipes.vocabulary.words import distinct, read_words
+    """Return the words of a file, or of ``a,b``."""
+    from clipes.vocabulary.words import read_words, unique_strings
 
     path = Path(given)
     if not os.path.isfile(given):  # unlike Path.is_file, no error for a name that is too long
         if "," not in given and (path.suffix in (".txt", ".json") or len(path.parts) > 1):
             raise FileNotFoundError(f"no file of candidates {given!r}; give one that exists, or words: grass,sky")
-        return list(distinct(words(given) if "," in given else [given], "candidates"))
+        return list(unique_strings(words(given) if "," in given else [given], "candidates"))
     return list(read_words(path, "candidates"))
 
 
 def _print_table(table: BackgroundTable, judged: bool) -> None:
-    rows = [row for row in table.rows if row.together is not None]
+    rows = [row for row in table.rows if row.p_joint is not None]
     skipped = f", {table.unlabelled} without a label left out" if table.unlabelled else ""
     what = f"{len(rows)} words judged" if judged else f"{len(rows)} of {len(table.rows)} words chosen"
     print(f"{what} by {table.images} images{skipped}")
@@ -132,7 +132,7 @@ def _print_table(table: BackgroundTable, judged: bool) -> None:
 
 
 def _figures(row: BackgroundWord, images: int) -> str:
-    share = f"{row.wins / images:6.1%} {row.alone:6.3f} {row.together:6.3f} {row.gain:6.3f}"
+    share = f"{row.wins / images:6.1%} {row.p_pairwise:6.3f} {row.p_joint:6.3f} {row.gain:6.3f}"
     loser, nearest = (short(name, WIDEST_NAME) for name in (row.takes_from, row.near))
     return f"{share}  {loser:{WIDEST_NAME}}  {nearest} {row.similarity:.2f}"
 
@@ -155,5 +155,5 @@ def _print_words(table: BackgroundTable) -> None:
 
 
 def _joined(chosen: Sequence[str]) -> str:
-    """As --background reads them: one word needs its comma."""
+    """Join words as --background reads them: a single word needs a comma."""
     return printable(",".join(chosen)) + ("," if len(chosen) == 1 else "")

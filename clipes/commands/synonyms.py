@@ -72,14 +72,14 @@ def run(options: argparse.Namespace) -> int:
     if classes and options.out:
         return _write(classes, tower, wordnet, options)
     names = options.names or (classes.class_names if classes else ())
-    found = _ranked(names, classes, tower, wordnet)
-    widths = max(map(len, names)), max((len(sense.key) for senses in found for sense in senses), default=0)
-    for name, senses in zip(names, found, strict=True):
+    senses_by_name = _ranked(names, classes, tower, wordnet)
+    widths = max(map(len, names)), max((len(sense.key) for senses in senses_by_name for sense in senses), default=0)
+    for name, senses in zip(names, senses_by_name, strict=True):
         if options.names:
             _show(name, senses, wordnet, options.hypernyms)
         else:
             _list(name, senses, widths, options.hypernyms)
-    return DONE if any(found) else FAILED
+    return DONE if any(senses_by_name) else FAILED
 
 
 def _check_use(options: argparse.Namespace) -> None:
@@ -89,9 +89,9 @@ def _check_use(options: argparse.Namespace) -> None:
         raise ValueError("--out writes the classes of a set; leave the NAMEs out, or write --classes a,b")
     if options.names and options.classes and not options.model:
         raise ValueError("--classes only rank the senses of NAMEs if there is a --model; give one, or leave them out")
-    given = [f"--{flag.replace('_', '-')}" for flag in _FOR_OUT if getattr(options, flag) not in (None, [])]
-    if given and not options.out:
-        raise ValueError(f"{', '.join(given)}: only for a class file; give --out FILE.json")
+    for_out = [f"--{flag.replace('_', '-')}" for flag in _FOR_OUT if getattr(options, flag) not in (None, [])]
+    if for_out and not options.out:
+        raise ValueError(f"{', '.join(for_out)}: only for a class file; give --out FILE.json")
     of_model = [f"--{flag}" for flag in ("pretrained", "device", "precision", "trusted") if getattr(options, flag)]
     if of_model and not options.model:
         raise ValueError(f"{of_model[0]} without a model; give --model, too")
@@ -107,17 +107,17 @@ def _sense(text: str) -> tuple[str, str]:
 def _ranked(
     names: Sequence[str], classes: Vocabulary | None, tower: TextEncoder | None, wordnet: WordNet
 ) -> list[tuple[Sense, ...]]:
-    found = [wordnet.senses(name) for name in names]
+    senses = [wordnet.senses(name) for name in names]
     if classes is None or tower is None:
-        return found
+        return senses
     from clipes.clip.text import encode_sentences
     from clipes.prompting.thesaurus import rank_senses
 
-    return rank_senses(found, classes.class_names, partial(encode_sentences, tower), wordnet)
+    return rank_senses(senses, classes.class_names, partial(encode_sentences, tower), wordnet)
 
 
 def _show(name: str, senses: Sequence[Sense], wordnet: WordNet, hypernyms: bool) -> None:
-    """All about the senses of one name."""
+    """Print everything about the senses of one name."""
     print(f"\n{printable(name + _matched(name, senses))}")
     if not senses:
         near = ", ".join(wordnet.near(name))
@@ -132,7 +132,7 @@ def _show(name: str, senses: Sequence[Sense], wordnet: WordNet, hypernyms: bool)
 
 
 def _list(name: str, senses: Sequence[Sense], widths: tuple[int, int], hypernyms: bool) -> None:
-    """The senses of one name, a line each; names and keys as wide as `widths`."""
+    """Print the senses of one name, a line each; names and keys as wide as `widths`."""
     if not senses:
         print(f"{printable(name):{widths[0]}}     not in WordNet")
     for number, sense in enumerate(senses, start=1):
@@ -153,7 +153,7 @@ def _matched(name: str, senses: Sequence[Sense]) -> str:
 
 
 def _write(classes: Vocabulary, tower: TextEncoder | None, wordnet: WordNet, options: argparse.Namespace) -> int:
-    from clipes.prompting.thesaurus import SAID, with_synonyms
+    from clipes.prompting.thesaurus import IN_PROMPT, with_synonyms
 
     vocabulary, notes = with_synonyms(
         classes,
@@ -166,12 +166,12 @@ def _write(classes: Vocabulary, tower: TextEncoder | None, wordnet: WordNet, opt
     vocabulary.save(options.out)
     width = max(map(len, vocabulary.class_names))
     for choice in notes.choices:
-        _tell(choice, {lemma: reason for lemma, reason in choice.dropped.items() if reason != SAID}, width)
+        _tell(choice, {lemma: reason for lemma, reason in choice.dropped.items() if reason != IN_PROMPT}, width)
     taken = [len(choice.taken) for choice in notes.choices]
-    said = sum(reason == SAID for choice in notes.choices for reason in choice.dropped.values())
+    in_prompts = sum(reason == IN_PROMPT for choice in notes.choices for reason in choice.dropped.values())
     least = "" if notes.min_similarity is None else f"least similarity {notes.min_similarity:.3f}, "
     print()
-    _wrap(f"{said} lemmas that the prompts hold already are not shown; {least}{notes.similarity}.", "")
+    _wrap(f"{in_prompts} lemmas that the prompts hold already are not shown; {least}{notes.similarity}.", "")
     print(f"{sum(taken)} synonyms for {sum(map(bool, taken))} of {len(taken)} classes in {printable(options.out)}")
     return DONE
 
@@ -185,7 +185,7 @@ def _distinct(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
 
 
 def _tell(choice: Choice, dropped: dict[str, str], width: int) -> None:
-    """What became of one class: its sense, + what was taken, - what was dropped and why."""
+    """Print the choice for one class: its sense, + synonyms taken, - synonyms dropped, and why."""
     margin = " " * (width + 2)
     about = f"{choice.sense.key}  {choice.sense.gloss}" if choice.sense else choice.note
     _wrap(about, f"{printable(choice.class_name):{width}}  ", margin)

@@ -1,6 +1,6 @@
-"""Which images there are, and which labels each has: files, tables, VOC, COCO, .tar shards, imagefolder.
+"""The images of a data set and the labels of each: files, tables, VOC, COCO, .tar shards, imagefolder.
 
-Nothing is decoded here: a sample holds the image's path, or its place in a .tar, and whoever takes it opens it.
+Nothing is decoded here: a sample holds the image's path, or its place in a .tar.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 from .catalog import Images, Samples, add_images, catalogue
 from .class_labels import read_class_labels
 from .match import add_rows, match_rows
-from .sample import AnyImage, AnyPath, DatasetError, Found, LabelRow, Sample, clean_labels
+from .sample import AnyImage, AnyPath, DatasetError, LabelRow, RawSample, Sample, clean_labels
 from .sources import absolute_source, open_source
 from .tables import read_table
 
@@ -45,10 +45,10 @@ def find_samples(
     `labels` is None for a source that has its own; otherwise they are replaced by a labels file (.csv, .jsonl:
     :func:`clipes.datasets.tables.read_table`; .npy: :func:`clipes.datasets.class_labels.read_class_labels`) or the
     names that every image has. A row belongs to the image whose relative path it is; otherwise to the image whose
-    full path ends with it, when there is just one. The suffix may be left out. Rows without an image are fine.
+    full path ends with it, if only one does. The suffix may be left out. Rows without an image are fine.
 
-    `class_names`, in the data set's order, are needed where labels are indices. Images that are named but not there
-    are refused, or samples like others with `missing="skip"`.
+    `class_names`, in the data set's order, are needed where labels are indices. Images that are named but do not
+    exist are refused; with `missing="skip"` they are samples like others.
 
     Raises FileNotFoundError for a missing source or labels file, OSError for a full disk, and DatasetError for a
     source without images or labels, images with one id, missing images, anything malformed, images without a row.
@@ -61,18 +61,19 @@ def find_samples(
     elif labels is not None:
         names = clean_labels(labels, "labels")
     with catalogue() as database:
-        found = open_source(source, labels is None, class_names)
-        images = _with_own(source, found.images) if labels is None else _with(names, found.images)
+        opened = open_source(source, labels is None, class_names)
+        images = _with_own_labels(source, opened.images) if labels is None else _with_labels(names, opened.images)
         add_images(database, os.fspath(source), images, os.path.isfile if missing == "refuse" else None)
         if rows is not None:
             add_rows(database, rows)
             unused = match_rows(database)
-    return Samples(database, *unused, category_ids=found.category_ids)
+    return Samples(database, *unused, category_ids=opened.category_ids)
 
 
 def find_images(source: AnyPath) -> Mapping[str, AnyImage]:
-    """The images of ``source`` by their ids, those that are named but not there among them; sources and other errors
-    as in :func:`find_samples`.
+    """Return the images of ``source`` by their ids, including those that are named but do not exist.
+
+    Sources and other errors as in :func:`find_samples`.
     """
     with catalogue() as database:
         add_images(database, os.fspath(source), open_source(source, False, None).images, None)
@@ -83,11 +84,11 @@ def _rows(file: Path, class_names: Sequence[str] | None) -> Iterator[LabelRow]:
     return read_class_labels(file, class_names) if file.suffix.lower() == ".npy" else read_table(file)
 
 
-def _with(labels: tuple[str, ...] | None, images: Iterator[Found]) -> Iterator[Found]:
+def _with_labels(labels: tuple[str, ...] | None, images: Iterator[RawSample]) -> Iterator[RawSample]:
     return (image._replace(labels=labels, origin="") for image in images)
 
 
-def _with_own(source: AnyPath, images: Iterator[Found]) -> Iterator[Found]:
+def _with_own_labels(source: AnyPath, images: Iterator[RawSample]) -> Iterator[RawSample]:
     """The images as they are; DatasetError if they have no labels."""
     for image in images:
         if image.labels is None:

@@ -1,4 +1,4 @@
-"""The samples of a data set, kept in a private temporary database: ten million rows are no ten million objects."""
+"""The samples of a data set, in a private temporary database, because ten million rows would not fit the memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, overload
 from clipes.io.images import IMAGE_SUFFIXES, TarMember
 from clipes.io.tempdb import decode_name, encode_name, temporary_database, transaction
 
-from .sample import AnyImage, DatasetError, Found, Sample, check_id, without_suffix
+from .sample import AnyImage, DatasetError, RawSample, Sample, check_id, without_suffix
 
 _TABLES = """
 CREATE TABLE sample (
@@ -117,9 +117,9 @@ def catalogue() -> Iterator[sqlite3.Connection]:
 
 
 def add_images(
-    database: sqlite3.Connection, source: str, images: Iterable[Found], check: Callable[[str], bool] | None
+    database: sqlite3.Connection, source: str, images: Iterable[RawSample], check: Callable[[str], bool] | None
 ) -> None:
-    """Fill the catalogue with the images of `source`; those named elsewhere must be there, says `check`.
+    """Fill the catalogue with the images of `source`; `check` says whether an image that a list names exists.
 
     Raises DatasetError for no image at all, for ids that cannot name a mask, two images of one id, missing images.
     """
@@ -129,23 +129,17 @@ def add_images(
     )
     missing = 0
     first: list[str] = []
-    for found in images:
-        sample_id = without_suffix(found.name)
-        check_id(sample_id, found.listed or str(found.image))
-        labels = None if found.labels is None else json.dumps(found.labels)
-        values = (
-            encode_name(sample_id),
-            encode_name(found.name),
-            *_place(found.image),
-            labels,
-            encode_name(found.origin),
-        )
+    for image in images:
+        sample_id = without_suffix(image.name)
+        check_id(sample_id, image.listed or str(image.image))
+        labels = None if image.labels is None else json.dumps(image.labels)
+        values = (encode_name(sample_id), encode_name(image.name), *_place(image.image), labels, encode_name(image.origin))
         if database.execute(insert, values).rowcount != 1:
-            _again(database, sample_id, found)
-        elif check is not None and found.listed and not check(str(found.image)):
+            _handle_duplicate(database, sample_id, image)
+        elif check is not None and image.listed and not check(str(image.image)):
             missing += 1
             if len(first) < 5:
-                first.append(f"{found.listed}: no such image: {found.name!r} (looked for {found.image})")
+                first.append(f"{image.listed}: no such image: {image.name!r} (looked for {image.image})")
     if missing:
         raise DatasetError(
             f"{missing} image(s) are not there: {'; '.join(first)}{'; ...' if missing > len(first) else ''}; correct "
@@ -161,11 +155,11 @@ def _place(image: AnyImage) -> tuple[bytes, bytes | None, int | None, int | None
     return encode_name(str(image)), None, None, None
 
 
-def _again(database: sqlite3.Connection, sample_id: str, found: Found) -> None:
-    """Let an image be named twice with the same labels; raise DatasetError for all else."""
+def _handle_duplicate(database: sqlite3.Connection, sample_id: str, image: RawSample) -> None:
+    """Accept an image that is named twice with the same labels; raise DatasetError for anything else."""
     row = database.execute(f"{_SAMPLES} WHERE id = ?", (encode_name(sample_id),)).fetchone()
     other = _sample(row)
-    if other.image != found.image:
-        raise DatasetError(f"{other.image} and {found.image} would both become one mask; rename or remove one")
-    if set(other.labels) != set(found.labels or ()):
-        raise DatasetError(f"{found.origin}: other labels for {found.name!r} than {other.origin}; remove one")
+    if other.image != image.image:
+        raise DatasetError(f"{other.image} and {image.image} would both become one mask; rename or remove one")
+    if set(other.labels) != set(image.labels or ()):
+        raise DatasetError(f"{image.origin}: other labels for {image.name!r} than {other.origin}; remove one")

@@ -1,7 +1,7 @@
-"""`cls_labels.npy`, as other weakly supervised code keeps labels: a pickled dict of multi-hot vectors.
+"""`cls_labels.npy`, the labels format of other weakly supervised code: a pickled dict of multi-hot vectors.
 
-A pickle can run anything, so this one is not unpickled: a few harmless opcodes are followed, and what they ask for by
-name is not given but rebuilt here, from numbers.
+A pickle can run any code, so this reader follows only harmless opcodes, and replaces what they ask for by name with
+stand-ins that hold numbers.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ _CODES = (
 def read_class_labels(path: AnyPath, class_names: Sequence[str] | None) -> Iterator[LabelRow]:
     """Yield the rows of a `cls_labels.npy`: a dict from an image's id to a vector (K,) of 0 and 1, K the classes.
 
-    A whole number of ten digits is a VOC id without its underscore, as IRN writes them. All of the file is in memory.
+    A whole number of ten digits is a VOC id without its underscore, as IRN writes them. The file is read into memory.
     Raises FileNotFoundError; DatasetError without `class_names`, for another K, and for anything else in the file.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}; a labels file is .csv, .jsonl or .npy")
     if class_names is None:
-        raise DatasetError(f"{path}: its labels are the numbers of classes, but there are no classes; give them")
+        raise DatasetError(f"{path}: its labels are indices of classes, but there are no classes; give them")
     for key, value in _read(path).items():
         image = str(key)
         if isinstance(key, int) and _VOC_NUMBER.fullmatch(image):
@@ -73,8 +73,8 @@ def _read(path: Path) -> dict[int | str, Any]:
             shape, _, dtype = read_header(file)
             if shape != () or not dtype.hasobject:
                 raise DatasetError(f"an array {shape} of {dtype}, not a dict of labels")
-            found = _Unpickler(io.BytesIO(file.read())).load()
-        content = found.state if isinstance(found, _Array) else None
+            array = _Unpickler(io.BytesIO(file.read())).load()
+        content = array.state if isinstance(array, _Array) else None
         if not isinstance(content, list) or len(content) != 1 or not isinstance(content[0], dict):
             raise DatasetError("not a dict of labels")
         if not content[0]:
@@ -104,7 +104,7 @@ class _Dtype:
 
 
 class _Array:
-    """An array from its pickle: a list of one object, or bytes that become numbers when they are asked for."""
+    """An array from its pickle: a list of one object, or bytes that :meth:`values` turns into numbers."""
 
     state: Any = None
 
@@ -115,7 +115,7 @@ class _Array:
         _, self.shape, self.dtype, _, self.state = state
 
     def values(self) -> NDArray[Any] | None:
-        """The numbers; None where the pickle says none."""
+        """Return the numbers; None where the pickle holds none."""
         import numpy as np
 
         data = self.state.encode("latin-1") if isinstance(self.state, str) else self.state
@@ -140,23 +140,23 @@ def _scalar(dtype: Any, data: Any) -> int | str:
 
 
 def _bytes(text: Any, encoding: Any) -> bytes:
-    """How protocol 2 spells bytes: text of the letters 0 to 255."""
+    """Return the bytes of pickle protocol 2, which encodes them as text of the letters 0 to 255."""
     if not isinstance(text, str) or encoding != "latin1":
         raise DatasetError("it asks for _codecs.encode of something else than bytes")
     return text.encode("latin-1")
 
 
-_GIVEN: dict[str, Any] = {
+_STAND_INS: dict[str, Any] = {
     "numpy.core.multiarray._reconstruct": _Array,
     "numpy.core.multiarray.scalar": _scalar,
-    "numpy.ndarray": "numpy.ndarray",  # only ever handed to _reconstruct
+    "numpy.ndarray": "numpy.ndarray",  # only passed to _reconstruct
     "numpy.dtype": _Dtype,
     "_codecs.encode": _bytes,
 }
 
 
-class _Unpickler(pickle._Unpickler):  # the one in Python: a byte can make the one in C take all memory
-    """Follows the opcodes of data, and calls nothing but what is here."""
+class _Unpickler(pickle._Unpickler):  # the one in Python, because a single byte can make the one in C take all memory
+    """Follows the opcodes that data needs, and calls nothing but the stand-ins."""
 
     stack: list[Any]
     pop_mark: Callable[[], list[Any]]
@@ -168,22 +168,22 @@ class _Unpickler(pickle._Unpickler):  # the one in Python: a byte can make the o
         super().__init__(file, encoding="latin1")
 
     def find_class(self, module: str, name: str) -> Any:
-        """Our own stand-in for what the pickle names; DatasetError for any other name."""
+        """Return the stand-in for what the pickle names; DatasetError for any other name."""
         asked = f"{module}.{name}".replace("numpy._core.", "numpy.core.")
-        if asked not in _GIVEN:
+        if asked not in _STAND_INS:
             raise DatasetError(f"it asks for {asked[:80]!r}, which no labels need; do not trust this file")
-        return _GIVEN[asked]
+        return _STAND_INS[asked]
 
     def load_reduce(self) -> None:
         arguments = self.stack.pop()
         if not callable(self.stack[-1]) or not isinstance(arguments, tuple):
-            raise DatasetError("it calls what is no function")
+            raise DatasetError("it calls something that is not a function")
         self.stack[-1] = self.stack[-1](*arguments)
 
     def load_build(self) -> None:
         state = self.stack.pop()
         if not isinstance(self.stack[-1], _Array | _Dtype):
-            raise DatasetError("it changes what is no array")
+            raise DatasetError("it changes something that is not an array")
         self.stack[-1].__setstate__(state)
 
     def load_setitem(self) -> None:

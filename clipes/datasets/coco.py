@@ -1,4 +1,4 @@
-"""COCO: images and labels of an `instances_SPLIT.json`; no polygon stays in memory."""
+"""COCO: images and labels of an `instances_SPLIT.json`; polygons are dropped while it is read."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .sample import DatasetError, Found, clean_labels, without_suffix
+from .sample import DatasetError, RawSample, clean_labels, without_suffix
 from .source_spec import split_root
 
 
@@ -20,7 +20,7 @@ class _Annotation(NamedTuple):
 _KEPT = frozenset({"id", "name", "file_name", "images", "annotations", "categories"})
 
 
-def read_coco(given: str) -> tuple[Iterator[Found], dict[str, int]]:
+def read_coco(given: str) -> tuple[Iterator[RawSample], dict[str, int]]:
     """The images of `ROOT[:SPLIT]`, in the file's order, and the categories' ids by their names.
 
     The file is ROOT/annotations/instances_SPLIT.json, SPLIT its only one if not given; images lie in ROOT/SPLIT,
@@ -46,19 +46,19 @@ def read_image_ids(given: str) -> Iterator[tuple[str, int | str]]:
 
 def _instances(root: Path, split: str | None) -> Path:
     folder = root / "annotations"
-    found = sorted(folder.glob("instances_*.json"))
-    if split is None and len(found) == 1:
-        return found[0]
+    files = sorted(folder.glob("instances_*.json"))
+    if split is None and len(files) == 1:
+        return files[0]
     file = folder / f"instances_{split}.json"
     if split is None or not file.is_file():
-        splits = ", ".join(path.stem.removeprefix("instances_") for path in found) or "none"
+        splits = ", ".join(path.stem.removeprefix("instances_") for path in files) or "none"
         wanted = "no split is given" if split is None else f"no {file}"
         raise FileNotFoundError(f"coco: {wanted}; splits in {folder}: {splits}; write coco:ROOT:SPLIT")
     return file
 
 
 def _kept(pairs: list[tuple[str, Any]]) -> Any:
-    """What stays of a JSON object: polygons, boxes, licences and the like are dropped as they are read."""
+    """Return the part of a JSON object that is used: polygons, boxes, licences and the like are dropped."""
     value = dict(pairs)
     if "image_id" in value:
         return _Annotation(value["image_id"], value.get("category_id"))
@@ -95,7 +95,7 @@ def _category_names(file: Path, categories: list[Any]) -> dict[int, str]:
 def _labels(
     file: Path, images: list[Any], annotations: list[Any], names: dict[int, str]
 ) -> dict[int | str, dict[str, None]]:
-    """The labels of each image that has some, by its id; dicts keep their order, and each label once."""
+    """Return the labels of each image that has any, by its id; a dict holds each label once, in order."""
     known: dict[int | str, str] = {}
     for place, image in enumerate(images):
         number = _image_id(file, place, image)
@@ -104,23 +104,23 @@ def _labels(
                 f"{file}, image {place}: the id {number!r} is that of {known[number]!r}, too; change one"
             )
     labels: dict[int | str, dict[str, None]] = {}
-    for place, found in enumerate(annotations):
+    for place, annotation in enumerate(annotations):
         where = f"{file}, annotation {place}"
-        if not isinstance(found, _Annotation) or not isinstance(found.image_id, int | str):
+        if not isinstance(annotation, _Annotation) or not isinstance(annotation.image_id, int | str):
             raise DatasetError(f"{where}: not an object with 'image_id' and 'category_id'")
-        if found.image_id not in known:
-            raise DatasetError(f"{where}: there is no image of id {found.image_id!r}")
-        if not isinstance(found.category_id, int) or found.category_id not in names:
-            raise DatasetError(f"{where}: there is no category of id {found.category_id!r}")
-        labels.setdefault(found.image_id, {})[names[found.category_id]] = None
+        if annotation.image_id not in known:
+            raise DatasetError(f"{where}: there is no image of id {annotation.image_id!r}")
+        if not isinstance(annotation.category_id, int) or annotation.category_id not in names:
+            raise DatasetError(f"{where}: there is no category of id {annotation.category_id!r}")
+        labels.setdefault(annotation.image_id, {})[names[annotation.category_id]] = None
     return labels
 
 
 def _image_id(file: Path, place: int, image: Any) -> int | str:
     if not isinstance(image, dict) or not isinstance(image.get("id"), int | str) or not _is_name(image):
         raise DatasetError(f"{file}, image {place}: not an object with an 'id' and a 'file_name'")
-    found: int | str = image["id"]
-    return found
+    image_id: int | str = image["id"]
+    return image_id
 
 
 def _is_name(image: dict[str, Any]) -> bool:
@@ -140,8 +140,8 @@ def _image_folder(root: Path, split: str, first: list[Any]) -> Path:
 
 def _images(
     file: Path, folder: Path, images: Iterable[Any], labels: dict[int | str, dict[str, None]]
-) -> Iterator[Found]:
+) -> Iterator[RawSample]:
     for place, image in enumerate(images):
         where = f"{file}, image {place}"
         name = image["file_name"].strip()
-        yield Found(name, folder / name, tuple(labels.get(image["id"], ())), where, where)
+        yield RawSample(name, folder / name, tuple(labels.get(image["id"], ())), where, where)

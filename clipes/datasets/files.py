@@ -1,4 +1,4 @@
-"""Images that are files: one, a folder, a glob pattern, a .txt list, a table."""
+"""Images that are files: a single one, or those of a folder, a glob pattern, a .txt list or a table."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from clipes.io.images import IMAGE_SUFFIXES
 from clipes.io.tempdb import temporary_database, transaction
 from clipes.io.walk import walk_files
 
-from .sample import DatasetError, Found, LabelRow, check_text
+from .sample import DatasetError, LabelRow, RawSample, check_text
 from .tables import READERS, read_lines, read_table
 
 
-def find_files(source: Path) -> Iterator[Found]:
+def find_files(source: Path) -> Iterator[RawSample]:
     """Yield the images of `source`, in the order of a list or table, otherwise sorted by path."""
     if source.is_dir():
-        return (Found(name, source / name) for name in walk_files(source, IMAGE_SUFFIXES))
+        return (RawSample(name, source / name) for name in walk_files(source, IMAGE_SUFFIXES))
     if source.is_file() and source.suffix.lower() == ".txt":
         return _relative(source.parent, lambda: _listed(source))
     if source.is_file() and source.suffix.lower() in READERS:
@@ -27,7 +27,7 @@ def find_files(source: Path) -> Iterator[Found]:
     if source.is_file() and not _is_image(source):
         raise DatasetError(f"{source}: neither an image by its suffix, a .txt list nor a table; name it in a list")
     if source.is_file():
-        return iter([Found(source.name, source)])
+        return iter([RawSample(source.name, source)])
     if glob.has_magic(str(source)):
         return _globbed(source)
     raise FileNotFoundError(f"no such image, folder or list: {source}")
@@ -35,16 +35,16 @@ def find_files(source: Path) -> Iterator[Found]:
 
 def _is_image(path: Path) -> bool:
     hidden = path.name.startswith(".")
-    there = os.path.lexists(path) and not os.path.isdir(path)  # a broken link is an image that cannot be read
-    return there and not hidden and path.suffix.lower() in IMAGE_SUFFIXES
+    exists = os.path.lexists(path) and not os.path.isdir(path)  # a broken link is an image that cannot be read
+    return exists and not hidden and path.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _globbed(source: Path) -> Iterator[Found]:
-    """Yield the images that match a pattern, named relative to its fixed part."""
+def _globbed(source: Path) -> Iterator[RawSample]:
+    """Yield the images that match a pattern, named relative to the part of it without wildcards."""
     base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), source.parts))
     paths = (path for path in glob.iglob(str(source), recursive=True) if _is_image(Path(path)))
-    with _Sorted(paths) as found:
-        for image in _relative(Path(), lambda: (LabelRow(path, (), "") for path in found), base):
+    with _Sorted(paths) as ordered:
+        for image in _relative(Path(), lambda: (LabelRow(path, (), "") for path in ordered), base):
             yield image._replace(labels=None, listed="")
 
 
@@ -77,28 +77,28 @@ def _listed(source: Path) -> Iterator[LabelRow]:
             yield LabelRow(name, (), f"{source}, line {line}")
 
 
-def _relative(folder: Path, rows: Callable[[], Iterable[LabelRow]], base: Path | None = None) -> Iterator[Found]:
+def _relative(folder: Path, rows: Callable[[], Iterable[LabelRow]], base: Path | None = None) -> Iterator[RawSample]:
     """Yield the images of rows, whose paths are relative to `folder`.
 
     They are named relative to `base` (None: `folder`), or to the folder that contains them all if one lies outside.
     """
-    here = os.path.join(folder, "")  # strings, for a Path of each would take most of the time
+    base_path = os.path.join(folder, "")  # strings, because a Path for each would take most of the time
     root = os.path.abspath(folder if base is None else base)
     if base is not None or any(os.path.isabs(row.image) or ".." in row.image for row in rows()):
-        root = _common_folder(here, (row.image for row in rows()), root)
+        root = _common_folder(base_path, (row.image for row in rows()), root)
     start = len(os.path.join(root, ""))
     for row in rows():
         check_text(row.image, row.origin or row.image)
-        path = os.path.join(here, row.image)
+        path = os.path.join(base_path, row.image)
         name = os.path.abspath(path)[start:].replace(os.sep, "/")
-        yield Found(name, Path(path), row.labels, row.origin, row.origin)
+        yield RawSample(name, Path(path), row.labels, row.origin, row.origin)
 
 
-def _common_folder(here: str, names: Iterable[str], root: str) -> str:
-    """`root`, or the folder that contains all images if one is not in it; names are relative to `here`."""
+def _common_folder(base_path: str, names: Iterable[str], root: str) -> str:
+    """Return `root`, or the folder that contains all images if one lies outside; names are relative to `base_path`."""
     inside, outside, common, last = os.path.join(root, ""), False, "", ""
     for name in names:
-        parent = os.path.dirname(os.path.abspath(os.path.join(here, name.replace("\0", ""))))
+        parent = os.path.dirname(os.path.abspath(os.path.join(base_path, name.replace("\0", ""))))
         if parent == last:
             continue
         last = parent

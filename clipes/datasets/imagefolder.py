@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from .names import to_names
-from .sample import DatasetError, Found, check_text
+from .sample import DatasetError, RawSample, check_text
 from .tables import READERS, split_labels
 
 _NAMES = tuple(f"metadata{suffix}" for suffix in READERS)
@@ -16,17 +16,17 @@ _NAMES = tuple(f"metadata{suffix}" for suffix in READERS)
 
 def find_metadata(folder: Path) -> list[Path]:
     """The metadata files in a folder and below it, sorted; DatasetError for two kinds in one folder."""
-    found = []
+    tables = []
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         here = [Path(parent, name) for name in _NAMES if name in files]
         if len(here) > 1:
-            raise DatasetError(f"{here[0]} and {here[1]}: which of them counts? remove one")
-        found += here
-    return found
+            raise DatasetError(f"{here[0]} and {here[1]}: only one of them can count; remove the other")
+        tables += here
+    return tables
 
 
-def read_metadata(folder: Path, tables: Sequence[Path], class_names: Sequence[str] | None) -> Iterator[Found]:
+def read_metadata(folder: Path, tables: Sequence[Path], class_names: Sequence[str] | None) -> Iterator[RawSample]:
     """Yield the images of the rows; `file_name` is relative to its table, ids to `folder`.
 
     Labels are `labels` (names, or one string with `;` between them), `label` (a name), or `objects.categories` or
@@ -43,7 +43,7 @@ def read_metadata(folder: Path, tables: Sequence[Path], class_names: Sequence[st
             check_text(name, where)
             labels = to_names(_values(row, where), class_names, where)
             full = os.path.normpath(name if prefix == "." else f"{prefix}/{name}").replace(os.sep, "/")
-            yield Found(full, table.parent / name, labels, where, where)
+            yield RawSample(full, table.parent / name, labels, where, where)
 
 
 def _values(row: dict[str, Any], where: str) -> list[Any]:

@@ -28,10 +28,10 @@ def add_rows(database: sqlite3.Connection, rows: Iterable[LabelRow]) -> None:
 
 
 def match_rows(database: sqlite3.Connection) -> tuple[int, str]:
-    """Give each image its row; return how many rows are left over and the image that the first of them names.
+    """Give each image its row; return the number of unused rows and the image that the first of them names.
 
-    A row belongs to the image whose relative path it is; otherwise to the image whose full path ends with it, when
-    there is just one. The suffix may be left out. Raises DatasetError when an image has no row.
+    A row belongs to the image whose relative path it is; otherwise to the image whose full path ends with it, if
+    only one does. The suffix may be left out. Raises DatasetError when an image has no row.
     """
     _check_spellings(database)
     database.execute(
@@ -39,7 +39,7 @@ def match_rows(database: sqlite3.Connection) -> tuple[int, str]:
         " (SELECT position FROM row WHERE key = id))"
     )
     _mark_used(database)
-    _claim(database)
+    _match_by_path_suffix(database)
     (missing,) = database.execute("SELECT count(*) FROM sample WHERE row IS NULL").fetchone()
     if missing:
         raise DatasetError(_unmatched(database, missing))
@@ -69,15 +69,18 @@ def _check_same(name: str, labels: str, origin: bytes, other_labels: str, other_
         raise DatasetError(f"{where}: different labels for {name!r}; remove one of the rows")
 
 
-def _claim(database: sqlite3.Connection) -> None:
-    """Give images that have no row yet the one that is the end of their path and of no other's."""
+def _match_by_path_suffix(database: sqlite3.Connection) -> None:
+    """Give images without a row the row that is a suffix of their path and of no other image's."""
     database.execute("CREATE TEMP TABLE claim (row INTEGER NOT NULL, sample INTEGER NOT NULL)")
     images = database.execute(
         "SELECT position, CASE WHEN member IS NULL THEN path ELSE CAST(path || '/' || name AS BLOB) END"
         " FROM sample WHERE row IS NULL"
     )
     for position, path in images:
-        row, used = _ending(database, decode_name(path if isinstance(path, bytes) else path.encode())) or (0, True)
+        row, used = _row_of_longest_suffix(database, decode_name(path if isinstance(path, bytes) else path.encode())) or (
+            0,
+            True,
+        )
         if not used:
             database.execute("INSERT INTO claim VALUES (?, ?)", (row, position))
     database.execute("CREATE INDEX temp.claims ON claim (row)")
@@ -88,22 +91,22 @@ def _claim(database: sqlite3.Connection) -> None:
     )
 
 
-def _ending(database: sqlite3.Connection, path: str) -> tuple[int, bool] | None:
-    """The row of the longest end of `path` that has one, and whether it is taken."""
+def _row_of_longest_suffix(database: sqlite3.Connection, path: str) -> tuple[int, bool] | None:
+    """Return the row that matches the longest suffix of `path`, and whether an image already uses it."""
     full = Path(os.path.abspath(path)).as_posix()
     for start in [0, *(place + 1 for place, letter in enumerate(full) if letter == "/")]:
         name = full[start:]
-        found = [
+        rows = [
             row
             for key in dict.fromkeys([name, without_suffix(name)])
             for row in database.execute(
                 "SELECT position, used, labels, origin FROM row WHERE key = ?", (encode_name(key),)
             )
         ]
-        if len(found) == 2:
-            _check_same(name, *found[0][2:], *found[1][2:])
-        if found:
-            return found[0][0], bool(found[0][1])
+        if len(rows) == 2:
+            _check_same(name, *rows[0][2:], *rows[1][2:])
+        if rows:
+            return rows[0][0], bool(rows[0][1])
     return None
 
 

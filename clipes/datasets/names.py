@@ -1,4 +1,4 @@
-"""Labels given as names or as indices of classes."""
+"""Labels that are names or indices of classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from .sample import DatasetError, clean_labels
 
 
 def to_names(values: Iterable[Any], class_names: Sequence[str] | None, where: str) -> tuple[str, ...]:
-    """Names of classes: strings as they are, whole numbers (in digits, too) as indices from 0 in `class_names`.
+    """Return names of classes: strings as they are; whole numbers, also as digits, as indices from 0 in `class_names`.
 
     Raises DatasetError for a number without `class_names` or beyond them, and for anything else.
 

@@ -1,4 +1,4 @@
-"""What a data set is made of: a sample, and what its readers yield."""
+"""The samples of a data set, and the raw samples and rows of labels that readers yield."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AnyPath: TypeAlias = str | os.PathLike[str]
 AnyImage: TypeAlias = Path | TarMember
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-_LONGEST = 250  # bytes; most file systems end at 255
+_MAX_NAME_BYTES = 250  # bytes; most file systems end at 255
 
 
 class DatasetError(ValueError):
@@ -38,12 +38,12 @@ class Sample:
     origin: str = field(default="", compare=False)
 
 
-class Found(NamedTuple):
-    """An image as a reader finds it.
+class RawSample(NamedTuple):
+    """An image as a reader yields it.
 
     `name` is its id with the image's suffix. `labels` is None where the source has none; `origin` says where they
-    were read. `listed` says where the image is named, so that it has to be looked whether there is one; it is empty
-    for an image that was found where it is.
+    were read. `listed` says where a list or table names the image, which may not exist; it is empty for an image that
+    was found on the disk.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Found(NamedTuple):
 
 
 class LabelRow(NamedTuple):
-    """The name of an image as a file of labels spells it, its labels, and where they stand: `labels.csv, line 7`."""
+    """The name of an image as a labels file spells it, its labels, and where they were read: `labels.csv, line 7`."""
 
     image: str
     labels: tuple[str, ...]
@@ -62,7 +62,7 @@ class LabelRow(NamedTuple):
 
 
 def without_suffix(name: str) -> str:
-    """`name` less an image suffix; `2007.v2` keeps its dot."""
+    """Return `name` without an image suffix; `2007.v2` keeps its dot."""
     stem, suffix = posixpath.splitext(name)
     return stem if suffix.lower() in IMAGE_SUFFIXES else name
 
@@ -83,13 +83,18 @@ def check_id(sample_id: str, where: str) -> None:
         longest = max(len(part.encode("utf-8", "surrogateescape")) for part in (*parts[:-1], f"{parts[-1]}.png"))
     except UnicodeEncodeError as error:
         raise DatasetError(f"{where}: {sample_id!r} cannot be the name of a file: {error.reason}") from error
-    if longest > _LONGEST:
+    if longest > _MAX_NAME_BYTES:
         shown = f"{sample_id[:40]}..."
-        raise DatasetError(f"{where}: a part of {shown!r} would be {longest} bytes long, above {_LONGEST}; shorten it")
+        raise DatasetError(
+            f"{where}: a part of {shown!r} would be {longest} bytes long, above {_MAX_NAME_BYTES}; shorten it"
+        )
 
 
 def clean_labels(labels: Iterable[str], where: str) -> tuple[str, ...]:
-    """The labels without surrounding space or repeats, in order; DatasetError for a blank one or no string."""
+    """Return the labels without surrounding space or repeats, in order.
+
+    Raises DatasetError for a blank label and for what is not a string.
+    """
     labels = list(labels)
     if not all(isinstance(label, str) for label in labels):
         raise DatasetError(f"{where}: {labels!r} is not a list of strings")

@@ -1,4 +1,4 @@
-"""Which reader a source gets."""
+"""The reader of each kind of source."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from .coco import read_coco
 from .files import find_files
 from .imagefolder import find_metadata, read_metadata
-from .sample import AnyPath, Found
+from .sample import AnyPath, RawSample
 from .source_spec import split_root
 from .tar import is_tar, read_shards
 from .voc import find_list, find_voc, read_voc
@@ -19,12 +19,12 @@ from .voc import find_list, find_voc, read_voc
 class Source(NamedTuple):
     """The images of a source, and COCO's ids of its classes."""
 
-    images: Iterator[Found]
+    images: Iterator[RawSample]
     category_ids: dict[str, int] | None = None
 
 
 def open_source(source: AnyPath, labelled: bool, class_names: Sequence[str] | None) -> Source:
-    """The images of a source, lazily; their labels are read if `labelled`, where the source has some."""
+    """Return the images of a source, lazily; if `labelled`, with the labels that the source has."""
     given = os.fspath(source)
     if given.startswith("voc:"):
         return Source(read_voc(given.removeprefix("voc:"), labelled))
@@ -38,9 +38,9 @@ def open_source(source: AnyPath, labelled: bool, class_names: Sequence[str] | No
 
 
 def absolute_source(source: AnyPath) -> str:
-    """The same source from wherever it is asked for: `voc:ROOT:SPLIT` with ROOT, and SPLIT if a path, absolute.
+    """Return the source independent of the working directory: ROOT of `voc:ROOT:SPLIT`, and SPLIT if a path, absolute.
 
-    Raises FileNotFoundError for a ROOT or a SPLIT that is not there.
+    Raises FileNotFoundError for a ROOT or a SPLIT that does not exist.
     """
     given = os.fspath(source)
     kind, colon, rest = given.partition(":")

@@ -1,4 +1,4 @@
-"""Which labels each image has, read from a table: CSV or JSONL, one row at a time."""
+"""The labels of each image, read from a CSV or JSONL table one row at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read_table(path: AnyPath) -> Iterator[LabelRow]:
 
     `path` is a CSV with the header `image,labels`, labels separated by `;`, other columns ignored; or
     JSONL, one `{"image": ..., "labels": [...]}` a line. UTF-8, with or without a BOM. Repeated labels count
-    once, in order; no label at all is allowed.
+    once, in order; an image may have no label.
     Raises FileNotFoundError, and DatasetError with the line for anything malformed.
     """
     path, empty = Path(path), True
@@ -43,7 +43,7 @@ def read_table(path: AnyPath) -> Iterator[LabelRow]:
 
 
 def row_key(row: LabelRow) -> str:
-    """The image of a row in the form in which it is looked up: forward slashes, no leading `./` or `../`."""
+    """Return the image's path as rows are looked up by it: forward slashes, no leading `./` or `../`."""
     key = posixpath.normpath(row.image)
     while key.startswith("../"):
         key = key[3:]
@@ -53,7 +53,7 @@ def row_key(row: LabelRow) -> str:
 
 
 def split_labels(cell: str) -> list[str]:
-    """The labels of one cell, separated by `;`; none in a blank one."""
+    """Return the labels of a cell, separated by `;`; a blank cell has none."""
     return cell.split(";") if cell.strip() else []
 
 

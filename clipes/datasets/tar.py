@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from clipes.io.images import IMAGE_SUFFIXES, TarMember
 
 from .names import to_names
-from .sample import DatasetError, Found, check_id
+from .sample import DatasetError, RawSample, check_id
 
 _TAR = re.compile(r"\.(tar|tgz|tbz2?|txz|tzst)(\.\w+)?$", re.IGNORECASE)
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -29,7 +29,7 @@ def is_tar(source: str) -> bool:
     return bool(_TAR.search(source)) and not os.path.isdir(source)
 
 
-def read_shards(source: str, labelled: bool, class_names: Sequence[str] | None) -> Iterator[Found]:
+def read_shards(source: str, labelled: bool, class_names: Sequence[str] | None) -> Iterator[RawSample]:
     """Yield the images of shards, in their order. `source` is a file, a glob, or has ranges: `s-{000..012}.tar`.
 
     A key is a path up to the first dot of its last part. Its image has one of the known suffixes. Labels, read if
@@ -113,7 +113,7 @@ def _key(name: str) -> str:
 
 def _sample(
     key: str, members: list[TarMember], file: BinaryIO, labelled: bool, class_names: Sequence[str] | None
-) -> Iterator[Found]:
+) -> Iterator[RawSample]:
     """Yield the sample of one key, if there is an image in it."""
     by_suffix: dict[str, TarMember] = {}
     for member in members:
@@ -133,14 +133,14 @@ def _sample(
     check_id(key, str(image))
     name = f"{key}.{images[0]}"
     if not labelled:
-        yield Found(name, image)
+        yield RawSample(name, image)
         return
     for suffix in _LABELS:
         if suffix in by_suffix:
             member = by_suffix[suffix]
             values = _values(suffix, _text(member, file), class_names, str(member))
             if values is not None:
-                yield Found(name, image, to_names(values, class_names, str(member)), str(member))
+                yield RawSample(name, image, to_names(values, class_names, str(member)), str(member))
                 return
     raise DatasetError(f"{image}: no labels beside it; add {key}.json, .cls or .txt, or give a labels file")
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from .sample import DatasetError, Found, check_id, clean_labels, without_suffix
+from .sample import DatasetError, RawSample, check_id, clean_labels, without_suffix
 from .source_spec import split_root
 from .tables import read_lines
 
@@ -19,7 +19,7 @@ _LISTS = ("Segmentation", "Main", "SegmentationAug")
 _LARGEST_XML = 10_000_000  # bytes; VOC's largest has 20,000
 
 
-def read_voc(given: str, labelled: bool) -> Iterator[Found]:
+def read_voc(given: str, labelled: bool) -> Iterator[RawSample]:
     """Yield the images of `ROOT[:SPLIT]`; labels are read if `labelled`.
 
     ROOT holds JPEGImages, or one folder that does. SPLIT (default `train`) names a list under ImageSets, or is the
@@ -39,7 +39,7 @@ def read_voc(given: str, labelled: bool) -> Iterator[Found]:
         voc_id = without_suffix(name)
         check_id(voc_id, where)
         found, origin = labels(voc_id, where) if labelled else (None, "")
-        yield Found(name, root / "JPEGImages" / name, found, origin, where)
+        yield RawSample(name, root / "JPEGImages" / name, found, origin, where)
 
 
 def find_voc(root: Path) -> Path:

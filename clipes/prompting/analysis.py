@@ -1,6 +1,6 @@
-"""How sharp many templates are on one's own images, and, with truth, whether their masks are the worse for it.
+"""The sharpness of many templates on the user's images, and, with truth, the mIoU of their masks.
 
-The paper chooses its prompt by the sharpness (CLIP-ES section 3.3): no truth is needed to look for a better one.
+The paper chooses its prompt by the sharpness (CLIP-ES section 3.3): no truth is needed to find a better one.
 """
 
 from __future__ import annotations
@@ -48,15 +48,15 @@ class TemplateAnalysis:
         sharpness: (T,) float64 in [0, 1), lower is better: :func:`clipes.prompting.prompt_sharpness`, "micro".
         macro: (T,) the same, "macro".
         intervals: (T, 2) the ends of the sharpness's bootstrap interval over the images.
-        over_best: (T, 2) those of the difference from the template of the lowest sharpness, in the same draws.
+        over_best: (T, 2) the ends for the difference from the template of the lowest sharpness, in the same draws.
         miou: (T,) float64, the mean IoU of the templates' masks, as :func:`clipes.evaluation.evaluate` has it, or None.
         correlation: Spearman's, of sharpness and mIoU; None without truth, and for fewer than 3 templates.
         config: the settings of the maps and masks.
         images: how many images with two labels or more the sharpness is taken over.
         judged: how many images the mIoU is taken over.
-        single_label, unlabelled: images with one label and with none, in the sharpness left out.
-        without_truth: images without a truth file, in the mIoU left out; None without truth.
-        encoded: images that this run encoded; the others' features were there.
+        single_label, unlabelled: images with one label and with none, which the sharpness leaves out.
+        without_truth: images without a truth file, which the mIoU leaves out; None without truth.
+        encoded: images that this run encoded; the others' features were cached.
         failed: id and reason of images that could not be read, encoded or judged.
     """
 
@@ -83,7 +83,7 @@ class TemplateAnalysis:
 
     @property
     def rivals(self) -> tuple[str, ...]:
-        """The templates that these images cannot tell from :attr:`best`: of such a difference, 0 is in the interval."""
+        """The templates that these images cannot tell from :attr:`best`: the interval of their difference holds 0."""
         best = self.sharpness.argmin()
         low = self.over_best[:, 0]
         return tuple(t for i, t in enumerate(self.templates) if i != best and low[i] <= 0)
@@ -146,21 +146,21 @@ def analyse_templates(
 
     Args:
         clip, vocabulary: a model, and classes, background words and the T templates, each taken by itself.
-        samples: images and labels. Those with fewer than two labels have no sharpness: they are left out, counted,
-            and not even encoded unless their truth is there.
+        samples: images and labels. Those with fewer than two labels have no sharpness: they are counted, and encoded
+            only if they have a truth.
         config: the method's settings; by default the class set's own without the refinement by colours, which is slow
             for many templates.
         truth: a folder of PNG masks by the images' ids, as :func:`clipes.evaluation.evaluate` takes it: then every
             template's masks are made and judged, too. Pixels that the truth ignores do not count.
-        folder: what is found is kept here, so that a run that was stopped goes on, and other templates cost no further
-            pass: see :class:`clipes.prompting.feature_pass.FeaturePass`. None: nothing is kept.
+        folder: features and counts are cached here, so that a run that was stopped goes on, and other templates cost no
+            further pass: see :class:`clipes.prompting.feature_pass.FeaturePass`. None: nothing is cached.
         batch_size: images encoded together; None: 1 on a CPU, else 32.
         progress: wraps the images in a progress bar; called with an iterable, its length and a unit.
 
     Raises:
         ValueError: an unknown label; no image with two labels, or none that could be read; no truth file with an
             image's name.
-        FileNotFoundError, NotADirectoryError: ``truth`` is not there, or no folder.
+        FileNotFoundError, NotADirectoryError: ``truth`` does not exist, or is not a folder.
     """
     if batch_size is not None and batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; it must be at least 1")

@@ -1,7 +1,7 @@
-"""Background words for one's own pictures (CLIP-ES section 3.3, the class-related background set): found and judged.
+"""Background words for the user's images (CLIP-ES section 3.3, the class-related background set): suggested and judged.
 
-A background word is of use where a picture's surroundings would otherwise be taken for its labels. No truth is needed
-to see it compete: the softmax over the labels and the word says how much of their probability it takes.
+A background word helps where the surroundings in a picture would otherwise be taken for its labels. No truth is needed
+to judge it: the softmax over the labels and the word says how much of the labels' probability it takes.
 """
 
 from __future__ import annotations
@@ -26,44 +26,44 @@ from clipes.datasets import Sample
 from clipes.evaluation.accumulate import Progress
 from clipes.io.keyed_cache import KeyedCache
 from clipes.vocabulary import Vocabulary, load_vocabulary, overlaps, stuff_words
-from clipes.vocabulary.words import contained, distinct, normalised
+from clipes.vocabulary.words import contained, normalised, unique_strings
 
 from .competition import closest, closest_classes, compete_alone, compete_together
 from .feature_pass import FeaturePass
 
-FEW = 10
-"""Classes below which their own pairs are too few to say how close different things are, and VOC's names count too."""
+MIN_CLASSES = 10
+"""With fewer classes, their pairs say too little about how close different things are, and VOC's pairs count too."""
 
-ALIKE = 0.99
+REPEAT_COSINE = 0.99
 """Cosine above which the model cannot tell two words apart. High, because CLIP-ES keeps river, sea and ocean."""
 
 
 @dataclass(frozen=True)
 class BackgroundWord:
-    """What one word does to the labels of the images looked at."""
+    """What one word does to the labels of the sampled images."""
 
     word: str
     wins: int  # images to which it is closer than each of their labels is
-    alone: float  # probability that it takes from the labels when it alone competes with them, mean over the images
+    p_pairwise: float  # probability that it takes when it alone competes with the labels, mean over the images
     takes_from: str  # the class that loses most by that, summed over the images
     near: str  # the class whose text feature is closest to the word's
     similarity: float  # their cosine
     reason: str  # what speaks against the word; empty if nothing does
-    together: float | None  # its probability beside the labels and all chosen words, mean; None if it is not chosen
-    gain: float | None  # what the labels' probability would gain without it, the other chosen words staying, mean
+    p_joint: float | None  # its probability beside the labels and all chosen words, mean; None if it is not chosen
+    gain: float | None  # what the labels' probability would gain without this word alone, mean; None likewise
 
 
 @dataclass(frozen=True)
 class BackgroundTable:
     """Words judged by ``images`` images, the most frequent winners first."""
 
-    words: tuple[str, ...]  # chosen, or given to be judged, in the rows' order
+    words: tuple[str, ...]  # the chosen or judged words, in the order of the rows
     rows: tuple[BackgroundWord, ...]
     images: int
-    failed: tuple[str, ...]  # of the sample, images that could not be read; each begins with the path
+    failed: tuple[str, ...]  # reasons why sampled images could not be read or encoded; each begins with the path
     unlabelled: int  # images without a label, which are not sampled
     near_limit: float  # cosine to a class above which a word is its near-synonym
-    near_pair: tuple[str, str] | None  # the two classes, of the set or of VOC, whose cosine that is; None: it was given
+    near_pair: tuple[str, str] | None  # two classes, of the set or of VOC, with this cosine; None: the limit was given
     kept: float  # probability that the labels keep beside all chosen words, mean over the images
 
 
@@ -96,18 +96,18 @@ def suggest_background(
     - names of classes: words that equal or contain a class's name, prompt or synonym, or are the end of one (``table``
       of ``dining table``);
     - near-synonyms of classes: words whose cosine to a class's text feature is above ``near``. By default that is the
-      largest cosine between two different classes: the set itself says that what is so close may still be another
-      thing, and what is closer is as good as a name of the class. A set of fewer than :data:`FEW` classes says
-      little, so there the largest between two of VOC's, in the same templates, counts if it is larger;
-    - repeats: words whose cosine to a word chosen before is above :data:`ALIKE`.
+      largest cosine between two different classes, because things this close may still differ, and a word that is
+      closer is as good as a name of the class. For a set of fewer than :data:`MIN_CLASSES` classes, the largest cosine
+      between two of VOC's classes, in the same templates, counts if it is larger;
+    - repeats: words whose cosine to a word chosen before is above :data:`REPEAT_COSINE`.
 
     The sample is the ``sample`` labelled images whose ids have the smallest SHA-256, so it depends on the ids alone.
-    They are encoded one by one, so that no number depends on a batch size. The background words of ``vocabulary`` play
-    no part; its templates and fusion do.
+    They are encoded one by one, so that no number depends on a batch size. The templates and the fusion of
+    ``vocabulary`` are used, its background words are not.
 
     Args:
-        samples: images with labels of ``vocabulary``; those without are left out.
-        config: the method's settings; those of images and of pooling matter.
+        samples: images with labels of ``vocabulary``; those without labels are left out.
+        config: the method's settings, of which those of images and of pooling are used.
         count, sample: how many words, and how many images, at most.
         candidates: words to choose from; by default :func:`clipes.vocabulary.vocabulary.stuff_words`.
         near: the cosine above which a word is a near-synonym of a class; 1: none is.
@@ -119,7 +119,7 @@ def suggest_background(
             ``count`` or ``sample`` below 1, ``near`` outside [-1, 1].
     """
     _check(near, count=count, sample=sample)
-    words = distinct(stuff_words() if candidates is None else candidates, "candidates")
+    words = unique_strings(stuff_words() if candidates is None else candidates, "candidates")
     rivals = replace(vocabulary, background_names=words)
     return _table(clip, rivals, _encode(clip, rivals, samples, config, sample, folder, progress), near, count)
 
@@ -142,7 +142,7 @@ def judge_background(
     """
     _check(near, sample=sample)
     if not vocabulary.background_names:
-        raise ValueError("there is no background word to judge; give some, or let suggest_background find them")
+        raise ValueError("there is no background word to judge; give some, or call suggest_background")
     return _table(clip, vocabulary, _encode(clip, vocabulary, samples, config, sample, folder, progress), near, None)
 
 
@@ -162,12 +162,12 @@ def _table(
     text = text_features(clip.text, vocabulary.sentences()).double()
     classes, word_text = text[: len(names)], text[len(names) :, 0]
     scale = clip.vision.head.logit_scale
-    alone = compete_alone(images.features, classes, word_text, images.present, scale)
-    wins, shares, losers = alone.wins.tolist(), alone.share.tolist(), alone.taken.argmax(1).tolist()
-    cosines, nearest = (one.tolist() for one in closest(classes, word_text))
+    pairwise = compete_alone(images.features, classes, word_text, images.present, scale)
+    wins, shares, losers = pairwise.wins.tolist(), pairwise.share.tolist(), pairwise.taken.argmax(1).tolist()
+    cosines, nearest = (values.tolist() for values in closest(classes, word_text))
     limit, pair = _near_limit(clip, vocabulary, classes) if near is None else (near, None)
 
-    against = _named(vocabulary)
+    against = _naming_words(vocabulary)
     for m, word in enumerate(words):
         if cosines[m] > limit:
             against.setdefault(word, f"near-synonym of {names[nearest[m]]!r}")
@@ -176,15 +176,15 @@ def _table(
     order = sorted(range(len(words)), key=lambda m: (-wins[m], -shares[m], m))
     accepted = _accept(order, words, word_text, against, len(words) if count is None else count)
     chosen = order if count is None else accepted
-    together = compete_together(images.features, classes, word_text[chosen], images.present, scale)
-    beside = dict(zip(chosen, zip(together.share.tolist(), together.gain.tolist(), strict=True), strict=True))
+    joint = compete_together(images.features, classes, word_text[chosen], images.present, scale)
+    joint_figures = dict(zip(chosen, zip(joint.share.tolist(), joint.gain.tolist(), strict=True), strict=True))
     return BackgroundTable(
         words=tuple(words[m] for m in chosen),
         rows=tuple(
             BackgroundWord(
                 *(words[m], wins[m], shares[m], names[losers[m]], names[nearest[m]], cosines[m]),
                 against.get(words[m], ""),
-                *beside.get(m, (None, None)),
+                *joint_figures.get(m, (None, None)),
             )
             for m in order
         ),
@@ -193,31 +193,34 @@ def _table(
         unlabelled=images.unlabelled,
         near_limit=limit,
         near_pair=pair,
-        kept=together.kept,
+        kept=joint.kept,
     )
 
 
 def _near_limit(clip: CLIP, vocabulary: Vocabulary, classes: Tensor) -> tuple[float, tuple[str, str]]:
-    """How close two different classes (K, V, E) are at most, and which they are."""
+    """Return the largest cosine between two classes (K, V, E), and their names."""
     sets = [(vocabulary, classes)]
-    if len(classes) < FEW:
+    if len(classes) < MIN_CLASSES:
         others = load_vocabulary("voc12", background=[], templates=vocabulary.templates)
         sets.append((others, text_features(clip.text, others.sentences()).double()))
-    found = [(closest_classes(text), one.class_names) for one, text in sets if len(text) > 1]
-    (cosine, first, second), names = max(found, key=lambda pair: pair[0][0])
+    pairs = [(closest_classes(text), one.class_names) for one, text in sets if len(text) > 1]
+    (cosine, first, second), names = max(pairs, key=lambda pair: pair[0][0])
     return cosine, (names[first], names[second])
 
 
 def _accept(
     order: Sequence[int], words: Sequence[str], word_text: Tensor, against: dict[str, str], count: int
 ) -> list[int]:
-    """The first ``count`` words in ``order`` that nothing speaks ``against``; adds repeats of them, and the rest."""
+    """Return the first ``count`` words in ``order`` without a reason ``against`` them.
+
+    Adds to ``against`` the words that repeat an accepted one, and those after the first ``count``.
+    """
     accepted: list[int] = []
     for m in order:
-        like = (word_text[accepted] @ word_text[m]).tolist()
-        twin = next((words[other] for other, cosine in zip(accepted, like, strict=True) if cosine > ALIKE), None)
-        if twin is not None:
-            against.setdefault(words[m], f"the same to the model as {twin!r}")
+        cosines = (word_text[accepted] @ word_text[m]).tolist()
+        repeated = [words[other] for other, cosine in zip(accepted, cosines, strict=True) if cosine > REPEAT_COSINE]
+        if repeated:
+            against.setdefault(words[m], f"the same to the model as {repeated[0]!r}")
         elif len(accepted) == count:
             against.setdefault(words[m], f"after the first {count}")
         if words[m] not in against:
@@ -225,16 +228,16 @@ def _accept(
     return accepted
 
 
-def _named(vocabulary: Vocabulary) -> dict[str, str]:
+def _naming_words(vocabulary: Vocabulary) -> dict[str, str]:
     """The background words that name a class, and how."""
-    found = {word: f"names {names[0]!r}" for word, names in overlaps(vocabulary).items()}
+    reasons = {word: f"names {names[0]!r}" for word, names in overlaps(vocabulary).items()}
     parts = [part.strip() for names in vocabulary.names() for name in names for part in name.split(",")]
     forms = {name: normalised(name) for name in (*vocabulary.class_names, *parts)}
     for word in vocabulary.background_names:
         for name, form in forms.items():
             if form.endswith(normalised(word)) and contained(name, [word]):
-                found.setdefault(word, f"the end of {name!r}")
-    return found
+                reasons.setdefault(word, f"the end of {name!r}")
+    return reasons
 
 
 def _encode(

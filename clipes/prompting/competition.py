@@ -1,4 +1,4 @@
-"""Background words against an image's labels in the softmax (CLIP-ES equation 1): what each takes from them.
+"""Background words compete with an image's labels in the softmax (CLIP-ES equation 1): what each takes from them.
 
 Axes: B images, K classes, M words, V names of a class, E embedding. All features are unit vectors.
 """
@@ -17,7 +17,7 @@ TIE = 1e-6
 
 
 class Alone(NamedTuple):
-    """Each word by itself against the labels of B images."""
+    """The result of each word that competes alone with the labels of B images."""
 
     wins: Tensor  # (M,) int64, images to which the word is closer than each of their labels
     share: Tensor  # (M,) probability that it takes from the labels, mean over the images
@@ -25,7 +25,7 @@ class Alone(NamedTuple):
 
 
 class Together(NamedTuple):
-    """All words at once against the labels of B images."""
+    """The result of all words that compete at once with the labels of B images."""
 
     share: Tensor  # (M,) the word's probability, mean over the images
     gain: Tensor  # (M,) what the labels' probability would gain without the word, mean over the images
@@ -71,7 +71,7 @@ def compete_together(features: Tensor, classes: Tensor, words: Tensor, present: 
     kept = probabilities[:, 0]
     words_left_out = torch.arange(1, logits.shape[1], device=logits.device)[:, None]
     without = [logits.index_fill(1, index, -torch.inf).softmax(1)[:, 0] for index in words_left_out]
-    gain = torch.stack([(one - kept).mean() for one in without]) if without else kept.new_zeros(0)
+    gain = torch.stack([(labels_kept - kept).mean() for labels_kept in without]) if without else kept.new_zeros(0)
     return Together(probabilities[:, 1:].mean(0), gain, float(kept.mean()))
 
 
@@ -99,5 +99,5 @@ def closest_classes(classes: Tensor) -> tuple[float, int, int]:
 
 
 def _label_logits(features: Tensor, classes: Tensor, present: Tensor, logit_scale: float) -> Tensor:
-    """(B, K), -inf for what is no label of the image."""
+    """Logits (B, K); -inf for classes that are not labels of the image."""
     return name_logits(features, classes, logit_scale).amax(-1).masked_fill(~present, -torch.inf)

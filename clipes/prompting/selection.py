@@ -40,7 +40,7 @@ def select_images(
 
     Raises:
         ValueError: an unknown label; no image with two labels or more; no truth file with an image's name.
-        FileNotFoundError, NotADirectoryError: ``truth`` is not there, or no folder.
+        FileNotFoundError, NotADirectoryError: ``truth`` does not exist, or is not a folder.
     """
     samples = list(samples)
     has_background = bool(vocabulary.background_names)

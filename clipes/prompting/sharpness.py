@@ -1,9 +1,9 @@
-"""Prompt sharpness: how unevenly a template shares out the probability among an image's labels (CLIP-ES section 3.3).
+"""Prompt sharpness: how unevenly a template distributes the probability among an image's labels (CLIP-ES section 3.3).
 
-A sharp template lets one label drown the others, and their maps with them. Equation 9 of the paper is modelled on the
-coefficient of variation, with the variance in place of the standard deviation; it does not show how the images are
-pooled. Here, for s_ij the softmax probability of label j of image i, and the population variance (division by the
-number of labels): the ratio of sums, sum_i var_j(s_ij) / sum_i mean_j(s_ij).
+With a sharp template one label takes nearly all the probability, and the maps of the others suffer. Equation 9 of the
+paper is modelled on the coefficient of variation, with the variance in place of the standard deviation; it does not
+show how the images are pooled. Here, for s_ij the softmax probability of label j of image i, and the population
+variance (division by the number of labels): the ratio of sums, sum_i var_j(s_ij) / sum_i mean_j(s_ij).
 
 Axes: N images, L labels of all images together, T templates.
 """
@@ -26,22 +26,22 @@ DRAWS = 2000
 CONFIDENCE = 0.95
 """The share of the draws that an interval holds."""
 
-FEWEST = 10
-"""Templates of which a rank correlation has an interval."""
+MIN_TEMPLATES = 10
+"""Templates that a rank correlation needs for an interval."""
 
-_TOLERANCE = 1e-3  # by which the sum of a softmax may be above 1: rounding, in half precision too
-_BLOCK = 1 << 22  # weights of the bootstrap that are in hand at a time: 32 MiB
+_TOLERANCE = 1e-3  # by which the sum of a softmax may exceed 1 through rounding, also in half precision
+_BLOCK = 1 << 22  # weights of the bootstrap that are in memory at a time: 32 MiB
 
 
 class Moments(NamedTuple):
-    """Variance and mean over the labels of each image: two float64 arrays (N,), or (T, N) of T templates."""
+    """Variance and mean over the labels of each image: two float64 arrays (N,), or (T, N) for T templates."""
 
     variance: NDArray[np.float64]
     mean: NDArray[np.float64]
 
 
 class RankCorrelation(NamedTuple):
-    """Spearman's coefficient in [-1, 1] and the ends of its interval; nan where an order is not defined."""
+    """Spearman's coefficient in [-1, 1] and the ends of its interval; nan where the ranks are not defined."""
 
     coefficient: float
     low: float
@@ -73,13 +73,13 @@ def prompt_sharpness(probabilities: Iterable[ArrayLike], average: Average = "mic
     if isinstance(probabilities, str | bytes) or not isinstance(probabilities, Iterable):
         raise TypeError(f"probabilities are {reprlib.repr(probabilities)}; give one list of numbers per image")
     rows = [_checked(row, number) for number, row in enumerate(probabilities, start=1)]
-    several = [row for row in rows if len(row) > 1]
-    if not several:
+    multiple = [row for row in rows if len(row) > 1]
+    if not multiple:
         raise ValueError(
             f"none of {len(rows)} images has two labels or more, and one label has no variance; give images with more"
         )
-    counts = np.array([len(row) for row in several])
-    return float(pooled(label_moments(np.concatenate(several), counts), average))
+    counts = np.array([len(row) for row in multiple])
+    return float(pooled(label_moments(np.concatenate(multiple), counts), average))
 
 
 def label_moments(probabilities: NDArray[Any], counts: NDArray[np.integer[Any]]) -> Moments:
@@ -110,21 +110,21 @@ def bootstrap(moments: Moments, draws: int = DRAWS, seed: int = 0) -> NDArray[np
     """The (micro) sharpness of T templates over as many images drawn with replacement: (draws, T).
 
     Takes moments (T, N). A draw takes the same images for every template, so that templates can be compared draw by
-    draw. The memory does not grow with draws x N x T: a draw is N weights, and a block of draws one product.
+    draw. The memory does not grow with draws x N x T, because a draw is N weights, and a block of draws is one product.
     """
     count = moments.mean.shape[-1]
     rng = np.random.default_rng(seed)
-    found = []
+    sharpness = []
     for start in range(0, draws, size := max(1, _BLOCK // count)):
         weights = np.empty((min(size, draws - start), count))
         for row in weights:
             row[:] = np.bincount(rng.integers(0, count, count), minlength=count)
-        found.append(_ratio(weights @ moments.variance.T, weights @ moments.mean.T))
-    return np.concatenate(found)
+        sharpness.append(_ratio(weights @ moments.variance.T, weights @ moments.mean.T))
+    return np.concatenate(sharpness)
 
 
 def interval(draws: NDArray[np.float64], confidence: float = CONFIDENCE) -> NDArray[np.float64]:
-    """The middle share ``confidence`` of the draws (draws, T): its ends (T, 2); nan draws are left out.
+    """The ends (T, 2) of the middle ``confidence`` of the draws (draws, T); nan draws are left out.
 
     >>> interval(np.linspace(0, 1, 201)[:, None]).round(3)
     array([[0.025, 0.975]])
@@ -137,9 +137,9 @@ def interval(draws: NDArray[np.float64], confidence: float = CONFIDENCE) -> NDAr
 def rank_correlation(first: ArrayLike, second: ArrayLike, draws: int = DRAWS, seed: int = 0) -> RankCorrelation:
     """Spearman's rank correlation of two figures of T templates, with a bootstrap interval over the templates.
 
-    The interval says what other templates drawn as these were would have given; of templates that nearly repeat each
-    other, as many of CLIP's do, it is too narrow. nan where all values of a figure are equal, and the
-    interval of fewer than :data:`FEWEST` templates, as most draws would be of the same few.
+    The interval is for other templates drawn in the same way; it is too narrow where templates nearly repeat each
+    other, as many of CLIP's do. The coefficient is nan where all values of a figure are equal, the interval also for
+    fewer than :data:`MIN_TEMPLATES` templates, because most draws would repeat the same few.
 
     >>> rank_correlation([1, 2, 3, 4], [0.9, 0.7, 0.6, 0.1]).coefficient
     -1.0
@@ -151,11 +151,11 @@ def rank_correlation(first: ArrayLike, second: ArrayLike, draws: int = DRAWS, se
         raise ValueError(f"a rank correlation takes two lists of one length, 3 or more, not {x.shape} and {y.shape}")
     if np.isnan([x, y]).any():
         raise ValueError("a rank correlation takes numbers, not nan; leave those templates out")
-    places = np.random.default_rng(seed).integers(0, len(x), (draws, len(x)))
-    drawn = _spearman(x[places], y[places])
+    indices = np.random.default_rng(seed).integers(0, len(x), (draws, len(x)))
+    drawn = _spearman(x[indices], y[indices])
     if np.isnan(drawn).all():
         return RankCorrelation(np.nan, np.nan, np.nan)
-    low, high = interval(drawn[:, None])[0].tolist() if len(x) >= FEWEST else (np.nan, np.nan)
+    low, high = interval(drawn[:, None])[0].tolist() if len(x) >= MIN_TEMPLATES else (np.nan, np.nan)
     return RankCorrelation(float(_spearman(x[None], y[None])[0]), low, high)
 
 
@@ -180,10 +180,10 @@ def _checked(row: ArrayLike, number: int) -> NDArray[np.float64]:
 
 
 def _ratio(variance: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float64]:
-    """``variance / mean``; 0, the limit, where the mean is 0: the ratio is never above the largest probability."""
-    found = np.zeros(np.shape(mean))
-    np.divide(variance, mean, out=found, where=mean > 0)
-    return found
+    """``variance / mean``; where the mean is 0 the limit, 0, because the ratio is at most the largest probability."""
+    ratio = np.zeros(np.shape(mean))
+    np.divide(variance, mean, out=ratio, where=mean > 0)
+    return ratio
 
 
 def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -193,6 +193,6 @@ def _spearman(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.floa
     """
     a, b = (stats.rankdata(values, axis=1) - (values.shape[1] + 1) / 2 for values in (x, y))
     length = np.sqrt((a * a).sum(1) * (b * b).sum(1))
-    found = np.full(len(x), np.nan)
-    np.divide((a * b).sum(1), length, out=found, where=length > 0)
-    return found.clip(-1, 1)
+    coefficients = np.full(len(x), np.nan)
+    np.divide((a * b).sum(1), length, out=coefficients, where=length > 0)
+    return coefficients.clip(-1, 1)

@@ -1,6 +1,6 @@
 """Synonyms of class names from WordNet: which sense is meant, and which of its words may stand for the class.
 
-CLIP-ES (section 3.3) merges synonyms into the sentence of a class and takes them from WordNet; how, it does not say.
+CLIP-ES (section 3.3) merges synonyms from WordNet into the sentence of a class. It does not say how they are chosen.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ if TYPE_CHECKING:  # it loads scipy and PIL
     from clipes.generator import MaskGenerator
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32] | Tensor]  # n sentences to (n, E), unit
-SAID = "its prompt says so already"
-_RUN, _MOST_WORDS = 10, 40  # no lemma has more words; CLIP reads 77 tokens
+IN_PROMPT = "its prompt says so already"
+_MAX_LEMMA_WORDS = 10
+_MAX_PROMPT_WORDS = 40  # CLIP reads 77 tokens
 
 
 class Synonym(NamedTuple):
@@ -40,10 +41,10 @@ class Synonym(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """What became of one class."""
+    """The synonyms chosen for one class."""
 
     class_name: str
-    sense: Sense | None  # whose lemmas were looked at; None: there is none, or the class had one already
+    sense: Sense | None  # whose lemmas are the candidates; None: WordNet has none, or the class had synonyms already
     note: str  # why there is no sense; empty if there is one
     keys: tuple[str, ...]  # of the senses of the candidates
     candidates: tuple[Synonym, ...]
@@ -56,16 +57,16 @@ class Choice:
 
     @property
     def synonyms(self) -> tuple[Synonyms, ...]:
-        """They, as a vocabulary has them: a sense of which nothing is left stays, with no name."""
+        """The taken ones as vocabulary synonyms; a sense of which all are dropped is kept, without names."""
         return tuple(Synonyms(key, tuple(name for name, sense in self.taken if sense == key)) for key in self.keys)
 
 
 @dataclass(frozen=True)
 class Notes:
-    """What :func:`with_synonyms` did, class by class."""
+    """The choices of :func:`with_synonyms`, class by class."""
 
     choices: tuple[Choice, ...]  # (K,)
-    min_similarity: float | None  # lemmas less similar to their class were dropped; None: not looked at
+    min_similarity: float | None  # lemmas less similar to their class were dropped; None: not compared
     similarity: str  # where that number comes from, or why there is none
 
 
@@ -85,12 +86,12 @@ def synonyms(
         score(s)     = agreement(s) - r * spread
         spread       = standard deviation over k of the mean over j != k of f("a photo of a t_k.") . f("... t_j.")
 
-    A later sense passes an earlier one if it agrees better by more than names that do belong to the set differ in
-    agreeing with the others. WordNet's order counts, too, as a rare sense can agree well by chance.
+    A sense moves ahead of the one before it if it agrees better by more than the spread. WordNet's order counts, too,
+    because a rare sense can agree well by chance.
 
     Args:
-        name: As users write it; squeezed names (diningtable) and plurals are found, see :meth:`WordNet.senses`.
-        generator: Whose classes and text features are used.
+        name: As users write it; names in one word (diningtable) and plurals are found, see :meth:`WordNet.senses`.
+        generator: Its classes and text features are used.
         wordnet: A database or its folder; by default the one that :func:`clipes.prompting.wordnet.open_wordnet` finds.
 
     Returns an empty tuple if WordNet does not know the name.
@@ -100,10 +101,10 @@ def synonyms(
         WordNetMissing: There is no WordNet; the message says how to get it.
     """
     database = wordnet if isinstance(wordnet, WordNet) else open_wordnet(wordnet)
-    found = database.senses(name)
-    if generator is None or not found:
-        return found
-    return rank_senses([found], generator.class_names, partial(encode_sentences, generator.clip.text), database)[0]
+    senses = database.senses(name)
+    if generator is None or not senses:
+        return senses
+    return rank_senses([senses], generator.class_names, partial(encode_sentences, generator.clip.text), database)[0]
 
 
 def with_synonyms(
@@ -115,22 +116,23 @@ def with_synonyms(
     min_similarity: float | None = None,
     wordnet: WordNet | None = None,
 ) -> tuple[Vocabulary, Notes]:
-    """Return the vocabulary with synonyms from WordNet, and what was taken, what was dropped and why.
+    """Return the vocabulary with synonyms from WordNet, and for each class what was taken and dropped, and why.
 
-    A class gets the lemmas of its first sense, ranked as in :func:`synonyms`, or of the one chosen in `senses`. A class
-    that has a sense or synonyms already keeps them, unless it is in `senses`; they, too, must be similar enough. One
-    of which WordNet knows only the head noun (sports ball: ball) gets none, as that would name more than the class.
+    A class gets the lemmas of its first sense, ranked as in :func:`synonyms`, or of the sense chosen in `senses`. A
+    class that has synonyms already keeps them, unless it is in `senses`; they, too, must be similar enough. A class of
+    which WordNet knows only the head noun (sports ball: ball) gets none, because the head noun names more than the
+    class.
 
-    Dropped is a lemma, letter case, spaces and hyphens aside,
-    - that a prompt of its class holds already ("bird" of "bird avian");
-    - that is a name of another class or holds one ("microwave oven" beside the class oven), or that two classes have:
-      it tells them not apart ("bike" of bicycle and motorcycle);
-    - that is a background word, or is part of one or holds one ("railroad train");
-    - that is in `without`;
-    - whose own commonest sense is another ("soul" of person): the tokenizer sees no senses;
-    - with `tower`: whose cosine similarity to its class is below `min_similarity`. What is compared are the features of
-      lemma and prompt names in the vocabulary's templates, averaged. Default: the mean similarity of two different
-      classes of the set, as a lemma should be nearer to its class than another class is.
+    A lemma is dropped, whatever its letter case, spaces and hyphens, if
+    - a prompt of its class contains it already ("bird" in "bird avian");
+    - it is or contains a name of another class ("microwave oven" beside the class oven), or is a synonym that two
+      classes share, so it cannot tell them apart ("bike" of bicycle and motorcycle);
+    - it is, is part of or contains a background word ("railroad train");
+    - it is in `without`;
+    - its own commonest sense is another ("soul" of person), because the tokenizer sees no senses;
+    - with `tower`: its cosine similarity to its class is below `min_similarity`. The features of lemma and prompt names
+      in the vocabulary's templates, averaged, are compared. Default: the mean similarity of two different classes of
+      the set, because a lemma should be closer to its class than another class is.
 
     Args:
         tower: The text side of a CLIP; without it WordNet's order decides and nothing is compared.
@@ -150,8 +152,8 @@ def with_synonyms(
         cure = "it is a cosine, -1..1" if tower else "give a model, too, whose text features are compared"
         raise ValueError(f"min_similarity is {min_similarity}; {cure}")
     wordnet = wordnet or open_wordnet()
-    given = zip(vocabulary.class_names, vocabulary.synonyms, _found(vocabulary, tower, wordnet), strict=True)
-    choices = tuple(_choice(name, own, found, senses.get(name), wordnet) for name, own, found in given)
+    rows = zip(vocabulary.class_names, vocabulary.synonyms, _ranked_senses(vocabulary, tower, wordnet), strict=True)
+    choices = tuple(_choice(name, own, ranked, senses.get(name), wordnet) for name, own, ranked in rows)
     _drop_named(choices, without)
     _drop_clashes(choices, vocabulary)
     _drop_ambiguous(choices, wordnet)
@@ -162,58 +164,60 @@ def with_synonyms(
     return replace(vocabulary, synonyms=tuple(choice.synonyms for choice in choices)), notes
 
 
-def _found(vocabulary: Vocabulary, tower: TextEncoder | None, wordnet: WordNet) -> list[tuple[Sense, ...]]:
+def _ranked_senses(vocabulary: Vocabulary, tower: TextEncoder | None, wordnet: WordNet) -> list[tuple[Sense, ...]]:
     """The senses of each class, ranked."""
-    found = [wordnet.senses(name) for name in vocabulary.class_names]
+    senses = [wordnet.senses(name) for name in vocabulary.class_names]
     if tower is None:
-        return found
-    return rank_senses(found, vocabulary.class_names, partial(encode_sentences, tower), wordnet)
+        return senses
+    return rank_senses(senses, vocabulary.class_names, partial(encode_sentences, tower), wordnet)
 
 
 def rank_senses(
-    found: Sequence[tuple[Sense, ...]], class_names: Sequence[str], encode: Encode, wordnet: WordNet
+    senses: Sequence[tuple[Sense, ...]], class_names: Sequence[str], encode: Encode, wordnet: WordNet
 ) -> list[tuple[Sense, ...]]:
-    """Rank the senses of each of several names, ``found``; the formula is in :func:`synonyms`.
+    """Rank the senses of each of several names; the formula is in :func:`synonyms`.
 
     ``encode`` turns n sentences into unit features (n, E). With fewer than 3 classes the order stays as it is.
     """
     if len(class_names) < 3:  # nothing to agree with, or no spread
-        return list(found)
+        return list(senses)
     classes = [_photo(_spelled(name, wordnet)) for name in class_names]
-    glosses = [_photo(f"{sense.matched}, {sense.gloss}") for row in found for sense in row]
+    glosses = [_photo(f"{sense.matched}, {sense.gloss}") for row in senses for sense in row]
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* is cut$")  # of a long gloss the beginning will do
+        warnings.filterwarnings("ignore", ".* is cut$")  # the beginning of a long gloss is enough
         features = np.asarray(encode([*classes, *glosses]))
     names, texts = features[: len(classes)], features[len(classes) :]
     similarity = names @ names.T
     others = (similarity.sum(1) - similarity.diagonal()) / (len(names) - 1)
     agreement = iter((texts @ names.mean(0)).tolist())
-    scored = [[replace(s, score=next(agreement) - r * float(others.std())) for r, s in enumerate(row)] for row in found]
+    scored = [
+        [replace(s, score=next(agreement) - r * float(others.std())) for r, s in enumerate(row)] for row in senses
+    ]
     return [tuple(sorted(row, key=lambda sense: -(sense.score or 0.0))) for row in scored]
 
 
 def _photo(name: str) -> str:
-    return f"a photo of a {' '.join(name.split()[:_MOST_WORDS])}."
+    return f"a photo of a {' '.join(name.split()[:_MAX_PROMPT_WORDS])}."
 
 
 def _spelled(name: str, wordnet: WordNet) -> str:
-    """``diningtable`` as WordNet writes it; otherwise the name as it is."""
-    found = wordnet.senses(name)
-    return found[0].matched if found and not found[0].head else name
+    """The name as WordNet spells it (dining table for ``diningtable``), else as it is."""
+    senses = wordnet.senses(name)
+    return senses[0].matched if senses and not senses[0].head else name
 
 
 def _choice(
-    name: str, own: tuple[Synonyms, ...], found: tuple[Sense, ...], key: str | None, wordnet: WordNet
+    name: str, own: tuple[Synonyms, ...], ranked: tuple[Sense, ...], key: str | None, wordnet: WordNet
 ) -> Choice:
     if key is None and own:
-        candidates = tuple(Synonym(word, one.sense) for one in own for word in one.names)
-        return Choice(name, None, "its own synonyms are kept", tuple(one.sense for one in own), candidates)
-    sense = found[0] if key is None and found and not found[0].head else None
+        candidates = tuple(Synonym(word, group.sense) for group in own for word in group.names)
+        return Choice(name, None, "its own synonyms are kept", tuple(group.sense for group in own), candidates)
+    sense = ranked[0] if key is None and ranked and not ranked[0].head else None
     if key is not None:
         sense = wordnet.sense(key)
     if sense:
         return Choice(name, sense, "", (sense.key,), tuple(Synonym(lemma, sense.key) for lemma in sense.lemmas))
-    note = f"WordNet knows only its head noun, {found[0].matched!r}" if found else "WordNet does not know it"
+    note = f"WordNet knows only its head noun, {ranked[0].matched!r}" if ranked else "WordNet does not know it"
     return Choice(name, None, f"{note}; choose a sense for it, or leave it without", (), ())
 
 
@@ -230,9 +234,9 @@ def _drop_named(choices: tuple[Choice, ...], without: Collection[str]) -> None:
 
 
 def _drop_clashes(choices: tuple[Choice, ...], vocabulary: Vocabulary) -> None:
-    # A prompt may be a list in itself, "person with clothes,people,human".
+    # A prompt may be a list of names: "person with clothes,people,human".
     prompts = [[part for prompt in names for part in prompt.split(",")] for names in vocabulary.prompt_names]
-    said = [set().union(*map(_runs, parts)) for parts in prompts]
+    in_prompts = [set().union(*map(_word_runs, parts)) for parts in prompts]
     owners: dict[str, list[Choice]] = {}
     for choice, parts in zip(choices, prompts, strict=True):
         for word in {letters(part) for part in (choice.class_name, *parts)}:
@@ -240,32 +244,33 @@ def _drop_clashes(choices: tuple[Choice, ...], vocabulary: Vocabulary) -> None:
     users: dict[str, list[Choice]] = {}
     for choice, synonym in _pairs(choices):
         users.setdefault(letters(synonym.name), []).append(choice)
-    scenery = {run: word for word in vocabulary.background_names for run in _runs(word)}
-    whole = {letters(word): word for word in vocabulary.background_names}
-    for choice, own in zip(choices, said, strict=True):
+    background_parts = {run: word for word in vocabulary.background_names for run in _word_runs(word)}
+    background = {letters(word): word for word in vocabulary.background_names}
+    for choice, own in zip(choices, in_prompts, strict=True):
         for synonym in choice.candidates:
-            word, runs = letters(synonym.name), _runs(synonym.name)
+            word, runs = letters(synonym.name), _word_runs(synonym.name)
             named = [other.class_name for run in runs for other in owners.get(run, ()) if other is not choice]
             shared = [other.class_name for other in users[word] if other is not choice]
-            behind = [scenery[word]] if word in scenery else [whole[run] for run in runs if run in whole]
+            contained = [background[run] for run in runs if run in background]
+            surrounding = [background_parts[word]] if word in background_parts else contained
             if word in own:
-                choice.dropped.setdefault(synonym.name, SAID)
+                choice.dropped.setdefault(synonym.name, IN_PROMPT)
             elif named or shared:
                 choice.dropped.setdefault(synonym.name, f"belongs to the class {min(named or shared)!r}, too")
-            elif behind:
-                choice.dropped.setdefault(synonym.name, f"has to do with the background word {min(behind)!r}")
+            elif surrounding:
+                choice.dropped.setdefault(synonym.name, f"has to do with the background word {min(surrounding)!r}")
 
 
-def _runs(name: str) -> set[str]:
-    """The words of a name and what stands together: hot dog, {"hot", "dog", "hotdog"}."""
+def _word_runs(name: str) -> set[str]:
+    """All runs of neighbouring words of a name, without spaces: hot dog, {"hot", "dog", "hotdog"}."""
     words = name.replace("-", " ").split()
     ends = range(len(words) + 1)
-    return {letters("".join(words[i:j])) for i in ends for j in ends[i + 1 : i + 1 + _RUN]}
+    return {letters("".join(words[i:j])) for i in ends for j in ends[i + 1 : i + 1 + _MAX_LEMMA_WORDS]}
 
 
 def _drop_ambiguous(choices: tuple[Choice, ...], wordnet: WordNet) -> None:
     for choice, synonym in _pairs(choices):
-        if choice.sense is None:  # synonyms that the class had already
+        if choice.sense is None:  # the class had its synonyms already
             continue
         commonest = wordnet.senses(synonym.name)[0]
         if commonest.synset != choice.sense.synset:
@@ -276,7 +281,7 @@ def _drop_ambiguous(choices: tuple[Choice, ...], wordnet: WordNet) -> None:
 def _drop_dissimilar(
     choices: tuple[Choice, ...], vocabulary: Vocabulary, tower: TextEncoder, min_similarity: float | None
 ) -> tuple[float | None, str]:
-    """Drop what is less similar than the threshold; return that and where it comes from."""
+    """Drop synonyms that are less similar to their class than the threshold; return it and where it comes from."""
     bare = replace(vocabulary, fuse="features", synonyms=((),) * len(choices), background_names=())
     classes = text_features(tower, bare.sentences())[:, 0]
     threshold, origin = min_similarity, "as given"
@@ -288,9 +293,9 @@ def _drop_dissimilar(
         threshold = float((similarity.sum() - similarity.trace()) / (count * (count - 1)))
         origin = "the mean similarity of two different classes of the set"
     for choice, feature in zip(choices, classes, strict=True):
-        left = [synonym.name for synonym in choice.taken]
-        rows = [[[template.replace("{}", name) for template in vocabulary.templates]] for name in left]
-        for name, other in zip(left, text_features(tower, rows)[:, 0] if rows else (), strict=True):
+        taken = [synonym.name for synonym in choice.taken]
+        rows = [[[template.replace("{}", name) for template in vocabulary.templates]] for name in taken]
+        for name, other in zip(taken, text_features(tower, rows)[:, 0] if rows else (), strict=True):
             if (value := float(feature @ other)) < threshold:
                 choice.dropped[name] = f"similarity {value:.3f}, below {threshold:.3f}"
     return threshold, origin

@@ -1,4 +1,4 @@
-"""WordNet's nouns: the senses of a class name. This file alone knows nltk, whose reader is used, and loads it late."""
+"""WordNet's nouns: the senses of a class name. Only this file imports nltk, whose reader it uses, when it is needed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from clipes.vocabulary.words import normalised
 
 _DEBIAN = "/usr/share/wordnet"
 _NEEDED = ("index.noun", "data.noun", "noun.exc")
-_WELCOME = ("lexnames", "index.verb", "verb.exc", "index.adj")  # the words that may stand before a noun
-# Debian's package lacks this file; nltk wants it whole. lexnames(5WN) of WordNet 3.0.
+_OPTIONAL = ("lexnames", "index.verb", "verb.exc", "index.adj")  # the words that may stand before a noun
+# Debian's package lacks this file, which nltk needs. From lexnames(5WN) of WordNet 3.0.
 _LEXNAMES = """adj.all adj.pert adv.all noun.Tops noun.act noun.animal noun.artifact noun.attribute noun.body
 noun.cognition noun.communication noun.event noun.feeling noun.food noun.group noun.location noun.motive noun.object
 noun.person noun.phenomenon noun.plant noun.possession noun.process noun.quantity noun.relation noun.shape noun.state
@@ -32,12 +32,12 @@ _GAPS = re.compile(r"[\s_-]+")
 _MARKS = re.compile(r"[\s_.'\u2019-]+")
 _KEY = re.compile(r"(?P<lemma>[^%\s]+)%(?P<kind>[1-5])(:\d\d){2}:[^:\s]*:(\d\d)?")
 _PREPOSITIONS = frozenset(("at", "by", "for", "from", "in", "of", "on", "to", "with", "without"))
-_LONGEST = 100  # letters; WordNet's own longest noun has 71
-_SHORTEST = 3  # letters of either half of "diningtable": with one or two, "ipad" would be "i pad"
+_MAX_LETTERS = 100  # WordNet's longest noun has 71
+_MIN_HALF = 3  # letters of either half of "diningtable": with one or two, "ipad" would be "i pad"
 
 
 class WordNetMissing(FileNotFoundError):
-    """There is no WordNet where it was looked for."""
+    """There is no WordNet in the places that were searched."""
 
 
 @dataclass(frozen=True)
@@ -49,16 +49,17 @@ class Sense:
     gloss: str  # the definition, without examples
     lemmas: tuple[str, ...]  # its words, with spaces, in WordNet's order
     hypernyms: tuple[str, ...]  # what it is a kind of, the nearest first: "table", "furniture", ...
-    matched: str  # the spelling by which WordNet knows the name that was looked up
-    head: bool = False  # that is only the name's head noun: "ball" of "sports ball"
-    score: float | None = None  # by which `clipes.prompting.synonyms` ranked it, where a generator was given
+    matched: str  # WordNet's spelling of the name that was looked up
+    head: bool = False  # whether `matched` is only the name's head noun: "ball" of "sports ball"
+    score: float | None = None  # the rank by `clipes.prompting.synonyms`, where a generator was given
 
 
 def open_wordnet(folder: str | os.PathLike[str] | None = None) -> WordNet:
     """Return the WordNet of `folder`, or the first that is found; each is read once.
 
-    Searched, in this order: `folder` alone if it is given, else the one that the environment variable CLIPES_WORDNET
-    names; nltk's data folders (`corpora/wordnet` or `wordnet31`, unpacked or zipped); Debian's `/usr/share/wordnet`.
+    If `folder` is given, only that is searched. Otherwise the folder that the environment variable CLIPES_WORDNET
+    names, if it is set; else nltk's data folders (`corpora/wordnet` or `wordnet31`, unpacked or zipped), then Debian's
+    `/usr/share/wordnet`.
 
     Raises:
         WordNetMissing: There is none; the message says how to get it.
@@ -84,20 +85,20 @@ class WordNet:
         self.folder = folder
         self.version = version  # "3.0"; "?" if the files do not say
         self._reader = reader
-        self._spellings: dict[str, list[str]] = {}  # every lemma by its letters alone
+        self._spellings: dict[str, list[str]] = {}  # lemmas by their letters without spaces and hyphens
         for lemma in reader.all_lemma_names("n"):
             self._spellings.setdefault(letters(lemma), []).append(lemma)
 
     def senses(self, name: str) -> tuple[Sense, ...]:
         """Return the senses of `name`, the commonest first; none if WordNet does not know it.
 
-        Tried one after the other: the name, whatever its case, its spaces, hyphens and underscores, together with its
-        singular; a modifier in its base form (potted plant: pot plant); its head noun (`Sense.head` is true then).
-        A name in one word is parted where both parts are words (diningtable). Raises ValueError for a blank name,
-        TypeError for what is no string.
+        Tried in this order: the name and its singular, whatever their case, spaces, hyphens and underscores; a modifier
+        in its base form (potted plant: pot plant); its head noun (`Sense.head` is then true). A name in one word is
+        split where both parts are words (diningtable). Raises ValueError for a blank name,
+        TypeError for a name that is not a string.
         """
         words = _words(name)
-        if sum(map(len, words)) > _LONGEST:
+        if sum(map(len, words)) > _MAX_LETTERS:
             return ()
         with _reading(self.folder):
             parts = [words] if len(words) > 1 else self._halves(words[0])
@@ -111,7 +112,7 @@ class WordNet:
     def sense(self, key: str) -> Sense:
         """Return the sense with the sense key of any of its lemmas.
 
-        Raises ValueError for a key of another form, of no noun, or that WordNet does not have.
+        Raises ValueError for a key of another form, one that is not of a noun, and one that WordNet does not have.
         """
         match = _KEY.fullmatch(key.casefold())
         if not match or match["kind"] != "1":
@@ -126,19 +127,21 @@ class WordNet:
         raise ValueError(f"WordNet {self.version} has no sense {key!r}; {cure}")
 
     def near(self, name: str, count: int = 3) -> tuple[str, ...]:
-        """Return up to `count` lemmas that are spelled much like `name`, the nearest first."""
-        spelled = letters("".join(_words(name)))[:_LONGEST]
-        # Words of another length cannot be near; to compare all 117,000 would take a second.
-        likely = (other for other in self._spellings if abs(len(other) - len(spelled)) < 3)
-        found = difflib.get_close_matches(spelled, likely, count, cutoff=0.75)
-        return tuple(_spaced(self._spellings[other][0]) for other in found)
+        """Return up to `count` lemmas that are spelled like `name`, the most similar first."""
+        spelled = letters("".join(_words(name)))[:_MAX_LETTERS]
+        # Only words of a similar length, because comparing all 117,000 would take a second.
+        candidates = (other for other in self._spellings if abs(len(other) - len(spelled)) < 3)
+        matches = difflib.get_close_matches(spelled, candidates, count, cutoff=0.75)
+        return tuple(_spaced(self._spellings[other][0]) for other in matches)
 
     def _lemmas(self, words: list[str]) -> list[str]:
-        """WordNet's spellings of a name or, after them, of its singular."""
+        """Return WordNet's spellings of a name, then of its singular."""
         name = "_".join(words)
         forms = [letters(name), *(letters("".join([*words[:-1], last])) for last in self._singulars(words[-1]))]
         known = [lemma for form in dict.fromkeys(forms) for lemma in self._spellings.get(form, ())]
-        return sorted(known, key=lambda lemma: lemma != name)  # of "hotdog" and "hot_dog" the one that was written
+        return sorted(
+            known, key=lambda lemma: lemma != name
+        )  # of "hotdog" and "hot_dog", the spelling of the user first
 
     def _singulars(self, word: str) -> Iterator[str]:
         irregular = self._reader.morphy(word, "n")
@@ -147,12 +150,12 @@ class WordNet:
         for ending, replacement in self._reader.MORPHOLOGICAL_SUBSTITUTIONS["n"]:
             stem = word.removesuffix(ending) + replacement
             # Not "gas": "ga".
-            if word.endswith(ending) and not word.endswith("ss") and len(stem) >= _SHORTEST:
+            if word.endswith(ending) and not word.endswith("ss") and len(stem) >= _MIN_HALF:
                 yield stem
 
     def _halves(self, word: str) -> list[list[str]]:
-        """The two words in one, the longer second word first: sportsball, [["sports", "ball"]]."""
-        cuts = range(_SHORTEST, len(word) - _SHORTEST + 1)
+        """Return the splits of a word into two, the longer second word first: sportsball, [["sports", "ball"]]."""
+        cuts = range(_MIN_HALF, len(word) - _MIN_HALF + 1)
         return [[word[:i], word[i:]] for i in cuts if self._is_word(word[:i]) and self._lemmas([word[i:]])]
 
     def _is_word(self, word: str) -> bool:
@@ -164,24 +167,24 @@ class WordNet:
             yield [*words[:-2], base, words[-1]]
 
     def _senses_of(self, lemmas: list[str], head: bool) -> tuple[Sense, ...]:
-        found: dict[str, Sense] = {}
+        senses: dict[str, Sense] = {}
         for lemma in lemmas:
             for synset in self._reader.synsets(lemma, "n"):
-                if any(name.casefold() == lemma for name in synset.lemma_names()):  # not those of its own singular
-                    found.setdefault(synset.name(), _sense(synset, _spaced(lemma), head))
-        return tuple(found.values())
+                if any(name.casefold() == lemma for name in synset.lemma_names()):  # not those of the lemma's singular
+                    senses.setdefault(synset.name(), _sense(synset, _spaced(lemma), head))
+        return tuple(senses.values())
 
 
 def _sense(synset: Any, matched: str, head: bool) -> Sense:
     lemmas = synset.lemmas()
-    # nltk takes quoted examples out and leaves what stood between them.
+    # nltk removes quoted examples, but not the separators between them.
     gloss = synset.definition().split("; ;")[0].strip(" :;,")
     names = tuple(_spaced(lemma.name()) for lemma in lemmas)
     return Sense(lemmas[0].key(), synset.name(), gloss, names, tuple(_hypernyms(synset)), matched, head)
 
 
 def _hypernyms(synset: Any) -> Iterator[str]:
-    # nltk gives them in no fixed order; the longest way up says most: dog, canine rather than domestic animal.
+    # nltk's order is not fixed. The longest path is the most specific: dog, canine rather than domestic animal.
     while above := synset.hypernyms() + synset.instance_hypernyms():
         synset = min(above, key=lambda other: (-other.max_depth(), other.name()))
         yield _spaced(synset.lemma_names()[0])
@@ -197,13 +200,13 @@ def _words(name: str) -> list[str]:
 
 
 def _heads(words: list[str]) -> Iterator[list[str]]:
-    """What may be the head noun, the longest first: big red ball, [red ball], [ball]; cup of tea, [cup]."""
+    """Yield the possible head nouns, the longest first: big red ball, [red ball], [ball]; cup of tea, [cup]."""
     stop = next((i for i, word in enumerate(words) if i and word in _PREPOSITIONS), len(words))
     return (words[start:stop] for start in range(0 if stop < len(words) else 1, stop))
 
 
 def letters(name: str) -> str:
-    """What two spellings of one name share, whatever their case, spaces, hyphens, dots and apostrophes.
+    """Return ``name`` without letter case, spaces, hyphens, dots and apostrophes, to compare spellings.
 
     >>> letters("Hot-dog") == letters("hot dog") == letters("hotdog")
     True
@@ -236,18 +239,18 @@ def _open(place: str) -> WordNet:
 
 
 def _plain(place: str) -> dict[str, bytes]:
-    found = [path for name in (*_NEEDED, *_WELCOME) if (path := Path(place, name)).is_file()]
-    return {path.name: path.read_bytes() for path in found}
+    paths = [path for name in (*_NEEDED, *_OPTIONAL) if (path := Path(place, name)).is_file()]
+    return {path.name: path.read_bytes() for path in paths}
 
 
 def _zipped(place: str) -> dict[str, bytes]:
     with zipfile.ZipFile(place) as archive:
-        paths = {name: f"{Path(place).stem}/{name}" for name in (*_NEEDED, *_WELCOME)}
+        paths = {name: f"{Path(place).stem}/{name}" for name in (*_NEEDED, *_OPTIONAL)}
         return {name: archive.read(path) for name, path in paths.items() if path in archive.namelist()}
 
 
 def _reader(files: dict[str, bytes]) -> Any:
-    """nltk's reader over `files`; all others are read as empty, so the other parts of speech cost nothing."""
+    """Return nltk's reader over `files`. Other files are empty, so that other parts of speech cost nothing."""
     from nltk.corpus.reader.wordnet import WordNetCorpusReader
     from nltk.data import PathPointer, SeekableUnicodeStreamReader
 
@@ -276,7 +279,7 @@ def _reader(files: dict[str, bytes]) -> Any:
 
 @contextmanager
 def _reading(place: str) -> Iterator[None]:
-    """What nltk raises on broken files, of whatever type, becomes a ValueError that names them."""
+    """Turn every error of nltk on broken files into a ValueError that names them."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a synset that is not there is an error, not a warning
@@ -285,5 +288,5 @@ def _reading(place: str) -> Iterator[None]:
         raise
     except Exception as error:  # nltk's and zipfile's readers raise nearly anything on broken bytes
         raise ValueError(
-            f"the WordNet files in {place} are broken: {str(error) or type(error).__name__}; get them anew"
+            f"the WordNet files in {place} are broken: {str(error) or type(error).__name__}; download them again"
         ) from error

@@ -1,4 +1,4 @@
-"""Class sets as data: those shipped in `clipes.prompts`, and files of one's own, in the form of `prompts/README.md`."""
+"""Class sets as data: those shipped in `clipes.prompts`, and the user's files, in the form of `prompts/README.md`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from clipes.config import PRESETS, Fuse
 from clipes.ids import ignore_index
 from clipes.io.atomic import atomic
 
-from .words import check_keys, distinct, listed, read_data, strings, unknown_name
+from .words import as_tuple, check_keys, read_data, strings, unique_strings, unknown_name
 
 _SET_KEYS = ("name", "description", "config", "background", "templates", "fuse", "classes")
 _CLASS_KEYS = ("id", "name", "prompts", "synonyms")
 
 
 class Synonyms(NamedTuple):
-    """Further names of a class, perhaps none, and the WordNet sense key they have (empty where they have none)."""
+    """Further names of a class, and the WordNet sense key that they share; each may be empty."""
 
     sense: str
     names: tuple[str, ...]
 
 
-class Content(NamedTuple):
-    """What a class file says; without a background, `clipes.vocabulary.vocabulary` chooses."""
+class ClassSet(NamedTuple):
+    """The content of a class file; where `background` is None, `clipes.vocabulary.vocabulary` chooses the words."""
 
     name: str
     class_names: tuple[str, ...]
@@ -46,10 +46,11 @@ class Content(NamedTuple):
 @cache
 def shipped() -> dict[str, Any]:
     """Return the data of `clipes.prompts`, by the files' stems."""
-    here = files("clipes")
-    folder = here / "prompts" if (here / "prompts").is_dir() else here / ".." / "prompts"  # beside it in a clone
-    found = {e.name.removesuffix(".json"): e for e in folder.iterdir() if e.name.endswith(".json")}
-    return {stem: json.loads(found[stem].read_text("utf-8")) for stem in sorted(found)}
+    package = files("clipes")
+    # In a clone, the folder lies beside the package.
+    folder = package / "prompts" if (package / "prompts").is_dir() else package / ".." / "prompts"
+    paths = {path.name.removesuffix(".json"): path for path in folder.iterdir() if path.name.endswith(".json")}
+    return {stem: json.loads(paths[stem].read_text("utf-8")) for stem in sorted(paths)}
 
 
 def background_words(given: object) -> tuple[str, ...]:
@@ -58,11 +59,11 @@ def background_words(given: object) -> tuple[str, ...]:
     if given == "auto":
         raise ValueError(
             "background 'auto' needs your images: run `clipes generate --background auto`, or take the words from "
-            "`clipes background` or clipes.prompting.background.suggest_background"
+            "`clipes background` or clipes.prompting.suggest_background"
         )
     if isinstance(given, str) and given not in sets:
         raise unknown_name("background set", given, sets, "give a list of words")
-    return distinct(sets[given] if isinstance(given, str) else given, "background", at_least=0)
+    return unique_strings(sets[given] if isinstance(given, str) else given, "background", at_least=0)
 
 
 def template_list(given: object) -> tuple[str, ...]:
@@ -74,19 +75,19 @@ def template_list(given: object) -> tuple[str, ...]:
     sets = shipped()["templates"]
     if isinstance(given, str) and given not in sets and "{}" not in given:
         raise unknown_name("template set", given, sets, "give a template such as 'a photo of a {}.'")
-    templates = distinct(sets.get(given, [given]) if isinstance(given, str) else given, "templates")
+    templates = unique_strings(sets.get(given, [given]) if isinstance(given, str) else given, "templates")
     for template in templates:
         if not template.count("{}") == template.count("{") == template.count("}") == 1:
             raise ValueError(f"template {template!r} needs exactly one {{}} and no other brace")
     return templates
 
 
-def read(classes: object, sets: tuple[str, ...]) -> Content:
-    """Return the content of one of the shipped `sets`, of a file, or of names; see `load_vocabulary` for errors."""
+def read_class_set(classes: object, sets: tuple[str, ...]) -> ClassSet:
+    """Return one of the shipped `sets`, that of a file, or that of names; errors as `load_vocabulary`."""
     if isinstance(classes, str) and classes in sets:
         return _class_set(shipped()[classes], classes)
     if not isinstance(classes, str | os.PathLike):
-        return _content(classes, "custom", {})
+        return _from_entries(classes, "custom", {})
     path = Path(classes)
     if path.is_file():
         return _read_file(path)
@@ -96,24 +97,24 @@ def read(classes: object, sets: tuple[str, ...]) -> Content:
     raise unknown_name("class set", classes, sets, cure)
 
 
-def write(path: str | os.PathLike[str], content: Content) -> None:
-    """Write `content` as a class file, one class a line, whole or not at all; named as its path's stem.
+def write_class_set(path: str | os.PathLike[str], class_set: ClassSet) -> None:
+    """Write a class file atomically, one class per line; the set's name is the path's stem.
 
     Raises errors as :func:`check_path`, and OSError if it cannot be written.
     """
     path = check_path(path)
     sets = {tuple(words): name for name, words in shipped()["backgrounds"].items()}
-    words = content.background or ()
+    words = class_set.background or ()
     head = {
         "name": path.stem,
-        "description": content.description,
-        "config": content.preset,
+        "description": class_set.description,
+        "config": class_set.preset,
         "background": sets.get(words, words),
-        "templates": content.templates,
-        "fuse": content.fuse,
+        "templates": class_set.templates,
+        "fuse": class_set.fuse,
     }
     lines = [f"  {_json(key)}: {_json(value)}," for key, value in head.items() if value != ""]
-    classes = ",\n".join(f"    {_json(entry)}" for entry in _entries(content))
+    classes = ",\n".join(f"    {_json(entry)}" for entry in _entries(class_set))
     text = "\n".join(["{", *lines, '  "classes": [', classes, "  ]", "}", ""])
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -143,38 +144,38 @@ def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
 
 
-def _entries(content: Content) -> Iterable[dict[str, Any]]:
-    ids = content.category_ids or [None] * len(content.class_names)
-    rows = zip(ids, content.class_names, content.prompt_names, content.synonyms, strict=True)
+def _entries(class_set: ClassSet) -> Iterable[dict[str, Any]]:
+    ids = class_set.category_ids or [None] * len(class_set.class_names)
+    rows = zip(ids, class_set.class_names, class_set.prompt_names, class_set.synonyms, strict=True)
     for number, name, prompts, synonyms in rows:
         entry = {"id": number, "name": name, "prompts": prompts, "synonyms": dict(synonyms)}
         yield {key: value for key, value in entry.items() if value not in (None, {})}
 
 
-def _read_file(path: Path) -> Content:
+def _read_file(path: Path) -> ClassSet:
     data = read_data(path)
     try:
         is_class_set = isinstance(data, dict) and "classes" in data
-        return _class_set(data, path.stem) if is_class_set else _content(data, path.stem, {})
+        return _class_set(data, path.stem) if is_class_set else _from_entries(data, path.stem, {})
     except (TypeError, ValueError) as error:
         # What is wrong inside a file is a wrong value, whatever its type.
         raise ValueError(f"{path}: {error}") from error
 
 
-def _class_set(data: Mapping[str, Any], name: str) -> Content:
+def _class_set(data: Mapping[str, Any], name: str) -> ClassSet:
     check_keys(data, _SET_KEYS, "the class set")
     _text(data, "name")
-    return _content(data["classes"], name, data)
+    return _from_entries(data["classes"], name, data)
 
 
-def _content(classes: object, name: str, data: Mapping[str, Any]) -> Content:
+def _from_entries(classes: object, name: str, data: Mapping[str, Any]) -> ClassSet:
     entries = _class_entries(classes)
-    names = distinct([entry.get("name") for entry in entries], "class names")
+    names = unique_strings([entry.get("name") for entry in entries], "class names")
     ignore_index(len(names))  # refuses more classes than a mask can hold
     named = list(zip(names, entries, strict=True))
     prompts = tuple(_prompts(class_name, entry.get("prompts", class_name)) for class_name, entry in named)
     others = tuple(_synonyms(*each) for each in zip(names, prompts, entries, strict=True))
-    return Content(
+    return ClassSet(
         name=name,
         class_names=names,
         prompt_names=prompts,
@@ -202,11 +203,11 @@ def _one_of(key: str, value: object, known: Iterable[str]) -> Any:
 
 
 def _class_entries(classes: object) -> list[Mapping[str, Any]]:
-    """Every form of a class as the file's own: a mapping with a name."""
+    """Bring every way to give classes to the form of a class file: a list of mappings with a name."""
     if isinstance(classes, Mapping):
         return [{"name": name, "prompts": prompts} for name, prompts in classes.items()]
     entries: list[Mapping[str, Any]] = []
-    for number, entry in enumerate(listed(classes, "class names"), start=1):
+    for number, entry in enumerate(as_tuple(classes, "class names"), start=1):
         if isinstance(entry, Mapping):
             check_keys(entry, _CLASS_KEYS, f"class {number}")
         entries.append(entry if isinstance(entry, Mapping) else {"name": entry})
@@ -214,7 +215,7 @@ def _class_entries(classes: object) -> list[Mapping[str, Any]]:
 
 
 def _prompts(class_name: str, given: object) -> tuple[str, ...]:
-    return distinct([given] if isinstance(given, str) else given, f"prompts of {class_name!r}")
+    return unique_strings([given] if isinstance(given, str) else given, f"prompts of {class_name!r}")
 
 
 def _synonyms(class_name: str, prompts: tuple[str, ...], entry: Mapping[str, Any]) -> tuple[Synonyms, ...]:
@@ -223,16 +224,16 @@ def _synonyms(class_name: str, prompts: tuple[str, ...], entry: Mapping[str, Any
     if not isinstance(given, Mapping):
         raise TypeError(f'{what}: expected sense keys and their words, got {given!r}; write {{"": {given!r}}}')
     strings([sense for sense in given if sense], f"senses of {class_name!r}")
-    found = tuple(Synonyms(sense, distinct(words, what, at_least=0)) for sense, words in given.items())
-    distinct([*prompts, *(name for one in found for name in one.names)], f"prompts and {what}")
-    return found
+    synonyms = tuple(Synonyms(sense, unique_strings(words, what, at_least=0)) for sense, words in given.items())
+    unique_strings([*prompts, *(name for sense in synonyms for name in sense.names)], f"prompts and {what}")
+    return synonyms
 
 
 def _category_ids(named: list[tuple[str, Mapping[str, Any]]]) -> tuple[int, ...]:
-    given = {name: entry["id"] for name, entry in named if "id" in entry}
-    for name, number in given.items():
+    ids = {name: entry["id"] for name, entry in named if "id" in entry}
+    for name, number in ids.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < 0:
             raise ValueError(f"id of {name!r} is {number!r}; it must be a whole number of at least 0")
-    if given and (len(given) != len(named) or len(set(given.values())) != len(given)):
+    if ids and (len(ids) != len(named) or len(set(ids.values())) != len(ids)):
         raise ValueError("ids: every class needs one of its own, or none has one")
-    return tuple(given.values())
+    return tuple(ids.values())

@@ -1,4 +1,4 @@
-"""What the text encoder is told: class names, their prompts and synonyms, background words, templates.
+"""The words that the text encoder gets: class names, their prompts and synonyms, background words, templates.
 
 CLIP-ES's class-related background set, its synonyms and its prompt are decided here; `clipes.clip.text` encodes them.
 """
@@ -18,8 +18,8 @@ from clipes.config import Fuse
 from clipes.datasets import Sample
 
 from . import class_file
-from .class_file import Content, Synonyms, background_words, shipped, template_list
-from .words import contained_in, hint, name_forms, normalised, strings, unknown_name
+from .class_file import ClassSet, Synonyms, background_words, shipped, template_list
+from .words import contained_in, name_forms, normalised, strings, suggestion, unknown_name
 
 _LISTED_CLASSES = 20
 _LISTED_WORDS = 5
@@ -33,7 +33,7 @@ class Vocabulary:
     class_names: tuple[str, ...]  # (K,) in the data set's order; a class's id in a mask is its position + 1
     prompt_names: tuple[tuple[str, ...], ...]  # (K,) per class, one or more names to put into the templates
     synonyms: tuple[tuple[Synonyms, ...], ...]  # (K,) per class, further names by the WordNet sense they have
-    background_names: tuple[str, ...]  # (M,) what may surround the classes; may be empty
+    background_names: tuple[str, ...]  # (M,) words for what may surround the classes; may be empty
     templates: tuple[str, ...]  # (T,) each with one {}
     fuse: Fuse = "sentence"  # how the names of a class become one: see `sentences`
     preset: str = "voc12"  # whose settings belong to it, of `clipes.config.PRESETS`
@@ -50,7 +50,7 @@ class Vocabulary:
         ValueError: unknown class 'aeroplan' in voc12; did you mean 'aeroplane'?
 
         Raises:
-            ValueError: Labels that are no class (all are named), or one label and no background word.
+            ValueError: Labels that are not classes (all are named), or one label without a background word.
             TypeError: `labels` is one string, has no order, or holds something else than strings.
         """
         wanted = dict.fromkeys(strings(labels, "labels"))
@@ -70,9 +70,11 @@ class Vocabulary:
     def sentences(self) -> list[list[list[str]]]:
         """Return K + M entries, the classes and then the background words: each one or more rows of sentences.
 
-        A row becomes one feature, the mean of its sentences'. `fuse` decides: `"sentence"`, all names of a class
-        joined by commas in each template (CLIP-ES); `"features"`, one row, a sentence for every template and name;
-        `"max"`, a row for every name, of which the likeliest counts in each picture.
+        A row becomes one feature, the mean of its sentences' features. `fuse` decides which rows a class has:
+
+        - `"sentence"`: one row; in each template all names of the class, joined by commas (CLIP-ES);
+        - `"features"`: one row, with a sentence for every template and name;
+        - `"max"`: a row for every name; in each picture the likeliest name counts.
 
         >>> own = load_vocabulary({"dog": ["dog", "puppy"]}, background=["grass"])
         >>> own.sentences()
@@ -83,7 +85,7 @@ class Vocabulary:
         [['a clean origami dog.'], ['a clean origami puppy.']]
         """
         rows = [self._rows(names) for names in self.names()]
-        return [*rows, *([self._filled([word])] for word in self.background_names)]
+        return [*rows, *([self._fill_templates([word])] for word in self.background_names)]
 
     @property
     def fingerprint(self) -> str:
@@ -91,22 +93,22 @@ class Vocabulary:
         return hashlib.sha256(json.dumps([self.class_names, self.sentences()]).encode()).hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a class file, whole or not at all, that `load_vocabulary` and `--classes` read.
+        """Write a class file, atomically, that `load_vocabulary` and `--classes` read.
 
-        What is read back differs in its name alone, which is the file's stem. Raises ValueError if `path` does not
-        end in .json, OSError if it cannot be written.
+        The vocabulary that is read back differs only in its name, which is the file's stem. Raises ValueError if
+        `path` does not end in .json, OSError if it cannot be written.
         """
-        values = {name: getattr(self, name) for name in Content._fields if name != "background"}
-        class_file.write(path, Content(**values, background=self.background_names))
+        values = {name: getattr(self, name) for name in ClassSet._fields if name != "background"}
+        class_file.write_class_set(path, ClassSet(**values, background=self.background_names))
 
     def _rows(self, names: tuple[str, ...]) -> list[list[str]]:
         if self.fuse not in get_args(Fuse):
             raise unknown_name("fuse", str(self.fuse), get_args(Fuse), "leave it out")
         if self.fuse == "max":
-            return [self._filled([name]) for name in names]
-        return [self._filled([",".join(names)] if self.fuse == "sentence" else names)]
+            return [self._fill_templates([name]) for name in names]
+        return [self._fill_templates([",".join(names)] if self.fuse == "sentence" else names)]
 
-    def _filled(self, names: Iterable[str]) -> list[str]:
+    def _fill_templates(self, names: Iterable[str]) -> list[str]:
         return [template.replace("{}", name) for template in self.templates for name in names]
 
     @cached_property
@@ -114,11 +116,11 @@ class Vocabulary:
         return {name: position for position, name in enumerate(self.class_names, start=1)}
 
     def _unknown(self, labels: list[str]) -> str:
-        # Another name leads to its class: "sofa" is COCO's "couch". Class names come last, so they win.
+        # Suggest the class whose synonym was typed (sofa: couch); exact class names take precedence.
         named = zip(self.class_names, self.names(), strict=True)
         known = {other.casefold(): name for name, names in named for other in names}
         known |= {name.casefold(): name for name in self.class_names}
-        hints = {label: hint(label, known) for label in labels}
+        hints = {label: suggestion(label, known) for label in labels}
         if len(labels) == 1 and hints[labels[0]]:
             return f"unknown class {labels[0]!r} in {self.name}; {hints[labels[0]]}"
         listed = ", ".join(f"{label!r} ({near})" if near else f"{label!r}" for label, near in hints.items())
@@ -133,7 +135,7 @@ def load_vocabulary(
     templates: str | Iterable[str] | None = None,
     fuse: Fuse | None = None,
 ) -> Vocabulary:
-    """Return the vocabulary of a shipped class set, of a file, or of one's own names.
+    """Return the vocabulary of a shipped class set, of a file, or of names.
 
     >>> own = load_vocabulary({"duck": ["duck", "mallard"], "bridge": "bridge"}, templates="a photo of a {}.")
     >>> own.class_names, own.prompt_names
@@ -145,7 +147,7 @@ def load_vocabulary(
         classes: A set's name (`class_set_names`); names; a mapping of names to one or more prompt names; or a
             file's path: `.json` with any of these or a class set in the format of `prompts/README.md`, else
             text with one name per line, blank lines and lines that begin with `#` ignored.
-        background: A set's name, or words. Default: the class set's own; for one's own names VOC's, less any
+        background: A set's name, or words. Default: the class set's own; for names VOC's, less any
             word that equals or contains a name of a class. Other words that do are kept, with a warning.
         templates: One template, several, or a set's name. Default: the class set's own, else the paper's
             `a clean origami {}.`
@@ -158,16 +160,16 @@ def load_vocabulary(
         TypeError: A value or an entry of another type than the above.
         FileNotFoundError: `classes` is a path where there is no file.
     """
-    content = class_file.read(classes, class_set_names())
+    class_set = class_file.read_class_set(classes, class_set_names())
     if fuse is not None and fuse not in get_args(Fuse):
         raise unknown_name("fuse", str(fuse), get_args(Fuse), "leave it out")
-    values = content._asdict()
-    values["templates"] = content.templates if templates is None else template_list(templates)
-    values["fuse"] = fuse or content.fuse
-    own = values.pop("background")
-    words = own if background is None else background_words(background)
+    values = class_set._asdict()
+    values["templates"] = class_set.templates if templates is None else template_list(templates)
+    values["fuse"] = fuse or class_set.fuse
+    default = values.pop("background")
+    words = default if background is None else background_words(background)
     vocabulary = Vocabulary(**values, background_names=words or ())
-    _warn_of_twins(vocabulary)
+    _warn_identical_prompts(vocabulary)
     if words is None:
         return replace(vocabulary, background_names=_default_background(vocabulary))
     _warn_of_overlaps(vocabulary)
@@ -205,11 +207,11 @@ def overlaps(vocabulary: Vocabulary) -> dict[str, list[str]]:
     >>> overlaps(replace(own, background_names=("tree house", "mobile home", "sky")))
     {'tree house': ['house'], 'mobile home': ['home']}
     """
-    # A prompt may be a list in itself, "person with clothes,people,human"; its parts are names.
+    # A prompt may be a list of names: "person with clothes,people,human".
     prompts = [part.strip() for names in vocabulary.names() for name in names for part in name.split(",")]
     forms = name_forms(dict.fromkeys((*vocabulary.class_names, *prompts)))
-    found = {word: contained_in(forms, word) for word in vocabulary.background_names}
-    return {word: clashes for word, clashes in found.items() if clashes}
+    clashes = {word: contained_in(forms, word) for word in vocabulary.background_names}
+    return {word: names for word, names in clashes.items() if names}
 
 
 def _default_background(classes: Vocabulary) -> tuple[str, ...]:
@@ -218,7 +220,7 @@ def _default_background(classes: Vocabulary) -> tuple[str, ...]:
     return tuple(word for word in words if word not in clashes)
 
 
-def _warn_of_twins(vocabulary: Vocabulary) -> None:
+def _warn_identical_prompts(vocabulary: Vocabulary) -> None:
     owners: dict[tuple[str, ...], str] = {}
     for class_name, names in zip(vocabulary.class_names, vocabulary.names(), strict=True):
         first = owners.setdefault(tuple(map(normalised, names)), class_name)
@@ -242,9 +244,9 @@ def _warn_of_overlaps(vocabulary: Vocabulary) -> None:
 
 
 def check_labels(samples: Iterable[Sample], vocabulary: Vocabulary, skip_unknown: bool = False) -> tuple[int, str]:
-    """Raise ValueError for the first label that is no class, with near names and where it was read.
+    """Raise ValueError for the first label that is not a class, with similar names and where it was read.
 
-    With ``skip_unknown`` such images are counted; returns how many there are, and what is wrong with the first.
+    With ``skip_unknown``, images with unknown labels are counted instead; returns their number and the first's error.
     """
     known, count, first = frozenset(vocabulary.class_names), 0, ""
     for sample in samples:

@@ -1,4 +1,4 @@
-"""Lists of words as users give them: what is wrong with one is named, with its cure."""
+"""Lists of words as users give them, checked: errors name the entry at fault and the cure."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from typing import Any
 LONGEST = 1000
 """Letters that a name or a template may have; CLIP reads 77 tokens."""
 
-_RUN = 10  # words that a name may have to be found in another
+_MAX_WORDS = 10  # of a name that is looked for in another name
 _WORD = re.compile(r"\w+")
 
 
 def normalised(word: str) -> str:
-    """What CLIP's tokenizer makes one of: letter case, composed and full-width letters.
+    """Return ``word`` without the differences that CLIP's tokenizer ignores: letter case, composed, full-width letters.
 
     >>> normalised("Cafe\\u0301"), normalised("\\uff24\\uff2f\\uff27")
     ('café', 'dog')
@@ -28,8 +28,8 @@ def normalised(word: str) -> str:
     return unicodedata.normalize("NFKC", word).casefold()
 
 
-def distinct(values: object, what: str, at_least: int = 1) -> tuple[str, ...]:
-    """Return ``values`` as strings that differ even when normalised; ``what`` they are begins each message.
+def unique_strings(values: object, what: str, at_least: int = 1) -> tuple[str, ...]:
+    """Return ``values`` as strings that differ even when normalised; error messages begin with ``what``.
 
     Raises ValueError for fewer than ``at_least`` and for repeats, and errors as :func:`strings`.
     """
@@ -50,7 +50,7 @@ def strings(values: object, what: str) -> tuple[str, ...]:
     Raises TypeError for one string, something without an order, or an entry of another type; ValueError for a blank
     entry, stray white space, or characters that are no text.
     """
-    words = listed(values, what)
+    words = as_tuple(values, what)
     for number, word in enumerate(words, start=1):
         if not isinstance(word, str):
             raise TypeError(f"{what}: entry {number} is {reprlib.repr(word)}, not a string")
@@ -68,9 +68,9 @@ def strings(values: object, what: str) -> tuple[str, ...]:
     return words
 
 
-def listed(values: object, what: str) -> tuple[Any, ...]:
+def as_tuple(values: object, what: str) -> tuple[Any, ...]:
     """Return ``values`` as a tuple; TypeError for one string and for what has no order."""
-    # A set is refused because its order, and with it the ids, would change from run to run.
+    # A set is refused, because its order and so the ids would change from run to run.
     if isinstance(values, str | bytes | Mapping | set | frozenset) or not isinstance(values, Iterable):
         cure = f"; write [{values!r}]" if isinstance(values, str) else ""
         raise TypeError(f"{what}: expected a list of strings, got {reprlib.repr(values)}{cure}")
@@ -101,9 +101,12 @@ def read_data(path: str | os.PathLike[str]) -> Any:
 
 
 def read_words(path: str | os.PathLike[str], what: str) -> tuple[str, ...]:
-    """Return the distinct strings of a file, a JSON list or a line each; errors as :func:`distinct`, with the path."""
+    """Return the distinct strings of a file: a JSON list, or one per line.
+
+    Raises errors as :func:`unique_strings`, with the path.
+    """
     try:
-        return distinct(read_data(path), what)
+        return unique_strings(read_data(path), what)
     except TypeError as error:
         raise ValueError(f"{path}: {error}") from error
     except ValueError as error:
@@ -112,19 +115,19 @@ def read_words(path: str | os.PathLike[str], what: str) -> tuple[str, ...]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Python's reader would keep the last of two equal keys without a word.
-    found: dict[str, Any] = {}
+    # Python's reader would silently keep the last of two equal keys.
+    data: dict[str, Any] = {}
     for key, value in pairs:
-        if key in found:
+        if key in data:
             raise ValueError(f"the key {reprlib.repr(key)} comes twice; remove one")
-        found[key] = value
-    return found
+        data[key] = value
+    return data
 
 
 def contained(word: str, names: Iterable[str]) -> list[str]:
-    """Return those of ``names`` that ``word`` equals or holds as whole words, sorted.
+    """Return those of ``names`` that ``word`` equals or contains as whole words, sorted.
 
-    They are compared normalised, squeezed or not, in the plural or not.
+    Letter case, spaces and plurals make no difference.
 
     >>> contained("tree houses", ["House", "treehouse", "horse"]), contained("seaplane", ["plane"])
     (['House', 'treehouse'], [])
@@ -133,43 +136,46 @@ def contained(word: str, names: Iterable[str]) -> list[str]:
 
 
 def name_forms(names: Iterable[str]) -> dict[str, list[str]]:
-    """Return names by their forms, so that many words can be compared with many names; for :func:`contained_in`."""
-    found: dict[str, list[str]] = {}
+    """Index names by their singular and plural forms without spaces, for :func:`contained_in`."""
+    forms: dict[str, list[str]] = {}
     for name in names:
-        for form in _singular("".join(_WORD.findall(normalised(name)))):
-            found.setdefault(form, []).append(name)
-    return found
+        for form in _singulars("".join(_WORD.findall(normalised(name)))):
+            forms.setdefault(form, []).append(name)
+    return forms
 
 
 def contained_in(forms: Mapping[str, list[str]], word: str) -> list[str]:
-    """Return those of the names of ``forms`` that ``word`` contains, as :func:`contained` does, sorted."""
+    """Return the names indexed in ``forms`` that ``word`` contains, sorted; see :func:`contained`."""
     words = _WORD.findall(normalised(word))
-    parts = ("".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, min(i + _RUN, len(words)) + 1))
-    runs = {form for part in parts for form in _singular(part)}
+    parts = ("".join(words[i:j]) for i in range(len(words)) for j in range(i + 1, min(i + _MAX_WORDS, len(words)) + 1))
+    runs = {form for part in parts for form in _singulars(part)}
     return sorted({name for run in runs for name in forms.get(run, ())})
 
 
-def _singular(word: str) -> set[str]:
-    """A word, and what it may be the plural of: buses, {"buses", "buse", "bus"}."""
+def _singulars(word: str) -> set[str]:
+    """The word and every word that it may be the plural of: buses, {"buses", "buse", "bus"}."""
     forms = {word.removesuffix("s"), word.removesuffix("es")} if len(word) > 3 else set()
     return {word, *forms} - {""}
 
 
 def check_keys(data: Mapping[str, Any], known: Iterable[str], where: str) -> None:
-    """Raise ValueError for the first key that is not ``known``, with near ones."""
+    """Raise ValueError for the first key that is not ``known``, with similar keys."""
     for key in data:
         if key not in known:
             raise unknown_name(f"key in {where}:", str(key), known, "leave it out")
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str], cure: str) -> ValueError:
-    """The error for a name that is none of ``known``, with near ones and all there are."""
+    """Return the error for a name that is not ``known``, with a similar name and all known names."""
     by_key = {word.casefold(): word for word in known}
     choices = f"choose one of {', '.join(by_key.values())}, or {cure}"
-    return ValueError(" ".join(filter(None, (f"unknown {kind} {name!r};", hint(name, by_key), choices))))
+    return ValueError(" ".join(filter(None, (f"unknown {kind} {name!r};", suggestion(name, by_key), choices))))
 
 
-def hint(word: str, known: Mapping[str, str]) -> str:
-    """``did you mean 'boat'?`` for the nearest of ``known``, casefolded words to what they mean; or nothing."""
+def suggestion(word: str, known: Mapping[str, str]) -> str:
+    """Return ``did you mean 'boat'?`` for the most similar key of ``known``, or an empty string.
+
+    ``known`` maps casefolded words to the names that are suggested for them.
+    """
     near = difflib.get_close_matches(word.casefold(), known, n=1)
     return f"did you mean {known[near[0]]!r}?" if near else ""

@@ -11,7 +11,7 @@ import pytest
 
 from clipes.datasets import Sample, find_images, find_samples
 from clipes.datasets.catalog import add_images, catalogue
-from clipes.datasets.sample import Found
+from clipes.datasets.sample import RawSample
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_a_full_disk_is_an_os_error():
     with pytest.raises(OSError, match=message) as error, catalogue() as database:
         database.execute("PRAGMA max_page_count = 20")
         names = (f"{number}.jpg" for number in range(100_000))
-        add_images(database, "here", (Found(name, Path(name), ()) for name in names), None)
+        add_images(database, "here", (RawSample(name, Path(name), ()) for name in names), None)
     assert error.value.errno == errno.ENOSPC
 
 

@@ -124,7 +124,7 @@ def test_wrong_csv(make):
     with pytest.raises(DatasetError, match=r"metadata\.csv, line 1: the header is .*; write 'file_name'"):
         find_samples(folder)
     (folder / "metadata.jsonl").touch()
-    with pytest.raises(DatasetError, match=r"metadata\.csv and .*metadata\.jsonl: which of them counts\? remove one"):
+    with pytest.raises(DatasetError, match=r"metadata\.csv and .*metadata\.jsonl: only one of them can count"):
         find_samples(folder)
 
 

@@ -31,7 +31,7 @@ from clipes.config import CamConfig, ImageConfig
 from clipes.datasets import Sample
 from clipes.io.images import open_image
 from clipes.prompting import feature_pass
-from clipes.prompting.background import FEW
+from clipes.prompting.background import MIN_CLASSES
 from clipes.prompting.background import judge_background as judge
 from clipes.prompting.background import suggest_background as suggest
 from clipes.prompting.competition import TIE, closest, closest_classes, compete_alone, compete_together
@@ -243,11 +243,11 @@ def test_a_word_that_is_the_picture_wins_in_it(encoder, pictures, config):
     assert (first.word, first.wins, first.takes_from, first.near, first.reason) == ("sky", 1, "cat", "dog", "")
     assert first.similarity == pytest.approx(0.92, abs=1e-6)
     scale = encoder.head.logit_scale
-    assert first.alone == pytest.approx(1 / (1 + math.exp(scale * (0.9 - 1))), abs=1e-4)
-    assert first.together == pytest.approx(first.alone, abs=1e-12)
-    assert found.kept == pytest.approx(1 - first.alone, abs=1e-12)
-    assert first.gain == pytest.approx(first.alone, abs=1e-12)
-    assert (second.word, second.wins, second.reason, second.together) == ("sea", 0, "never wins", None)
+    assert first.p_pairwise == pytest.approx(1 / (1 + math.exp(scale * (0.9 - 1))), abs=1e-4)
+    assert first.p_joint == pytest.approx(first.p_pairwise, abs=1e-12)
+    assert found.kept == pytest.approx(1 - first.p_pairwise, abs=1e-12)
+    assert first.gain == pytest.approx(first.p_pairwise, abs=1e-12)
+    assert (second.word, second.wins, second.reason, second.p_joint) == ("sea", 0, "never wins", None)
     assert second.gain is None
 
 
@@ -283,13 +283,13 @@ def test_what_is_left_out_and_why(crowd):
     assert told[repeat] == f"the same to the model as {repeated[repeat]!r}"
     assert told["haze"] == ""  # a cosine of 0.985 is another word
     assert set(found.words) == {word for word, reason in told.items() if not reason}
-    assert [row.word for row in found.rows if row.together is not None] == list(found.words)
+    assert [row.word for row in found.rows if row.p_joint is not None] == list(found.words)
 
 
 def test_the_most_frequent_winners_come_first(crowd):
     clip, pictures = crowd
     every = suggest(clip, vocabulary(), pictures, clipes.VOC12, candidates=CROWD)
-    ranks = [(-row.wins, -row.alone) for row in every.rows]
+    ranks = [(-row.wins, -row.p_pairwise) for row in every.rows]
     assert ranks == sorted(ranks)
     assert every.rows[0].wins > every.rows[-1].wins
     assert all(row.wins for row in every.rows if row.word in every.words)
@@ -306,9 +306,9 @@ def test_wins_count_before_probability(encoder, pictures):
     tower = planted(dict(zip([*VOC, "cat", "dog", *words], [*torch.eye(WIDTH)[: len(VOC)], *rows], strict=True)))
     samples = [replace(sample, labels=("cat", "dog")) for sample in pictures]
     found = suggest(CLIP(encoder, tower), vocabulary(), samples, clipes.VOC12, candidates=words)
-    ranks = [(-row.wins, -row.alone) for row in found.rows]
+    ranks = [(-row.wins, -row.p_pairwise) for row in found.rows]
     assert ranks == sorted(ranks)
-    shares = [row.alone for row in found.rows]
+    shares = [row.p_pairwise for row in found.rows]
     assert shares != sorted(shares, reverse=True)
 
 
@@ -334,9 +334,13 @@ def test_few_classes_are_helped_by_vocs(encoder, pictures):
     """Two classes at a right angle say nothing of how close things are; VOC's bus and train, at 0.8, do."""
     own, bus, *others = frame(feature_of(encoder, pictures[0]))
     features = {**dict(zip(VOC, others, strict=False)), "bus": bus, "train": towards(bus, 0.8, others[20])}
-    features |= {f"c{index}": other for index, other in enumerate(others[:FEW])}
+    features |= {f"c{index}": other for index, other in enumerate(others[:MIN_CLASSES])}
     features |= {"far": towards(features["c0"], 0.79, own), "near": towards(features["c0"], 0.81, own)}
-    for count, limit, pair in ((1, 0.8, ("bus", "train")), (FEW - 1, 0.8, ("bus", "train")), (FEW, 0, None)):
+    for count, limit, pair in (
+        (1, 0.8, ("bus", "train")),
+        (MIN_CLASSES - 1, 0.8, ("bus", "train")),
+        (MIN_CLASSES, 0, None),
+    ):
         names = [f"c{index}" for index in range(count)]
         samples = [replace(pictures[0], labels=("c0",))]
         clip = CLIP(encoder, planted(features))
@@ -397,8 +401,8 @@ def test_images_do_not_change_each_other(crowd):
     for row in every.rows:
         parts = [next(one for one in table.rows if one.word == row.word) for table in alone]
         assert row.wins == sum(part.wins for part in parts)
-        assert row.alone == pytest.approx(sum(part.alone for part in parts) / 6, abs=1e-15)
-        assert row.together == pytest.approx(sum(part.together for part in parts) / 6, abs=1e-15)
+        assert row.p_pairwise == pytest.approx(sum(part.p_pairwise for part in parts) / 6, abs=1e-15)
+        assert row.p_joint == pytest.approx(sum(part.p_joint for part in parts) / 6, abs=1e-15)
 
 
 def test_the_sample_depends_on_the_ids_alone(crowd):
@@ -537,9 +541,9 @@ def test_given_words_all_stay_with_what_speaks_against_them(crowd):
     chosen = [text[row.word].double() for row in found.rows]
     kept, shares = slow_kept(features, classes, chosen, present, clip.vision.head.logit_scale)
     assert found.kept == pytest.approx(kept, abs=1e-6)
-    torch.testing.assert_close([row.together for row in found.rows], shares, rtol=0, atol=1e-6)
+    torch.testing.assert_close([row.p_joint for row in found.rows], shares, rtol=0, atol=1e-6)
     _, alone, taken = slow_alone(features, classes, chosen, present, clip.vision.head.logit_scale)
-    torch.testing.assert_close([row.alone for row in found.rows], alone, rtol=0, atol=1e-6)
+    torch.testing.assert_close([row.p_pairwise for row in found.rows], alone, rtol=0, atol=1e-6)
     assert [row.takes_from for row in found.rows] == [("cat", "dog")[row.index(max(row))] for row in taken]
 
 

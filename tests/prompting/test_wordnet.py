@@ -261,7 +261,7 @@ def test_nltk_itself_is_left_as_it_was(files: Path, tmp_path: Path) -> None:
 def test_a_file_is_missing(files: Path, tmp_path: Path, name: str) -> None:
     folder = shutil.copytree(files, tmp_path / "copy")
     (folder / name).unlink()
-    message = f"the WordNet files in {folder} are broken: there is no {name}; get them anew"
+    message = f"the WordNet files in {folder} are broken: there is no {name}; download them again"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         open_wordnet(folder)
 
@@ -281,7 +281,7 @@ def test_a_file_is_cut_short(files: Path, tmp_path: Path, name: str, share: floa
     folder = shutil.copytree(files, tmp_path / "copy")
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: int(share * (len(content) - 2))])
-    with pytest.raises(ValueError, match=rf"files in .*copy are broken: {name} is cut short; get them anew"):
+    with pytest.raises(ValueError, match=rf"files in .*copy are broken: {name} is cut short; download them again"):
         open_wordnet(folder)
 
 
@@ -292,7 +292,7 @@ def test_lines_are_missing_at_the_end(files: Path, tmp_path: Path, recwarn: pyte
     broken = open_wordnet(folder)
     assert keys(broken.senses("dog")) == ["dog%1:05:00::", "cad%1:18:00::"]
     for look in (lambda: broken.senses("pas"), lambda: broken.sense("pas%1:04:00::")):
-        with pytest.raises(ValueError, match=r"the WordNet files in .*copy are broken: .*; get them anew"):
+        with pytest.raises(ValueError, match=r"the WordNet files in .*copy are broken: .*; download them again"):
             look()
     assert not recwarn.list
 
@@ -312,7 +312,7 @@ def test_a_line_is_broken(files: Path, tmp_path: Path, name: str, old: bytes, ne
     content = (folder / name).read_bytes()
     assert content.count(old) == 1
     (folder / name).write_bytes(content.replace(old, new))
-    with pytest.raises(ValueError, match=r"the WordNet files in .*copy are broken: .+; get them anew"):
+    with pytest.raises(ValueError, match=r"the WordNet files in .*copy are broken: .+; download them again"):
         open_wordnet(folder)
 
 
@@ -324,17 +324,17 @@ def test_a_circle(files: Path, tmp_path: Path) -> None:
     line = next(line for line in data.splitlines() if line.startswith(animal))
     circle = re.sub(rb"@ \d{8}", b"@ " + dog, line)
     (folder / "data.noun").write_bytes(data.replace(line, circle))
-    with pytest.raises(ValueError, match=r"the WordNet files in .*copy are broken: .+; get them anew"):
+    with pytest.raises(ValueError, match=r"the WordNet files in .*copy are broken: .+; download them again"):
         open_wordnet(folder).senses("dog")
 
 
 def test_a_zip_file_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "wordnet.zip").write_bytes(b"PK no")
-    with pytest.raises(ValueError, match=r"wordnet\.zip are broken: File is not a zip file; get them anew"):
+    with pytest.raises(ValueError, match=r"wordnet\.zip are broken: File is not a zip file; download them again"):
         open_wordnet(tmp_path / "wordnet.zip")
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("wordnet/data.noun", "x\n")
-    with pytest.raises(ValueError, match=r"other\.zip are broken: there is no index\.noun; get them anew"):
+    with pytest.raises(ValueError, match=r"other\.zip are broken: there is no index\.noun; download them again"):
         open_wordnet(tmp_path / "other.zip")
 
 

@@ -618,7 +618,7 @@ BACKGROUNDS = f"choose one of {', '.join(background_set_names())}, or give a lis
             "auto",
             ValueError,
             "background 'auto' needs your images: run `clipes generate --background auto`, or take the words from "
-            "`clipes background` or clipes.prompting.background.suggest_background",
+            "`clipes background` or clipes.prompting.suggest_background",
         ),
         (["sky", "Sky"], ValueError, "background: 'Sky' repeats 'sky'; remove one"),
         (["sky", ""], ValueError, "background: entry 2 is blank; remove it"),
