@@ -111,7 +111,7 @@ def _ranked(
     if classes is None or tower is None:
         return senses
     from clipes.clip.text import encode_sentences
-    from clipes.prompting.thesaurus import rank_senses
+    from clipes.prompting.senses import rank_senses
 
     return rank_senses(senses, classes.class_names, partial(encode_sentences, tower), wordnet)
 

@@ -133,7 +133,8 @@ def add_images(
         sample_id = without_suffix(image.name)
         check_id(sample_id, image.listed or str(image.image))
         labels = None if image.labels is None else json.dumps(image.labels)
-        values = (encode_name(sample_id), encode_name(image.name), *_place(image.image), labels, encode_name(image.origin))
+        names = (encode_name(sample_id), encode_name(image.name))
+        values = (*names, *_place(image.image), labels, encode_name(image.origin))
         if database.execute(insert, values).rowcount != 1:
             _handle_duplicate(database, sample_id, image)
         elif check is not None and image.listed and not check(str(image.image)):

@@ -77,10 +77,8 @@ def _match_by_path_suffix(database: sqlite3.Connection) -> None:
         " FROM sample WHERE row IS NULL"
     )
     for position, path in images:
-        row, used = _row_of_longest_suffix(database, decode_name(path if isinstance(path, bytes) else path.encode())) or (
-            0,
-            True,
-        )
+        path = path if isinstance(path, bytes) else path.encode()
+        row, used = _row_of_longest_suffix(database, decode_name(path)) or (0, True)
         if not used:
             database.execute("INSERT INTO claim VALUES (?, ?)", (row, position))
     database.execute("CREATE INDEX temp.claims ON claim (row)")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .background import suggest_background
+    from .senses import synonyms
     from .sharpness import prompt_sharpness
-    from .thesaurus import synonyms
 
 __all__ = ["prompt_sharpness", "suggest_background", "synonyms"]
 
-_HOMES = {"prompt_sharpness": "sharpness", "suggest_background": "background", "synonyms": "thesaurus"}
+_HOMES = {"prompt_sharpness": "sharpness", "suggest_background": "background", "synonyms": "senses"}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""Synonyms of class names from WordNet: which sense is meant, and which of its words may stand for the class.
+"""Synonyms of class names from WordNet: which words of a sense may stand for the class.
 
 CLIP-ES (section 3.3) merges synonyms from WordNet into the sentence of a class. It does not say how they are chosen.
 """
@@ -6,30 +6,21 @@ CLIP-ES (section 3.3) merges synonyms from WordNet into the sentence of a class.
 from __future__ import annotations
 
 import textwrap
-import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
+from typing import NamedTuple
 
 from clipes.clip.text import TextEncoder, encode_sentences, text_features
 from clipes.vocabulary import Vocabulary
 from clipes.vocabulary.class_file import Synonyms
 from clipes.vocabulary.words import unknown_name
 
+from .senses import rank_senses
 from .wordnet import Sense, WordNet, letters, open_wordnet
 
-if TYPE_CHECKING:  # it loads scipy and PIL
-    from clipes.generator import MaskGenerator
-
-Encode = Callable[[Sequence[str]], NDArray[np.float32] | Tensor]  # n sentences to (n, E), unit
 IN_PROMPT = "its prompt says so already"
 _MAX_LEMMA_WORDS = 10
-_MAX_PROMPT_WORDS = 40  # CLIP reads 77 tokens
 
 
 class Synonym(NamedTuple):
@@ -68,43 +59,6 @@ class Notes:
     choices: tuple[Choice, ...]  # (K,)
     min_similarity: float | None  # lemmas less similar to their class were dropped; None: not compared
     similarity: str  # where that number comes from, or why there is none
-
-
-def synonyms(
-    name: str, *, generator: MaskGenerator | None = None, wordnet: WordNet | str | None = None
-) -> tuple[Sense, ...]:
-    """Return the WordNet senses of a name, the likeliest meant first; `Sense.lemmas` are the synonyms.
-
-    >>> [sense.lemmas for sense in synonyms("diningtable")]  # doctest: +SKIP
-    [('dining table', 'board')]
-
-    Without `generator` the order is WordNet's, the commonest first. With it, the senses are ranked by how well they
-    agree with its K >= 3 classes in the space of its text features. With f the unit feature of a sentence, names t_k
-    of the classes and a sense s with a gloss, of the name n, at place r = 0, 1, ... of WordNet's order:
-
-        agreement(s) = mean over k of f("a photo of a n, gloss.") . f("a photo of a t_k.")
-        score(s)     = agreement(s) - r * spread
-        spread       = standard deviation over k of the mean over j != k of f("a photo of a t_k.") . f("... t_j.")
-
-    A sense moves ahead of the one before it if it agrees better by more than the spread. WordNet's order counts, too,
-    because a rare sense can agree well by chance.
-
-    Args:
-        name: As users write it; names in one word (diningtable) and plurals are found, see :meth:`WordNet.senses`.
-        generator: Its classes and text features are used.
-        wordnet: A database or its folder; by default the one that :func:`clipes.prompting.wordnet.open_wordnet` finds.
-
-    Returns an empty tuple if WordNet does not know the name.
-
-    Raises:
-        ValueError: A blank name, or WordNet's files are broken.
-        WordNetMissing: There is no WordNet; the message says how to get it.
-    """
-    database = wordnet if isinstance(wordnet, WordNet) else open_wordnet(wordnet)
-    senses = database.senses(name)
-    if generator is None or not senses:
-        return senses
-    return rank_senses([senses], generator.class_names, partial(encode_sentences, generator.clip.text), database)[0]
 
 
 def with_synonyms(
@@ -170,40 +124,6 @@ def _ranked_senses(vocabulary: Vocabulary, tower: TextEncoder | None, wordnet: W
     if tower is None:
         return senses
     return rank_senses(senses, vocabulary.class_names, partial(encode_sentences, tower), wordnet)
-
-
-def rank_senses(
-    senses: Sequence[tuple[Sense, ...]], class_names: Sequence[str], encode: Encode, wordnet: WordNet
-) -> list[tuple[Sense, ...]]:
-    """Rank the senses of each of several names; the formula is in :func:`synonyms`.
-
-    ``encode`` turns n sentences into unit features (n, E). With fewer than 3 classes the order stays as it is.
-    """
-    if len(class_names) < 3:  # nothing to agree with, or no spread
-        return list(senses)
-    classes = [_photo(_spelled(name, wordnet)) for name in class_names]
-    glosses = [_photo(f"{sense.matched}, {sense.gloss}") for row in senses for sense in row]
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", ".* is cut$")  # the beginning of a long gloss is enough
-        features = np.asarray(encode([*classes, *glosses]))
-    names, texts = features[: len(classes)], features[len(classes) :]
-    similarity = names @ names.T
-    others = (similarity.sum(1) - similarity.diagonal()) / (len(names) - 1)
-    agreement = iter((texts @ names.mean(0)).tolist())
-    scored = [
-        [replace(s, score=next(agreement) - r * float(others.std())) for r, s in enumerate(row)] for row in senses
-    ]
-    return [tuple(sorted(row, key=lambda sense: -(sense.score or 0.0))) for row in scored]
-
-
-def _photo(name: str) -> str:
-    return f"a photo of a {' '.join(name.split()[:_MAX_PROMPT_WORDS])}."
-
-
-def _spelled(name: str, wordnet: WordNet) -> str:
-    """The name as WordNet spells it (dining table for ``diningtable``), else as it is."""
-    senses = wordnet.senses(name)
-    return senses[0].matched if senses and not senses[0].head else name
 
 
 def _choice(

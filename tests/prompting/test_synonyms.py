@@ -25,7 +25,8 @@ import clipes
 from clipes.cli import main
 from clipes.clip.text import TextEncoder, encode_sentences
 from clipes.generator import MaskGenerator
-from clipes.prompting.thesaurus import SAID, Choice, synonyms, with_synonyms
+from clipes.prompting.senses import synonyms
+from clipes.prompting.thesaurus import IN_PROMPT, Choice, with_synonyms
 from clipes.prompting.wordnet import WordNet, open_wordnet
 from clipes.vocabulary import Vocabulary, load_vocabulary
 from clipes.vocabulary.class_file import Synonyms
@@ -177,7 +178,7 @@ def test_the_lemmas_of_the_first_sense_with_its_key(small: WordNet) -> None:
     )
     dog = notes.choices[0]
     assert dog.sense == small.senses("dog")[0]
-    assert (dog.note, dog.dropped) == ("", {"dog": SAID})
+    assert (dog.note, dog.dropped) == ("", {"dog": IN_PROMPT})
     assert (notes.min_similarity, notes.similarity) == (None, "no model given: no lemma was compared with its class")
 
 
@@ -190,72 +191,78 @@ def test_a_chosen_sense(small: WordNet) -> None:
 @pytest.mark.parametrize(
     ("classes", "background", "name", "taken", "dropped"),
     [
-        ({"hot dog": "hot dog"}, [], "hot dog", [], {"hot dog": SAID, "hotdog": SAID}),
-        ({"dog": "brown dog,Domestic-Dog"}, [], "dog", ["Canis familiaris"], {"dog": SAID, "domestic dog": SAID}),
+        ({"hot dog": "hot dog"}, [], "hot dog", [], {"hot dog": IN_PROMPT, "hotdog": IN_PROMPT}),
+        (
+            {"dog": "brown dog,Domestic-Dog"},
+            [],
+            "dog",
+            ["Canis familiaris"],
+            {"dog": IN_PROMPT, "domestic dog": IN_PROMPT},
+        ),
         ({"microwave": "galley"}, [], "microwave", ["microwave", "microwave oven"], {}),
         (
             {"microwave": "microwave", "oven": "oven"},
             [],
             "microwave",
             [],
-            {"microwave": SAID, "microwave oven": "belongs to the class 'oven', too"},
+            {"microwave": IN_PROMPT, "microwave oven": "belongs to the class 'oven', too"},
         ),
         (
             {"microwave": "microwave", "oven": "stove"},
             [],
             "microwave",
             [],
-            {"microwave": SAID, "microwave oven": "belongs to the class 'oven', too"},
+            {"microwave": IN_PROMPT, "microwave oven": "belongs to the class 'oven', too"},
         ),
         (
             {"microwave": "microwave", "stove": "gas stove,OVEN"},
             [],
             "microwave",
             [],
-            {"microwave": SAID, "microwave oven": "belongs to the class 'stove', too"},
+            {"microwave": IN_PROMPT, "microwave oven": "belongs to the class 'stove', too"},
         ),
         (
             {"motorcycle": "motorcycle", "bicycle": "bicycle"},
             [],
             "motorcycle",
             [],
-            {"motorcycle": SAID, "bike": "belongs to the class 'bicycle', too"},
+            {"motorcycle": IN_PROMPT, "bike": "belongs to the class 'bicycle', too"},
         ),
         (
             {"motorcycle": "motorcycle", "bicycle": "bicycle"},
             [],
             "bicycle",
             [],
-            {"bicycle": SAID, "bike": "belongs to the class 'motorcycle', too"},
+            {"bicycle": IN_PROMPT, "bike": "belongs to the class 'motorcycle', too"},
         ),
         (
             {"train": "train"},
             ["railroad"],
             "train",
             [],
-            {"train": SAID, "railroad train": "has to do with the background word 'railroad'"},
+            {"train": IN_PROMPT, "railroad train": "has to do with the background word 'railroad'"},
         ),
         (
             {"train": "train"},
             ["old Railroad Train"],
             "train",
             [],
-            {"train": SAID, "railroad train": "has to do with the background word 'old Railroad Train'"},
+            {"train": IN_PROMPT, "railroad train": "has to do with the background word 'old Railroad Train'"},
         ),
-        ({"train": "train"}, ["rail", "road"], "train", ["railroad train"], {"train": SAID}),
+        ({"train": "train"}, ["rail", "road"], "train", ["railroad train"], {"train": IN_PROMPT}),
         (
             {"person": "person"},
             [],
             "person",
             [],
-            {"person": SAID, "soul": "means more often: what outlives us"},
+            {"person": IN_PROMPT, "soul": "means more often: what outlives us"},
         ),
         (
             {"dining table": "dining table"},
             [],
             "dining table",
             [],
-            {"dining table": SAID, "board": "means more often: people who decide"},
+            {"dining table": IN_PROMPT, "board": "means more often: people who decide"},
         ),
     ],
 )
@@ -270,7 +277,7 @@ def test_what_is_dropped_and_why(
 def test_what_is_left_out_by_hand(small: WordNet) -> None:
     found = changed(small, PETS, without=["Domestic-Dog"])
     assert names(found["dog"]) == ["Canis familiaris"]
-    assert found["dog"].dropped == {"dog": SAID, "domestic dog": "left out by hand"}
+    assert found["dog"].dropped == {"dog": IN_PROMPT, "domestic dog": "left out by hand"}
     message = "without 'kitten', 'xyzzy': no synonym of any class is spelled so; leave it out"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         changed(small, PETS, without=["kitten", "true cat", "xyzzy"])
@@ -329,7 +336,7 @@ def test_the_default_threshold_is_the_mean_similarity_of_two_classes(small: Word
     kept = []
     for choice, words in zip(notes.choices, prompts, strict=True):
         for synonym in choice.candidates:
-            if choice.dropped.get(synonym.name) == SAID:
+            if choice.dropped.get(synonym.name) == IN_PROMPT:
                 continue
             value = similarities(space, vocabulary, synonym.name, words)
             reason = f"similarity {value:.3f}, below {threshold:.3f}"
