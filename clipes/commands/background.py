@@ -61,9 +61,9 @@ def run(options: argparse.Namespace) -> int:
     if options.background == "auto":
         options.background = None
     judged = options.background is not None
-    given = [flag for flag in ("count", "candidates", "out") if getattr(options, flag) is not None]
-    if judged and given:
-        raise ValueError(f"--background judges the words given and suggests none; leave out --{given[0]}")
+    for_suggesting = [flag for flag in ("count", "candidates", "out") if getattr(options, flag) is not None]
+    if judged and for_suggesting:
+        raise ValueError(f"--background judges the words given and suggests none; leave out --{for_suggesting[0]}")
     if options.out:
         check_path(options.out)
     vocabulary = load_vocabulary(**vocabulary_settings(options))
@@ -94,15 +94,15 @@ def run(options: argparse.Namespace) -> int:
     return tell_failed(table.failed)
 
 
-def _candidates(given: str) -> list[str]:
+def _candidates(text: str) -> list[str]:
     """Return the words of a file, or of ``a,b``."""
     from clipes.vocabulary.words import read_words, unique_strings
 
-    path = Path(given)
-    if not os.path.isfile(given):  # unlike Path.is_file, no error for a name that is too long
-        if "," not in given and (path.suffix in (".txt", ".json") or len(path.parts) > 1):
-            raise FileNotFoundError(f"no file of candidates {given!r}; give one that exists, or words: grass,sky")
-        return list(unique_strings(words(given) if "," in given else [given], "candidates"))
+    path = Path(text)
+    if not os.path.isfile(text):  # unlike Path.is_file, no error for a name that is too long
+        if "," not in text and (path.suffix in (".txt", ".json") or len(path.parts) > 1):
+            raise FileNotFoundError(f"no file of candidates {text!r}; give one that exists, or words: grass,sky")
+        return list(unique_strings(words(text) if "," in text else [text], "candidates"))
     return list(read_words(path, "candidates"))
 
 

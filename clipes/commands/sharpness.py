@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
     help = "rank prompt templates by sharpness, with intervals, and by the masks' mIoU where there is truth"
     about = (
         f"{help}. No truth is needed: a sharp prompt lets one label of an image drown the others, and segments badly. "
-        "Each image is encoded once, whatever the number of templates; OUT/partial keeps what was found, so that a "
+        "Each image is encoded once, whatever the number of templates; OUT/partial caches the results, so that a "
         "run that was stopped goes on and other templates cost no further pass. It may be deleted. Masks are made "
         "without refinement by colours unless --refine says otherwise."
     )
@@ -63,8 +63,7 @@ def run(options: argparse.Namespace) -> int:
     from clipes.prompting.selection import select_images
     from clipes.vocabulary.class_file import check_path
 
-    given = vocabulary_settings(options)
-    vocabulary = _vocabulary(given)
+    vocabulary = _vocabulary(vocabulary_settings(options))
     samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.class_names)
     options.refine = options.refine or "none"
     config = read_config(options, vocabulary.preset)
@@ -103,28 +102,28 @@ def run(options: argparse.Namespace) -> int:
     if options.apply:
         replace(vocabulary, templates=(analysis.best,), preset=options.preset or vocabulary.preset).save(options.apply)
     _print_table(analysis)
-    _print_account(analysis, options.out)
+    _print_summary(analysis, options.out)
     if options.apply:
         print(f"{printable(options.apply)} holds the classes with {printable(analysis.best)!r}")
     return tell_failed([problem.reason for problem in analysis.failed])
 
 
-def _vocabulary(given: dict[str, Any]) -> Vocabulary:
+def _vocabulary(settings: dict[str, Any]) -> Vocabulary:
     from clipes.vocabulary import load_vocabulary
     from clipes.vocabulary.class_file import shipped
 
-    vocabulary = load_vocabulary(**given)
-    if given["templates"]:
+    vocabulary = load_vocabulary(**settings)
+    if settings["templates"]:
         return vocabulary
     return replace(vocabulary, templates=union([vocabulary.templates, *(shipped()["templates"][n] for n in DEFAULT)]))
 
 
 def _check_out(out: Path, *taken: str | Path | None) -> None:
-    """Make the folder; refuse a file, and a folder whose pictures would later be taken for images or truth."""
+    """Make the folder; refuse a file, and a folder whose plots the next run would take for images or truth."""
     from clipes.io.paths import source_would_match
 
     if os.path.lexists(out) and not out.is_dir():
-        raise NotADirectoryError(f"{out} is no folder; give one for the results")
+        raise NotADirectoryError(f"{out} is not a folder; give one for the results")
     for source in taken:
         if source and source_would_match(Path(source))(out.resolve() / "sharpness.png"):
             raise ValueError(
@@ -170,16 +169,16 @@ def _paper() -> set[str]:
 
 
 def _cell(template: str) -> str:
-    """A template as a spreadsheet may show it: what it would take for a formula begins with an apostrophe."""
+    """Escape a template that a spreadsheet would take for a formula, by an apostrophe."""
     return f"'{template}" if template[0] in "=+-@" else template
 
 
 def _correlation(analysis: TemplateAnalysis) -> str:
-    found = analysis.correlation
-    if found is None:
+    correlation = analysis.correlation
+    if correlation is None:
         return ""
-    interval = "" if math.isnan(found.low) else f" [{found.low:.2f}, {found.high:.2f}]"
-    return f"rank correlation {found.coefficient:.2f}{interval}"
+    interval = "" if math.isnan(correlation.low) else f" [{correlation.low:.2f}, {correlation.high:.2f}]"
+    return f"rank correlation {correlation.coefficient:.2f}{interval}"
 
 
 def _print_table(analysis: TemplateAnalysis) -> None:
@@ -202,9 +201,9 @@ def _print_table(analysis: TemplateAnalysis) -> None:
         print(f"{row['rank']:>5} {mark} {names[i]:{width}}  {value:>9}  {f'[{low}, {high}]':>18}  {macro:>8}{last}")
 
 
-def _print_account(analysis: TemplateAnalysis, out: Path) -> None:
-    left = f"left out: {analysis.single_label:,} with one, {analysis.unlabelled:,} with none"
-    print(f"\nsharpness over {analysis.images:,} images with two labels or more; {left}")
+def _print_summary(analysis: TemplateAnalysis, out: Path) -> None:
+    left_out = f"left out: {analysis.single_label:,} with one, {analysis.unlabelled:,} with none"
+    print(f"\nsharpness over {analysis.images:,} images with two labels or more; {left_out}")
     print(f"~ cannot be told from the best by these images: {len(analysis.rivals)} templates")
     if analysis.miou is not None:
         refine = refinement_name(analysis.config.refine)

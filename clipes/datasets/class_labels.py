@@ -39,7 +39,7 @@ def read_class_labels(path: AnyPath, class_names: Sequence[str] | None) -> Itera
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}; a labels file is .csv, .jsonl or .npy")
     if class_names is None:
-        raise DatasetError(f"{path}: its labels are indices of classes, but there are no classes; give them")
+        raise DatasetError(f"{path}: its labels are indices of classes, but no classes are given; give them")
     for key, value in _read(path).items():
         image = str(key)
         if isinstance(key, int) and _VOC_NUMBER.fullmatch(image):

@@ -20,13 +20,13 @@ class _Annotation(NamedTuple):
 _KEPT = frozenset({"id", "name", "file_name", "images", "annotations", "categories"})
 
 
-def read_coco(given: str) -> tuple[Iterator[RawSample], dict[str, int]]:
+def read_coco(spec: str) -> tuple[Iterator[RawSample], dict[str, int]]:
     """The images of `ROOT[:SPLIT]`, in the file's order, and the categories' ids by their names.
 
     The file is ROOT/annotations/instances_SPLIT.json, SPLIT its only one if not given; images lie in ROOT/SPLIT,
     ROOT/images/SPLIT, ROOT/images or ROOT. Labels are the names of all annotations of an image, crowds too, in order.
     """
-    root, split = split_root("coco", given)
+    root, split = split_root("coco", spec)
     file = _instances(root, split)
     data = _read(file)
     names = _category_names(file, data["categories"])
@@ -35,9 +35,9 @@ def read_coco(given: str) -> tuple[Iterator[RawSample], dict[str, int]]:
     return _images(file, folder, data["images"], labels), {name: category for category, name in names.items()}
 
 
-def read_image_ids(given: str) -> Iterator[tuple[str, int | str]]:
+def read_image_ids(spec: str) -> Iterator[tuple[str, int | str]]:
     """The id of each image of `ROOT[:SPLIT]`, as a sample, and its `id` in the JSON, in the file's order."""
-    root, split = split_root("coco", given)
+    root, split = split_root("coco", spec)
     file = _instances(root, split)
     for place, image in enumerate(_read(file)["images"]):
         number = _image_id(file, place, image)

@@ -28,7 +28,7 @@ def _name(value: Any, class_names: Sequence[str] | None, where: str) -> Any:
     if not isinstance(value, int) or isinstance(value, bool):
         return value  # clean_labels refuses it
     if class_names is None:
-        raise DatasetError(f"{where}: the label {value} is the index of a class, but there are no classes; give them")
+        raise DatasetError(f"{where}: the label {value} is the index of a class, but no classes are given; give them")
     if not 0 <= value < len(class_names):
-        raise DatasetError(f"{where}: the label {value} is no index of {len(class_names)} classes, counted from 0")
+        raise DatasetError(f"{where}: the label {value} is not an index of {len(class_names)} classes, counted from 0")
     return class_names[value]

@@ -78,7 +78,9 @@ def check_id(sample_id: str, where: str) -> None:
     check_text(sample_id, where)
     parts = sample_id.split("/")
     if not {"", ".", ".."}.isdisjoint(parts) or os.path.isabs(sample_id):
-        raise DatasetError(f"{where}: the id {sample_id!r} is no relative path free of '.' and '..'; rename the image")
+        raise DatasetError(
+            f"{where}: the id {sample_id!r} is not a relative path without '.' and '..'; rename the image"
+        )
     try:
         longest = max(len(part.encode("utf-8", "surrogateescape")) for part in (*parts[:-1], f"{parts[-1]}.png"))
     except UnicodeEncodeError as error:

@@ -44,19 +44,19 @@ def read_shards(source: str, labelled: bool, class_names: Sequence[str] | None) 
 
 
 def _shards(source: str) -> Iterator[Path]:
-    """The files that a source names; FileNotFoundError if one is not there."""
+    """Yield the files that a source names. Raises FileNotFoundError for one that does not exist."""
     for name in [source] if os.path.exists(source) else _expanded(source):
         if os.path.exists(name):
             yield Path(name)
             continue
-        found = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
-        if not found:
+        files = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
+        if not files:
             raise FileNotFoundError(f"no such .tar file: {name}")
-        yield from map(Path, found)
+        yield from map(Path, files)
 
 
 def _expanded(source: str) -> Iterator[str]:
-    """The names that ranges stand for: `s-{08..10}.tar` is s-08.tar, s-09.tar, s-10.tar."""
+    """Yield the names that ranges stand for: `s-{08..10}.tar` is s-08.tar, s-09.tar, s-10.tar."""
     match = _RANGE.search(source)
     if match is None:
         yield source
@@ -70,7 +70,7 @@ def _expanded(source: str) -> Iterator[str]:
 
 
 def _members(path: Path, file: BinaryIO) -> Iterator[TarMember]:
-    """Yield the files in a tar. Raises DatasetError for what is no whole, plain tar."""
+    """Yield the files in a tar. Raises DatasetError for a tar that is compressed, damaged or cut off."""
     magic = file.read(6)
     file.seek(0)
     for start, kind in _MAGIC.items():
@@ -79,7 +79,7 @@ def _members(path: Path, file: BinaryIO) -> Iterator[TarMember]:
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
             while (info := tar.next()) is not None:
-                tar.members.clear()  # type: ignore[attr-defined]  # they would pile up
+                tar.members.clear()  # type: ignore[attr-defined]  # they would fill the memory
                 if not info.isdir():
                     yield _member(path, info)
             end = tar.offset
@@ -96,7 +96,7 @@ def _member(path: Path, info: tarfile.TarInfo) -> TarMember:
     where = f"{path}/{info.name}"
     if not info.isreg() or info.sparse is not None:
         kind = "sparse" if info.isreg() else "a link or a device"
-        raise DatasetError(f"{where!r}: {kind}, no plain file; pack the tar anew, with --dereference")
+        raise DatasetError(f"{where!r}: {kind}, not a plain file; pack the tar again, with --dereference")
     try:
         info.name.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -114,7 +114,7 @@ def _key(name: str) -> str:
 def _sample(
     key: str, members: list[TarMember], file: BinaryIO, labelled: bool, class_names: Sequence[str] | None
 ) -> Iterator[RawSample]:
-    """Yield the sample of one key, if there is an image in it."""
+    """Yield the sample of one key, if one of its members is an image."""
     by_suffix: dict[str, TarMember] = {}
     for member in members:
         suffix = member.name.rpartition("/")[2].partition(".")[2].lower()
@@ -124,7 +124,7 @@ def _sample(
     images = [suffix for suffix in by_suffix if f".{suffix}" in IMAGE_SUFFIXES]
     if not images:
         dotted = next((m for suffix, m in by_suffix.items() if f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES), None)
-        if dotted:  # a shard made without care for the first dot: all its images would be left out without a word
+        if dotted:  # the shard's names have further dots: all its images would silently be left out
             raise DatasetError(f"{dotted}: its key ends at the first dot, {key!r}, and that has no image; rename it")
         return
     image = by_suffix[images[0]]
@@ -147,7 +147,7 @@ def _sample(
 
 def _text(member: TarMember, file: BinaryIO) -> str:
     if member.size > _LARGEST:
-        raise DatasetError(f"{member}: {member.size} bytes are no labels; at most {_LARGEST} are read")
+        raise DatasetError(f"{member}: {member.size} bytes are too many for labels; at most {_LARGEST} are read")
     file.seek(member.offset)
     data = file.read(member.size)
     try:

@@ -1,6 +1,6 @@
 """PASCAL VOC: a split's list of ids, labels from the annotations' XML or from the lists of each class.
 
-Never from masks: image-level labels are all that weak supervision may see.
+Labels are never read from masks, because weak supervision may only see image-level labels.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _LISTS = ("Segmentation", "Main", "SegmentationAug")
 _LARGEST_XML = 10_000_000  # bytes; VOC's largest has 20,000
 
 
-def read_voc(given: str, labelled: bool) -> Iterator[RawSample]:
+def read_voc(spec: str, labelled: bool) -> Iterator[RawSample]:
     """Yield the images of `ROOT[:SPLIT]`; labels are read if `labelled`.
 
     ROOT holds JPEGImages, or one folder that does. SPLIT (default `train`) names a list under ImageSets, or is the
@@ -27,7 +27,7 @@ def read_voc(given: str, labelled: bool) -> Iterator[RawSample]:
     objects of Annotations/ID.xml, difficult ones too, in order; where there is none, the classes whose list
     ImageSets/Main/CLASS_SPLIT.txt (else CLASS_trainval.txt) says 1, or 0, which is difficult.
     """
-    root, split = split_root("voc", given)
+    root, split = split_root("voc", spec)
     root = find_voc(root)
     listed = find_list(root, split or "train")
     labels = _labels(root, listed.stem)
@@ -38,8 +38,8 @@ def read_voc(given: str, labelled: bool) -> Iterator[RawSample]:
         name = _image_name(content)
         voc_id = without_suffix(name)
         check_id(voc_id, where)
-        found, origin = labels(voc_id, where) if labelled else (None, "")
-        yield RawSample(name, root / "JPEGImages" / name, found, origin, where)
+        own_labels, origin = labels(voc_id, where) if labelled else (None, "")
+        yield RawSample(name, root / "JPEGImages" / name, own_labels, origin, where)
 
 
 def find_voc(root: Path) -> Path:
@@ -56,14 +56,14 @@ def find_voc(root: Path) -> Path:
 def find_list(root: Path, split: str) -> Path:
     """The list of a split: one under ImageSets, else the path `split`. Raises FileNotFoundError for neither."""
     places = [root / "ImageSets" / folder / f"{split}.txt" for folder in _LISTS]
-    found = next((path for path in (*places, Path(split)) if os.path.isfile(path)), None)
-    if found is None:
+    file = next((path for path in (*places, Path(split)) if os.path.isfile(path)), None)
+    if file is None:
         known = ", ".join(sorted(path.stem for path in places[0].parent.glob("*.txt"))) or "none"
         raise FileNotFoundError(
             f"voc: no split {split!r}: neither a file of that path nor a list in ImageSets/{{{','.join(_LISTS)}}}; "
             f"in {_LISTS[0]}: {known}"
         )
-    return found
+    return file
 
 
 def _image_name(line: str) -> str:
@@ -95,18 +95,18 @@ def _labels(root: Path, split: str) -> Callable[[str, str], tuple[tuple[str, ...
 
 def _xml_labels(path: Path) -> tuple[str, ...]:
     if path.stat().st_size > _LARGEST_XML:
-        raise DatasetError(f"{path}: {path.stat().st_size} bytes are no VOC annotation; remove it")
+        raise DatasetError(f"{path}: {path.stat().st_size} bytes are too many for a VOC annotation; remove it")
     try:
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, ValueError, LookupError) as error:  # the last two for strange encodings
         raise DatasetError(f"{path}: broken XML: {error}") from error
     if root.tag != "annotation":
-        raise DatasetError(f"{path}: its root is <{root.tag}>, not <annotation>; it is no VOC annotation")
-    return clean_labels([found.findtext("name") or "" for found in root.iterfind("object")], str(path))
+        raise DatasetError(f"{path}: its root is <{root.tag}>, not <annotation>; it is not a VOC annotation")
+    return clean_labels([element.findtext("name") or "" for element in root.iterfind("object")], str(path))
 
 
 def _class_lists(folder: Path, split: str) -> dict[str, list[str]]:
-    """The labels of every id in the lists of classes, in the classes' order; empty where there are no lists."""
+    """Return the labels of every id in the lists of classes, in the classes' order; empty without lists."""
     files = next(filter(None, (sorted(folder.glob(f"*_{glob.escape(one)}.txt")) for one in (split, "trainval"))), [])
     labels: dict[str, list[str]] = {}
     for file in files:

@@ -45,13 +45,13 @@ def evaluate(
         masks, truth: two folders or two files.
         class_names: K names, the background apart; None: those of the ``classes.json`` beside the masks.
         judges: variants of the masks to be judged in the same pass, such as :data:`clipes.evaluation.judge.SWEEPS`, as
-            far as their files are there: they become :attr:`Evaluation.sweeps`.
+            far as their files exist: they become :attr:`Evaluation.sweeps`.
         workers: processes, at most one for 16 files; None: one per CPU. The result is the same. Where processes
             are not forked (macOS, Windows), a script needs its ``if __name__ == "__main__":``.
         progress: wraps the files in a progress bar; called with an iterable, its length and a unit.
 
     Raises:
-        FileNotFoundError: ``masks`` or ``truth`` is not there.
+        FileNotFoundError: ``masks`` or ``truth`` does not exist.
         ValueError: no mask has the name of a truth file; no class names, or others than in ``classes.json``; files for
             none of the ``judges``.
         ChildProcessError: a worker was killed.
@@ -87,7 +87,7 @@ def evaluate(
 def match_files(masks: Path, truth: Path) -> MatchedFiles:
     """Return which PNG files of two folders have a name in common; two files are one pair with an empty name.
 
-    Raises FileNotFoundError for a path that is not there, ValueError for a file and a folder, and when no name
+    Raises FileNotFoundError for a path that does not exist, ValueError for a file and a folder, and when no name
     is in both.
     """
     for path, what in ((masks, "masks"), (truth, "truth")):

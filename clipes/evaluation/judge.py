@@ -78,7 +78,7 @@ def judge_files(
 def read_pair(classes: int, mask: Path, truth: Path) -> tuple[NDArray[Any], NDArray[Any]]:
     """Return the ids of two mask files: (H, W) integers, 0..classes or the ignore value.
 
-    Raises ValueError, naming the file, for one that is no PNG, is broken, has colours for pixels or other values;
+    Raises ValueError, naming the file, for one that is not a PNG, is broken, holds colours or other values;
     SizeError when they differ in size.
     """
     ids, true_ids = read_ids(mask, classes), read_ids(truth, classes)
@@ -133,7 +133,7 @@ SWEEPS = (
     Judge("ignore_below", THRESHOLDS, "confidence", ".png", _count_thresholds),
     Judge("background_power", POWERS, "cams", ".npz", _count_powers),
 )
-"""What other settings would have given.
+"""Judges of what other settings would have given.
 
 The first needs the confidence, grey, in 255ths. It can ignore more pixels than the masks do, not fewer. The second
 needs the CAMs of :mod:`clipes.io.cams_npz`. It is the arg max of the scores, without refinement by the picture's

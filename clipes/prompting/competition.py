@@ -42,8 +42,8 @@ def compete_alone(features: Tensor, classes: Tensor, words: Tensor, present: Ten
 
     >>> sky, cat = torch.eye(2)
     >>> pictures, labelled = torch.stack([sky, cat]), torch.ones(2, 1, dtype=torch.bool)
-    >>> found = compete_alone(pictures, cat[None, None], sky[None], labelled, logit_scale=2.0)
-    >>> found.wins.tolist(), round(float(found.share), 3)  # the mean of 1 / (1 + exp(-2)) and 1 / (1 + exp(2))
+    >>> result = compete_alone(pictures, cat[None, None], sky[None], labelled, logit_scale=2.0)
+    >>> result.wins.tolist(), round(float(result.share), 3)  # the mean of 1 / (1 + exp(-2)) and 1 / (1 + exp(2))
     ([1], 0.5)
     """
     labels = _label_logits(features, classes, present, logit_scale)
@@ -57,12 +57,12 @@ def compete_together(features: Tensor, classes: Tensor, words: Tensor, present: 
     """Let all words compete at once, as they do in the method; arguments as in :func:`compete_alone`.
 
     >>> sky, cat = torch.eye(2)
-    >>> found = compete_together(
+    >>> result = compete_together(
     ...     cat[None], cat[None, None], torch.stack([sky, cat]), torch.ones(1, 1, dtype=torch.bool), logit_scale=2.0
     ... )
-    >>> [round(share, 3) for share in found.share.tolist()], round(found.kept, 3)  # exp(0), exp(2); exp(2)
+    >>> [round(share, 3) for share in result.share.tolist()], round(result.kept, 3)  # exp(0), exp(2); exp(2)
     ([0.063, 0.468], 0.468)
-    >>> [round(gain, 3) for gain in found.gain.tolist()]  # to 1/2, and to 1 / (1 + exp(-2))
+    >>> [round(gain, 3) for gain in result.gain.tolist()]  # to 1/2, and to 1 / (1 + exp(-2))
     [0.032, 0.412]
     """
     labels = _label_logits(features, classes, present, logit_scale).logsumexp(1, keepdim=True)

@@ -51,7 +51,7 @@ class Consumer(Protocol):
         """Take images that were encoded together; some may not have been needed."""
 
     def save(self) -> None:
-        """Keep what there is of the chunk, which may not be complete."""
+        """Cache the results of the chunk, which may not be complete."""
 
     def finish(self) -> None:
         """End a complete chunk."""
@@ -91,7 +91,7 @@ class FeaturePass:
         """Go through the images; yields each that is needed when it is done.
 
         An image that cannot be read or encoded is noted in ``reasons``, and tried again by the next run. A run that is
-        stopped keeps what it has: the next one goes on there.
+        stopped caches its results, and the next run continues from them.
 
         Raises OSError if the cache cannot be written, DeviceLost and other errors that no image is to blame for.
         """
@@ -131,7 +131,7 @@ class FeaturePass:
         return [self.samples[index] for index in indices]
 
     def _load(self, where: slice, key: str) -> None:
-        """Take a chunk from the cache, if the arrays there are what they should be."""
+        """Take a chunk from the cache, if the cached arrays have the expected shapes and types and are finite."""
         arrays = self._cache.get(key) or {}
         expected = {"has_feature": self.encoded[where], "features": self.features[where]}
         forms = [{name: (a.shape, a.dtype) for name, a in each.items()} for each in (arrays, expected)]
@@ -198,7 +198,7 @@ def key_of(*parts: Any) -> str:
 
 
 def file_stat(path: Path | TarMember | None) -> list[int] | None:
-    """Size and time of a file, the place in its .tar if it is in one; None where there is none."""
+    """Size and time of a file, and its place if it is in a .tar; None for a file that does not exist."""
     if isinstance(path, TarMember):
         return [*(file_stat(path.tar) or ()), path.offset, path.size]
     try:

@@ -1,7 +1,7 @@
-"""Pictures of an analysis of templates: their order by sharpness, and mean IoU against it, the paper's figure.
+"""Plots of an analysis of templates: their order by sharpness, and the paper's figure, mean IoU against sharpness.
 
-matplotlib (``pip install clipes[plot]``) is imported when a picture is drawn. It is used through objects alone:
-neither its global settings nor its windows are touched.
+matplotlib (``pip install clipes[plot]``) is imported when a plot is drawn. Its global settings and its windows are not
+touched.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from clipes.drawing.panels import drawing, shorten
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Place = tuple[tuple[float, float], str, str]  # of a name: from its dot, in points, and how it is aligned there
+Placement = tuple[tuple[float, float], str, str]  # of a name: offset from its dot in points, and both alignments
 
 _BLUE, _ORANGE, _FAINT = "#0072B2", "#D55E00", "#E4E4E4"  # Okabe and Ito's first two
-_ROWS = 100  # templates in a column of the first picture
-_LONGEST = 46  # characters of a template that are shown
-_TALL = 30  # templates above which the axis is written at the top, too
-_NEAR = 10  # points from its dot from which on a name needs a line
-_DOTS = 200  # an inch
+_ROWS_PER_COLUMN = 100  # templates in the first plot
+_NAME_LENGTH = 46  # of a template that are shown
+_MAX_ROWS = 30  # above which the axis is written at the top, too
+_MIN_LINE = 10  # points from its dot from which on a name needs a line
+_DOTS_PER_INCH = 200
 
 
 def plot_sharpness(
@@ -39,25 +39,27 @@ def plot_sharpness(
 ) -> None:
     """Draw T templates in the order of their sharpness, each a dot and a bar; ``marked`` ones stand out.
 
-    Takes sharpness (T,) and the intervals (T, 2) of the differences from the lowest: the bars. A bar clear of the
-    dashed line is that of a template that is worse. (The intervals of the sharpness itself are wider, because images
-    differ more than templates do, and say less of their order.) The axis is logarithmic where the values differ by
-    more than five times. ``path`` is a .png, .svg or .pdf, written whole or not at all.
+    Takes sharpness (T,) and the intervals (T, 2) of the differences from the lowest, which are the bars: a template is
+    worse than the best if its bar does not reach the dashed line. (The intervals of the sharpness itself say less about
+    the order: they are wider, because images differ more than templates do.) The axis is logarithmic where the values
+    differ by more than five times. ``path`` is a .png, .svg or .pdf, written atomically.
 
     Raises ValueError for another suffix, :class:`clipes.drawing.figure.PlotError` without matplotlib.
     """
     values = np.asarray(sharpness, float)
     best, ends = values.min(), values.min() + np.asarray(over_best, float)
     order = np.argsort(values, kind="stable")
-    columns = np.array_split(order, -(-len(order) // _ROWS))
+    columns = np.array_split(order, -(-len(order) // _ROWS_PER_COLUMN))
     ranks = np.split(1 + np.arange(len(order)), np.cumsum([len(column) for column in columns])[:-1])
-    with drawing(path, (7.2 * len(columns), 1.3 + 0.165 * len(columns[0])), _DOTS) as figure:
+    with drawing(path, (7.2 * len(columns), 1.3 + 0.165 * len(columns[0])), _DOTS_PER_INCH) as figure:
         axes = figure.subplots(1, len(columns), squeeze=False)[0]
         for axis, column, rank in zip(axes, columns, ranks, strict=True):
             _share_scale(axis, np.append(values, ends))
             axis.set_ylim(len(columns[0]) - 0.4, -0.6)
             axis.axvline(best, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
-            names = [f"{shorten(templates[i], _LONGEST)}  {place:>2}" for i, place in zip(column, rank, strict=True)]
+            names = [
+                f"{shorten(templates[i], _NAME_LENGTH)}  {place:>2}" for i, place in zip(column, rank, strict=True)
+            ]
             _draw_rows(axis, names, values[column], ends[column], [templates[i] in marked for i in column])
         figure.suptitle(title, color=INK, fontsize=12, fontweight="bold", parse_math=False)
         bars = "bars: difference from the best, 95 % of bootstrap draws of the images"
@@ -74,13 +76,13 @@ def plot_miou(
 ) -> None:
     """Draw mean IoU against sharpness, a dot per template: the paper's figure.
 
-    Arguments and errors as in :func:`plot_sharpness`, with mIoU (T,) in [0, 1]. Named are the ``marked`` templates and
-    those of the highest and the lowest mIoU and sharpness.
+    Arguments and errors as in :func:`plot_sharpness`, with mIoU (T,) in [0, 1]. Names are written beside the ``marked``
+    templates and those of the highest and the lowest mIoU and sharpness.
     """
     x, y = np.asarray(sharpness, float), np.asarray(miou, float)
     stand_out = np.array([template in marked for template in templates])
     named = dict.fromkeys([*np.flatnonzero(stand_out), y.argmax(), y.argmin(), x.argmin(), x.argmax()])
-    with drawing(path, (7.2, 5.4), _DOTS) as figure:
+    with drawing(path, (7.2, 5.4), _DOTS_PER_INCH) as figure:
         axis = figure.subplots()
         _share_scale(axis, x)
         axis.scatter(x[~stand_out], y[~stand_out], s=24, color=_BLUE, alpha=0.8, linewidth=0, zorder=2)
@@ -91,7 +93,7 @@ def plot_miou(
         axis.margins(y=0.12)
         figure.draw_without_rendering()  # from here on the axes stay where they are
         figure.set_layout_engine("none")
-        _place_names(axis, np.stack([x, y], 1), {int(i): shorten(templates[i], _LONGEST) for i in named}, stand_out)
+        _place_names(axis, np.stack([x, y], 1), {int(i): shorten(templates[i], _NAME_LENGTH) for i in named}, stand_out)
 
 
 def _caption(templates: Sequence[str], marked: Collection[str], *parts: str) -> str:
@@ -110,12 +112,17 @@ def _draw_rows(axis: Axes, names: Sequence[str], values: Any, ends: Any, stand_o
     for label, out in zip(axis.get_yticklabels(), stand_out, strict=True):
         label.set(color=_ORANGE if out else INK, fontweight="bold" if out else "normal", parse_math=False)
     axis.tick_params(axis="y", length=0)
-    axis.tick_params(axis="x", which="both", top=len(rows) > _TALL, labeltop=len(rows) > _TALL)
+    axis.tick_params(
+        axis="x",
+        which="both",
+        top=len(rows) > _MAX_ROWS,
+        labeltop=len(rows) > _MAX_ROWS,
+    )
     axis.grid(visible=False, axis="y")
 
 
 def _share_scale(axis: Axes, values: Any) -> None:
-    """The same look and scale for every panel: logarithmic if the values differ by more than five times."""
+    """Set the common style and scale of an axis: logarithmic if the values differ by more than five times."""
     from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
     low, high = values.min(), values.max()
@@ -137,7 +144,7 @@ def _share_scale(axis: Axes, values: Any) -> None:
 
 
 def _place_names(axis: Axes, points: Any, names: dict[int, str], stand_out: Any) -> None:
-    """Write the names beside their dots, each at the nearest place where it covers neither dots nor other names."""
+    """Write the names beside their dots, each at the nearest place where it covers no dot and no other name."""
     from matplotlib.patheffects import Normal, Stroke
     from matplotlib.text import Text
 
@@ -156,32 +163,32 @@ def _place_names(axis: Axes, points: Any, names: dict[int, str], stand_out: Any)
         text.set_parse_math(False)
         text.set_path_effects([Stroke(linewidth=2, foreground="white"), Normal()])  # legible upon lines
 
-        def put(place: Place, text: Any = text) -> tuple[Any, bool]:
+        def put(place: Placement, text: Any = text) -> tuple[Any, bool]:
             lined = _put(text, place)
             text.update_positions(renderer)
             return Text.get_window_extent(text, renderer), lined  # an annotation's own holds its line, too
 
-        def cost(place: Place, put: Any = put, own: int = index, lines: Any = lines) -> int:
+        def cost(place: Placement, put: Any = put, own: int = index, lines: Any = lines) -> int:
             box, lined = put(place)
             outside = not _within(np.array([box.min, box.max]), inside).all()
             # Without a line, a name near another dot would seem to be that one's.
-            room = np.where(np.arange(len(dots)) == own, 3, 4 if lined else _NEAR)[:, None] * pixels
-            found = 100 * outside + 3 * int(_within(dots, box, room).sum()) + 5 * int(_within(lines, box).any())
-            found += 10 * sum(box.overlaps(other) for other in placed)
+            room = np.where(np.arange(len(dots)) == own, 3, 4 if lined else _MIN_LINE)[:, None] * pixels
+            penalty = 100 * outside + 3 * int(_within(dots, box, room).sum()) + 5 * int(_within(lines, box).any())
+            penalty += 10 * sum(box.overlaps(other) for other in placed)
             if lined:
                 line = _line(dots[own], box)
                 apart = np.linalg.norm(line[:, None] - np.delete(dots, own, axis=0), axis=2)
-                found += int((apart < 3 * pixels).any(0).sum())
-                found += 5 * sum(bool(_within(line, other).any()) for other in placed)
-            return int(found)
+                penalty += int((apart < 3 * pixels).any(0).sum())
+                penalty += 5 * sum(bool(_within(line, other).any()) for other in placed)
+            return int(penalty)
 
-        box, lined = put(min(_places(), key=cost))
+        box, lined = put(min(_placements(), key=cost))
         placed.append(box.padded(2 * pixels))
         lines = np.concatenate([lines, _line(dots[index], box)]) if lined else lines
 
 
 def _within(points: Any, box: Any, room: Any = 0) -> Any:
-    """Which points (n, 2) lie in a box, or nearer to it than ``room``: bool (n,)."""
+    """Whether each of the points (n, 2) lies in a box, or closer to it than ``room``: bool (n,)."""
     return ((points > box.min - room) & (points < box.max + room)).all(1)
 
 
@@ -190,17 +197,17 @@ def _line(dot: Any, box: Any) -> Any:
     return dot + np.linspace(0.1, 1, 40)[:, None] * (box.get_points().mean(0) - dot)
 
 
-def _put(text: Any, place: Place) -> bool:
-    """Move the name there; returns whether a line leads to it."""
+def _put(text: Any, place: Placement) -> bool:
+    """Move the name to a placement; returns whether a line leads to it."""
     text.xyann, sideways, upright = place
     text.set(ha=sideways, va=upright)
-    lined = bool(max(map(abs, text.xyann)) >= _NEAR)
+    lined = bool(max(map(abs, text.xyann)) >= _MIN_LINE)
     text.arrow_patch.set_visible(lined)
     return lined
 
 
-def _places() -> Iterator[Place]:
-    """Places of a name around its dot, in points, the nearest first, each with its alignment."""
+def _placements() -> Iterator[Placement]:
+    """Yield the placements of a name around its dot, the nearest first."""
     straight, slanted = ((1, 0), (-1, 0), (0, 1), (0, -1)), ((1, 1), (-1, 1), (1, -1), (-1, -1))
     between = ((1, 0.5), (-1, 0.5), (1, -0.5), (-1, -0.5), (0.5, 1), (-0.5, 1), (0.5, -1), (-0.5, -1))
     for distance in (6, 10, 16, 24, 36, 50, 70, 95, 125):

@@ -166,11 +166,11 @@ def _checked(row: ArrayLike, number: int) -> NDArray[np.float64]:
     except ValueError:  # lists of several lengths within
         values = np.array(None)
     if values.ndim != 1 or (values.dtype.kind not in "fiu" and values.size):
-        raise TypeError(f"image {number}: {reprlib.repr(row)} is no list of numbers; give one list per image")
+        raise TypeError(f"image {number}: {reprlib.repr(row)} is not a list of numbers; give one list per image")
     values = values.astype(np.float64)
     wrong = ~((values >= 0) & (values <= 1 + _TOLERANCE))  # nan too
     if wrong.any():
-        raise ValueError(f"image {number}: {values[wrong][0]} is no probability in [0, 1]; pass softmax outputs")
+        raise ValueError(f"image {number}: {values[wrong][0]} is not a probability in [0, 1]; pass softmax outputs")
     if values.sum() > 1 + _TOLERANCE:
         raise ValueError(
             f"image {number}: its probabilities sum to {values.sum():.4g}; "

@@ -114,7 +114,7 @@ class TemplateJudge:
                 chunk.judged[index - first, template] = True
 
     def save(self) -> None:
-        """Keep what was counted of the chunk. Drops counts not marked as judged: a stop may fall between the two."""
+        """Cache the counts of the chunk. Drops counts whose ``judged`` flag a stop left unset."""
         chunk = self._chunk
         if chunk.judged.sum() > self._cached:
             counts = np.concatenate(chunk.counts)

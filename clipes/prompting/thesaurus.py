@@ -94,8 +94,8 @@ def with_synonyms(
         min_similarity: -1..1; needs `tower`.
 
     Raises:
-        ValueError: `senses` names no class or no sense; a word of `without` is no lemma of any class; `min_similarity`
-            without tower or out of range.
+        ValueError: `senses` names something that is not a class or a sense; a word of `without` is not a lemma of any
+            class; `min_similarity` without tower or out of range.
         WordNetMissing: There is no WordNet.
     """
     senses = senses or {}

@@ -134,7 +134,7 @@ def check_path(path: str | os.PathLike[str]) -> Path:
                 raise ValueError("it has no classes")
             _class_set(data, path.stem)
         except (ValueError, TypeError) as error:
-            raise FileExistsError(f"{path} exists and is no class file; choose another name") from error
+            raise FileExistsError(f"{path} exists and is not a class file; choose another name") from error
     if any(parent.is_file() for parent in path.parents):
         raise NotADirectoryError(f"{path} lies in a file, not in a folder; choose another name")
     return path

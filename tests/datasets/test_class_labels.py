@@ -112,7 +112,7 @@ def test_wrong_files(tmp_path):
     with pytest.raises(DatasetError, match=r"not a cls_labels\.npy: ValueError: the magic string is not"):
         _rows(path)
     _save(path, {"a": np.ones(3)})
-    with pytest.raises(DatasetError, match="its labels are indices of classes, but there are no classes; give them"):
+    with pytest.raises(DatasetError, match="its labels are indices of classes, but no classes are given; give them"):
         _rows(path, None)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DatasetError, match=r"not a cls_labels\.npy: "):

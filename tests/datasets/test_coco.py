@@ -129,8 +129,8 @@ IMAGE, CATEGORY = {"id": 1, "file_name": "b.jpg"}, {"id": 3, "name": "car"}
         ({"images": [7]}, "image 0: not an object with an 'id' and a 'file_name'"),
         ({"images": [IMAGE, {"id": 2}]}, "image 1: not an object with an 'id' and a 'file_name'"),
         ({"images": [IMAGE, {"id": 2, "file_name": " "}]}, "image 1: not an object"),
-        ({"images": [IMAGE, {"id": 2, "file_name": "../b.jpg"}]}, "image 1: the id '../b' is no relative path"),
-        ({"images": [IMAGE, {"id": 2, "file_name": "/b.jpg"}]}, "image 1: the id '/b' is no relative path"),
+        ({"images": [IMAGE, {"id": 2, "file_name": "../b.jpg"}]}, "image 1: the id '../b' is not a relative path"),
+        ({"images": [IMAGE, {"id": 2, "file_name": "/b.jpg"}]}, "image 1: the id '/b' is not a relative path"),
         ({"images": [IMAGE, {"id": 2, "file_name": "b.png"}]}, r"b\.jpg and .*b\.png would both become one mask"),
         (
             {"images": [IMAGE, {"id": 1, "file_name": "c.jpg"}]},

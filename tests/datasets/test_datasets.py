@@ -178,7 +178,7 @@ def test_ids_that_cannot_name_a_mask_are_refused(tree, name, message):
 
 @pytest.mark.parametrize("name", ["/a", "a/../b", "../a", "./a", "a//b", "a/", ""])
 def test_ids_that_lead_out_of_the_folder_are_refused(name):
-    with pytest.raises(DatasetError, match=r"here: the id '.*' is no relative path free of '\.' and '\.\.'; rename"):
+    with pytest.raises(DatasetError, match=r"here: the id '.*' is not a relative path without '\.' and '\.\.'; rename"):
         check_id(name, "here")
 
 

@@ -100,12 +100,12 @@ def test_missing_images(make):
         ({"label": "dog"}, "line 2: the file_name is None; write the image's path"),
         ({"file_name": " ", "label": "dog"}, "line 2: the file_name is ' '"),
         ({"file_name": "a\0.jpg", "label": "dog"}, "line 2: .*control character"),
-        ({"file_name": "../a.jpg", "label": "dog"}, "line 2: the id '../a' is no relative path"),
-        ({"file_name": "/a.jpg", "label": "dog"}, "line 2: the id '/a' is no relative path"),
+        ({"file_name": "../a.jpg", "label": "dog"}, "line 2: the id '../a' is not a relative path"),
+        ({"file_name": "/a.jpg", "label": "dog"}, "line 2: the id '/a' is not a relative path"),
         ({"file_name": "sub/b.png"}, r"line 2: no labels; they are 'labels' \(a list of names"),
         ({"file_name": "sub/b.png", "labels": {}}, "line 2: no labels; they are"),
         ({"file_name": "sub/b.png", "objects": {"bbox": []}}, "line 2: no labels"),
-        ({"file_name": "sub/b.png", "label": 2}, "line 2: the label 2 is no index of 2 classes"),
+        ({"file_name": "sub/b.png", "label": 2}, "line 2: the label 2 is not an index of 2 classes"),
         ({"file_name": "sub/b.png", "label": 1.5}, r"line 2: \[1\.5\] is not a list of strings"),
         ({"file_name": "sub/b.png", "labels": [None]}, r"line 2: \[None\] is not a list of strings"),
         ({"file_name": "a.jpg", "label": "fox"}, "line 2: other labels for 'a.jpg' than .*line 1; remove one"),
@@ -129,7 +129,7 @@ def test_wrong_csv(make):
 
 
 def test_indices_need_the_classes(make):
-    with pytest.raises(DatasetError, match="line 1: the label 1 is the index of a class, but there are no classes"):
+    with pytest.raises(DatasetError, match="line 1: the label 1 is the index of a class, but no classes are given"):
         find_samples(make({"file_name": "a.jpg", "label": 1}))
 
 

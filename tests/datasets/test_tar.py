@@ -121,11 +121,11 @@ def test_forms_of_labels(tmp_path, member, content, labels):
         ("a.json", "3", "the labels are 3|write a list"),
         ("a.json", [["dog"]], "is not a list of strings"),
         ("a.json", [True], "is not a list of strings"),
-        ("a.json", [2], r"a\.json: the label 2 is no index of 2 classes, counted from 0"),
-        ("a.json", [-1], "the label -1 is no index of 2 classes"),
-        ("a.cls", "2", "the label 2 is no index"),
+        ("a.json", [2], r"a\.json: the label 2 is not an index of 2 classes, counted from 0"),
+        ("a.json", [-1], "the label -1 is not an index of 2 classes"),
+        ("a.cls", "2", "the label 2 is not an index"),
         ("a.cls", b"\xff", r"a\.cls: not UTF-8"),
-        ("a.txt", "x" * 1_000_001, "1000001 bytes are no labels; at most 1000000 are read"),
+        ("a.txt", "x" * 1_000_001, "1000001 bytes are too many for labels; at most 1000000 are read"),
         (
             "a.json",
             {"caption": "x"},
@@ -145,9 +145,9 @@ def test_wrong_members(tmp_path, member, content, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("../b.png", r"\.\./b\.png: the id '\.\./b' is no relative path"),
-        ("/b.png", "the id '/b' is no relative path"),
-        ("c/../b.png", "the id 'c/../b' is no relative path"),
+        ("../b.png", r"\.\./b\.png: the id '\.\./b' is not a relative path"),
+        ("/b.png", "the id '/b' is not a relative path"),
+        ("c/../b.png", "the id 'c/../b' is not a relative path"),
         ("b\x1b.png", "holds a control character"),
         ("b" * 300 + ".png", "would be 304 bytes long"),
     ],
@@ -160,14 +160,14 @@ def test_wrong_ids(tmp_path, name, message):
 
 def test_indices_need_the_classes(tmp_path):
     path = _tar(tmp_path / "s.tar", ("a.png", b""), ("a.cls", "1"))
-    with pytest.raises(DatasetError, match="the label 1 is the index of a class, but there are no classes; give them"):
+    with pytest.raises(DatasetError, match="the label 1 is the index of a class, but no classes are given; give them"):
         find_samples(path)
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE])
 def test_links_and_devices_are_refused(tmp_path, kind):
     path = _tar(tmp_path / "s.tar", ("a.png", b""), ("a.json", []), _special("b.png", kind))
-    with pytest.raises(DatasetError, match=r"s\.tar/b\.png': a link or a device, no plain file; .*--dereference"):
+    with pytest.raises(DatasetError, match=r"s\.tar/b\.png': a link or a device, not a plain file; .*--dereference"):
         find_samples(path)
 
 
@@ -179,7 +179,7 @@ def test_sparse_members_are_refused(tmp_path):
     info.size = len(data)
     with tarfile.open(tmp_path / "s.tar", "w", format=tarfile.PAX_FORMAT) as tar:
         tar.addfile(info, io.BytesIO(data))
-    with pytest.raises(DatasetError, match=r"a\.png': sparse, no plain file"):
+    with pytest.raises(DatasetError, match=r"a\.png': sparse, not a plain file"):
         find_samples(tmp_path / "s.tar")
 
 

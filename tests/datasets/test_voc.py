@@ -121,7 +121,7 @@ def test_a_missing_image_is_refused_or_stays(root):
         ("<annotation><object></object></annotation>", "label 1 of 1 is blank"),
         ('<?xml version="1.0" encoding="nonsense"?><annotation/>', "broken XML: unknown encoding"),
         ('<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><annotation>&x;</annotation>', "broken XML: undefined"),
-        (f"<annotation>{' ' * 10_000_000}</annotation>", "10000025 bytes are no VOC annotation"),
+        (f"<annotation>{' ' * 10_000_000}</annotation>", "10000025 bytes are too many for a VOC annotation"),
     ],
 )
 def test_wrong_annotations(root, content, message):

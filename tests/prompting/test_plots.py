@@ -26,7 +26,7 @@ HOSTILE = (
     "= {}",
     "%d {}",
 )
-BLUE, ORANGE = "#0072B2", "#D55E00"
+ORANGE = "#D55E00"
 
 
 @pytest.fixture
@@ -46,7 +46,15 @@ def _many(count, seed=0):
     return [f"a {i} {{}}." for i in range(count)], values, np.stack([0.5 * over - 0.001, 1.5 * over + 0.001], 1)
 
 
-def test_templates_stand_in_their_order_with_their_bars(tmp_path, drawn):
+@pytest.fixture
+def rows(monkeypatch):
+    """What was drawn in each column of templates: names, values, ends of the bars, which stand out."""
+    handed, draw = [], plots._draw_rows
+    monkeypatch.setattr(plots, "_draw_rows", lambda axis, *rest: (handed.append(rest), draw(axis, *rest))[1])
+    return handed
+
+
+def test_templates_stand_in_their_order_with_their_bars(tmp_path, drawn, rows):
     names, values, over = (
         ["b {}", "a {}", "c {}"],
         np.array([0.2, 0.1, 0.3]),
@@ -55,11 +63,10 @@ def test_templates_stand_in_their_order_with_their_bars(tmp_path, drawn):
     plot_sharpness(tmp_path / "a.png", names, values, over, "Title", {"c {}"})
     (axis,) = drawn[0].axes
     assert [label.get_text() for label in axis.get_yticklabels()] == ["a {}   1", "b {}   2", "c {}   3"]
-    (dots,) = axis.collections[2:]
-    assert dots.get_offsets().tolist() == [[0.1, 0], [0.2, 1], [0.3, 2]]
-    bars = [segment.tolist() for segment in axis.collections[1].get_segments()]
-    assert np.allclose(bars, [[[0.1, 0], [0.1, 0]], [[0.15, 1], [0.3, 1]], [[0.2, 2], [0.5, 2]]])
-    assert axis.lines[0].get_xdata() == [0.1, 0.1]
+    ((_, values, bars, stand_out),) = rows
+    assert values.tolist() == [0.1, 0.2, 0.3] and stand_out == [False, False, True]
+    assert np.allclose(bars, [[0.1, 0.1], [0.15, 0.3], [0.2, 0.5]])
+    assert axis.lines[0].get_xdata() == [0.1, 0.1], "the dashed line is at the best"
     top, bottom = axis.get_ylim()[::-1]
     assert top < 0 and bottom > 2, "the best stands at the top"
     low, high = axis.get_xlim()
@@ -67,15 +74,17 @@ def test_templates_stand_in_their_order_with_their_bars(tmp_path, drawn):
     assert drawn[0].get_suptitle() == "Title"
 
 
-def test_marked_templates_stand_out(tmp_path, drawn):
+def test_marked_templates_stand_out(tmp_path, drawn, rows):
     names, values, over = _many(5)
     plot_sharpness(tmp_path / "a.png", names, values, over, "", {names[3]})
     plot_sharpness(tmp_path / "b.png", names, values, over, "", {"not among them {}"})
     (axis,), (plain,) = drawn[0].axes, drawn[1].axes
     orange = [label.get_text() for label in axis.get_yticklabels() if label.get_color() == ORANGE]
     assert len(orange) == 1 and orange[0].startswith(names[3])
-    dots = [matplotlib.colors.to_hex(colour).upper() for colour in axis.collections[2].get_facecolor()]
-    assert dots == [ORANGE if label.get_color() == ORANGE else BLUE for label in axis.get_yticklabels()]
+    assert rows[0][3] == [label.get_color() == ORANGE for label in axis.get_yticklabels()]
+    with Image.open(tmp_path / "a.png") as marked, Image.open(tmp_path / "b.png") as other:
+        pixels = [np.array(image.convert("RGB")) for image in (marked, other)]
+    assert [(rgb == (0xD5, 0x5E, 0x00)).all(2).any() for rgb in pixels] == [True, False]
     assert "orange" in drawn[0].get_supxlabel() and "orange" not in drawn[1].get_supxlabel()
     assert all(label.get_color() != ORANGE for label in plain.get_yticklabels())
 
@@ -122,8 +131,8 @@ def test_miou_stands_against_sharpness_and_the_ends_are_named(tmp_path, drawn):
     y = np.array([0.5, 0.7, 0.4, 0.3, 0.6, 0.45, 0.55, 0.35])
     plot_miou(tmp_path / "a.png", names, x, y, "Title", {"h {}"})
     (axis,) = drawn[0].axes
-    plain, marked = (part.get_offsets().tolist() for part in axis.collections)
-    assert marked == [[0.27, 0.35]] and sorted(plain + marked) == sorted(map(list, zip(x, y, strict=True)))
+    dots = [dot for drawn_together in axis.collections for dot in drawn_together.get_offsets().tolist()]
+    assert sorted(dots) == sorted(map(list, zip(x, y, strict=True)))
     named = {text.get_text(): text.xy for text in axis.texts}
     assert named.keys() == {
         "h {}",

@@ -364,7 +364,7 @@ def test_where_nothing_is_saved(tmp_path: Path) -> None:
         voc.save(tmp_path / "voc.json")
     for content in ("[]", '["a {}"]', '{"a": "b"}', "{", '{"classes": [], "rows": 1}'):
         (tmp_path / "foreign.json").write_text(content)
-        with pytest.raises(FileExistsError, match=r"foreign.json exists and is no class file; choose another name"):
+        with pytest.raises(FileExistsError, match=r"foreign.json exists and is not a class file; choose another name"):
             voc.save(tmp_path / "foreign.json")
         assert (tmp_path / "foreign.json").read_text() == content
     (tmp_path / "foreign.json").write_text('{"classes": ["owl"]}')
