@@ -68,7 +68,7 @@ def _entry(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
         shown = anchor = _metavar(parser, action)
     anchor = re.sub(r"[^\w-]+", "-", anchor.lower()).strip("-")
     help = parser._get_formatter()._expand_help(action) if action.help else ""
-    return f'<span id="{anchor}"></span>`{shown}`\n:   {_text(help)}'
+    return f"### `{shown}` {{#{anchor}}}\n\n{_text(help)}"
 
 
 def _metavar(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
