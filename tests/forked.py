@@ -79,6 +79,7 @@ class Command:
 
     def __init__(self, server: Server, arguments: Sequence[object], log: Path, **prepare: int | str):
         self.server, self.log, self._code = server, log, None
+        log.touch()  # it may be read before the command has begun
         texts = [str(argument) for argument in arguments]
         server.ask(arguments=texts, log=str(log.absolute()), folder=os.getcwd(), **prepare)
         pid = server.answer(PATIENCE)

@@ -100,14 +100,19 @@ def _whole_numbers(text: str) -> tuple[int, ...]:
 
 
 def read_config(options: argparse.Namespace, preset: str) -> Config:
-    """The class set's preset, or that of the flag, with the flags given.
+    """The preset of the flag, else ``preset``, the class set's, with the flags given. Errors as `change_config`."""
+    preset = options.preset or preset
+    return change_config(PRESETS[preset], options, preset)
 
-    Raises ValueError for a value out of range, or of a stage switched off.
+
+def change_config(config: Config, options: argparse.Namespace, preset: str) -> Config:
+    """``config`` with the flags of :func:`add_config_flags`; a new refinement is that of ``preset``, if it has it.
+
+    Raises ValueError for a value out of range, or for a setting of a stage that is switched off.
     """
-    config = PRESETS[options.preset or preset]
     if options.no_affinity:
         config = replace(config, affinity=None)
-    return _changed(config, options, tuple(STAGES), config)
+    return _changed(config, options, tuple(STAGES), PRESETS[preset])
 
 
 def change_decision(config: Config, options: argparse.Namespace, preset: str) -> Config:

@@ -3,91 +3,123 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
-from .engines import others_device, write
-from .flags import add_config_flags, read_config
-from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
-from .run_flags import add_run_flags, output_of, place
-from .source import add_source_flags, labels_argument
-from .terminal import EXIT_CODES, bar, complain, printable
+from .account import Account, stopping
+from .flags import add_config_flags
+from .model import add_clip_flags, add_vocabulary_flags
+from .run_flags import add_run_flags
+from .source import add_source_flags
+from .terminal import DEVICE_LOST, DONE, EXIT_CODES, bar, complain, printable
 
 if TYPE_CHECKING:
-    from clipes.clip.weights import CLIP
-    from clipes.config import Config
-    from clipes.datasets import Sample, Samples
-    from clipes.vocabulary import Vocabulary
+    from clipes.runs.prepare import PreparedRun
 
 
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "masks for an image, a folder, a list or a whole data set"
     generate = commands.add_parser("generate", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
-    add_source_flags(generate)
+    add_source_flags(generate, needed=False)
     add_run_flags(generate)
     add_clip_flags(generate)
     add_vocabulary_flags(generate)
     add_config_flags(generate)
-    generate.set_defaults(run=run)
+    generate.set_defaults(run=run, model=None, trusted=None)  # None: not given, so that --like counts
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check everything that can be checked without the model, then write the masks."""
-    from clipes.datasets import find_samples
-    from clipes.runs.preflight import check_folder
-    from clipes.store.cleanup import clear
-    from clipes.vocabulary import check_labels, load_vocabulary, stuff_words
+    """Make the plan, check all of it that needs no model, then write the masks."""
+    from clipes.runs.plan import RayEngine
+    from clipes.runs.prepare import prepare
 
-    if options.engine == "ray":
+    from .plan import plan_of
+
+    plan = plan_of(options)
+    if isinstance(plan.placement.engine, RayEngine):
         from clipes.runs.ray_session import import_ray
 
         import_ray()
-    _, device = place(options)
-    output = output_of(options)
-    given = vocabulary_settings(options)
-    auto = given["background"] == "auto"
-    vocabulary = load_vocabulary(**{**given, "background": [] if auto else given["background"]})
-    if auto:  # until the images have chosen among them
-        vocabulary = replace(vocabulary, background_names=stuff_words())
-    config = read_config(options, vocabulary.preset)
-    labels = None if options.labels is None else labels_argument(options.labels)
-    samples = find_samples(options.source, labels, class_names=vocabulary.class_names, missing=options.missing)
-    unknown, first = check_labels(samples, vocabulary, options.unknown == "skip")
-    check_folder(options.source, samples, output, options.overwrite)
-    _tell(samples, unknown, first, options)
-
-    from clipes.clip.weights import load_clip
-
-    elsewhere = others_device(options) and not (auto and options.devices)  # whose images are looked at here
-    here = {"device": "cpu", "precision": "fp32"} if elsewhere else {"device": device}
-    clip = load_clip(**{**clip_settings(options), **here})
-    if auto:
-        vocabulary = replace(vocabulary, background_names=_suggested(clip, vocabulary, samples, config))
-    if options.overwrite:
-        clear(output.folder)
-    return write(options, clip, vocabulary, config, samples)
+    prepared = prepare(plan)
+    for note in prepared.notes:
+        complain(note)
+    if options.dry_run:
+        for name, value in _description(prepared):
+            print(f"{name:11}{printable(value)}")
+        return DONE
+    return _write(prepared)
 
 
-def _suggested(clip: CLIP, vocabulary: Vocabulary, samples: Sequence[Sample], config: Config) -> tuple[str, ...]:
-    """The background words that `clipes background` would suggest."""
+def _write(prepared: PreparedRun) -> int:
+    """Write the masks that are not finished yet; returns the exit code."""
+    from clipes.device.errors import DeviceLost
+    from clipes.runs.engines import write_masks
+    from clipes.runs.execute import ActiveRun
+
+    plan = prepared.plan
+    generator = None
+    if plan.vocabulary and plan.vocabulary.background == "auto":
+        prepared, generator = _with_suggested_background(prepared)
+    with ExitStack() as stack:
+        stop = stack.enter_context(stopping())
+        run = stack.enter_context(ActiveRun(prepared, generator, stop))
+        account = Account(run.images, f"masks written to {printable(plan.output.folder)}", lambda: run.finished)
+        try:
+            account.follow(stack.enter_context(closing(write_masks(run))), plan.faults.strict)
+        except DeviceLost as error:
+            complain(f"the GPU was lost, and no image is to blame: {error}; start again to go on")
+            return DEVICE_LOST
+    return stop.code or account.code(0 if plan.faults.strict else plan.faults.max_failure_rate)
+
+
+def _with_suggested_background(prepared: PreparedRun) -> tuple[PreparedRun, Any]:
+    """The run with the background words that `clipes background` would suggest, and a generator that has them if the
+    masks are made in this process.
+    """
     from clipes.clip.text_cache import cache_folder
+    from clipes.generator import MaskGenerator
     from clipes.prompting.background import suggest_background
+    from clipes.runs.execute import load_model, remote_device
 
-    table = suggest_background(clip, vocabulary, samples, config, folder=cache_folder(), progress=bar)
+    plan = prepared.plan
+    clip = load_model(plan)
+    samples, folder = prepared.samples, cache_folder()
+    table = suggest_background(clip, prepared.vocabulary, samples, plan.config, folder=folder, progress=bar)
     if not table.words:
         raise ValueError("--background auto: no word wins in any image, or each is too near to a class; give words")
     print(f"background words by {table.images} images: {printable(', '.join(table.words))}")
-    return table.words
+    prepared = prepared.with_background(tuple(table.words))
+    if remote_device(plan.placement):
+        return prepared, None
+    return prepared, MaskGenerator(clip, prepared.vocabulary, plan.config)
 
 
-def _tell(samples: Samples, unknown: int, first: str, options: argparse.Namespace) -> None:
-    """Say what will be left out: rows of a labels file without an image, images with unknown labels."""
-    if samples.unused_rows:
-        complain(
-            f"{samples.unused_rows} row(s) of {options.labels} name no image of {options.source}, "
-            f"{samples.first_unused!r} the first"
-        )
-    if unknown:
-        complain(f"{unknown} image(s) with unknown labels will be skipped; {first}")
+def _description(prepared: PreparedRun) -> Iterator[tuple[str, str]]:
+    """What a plan says, for a reader: names and values."""
+    plan = prepared.plan
+    placement, faults = plan.placement, plan.faults
+    yield "source", plan.source
+    yield "images", _images(prepared)
+    yield "labels", "the source's own" if plan.labels is None else _listed(plan.labels)
+    if plan.model:
+        yield "model", " ".join(filter(None, (plan.model.model, plan.model.pretrained, plan.model.precision)))
+    vocabulary = prepared.vocabulary
+    yield "classes", f"{vocabulary.name}: {len(vocabulary.class_names)}"
+    chosen = "chosen by the images" if plan.vocabulary and plan.vocabulary.background == "auto" else ""
+    yield "background", chosen or f"{len(vocabulary.background_names)} words"
+    yield "method", f"{plan.preset}: {plan.config.to_dict()}"
+    output = plan.output
+    yield "output", " ".join((str(output.folder), output.format, *(f"+{kind}" for kind in output.saved)))
+    yield "engine", f"{placement.engine}, device {placement.device or 'by default'}"
+    yield "faults", ", ".join(f"{name} {value}" for name, value in vars(faults).items())
+
+
+def _images(prepared: PreparedRun) -> str:
+    total, shard = len(prepared.samples), prepared.plan.placement.shard
+    return f"{total}" if shard.count == 1 else f"{prepared.images} of {total}, shard {shard}"
+
+
+def _listed(names: str | tuple[str, ...]) -> str:
+    return names if isinstance(names, str) else ", ".join(names)

@@ -54,9 +54,9 @@ def add_vocabulary_flags(
     group.add_argument("--fuse", choices=get_args(Fuse), help=f"{fuse} (default: the classes' own, else sentence)")
 
 
-def vocabulary_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """What :func:`clipes.vocabulary.vocabulary.load_vocabulary` takes."""
-    classes = words(options.classes) or ("scenes" if options.model == "tiny" else None)
+def vocabulary_settings(options: argparse.Namespace, default: Any = None) -> dict[str, Any]:
+    """What :func:`clipes.vocabulary.load_vocabulary` takes. ``default`` are the classes where no flag names any."""
+    classes = words(options.classes) or default or ("scenes" if options.model in (None, "tiny") else None)
     if classes is None:
         raise ValueError(f"no classes given for {options.model}; pass --classes voc12, coco14 or a file of names")
     return {

@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from .terminal import named, natural
 
-if TYPE_CHECKING:  # they load much
-    from clipes.runs.shards import Shard
-    from clipes.store.output import Output
-
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
-    """Add the flags that :class:`clipes.store.output.Output`, :class:`clipes.runs.run.Run` and the engines take."""
+    """Add the flags of :class:`clipes.runs.plan.Plan`; those that are not given are None. The model's stand apart."""
     _add_output(parser.add_argument_group("output"))
     _add_faults(parser.add_argument_group("faults"))
     _add_work(parser.add_argument_group("work"))
@@ -23,12 +17,16 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
+    like = "take what no flag says from the plan of an earlier run: its run.json, or its folder"
+    group.add_argument("--like", type=lambda text: Path(named(text)), metavar="FILE", help=like)
+    dry_run = "check everything that needs no model, print the plan, and end"
+    group.add_argument("--dry-run", action="store_true", help=dry_run)
     out = "folder for the masks, named as the images are; finished masks of an earlier start are kept"
-    group.add_argument("--out", type=lambda text: Path(named(text)), required=True, help=out)
+    group.add_argument("--out", type=lambda text: Path(named(text)), help=out)
     overwrite = "begin anew: remove the masks that earlier runs wrote there"
-    group.add_argument("--overwrite", action="store_true", help=overwrite)
+    group.add_argument("--overwrite", action="store_true", default=None, help=overwrite)
     confidence = "write OUT/confidence/*.png: the winning scores, 255 for 1"
-    group.add_argument("--save-confidence", action="store_true", help=confidence)
+    group.add_argument("--save-confidence", action="store_true", default=None, help=confidence)
     cams = (
         "write OUT/cams/*.npz, for `clipes finalize`: the maps on the patch grid and, as CLIP-ES saves them, at"
         " the image's size"
@@ -37,19 +35,21 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     patch = "the same, only on the patch grid: far smaller files, and all that `clipes finalize` needs"
     group.add_argument("--save-patch-cams", dest="save_cams", action="store_const", const="patch", help=patch)
     kinds = "a PNG for each image, or .tar shards in WebDataset layout (default: png)"
-    group.add_argument("--out-format", choices=("png", "tar"), default="png", help=kinds)
+    group.add_argument("--out-format", choices=("png", "tar"), help=kinds)
     size = "images in a .tar; a run that is killed repeats those of the one it was writing (default: 1000)"
-    group.add_argument("--tar-size", type=natural, default=1000, metavar="N", help=size)
+    group.add_argument("--tar-size", type=natural, metavar="N", help=size)
 
 
 def _add_faults(group: argparse._ArgumentGroup) -> None:
     unknown = "images with a label that is no class: refuse to start, or skip them (default: refuse)"
-    group.add_argument("--unknown", choices=("refuse", "skip"), default="refuse", help=unknown)
+    group.add_argument("--unknown", choices=("refuse", "skip"), help=unknown)
     missing = "images that are named but not there: refuse to start, or skip them (default: refuse)"
-    group.add_argument("--missing", choices=("refuse", "skip"), default="refuse", help=missing)
+    group.add_argument("--missing", choices=("refuse", "skip"), help=missing)
     rate = "share of the images that may fail before the exit code is 3 (default: 0.01)"
-    group.add_argument("--max-failure-rate", type=_share, default=0.01, metavar="X", help=rate)
-    group.add_argument("--strict", action="store_true", help="end at the first image that fails, with exit code 3")
+    group.add_argument("--max-failure-rate", type=_share, metavar="X", help=rate)
+    group.add_argument(
+        "--strict", action="store_true", default=None, help="end at the first image that fails, with exit code 3"
+    )
 
 
 def _add_work(group: argparse._ArgumentGroup) -> None:
@@ -65,66 +65,15 @@ def _add_work(group: argparse._ArgumentGroup) -> None:
 
 def _add_ray(group: argparse._ArgumentGroup) -> None:
     engine = "who makes the masks: this process, or the actors of Ray (pip install 'clipes[ray]'; default: here)"
-    group.add_argument("--engine", choices=("here", "ray"), default="here", help=engine)
+    group.add_argument("--engine", choices=("here", "ray"), help=engine)
     actors = "actors, each with the model: a number, or the least and the most (default: 1, and as many as fit)"
-    group.add_argument("--actors", type=_range, default=(1, None), metavar="N[-N]", help=actors)
+    group.add_argument("--actors", type=_range, metavar="N[-N]", help=actors)
     gpus = "GPUs for each actor; a fraction shares one (default: 0)"
-    group.add_argument("--gpus-per-actor", type=_amount, default=0.0, metavar="X", help=gpus)
+    group.add_argument("--gpus-per-actor", type=_amount, metavar="X", help=gpus)
     cpus = "CPUs for each actor (default: 1 beside a GPU, else as many as threads)"
     group.add_argument("--cpus-per-actor", type=_amount, metavar="X", help=cpus)
     address = "a Ray cluster, auto or HOST:PORT (default: $RAY_ADDRESS, else this machine)"
     group.add_argument("--ray-address", type=named, metavar="ADDRESS", help=address)
-
-
-def output_of(options: argparse.Namespace) -> Output:
-    """What is saved, and where."""
-    from clipes.store.output import Output
-
-    return Output(options.out, options.save_confidence, options.save_cams, options.out_format, options.tar_size)
-
-
-def place(options: argparse.Namespace) -> tuple[Shard, str | None]:
-    """Which part this process does, and on which device; ValueError for a shard that is none."""
-    from clipes.runs.shards import Shard, shard_from
-
-    found = shard_from(os.environ) if options.shard is None else None
-    shard = found.shard if found else Shard.parse(options.shard or "0/1")
-    if options.overwrite and shard.count > 1:
-        raise ValueError(
-            f"--overwrite by one of {shard.count} shards would remove what the others write; "
-            "choose another --out, or remove that folder first"
-        )
-    if devices := devices_of(options):
-        if found and found.local_rank:
-            raise ValueError(
-                f"--devices {options.devices} for each of several processes that {found.origin} started on this "
-                "machine: they would share the devices; start one process, or leave out --devices"
-            )
-        return shard, devices[0]
-    if options.device or not found:
-        return shard, options.device
-    from clipes.device.choice import gpu_of
-
-    return shard, gpu_of(found.local_rank)
-
-
-def devices_of(options: argparse.Namespace) -> list[str]:
-    """Those of ``--devices``, a process for each; none without it. ValueError for what is none, or does not fit."""
-    if options.devices is None:
-        return []
-    if options.device or options.engine == "ray":
-        other = f"--device {options.device}" if options.device else "--engine ray, whose actors have --gpus-per-actor"
-        raise ValueError(f"--devices {options.devices} and {other}; give one of the two")
-    from clipes.runs.device_pool import device_list
-
-    return device_list(options.devices)
-
-
-def worker_count(options: argparse.Namespace, kind: str, images: int, devices: int = 1) -> int:
-    """The processes that read images for one of ``devices``; none for a single image, which gains nothing."""
-    if options.workers is not None or images < 2:
-        return options.workers or 0
-    return 1 if kind == "cpu" else max(1, min(8, ((os.cpu_count() or 2) - 1) // devices))
 
 
 def _count(text: str) -> int:

@@ -30,11 +30,11 @@ def named(text: str) -> str:
     return text
 
 
-def words(given: str | None) -> str | list[str] | None:
+def words(given: str | None) -> str | tuple[str, ...] | None:
     """A set's or file's name as it is, ``a,b`` and ``a,`` as words, the empty string as no word."""
     if given is None or (given and ("," not in given or os.path.isfile(given))):
         return given
-    words = [word.strip() for word in given.split(",")]
+    words = tuple(word.strip() for word in given.split(","))
     return words if words[-1] else words[:-1]
 
 

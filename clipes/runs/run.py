@@ -21,9 +21,7 @@ from clipes.store.store import Store
 from .generation import MasksFromImages
 from .local_engine import MaskWriter
 from .outcome import Outcome
-from .shards import Shard
-
-WHOLE = Shard(0, 1)
+from .shards import WHOLE, Shard
 
 
 class Run:

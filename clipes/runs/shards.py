@@ -57,8 +57,12 @@ class Shard:
         return cls(int(match[1]), int(match[2]))
 
 
+WHOLE = Shard(0, 1)
+"""All of a data set."""
+
+
 @dataclass(frozen=True)
-class Placement:
+class Rank:
     """What the launcher of this process says about it. Made by :func:`shard_from`.
 
     Attributes:
@@ -73,7 +77,7 @@ class Placement:
     origin: str
 
 
-def shard_from(environ: Mapping[str, str]) -> Placement | None:
+def shard_from(environ: Mapping[str, str]) -> Rank | None:
     """The part of the work that torchrun or Slurm gives this process, by its environment; None without either.
 
     torchrun sets RANK, WORLD_SIZE and LOCAL_RANK. A task of a Slurm step has SLURM_STEP_ID and is SLURM_PROCID of
@@ -85,7 +89,7 @@ def shard_from(environ: Mapping[str, str]) -> Placement | None:
     not evenly spaced: which of its jobs has which part cannot be told from the environment.
 
     >>> shard_from({"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0"})
-    Placement(shard=Shard(index=2, count=4), local_rank=0, origin='torchrun')
+    Rank(shard=Shard(index=2, count=4), local_rank=0, origin='torchrun')
     """
     process = _torchrun(environ) or _step(environ)
     array = _array(environ)
@@ -93,24 +97,24 @@ def shard_from(environ: Mapping[str, str]) -> Placement | None:
         return process or array
     inner, outer = process.shard, array.shard
     shard = Shard(outer.index * inner.count + inner.index, outer.count * inner.count)
-    return Placement(shard, process.local_rank, f"{process.origin} in {array.origin}")
+    return Rank(shard, process.local_rank, f"{process.origin} in {array.origin}")
 
 
-def _torchrun(environ: Mapping[str, str]) -> Placement | None:
+def _torchrun(environ: Mapping[str, str]) -> Rank | None:
     if not environ.get("RANK") and not environ.get("WORLD_SIZE"):
         return None
     shard = _shard(environ, "RANK", "WORLD_SIZE")
-    return Placement(shard, _number(environ, "LOCAL_RANK", 0), "torchrun")
+    return Rank(shard, _number(environ, "LOCAL_RANK", 0), "torchrun")
 
 
-def _step(environ: Mapping[str, str]) -> Placement | None:
+def _step(environ: Mapping[str, str]) -> Rank | None:
     if not environ.get("SLURM_STEP_ID") or not environ.get("SLURM_STEP_NUM_TASKS"):
         return None
     shard = _shard(environ, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
-    return Placement(shard, _number(environ, "SLURM_LOCALID", 0), "a Slurm step")
+    return Rank(shard, _number(environ, "SLURM_LOCALID", 0), "a Slurm step")
 
 
-def _array(environ: Mapping[str, str]) -> Placement | None:
+def _array(environ: Mapping[str, str]) -> Rank | None:
     if not environ.get("SLURM_ARRAY_TASK_ID"):
         return None
     own, first, last, step, count = (
@@ -123,7 +127,7 @@ def _array(environ: Mapping[str, str]) -> Placement | None:
             f"a Slurm array of {count} jobs from {first} to {last} in steps of {step} is not evenly spaced (this is "
             f"{own}): use --array=0-{max(count - 1, 0)}, or give each job its --shard i/{count}"
         )
-    return Placement(Shard((own - first) // step, count), 0, "a Slurm array")
+    return Rank(Shard((own - first) // step, count), 0, "a Slurm array")
 
 
 def _shard(environ: Mapping[str, str], rank: str, size: str) -> Shard:

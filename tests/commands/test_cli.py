@@ -58,8 +58,8 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
     calls: list[dict[str, object]] = []
     bundled = load_clip("tiny", device="cpu")
 
-    def instead(**settings: object) -> CLIP:
-        calls.append(settings)
+    def instead(model: str, pretrained: str | None, **settings: object) -> CLIP:
+        calls.append({"model": model, "pretrained": pretrained, **settings})
         return bundled
 
     def generator(clip: CLIP, vocabulary: Vocabulary, config: clipes.Config) -> MaskGenerator:
@@ -67,7 +67,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, object]]:
         return MaskGenerator(clip, load_vocabulary("scenes"), config)
 
     monkeypatch.setattr("clipes.clip.weights.load_clip", instead)
-    monkeypatch.setattr("clipes.generator.MaskGenerator", generator)
+    monkeypatch.setattr("clipes.runs.execute.MaskGenerator", generator)
     return calls
 
 
@@ -301,7 +301,7 @@ def test_models_that_cannot_be_had(said, arguments: list[str], message: str) -> 
     assert not Path("m").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["paint"], ["generate"], ["status"], ["demo", "--count", "0"]])
+@pytest.mark.parametrize("arguments", [[], ["paint"], ["status"], ["demo", "--count", "0"]])
 def test_wrong_commands(said, arguments: list[str]) -> None:
     code, out, err = said(*arguments)
     assert code == 2 and out == "" and err.startswith("usage: clipes")

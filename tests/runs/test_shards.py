@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipes.runs.shards import Placement, Shard, shard_from
+from clipes.runs.shards import Rank, Shard, shard_from
 
 
 @given(id=st.text(st.characters(exclude_categories=())), count=st.integers(1, 50))
@@ -76,21 +76,21 @@ TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE
         (BATCH, None),
         ({**BATCH, "SLURM_STEP_NUM_TASKS": "8"}, None),
         ({"LOCAL_RANK": "1"}, None),
-        (TORCHRUN, Placement(Shard(3, 4), 1, "torchrun")),
-        ({"RANK": "0", "WORLD_SIZE": "1"}, Placement(Shard(0, 1), 0, "torchrun")),
-        (STEP, Placement(Shard(5, 8), 1, "a Slurm step")),
-        (_array(2, 0, 3, 4), Placement(Shard(2, 4), 0, "a Slurm array")),
-        (_array(4, 1, 4, 4), Placement(Shard(3, 4), 0, "a Slurm array")),
-        (_array(7, 3, 11, 3, 4), Placement(Shard(1, 3), 0, "a Slurm array")),
-        (_array(12, 0, 15, 4, 4), Placement(Shard(3, 4), 0, "a Slurm array")),
-        (_array(9, 9, 9, 1), Placement(Shard(0, 1), 0, "a Slurm array")),
-        ({**BATCH, **_array(2, 0, 3, 4)}, Placement(Shard(2, 4), 0, "a Slurm array")),
-        ({**STEP, **_array(2, 0, 3, 4)}, Placement(Shard(21, 32), 1, "a Slurm step in a Slurm array")),
-        ({**STEP, **TORCHRUN}, Placement(Shard(3, 4), 1, "torchrun")),
-        ({**STEP, **TORCHRUN, **_array(1, 0, 1, 2)}, Placement(Shard(7, 8), 1, "torchrun in a Slurm array")),
+        (TORCHRUN, Rank(Shard(3, 4), 1, "torchrun")),
+        ({"RANK": "0", "WORLD_SIZE": "1"}, Rank(Shard(0, 1), 0, "torchrun")),
+        (STEP, Rank(Shard(5, 8), 1, "a Slurm step")),
+        (_array(2, 0, 3, 4), Rank(Shard(2, 4), 0, "a Slurm array")),
+        (_array(4, 1, 4, 4), Rank(Shard(3, 4), 0, "a Slurm array")),
+        (_array(7, 3, 11, 3, 4), Rank(Shard(1, 3), 0, "a Slurm array")),
+        (_array(12, 0, 15, 4, 4), Rank(Shard(3, 4), 0, "a Slurm array")),
+        (_array(9, 9, 9, 1), Rank(Shard(0, 1), 0, "a Slurm array")),
+        ({**BATCH, **_array(2, 0, 3, 4)}, Rank(Shard(2, 4), 0, "a Slurm array")),
+        ({**STEP, **_array(2, 0, 3, 4)}, Rank(Shard(21, 32), 1, "a Slurm step in a Slurm array")),
+        ({**STEP, **TORCHRUN}, Rank(Shard(3, 4), 1, "torchrun")),
+        ({**STEP, **TORCHRUN, **_array(1, 0, 1, 2)}, Rank(Shard(7, 8), 1, "torchrun in a Slurm array")),
     ],
 )
-def test_launchers_are_understood(environ: dict[str, str], expected: Placement | None) -> None:
+def test_launchers_are_understood(environ: dict[str, str], expected: Rank | None) -> None:
     assert shard_from(environ) == expected
 
 

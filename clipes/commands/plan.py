@@ -1,0 +1,139 @@
+"""From the flags of ``clipes generate`` to its plan. Below this module nothing sees an ``argparse.Namespace``."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import replace
+from typing import TypeVar
+
+from clipes.config import Config
+from clipes.runs.plan import (
+    ENGINES,
+    Faults,
+    LocalEngine,
+    ModelChoice,
+    Placement,
+    Plan,
+    RayEngine,
+    VocabularyChoice,
+    read_plan,
+)
+from clipes.runs.shards import Shard, shard_from
+from clipes.store.output import Output
+
+from .flags import change_config, read_config
+from .model import vocabulary_settings
+from .source import labels_argument
+
+T = TypeVar("T")
+
+
+def plan_of(options: argparse.Namespace) -> Plan:
+    """The plan that the flags of ``clipes generate`` say, on top of that of ``--like``.
+
+    Raises ValueError for flags that contradict each other, FileNotFoundError for a missing file.
+    """
+    base = read_plan(options.like) if options.like else None
+    vocabulary, preset, config = _method(options, base)
+    source, labels = options.source, None if options.labels is None else labels_argument(options.labels)
+    if base and source is None:
+        source, labels = base.source, base.labels if labels is None else labels
+    if source is None:
+        raise ValueError("no images are named; give a SOURCE (a folder, a table, voc:ROOT, ...), or --like run.json")
+    return Plan(
+        source=source,
+        labels=labels,
+        model=_model(options, base),
+        vocabulary=vocabulary,
+        config=config,
+        preset=preset,
+        output=_output(options, base),
+        placement=_placement(options, base),
+        faults=_changed(base.faults if base else Faults(), options, _FAULTS),
+    )
+
+
+_MODEL = {name: name for name in ("model", "pretrained", "trusted", "precision")}
+_OUTPUT = {
+    "folder": "out",
+    "confidence": "save_confidence",
+    "cams": "save_cams",
+    "format": "out_format",
+    "tar_size": "tar_size",
+}
+_FAULTS = {name: name for name in ("unknown", "missing", "max_failure_rate", "strict", "overwrite")}
+_PLACEMENT = {"device": "device", "batch_size": "batch_size", "readers": "workers", "threads": "threads"}
+_RAY = {
+    "actors": "actors",
+    "gpus_per_actor": "gpus_per_actor",
+    "cpus_per_actor": "cpus_per_actor",
+    "address": "ray_address",
+}
+
+
+def _changed(part: T, options: argparse.Namespace, flags: dict[str, str]) -> T:
+    """``part`` with the fields whose flags were given; ``flags`` maps fields to flags."""
+    given = {field: getattr(options, flag) for field, flag in flags.items()}
+    return replace(part, **{field: value for field, value in given.items() if value is not None})  # type: ignore[type-var]
+
+
+def _model(options: argparse.Namespace, base: Plan | None) -> ModelChoice:
+    """Another model than that of ``--like`` has none of its weights."""
+    kept = base.model if base and options.model is None else None
+    return _changed(kept or ModelChoice(), options, _MODEL)
+
+
+def _method(options: argparse.Namespace, base: Plan | None) -> tuple[VocabularyChoice, str, Config]:
+    """The vocabulary, the name of the preset, and the config."""
+    same_classes = base is not None and base.vocabulary is not None and options.classes is None
+    if base and base.vocabulary and same_classes:
+        given = vocabulary_settings(options, base.vocabulary.classes)
+        kept = {name: value for name, value in given.items() if value is not None}
+        vocabulary = replace(base.vocabulary, **kept)
+    else:
+        vocabulary = VocabularyChoice(**vocabulary_settings(options))
+    if base and same_classes and not options.preset:
+        return vocabulary, base.preset, change_config(base.config, options, base.preset)
+    preset = options.preset or vocabulary.load().preset
+    return vocabulary, preset, read_config(options, preset)
+
+
+def _output(options: argparse.Namespace, base: Plan | None) -> Output:
+    if base is None and options.out is None:
+        raise ValueError("no folder for the masks is named; give --out DIR")
+    return _changed(base.output if base else Output(options.out), options, _OUTPUT)
+
+
+def _placement(options: argparse.Namespace, base: Plan | None) -> Placement:
+    """Which part, where and by how many; the launcher's environment says it where no flag does."""
+    rank = shard_from(os.environ) if options.shard is None else None
+    shard = rank.shard if rank else Shard.parse(options.shard or "0/1")
+    placement = replace(
+        base.placement if base else Placement(), shard=shard, local_rank=rank.local_rank if rank else None
+    )
+    if options.device and isinstance(placement.engine, LocalEngine):
+        placement = replace(placement, engine=LocalEngine())  # those of --like are not meant any more
+    engine = _engine(options, placement.engine)
+    if isinstance(engine, LocalEngine) and len(engine.devices) > 1 and rank and rank.local_rank:
+        raise ValueError(
+            f"--devices {options.devices} for each of several processes that {rank.origin} started on this "
+            "machine: they would share the devices; start one process, or leave out --devices"
+        )
+    return _changed(replace(placement, engine=engine), options, _PLACEMENT)
+
+
+def _engine(options: argparse.Namespace, engine: LocalEngine | RayEngine) -> LocalEngine | RayEngine:
+    if options.engine:
+        engine = engine if isinstance(engine, ENGINES[options.engine]) else ENGINES[options.engine]()
+    if isinstance(engine, RayEngine):
+        if options.devices:
+            raise ValueError(
+                f"--devices {options.devices} and --engine ray, whose actors have --gpus-per-actor; give one of the two"
+            )
+        return _changed(engine, options, _RAY)
+    if options.devices:
+        from clipes.runs.launch import choose_devices
+
+        return LocalEngine(choose_devices(options.devices))
+    return engine

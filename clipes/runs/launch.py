@@ -1,0 +1,194 @@
+"""One process for each of several devices of this machine, started by torch.distributed's elastic launcher.
+
+Each process does a shard of the images and has a record of its own, as under ``torchrun``. The launcher starts all of
+them again when one is killed; what was finished is skipped then. This process only follows their records.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Generator, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import torch
+
+from clipes.datasets import Sample
+from clipes.device.choice import choose_device
+from clipes.device.errors import DeviceLost, is_device_error
+from clipes.store.layout import RECORDS
+from clipes.store.record import Row
+
+from .execute import ActiveRun, write_here
+from .outcome import Outcome
+from .plan import LocalEngine, Plan
+from .prepare import prepare
+from .shards import Shard
+
+POLL_SECONDS = 0.2
+RESTARTS = 3
+"""How often the processes are started again after one was killed."""
+
+
+def choose_devices(names: str) -> tuple[str, ...]:
+    """The devices of ``"cuda:0,cuda:1"``, or of ``"all"``: every GPU that torch sees. Repeated names are kept.
+
+    Raises ValueError for a device that is not there, for ``all`` without a GPU, and for CPU and GPU together, whose
+    masks differ by rounding.
+
+    >>> choose_devices("cpu, cpu")
+    ('cpu', 'cpu')
+    """
+    if names == "all":
+        if not torch.cuda.is_available():
+            raise ValueError("devices are 'all', but torch sees no CUDA device; name them: cpu, or cpu,cpu for two")
+        return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    devices = tuple(name.strip() for name in names.split(","))
+    if len({choose_device(name).type for name in devices}) > 1:
+        raise ValueError(f"devices are {names!r}, whose masks would differ by rounding; give CPUs or GPUs only")
+    return devices
+
+
+def write_on_devices(run: ActiveRun) -> Generator[Outcome, None, None]:
+    """Write the masks of a run by a process for each of its devices; yields how each image ends, in any order.
+
+    Raises what a process raised, with its own type, after the others have ended; ChildProcessError if one is killed
+    again and again.
+    """
+    records = run.plan.output.folder / RECORDS
+    earlier = frozenset(records.glob("*.jsonl"))
+    if not sum(1 for _ in run.remaining()):  # which counts those that are finished
+        return
+    told = set(multiprocessing.active_children())  # the caller's own are left alone
+    pool = ThreadPoolExecutor(1, thread_name_prefix="clipes-job")  # cli.entry does not wait for threads of this name
+    launched = pool.submit(_launch, run.plan)
+    try:
+        for row in _follow(records, earlier, launched):
+            if row is not None:
+                yield Outcome(Sample(row.id, Path(row.id), row.labels), row.status, row.reason)
+            elif run.stop():
+                _terminate(told)
+        error = launched.result()
+        if error and not (run.stop() and isinstance(error, ChildProcessError)):
+            raise error
+    except GeneratorExit:  # the caller has seen enough
+        while not launched.done():
+            _terminate(told)
+            time.sleep(POLL_SECONDS)
+        raise
+    finally:
+        pool.shutdown(wait=False)
+
+
+def _terminate(told: set[BaseProcess]) -> None:
+    """Ask the processes, each once, to end after the images that they are working on."""
+    for process in set(multiprocessing.active_children()) - told:
+        told.add(process)
+        process.terminate()
+
+
+def _launch(plan: Plan) -> Exception | None:
+    """Run :func:`_work` on every device; returns the first error."""
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # It warns that it handles no signals in this thread; the main thread passes them on.
+    logging.getLogger("torch.distributed.elastic.multiprocessing.api").setLevel(logging.ERROR)
+    engine = plan.placement.engine
+    devices = engine.devices if isinstance(engine, LocalEngine) else ()
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=len(devices),
+        run_id=f"clipes-{os.getpid()}",
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=RESTARTS,
+        start_method="spawn",  # CUDA does not survive a fork
+    )
+    try:
+        errors = elastic_launch(config, _work)(plan, os.getpid())
+    except ChildFailedError as error:
+        return ChildProcessError(f"the processes were killed {RESTARTS + 1} times; start again to go on: {error}")
+    return next((errors[rank] for rank in sorted(errors) if errors[rank] is not None), None)
+
+
+def _work(plan: Plan, parent: int) -> Exception | None:
+    """Write the masks of this process's shard; returns an error instead of raising it, so that it keeps its type."""
+    stop, ended = threading.Event(), threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *received: stop.set())
+    threading.Thread(target=_watch, args=(parent, stop, ended), daemon=True).start()
+    warnings.showwarning = lambda message, *place: _write_warning(message)
+    rank, count = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+    torch.set_num_threads(max(1, torch.get_num_threads() // count))
+    try:
+        with ActiveRun(prepare(_plan_of_rank(plan, rank)), stop=stop.is_set) as run:
+            for outcome in write_here(run):
+                if plan.faults.strict and outcome.status == "failed":
+                    break
+    except Exception as error:
+        return DeviceLost(str(error)) if is_device_error(error) else error
+    finally:
+        ended.set()
+    return None
+
+
+def _write_warning(message: Warning | str) -> None:
+    sys.stderr.write(f"clipes generate: warning: {message}\n")
+
+
+def _plan_of_rank(plan: Plan, rank: int) -> Plan:
+    """The part of ``plan`` that the process of device number ``rank`` does."""
+    placement, faults = plan.placement, replace(plan.faults, overwrite=False)
+    devices = placement.engine.devices if isinstance(placement.engine, LocalEngine) else ()
+    outer = placement.shard
+    # An image of shard i of n is in i, i + n, i + 2 n, ... of n * k: the hash is taken modulo the count.
+    shard = Shard(outer.index + outer.count * rank, outer.count * len(devices))
+    part = replace(placement, engine=LocalEngine(), device=devices[rank], shard=shard)
+    return replace(plan, placement=part, faults=faults)
+
+
+def _watch(parent: int, stop: threading.Event, ended: threading.Event) -> None:
+    """Stop when the launching process is gone, and end: nobody would take the result."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    stop.set()
+    ended.wait()
+    os._exit(1)
+
+
+def _follow(records: Path, earlier: frozenset[Path], launched: Future[Exception | None]) -> Iterator[Row | None]:
+    """The rows that the processes append, as they come; None after each look, until ``launched`` has ended."""
+    places: dict[Path, int] = {}
+    ended = False
+    while not ended:
+        ended = launched.done()  # asked before the look, so that no row is missed
+        for path in sorted(set(records.glob("*.jsonl")) - earlier):
+            yield from _new_rows(path, places)
+        yield None
+        if not ended:
+            time.sleep(POLL_SECONDS)
+
+
+def _new_rows(path: Path, places: dict[Path, int]) -> Iterator[Row]:
+    """The complete rows of a record behind the place where the last look ended; the first line is its header."""
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        start = places.get(path, 0)
+        file.seek(start)
+        lines = file.read().splitlines(keepends=True)
+        if lines and not lines[-1].endswith(b"\n"):
+            lines.pop()
+        places[path] = start + sum(map(len, lines))
+        for line in lines if start else lines[1:]:
+            yield Row.from_json(line)

@@ -1,0 +1,74 @@
+"""A plan against what is there: its images, labels and output folder are checked before any model is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from clipes.datasets import Samples, find_samples
+from clipes.vocabulary import Vocabulary, check_labels, stuff_words
+
+from .plan import Plan
+from .preflight import check_folder
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A plan whose images were found. Made by :func:`prepare`.
+
+    Attributes:
+        plan: the plan.
+        vocabulary: the classes and words that the plan chooses.
+        samples: the images of the whole data set with their labels.
+        notes: what the run will leave out, a sentence each.
+    """
+
+    plan: Plan
+    vocabulary: Vocabulary
+    samples: Samples
+    notes: tuple[str, ...] = ()
+
+    @property
+    def images(self) -> int:
+        """How many images the plan's shard has."""
+        shard = self.plan.placement.shard
+        if shard.count == 1:
+            return len(self.samples)
+        return sum(shard.holds(sample.id) for sample in self.samples)
+
+    def with_background(self, words: tuple[str, ...]) -> PreparedRun:
+        """The same with these background words, for a plan whose images choose them."""
+        if self.plan.vocabulary is None:
+            raise ValueError("the plan has no vocabulary to change; its generator has one")
+        plan = replace(self.plan, vocabulary=replace(self.plan.vocabulary, background=words))
+        return replace(self, plan=plan, vocabulary=replace(self.vocabulary, background_names=words))
+
+
+def prepare(plan: Plan, vocabulary: Vocabulary | None = None) -> PreparedRun:
+    """Find the images of ``plan`` and check its labels and its output folder; writes nothing, loads no model.
+
+    ``vocabulary`` is needed where the plan has none, which is that of a run by a generator of the caller's.
+
+    Raises:
+        FileNotFoundError: a missing source or labels file.
+        ValueError: an unknown class, a malformed source, an output folder that is not a run's, or that lies in the
+            source; see :func:`clipes.datasets.find_samples` and :func:`clipes.runs.preflight.check_folder`.
+    """
+    if vocabulary is None:
+        if plan.vocabulary is None:
+            raise ValueError("the plan has no vocabulary; give one, or run it with its generator")
+        vocabulary = plan.vocabulary.load()
+        if plan.vocabulary.background == "auto":  # any of these may be chosen, so labels are checked with all
+            vocabulary = replace(vocabulary, background_names=stuff_words())
+    faults = plan.faults
+    samples = find_samples(plan.source, plan.labels, class_names=vocabulary.class_names, missing=faults.missing)
+    unknown, first = check_labels(samples, vocabulary, faults.unknown == "skip")
+    check_folder(plan.source, samples, plan.output, faults.overwrite)
+    notes = []
+    if samples.unused_rows:
+        notes.append(
+            f"{samples.unused_rows} row(s) of {plan.labels} name no image of {plan.source}, "
+            f"{samples.first_unused!r} the first"
+        )
+    if unknown:
+        notes.append(f"{unknown} image(s) with unknown labels will be skipped; {first}")
+    return PreparedRun(plan, vocabulary, samples, tuple(notes))
