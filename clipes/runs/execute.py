@@ -12,7 +12,7 @@ from clipes.clip import weights
 from clipes.config import Config
 from clipes.datasets import Sample, absolute_source
 from clipes.device.choice import dtype_name, gpu_of
-from clipes.device.threads import split_threads
+from clipes.device.threads import configure_threads
 from clipes.generator import MaskGenerator
 from clipes.store.cleanup import clear
 from clipes.vocabulary import Vocabulary
@@ -136,7 +136,7 @@ def write_here(run: ActiveRun) -> Generator[Outcome, None, None]:
         readers=reader_count(placement, generator.device.type, run.images),
         skip=run.plan.faults.skip,
         stop=run.stop,
-        jobs=split_threads(placement.threads, generator.device, run.images),
+        jobs=configure_threads(placement.threads, generator.device, run.images),
         processes=int(os.environ.get("LOCAL_WORLD_SIZE") or 1),
     ) as writer:
         yield from writer.write(run.remaining())
