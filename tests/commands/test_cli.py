@@ -339,7 +339,7 @@ def test_no_half_file_is_left(said, monkeypatch: pytest.MonkeyPatch, error: Base
     code, _, err = said("generate", "photos", "--labels", "cat", "--out", "m")
     assert code == expected and err.startswith("clipes generate: ") and len(err.splitlines()) == 1
     written = files("m").keys() - {"classes.json", "run.json"}  # two threads write, and the other's may be the second
-    assert len(written) == 2 and all(mask_ids(f"m/{name}") <= {0, 7} for name in written)
+    assert 1 <= len(written) <= 2 and all(mask_ids(f"m/{name}") <= {0, 7} for name in written)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals of POSIX")
