@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from clipes.evaluation import evaluate
     from clipes.generator import MaskGenerator, load
     from clipes.result import PseudoMask
+    from clipes.runs.api import run
     from clipes.store.store import open_run
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "evaluate",
     "load",
     "open_run",
+    "run",
     "scenes",
 ]
 
@@ -50,6 +52,7 @@ _HOMES = {
     "evaluate": "evaluation",
     "load": "generator",
     "open_run": "store.store",
+    "run": "runs.api",
 }
 _MODULES = ("config", "scenes")
 

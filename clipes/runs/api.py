@@ -1,0 +1,101 @@
+"""A whole data set in one call: :func:`run` by a generator, :func:`run_plan` by a plan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Literal
+
+from clipes.generator import MaskGenerator, load
+from clipes.store.output import Output
+from clipes.store.status import RunStatus, read_status
+
+from .engines import write_masks
+from .execute import ActiveRun
+from .outcome import Outcome
+from .plan import Faults, LocalEngine, Names, Placement, Plan
+from .prepare import prepare
+
+
+def run(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    labels: str | os.PathLike[str] | Iterable[str] | None = None,
+    *,
+    generator: MaskGenerator | None = None,
+    confidence: bool = False,
+    cams: Literal["patch", "full"] | None = None,
+    format: Literal["png", "tar"] = "png",
+    placement: Placement | None = None,
+    faults: Faults | None = None,
+    progress: Callable[[Outcome], object] | None = None,
+) -> RunStatus:
+    """Write the masks of a data set to the folder ``out``, and return how its images ended: counts and reasons.
+
+    An image that cannot be read has failed, with its reason, and the others are done. The same call again goes on
+    where it was stopped. The folder is as ``clipes generate`` writes it.
+
+    >>> import clipes
+    >>> status = clipes.run("photos", "masks", "labels.csv")  # doctest: +SKIP
+    >>> status.ok, status.failed, status.reasons  # doctest: +SKIP
+    (3, 0, ())
+
+    Args:
+        source: an image, a folder, a table, ``voc:ROOT``, ...; see :func:`clipes.datasets.find_samples`.
+        out: the folder of the masks, made if need be.
+        labels: a labels file, the names that every image has, or None for the source's own labels.
+        generator: makes the masks in this process; by default :func:`clipes.load`, the bundled model.
+        confidence, cams, format: what else is saved, and how; see :class:`clipes.store.output.Output`.
+        placement: shard, batch size, readers and threads; see :class:`clipes.runs.plan.Placement`.
+        faults: which faults are allowed; ``max_failure_rate`` is for the command line's exit code alone.
+        progress: called with the outcome of each image.
+
+    Raises:
+        ValueError: unknown labels, images with one id, a folder of another run's settings or of other files.
+        FileNotFoundError: a missing source or labels file.
+        OSError: the folder cannot be written to. DeviceLost: the GPU does not work any more.
+    """
+    generator = generator or load()
+    placement = placement or Placement()
+    if not isinstance(placement.engine, LocalEngine) or placement.engine.devices:
+        raise ValueError("a generator works in this process; give its plan to clipes.runs.api.run_plan for engines")
+    plan = Plan(
+        os.fspath(source),
+        Output(Path(out), confidence, cams, format),
+        labels=_labels(labels),
+        model=None,
+        vocabulary=None,
+        config=generator.config,
+        preset=generator.vocabulary.preset,
+        placement=placement,
+        faults=faults or Faults(),
+    )
+    return _execute(ActiveRun(prepare(plan, generator.vocabulary), generator), progress)
+
+
+def run_plan(plan: Plan, progress: Callable[[Outcome], object] | None = None) -> RunStatus:
+    """Write the masks of a plan that names its model, by any engine; returns how its images ended.
+
+    Raises as :func:`run`, and ValueError for a plan whose images have yet to choose the background words.
+    """
+    if plan.vocabulary and plan.vocabulary.background == "auto":
+        raise ValueError("background='auto': choose the words first, by clipes.prompting.suggest_background")
+    return _execute(ActiveRun(prepare(plan)), progress)
+
+
+def _execute(active: ActiveRun, progress: Callable[[Outcome], object] | None) -> RunStatus:
+    with active as run, closing(write_masks(run)) as outcomes:
+        for outcome in outcomes:
+            if progress:
+                progress(outcome)
+            if run.plan.faults.strict and outcome.status == "failed":
+                break
+    return read_status(active.plan.output.folder)
+
+
+def _labels(labels: Any) -> Names | None:
+    if labels is None or isinstance(labels, str | os.PathLike):
+        return labels if labels is None else os.fspath(labels)
+    return tuple(labels)
