@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import runpy
 import shutil
 import subprocess
 import sys
@@ -20,25 +21,34 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 DOCS = EXAMPLES.parent / "docs"
 
 
-def run(name: str, *arguments: str | Path) -> str:
-    command = [sys.executable, str(EXAMPLES / f"{name}.py"), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Runs an example as a program, in this process; gives what it prints."""
+
+    def run(name: str, *arguments: str | Path) -> str:
+        path = str(EXAMPLES / f"{name}.py")
+        monkeypatch.setattr(sys, "argv", [path, *map(str, arguments)])
+        capsys.readouterr()
+        runpy.run_path(path, run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
 def test_one_image(tmp_path):
-    output = run("one_image", "--out", tmp_path)
+    """In a process of its own, as a reader runs it."""
+    command = [sys.executable, str(EXAMPLES / "one_image.py"), "--out", str(tmp_path)]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "of the picture, confidence" in output
     assert Image.open(tmp_path / "mask.png").mode == "P"
     assert Image.open(tmp_path / "overlay.png").width == 112
 
 
-def test_many_images():
+def test_many_images(run):
     assert "mean IoU of 3 scenes: " in run("many_images", "--count", "3")
 
 
-def test_walkthrough(tmp_path):
+def test_walkthrough(run, tmp_path):
     """docs/walkthrough.md shows the files that it writes, and quotes what it prints."""
     page = (DOCS / "walkthrough.md").read_text(encoding="utf-8")
     command, quoted = re.search(r"^\$ python (.*?)\n(.*?)\n```", page, re.DOTALL | re.MULTILINE).groups()
@@ -61,7 +71,7 @@ def test_walkthrough(tmp_path):
         assert (DOCS / "walkthrough" / name).stat().st_size <= 150_000, name
 
 
-def test_a_walk_with_a_picture_of_ones_own(tmp_path):
+def test_a_walk_with_a_picture_of_ones_own(run, tmp_path):
     Image.fromarray(draw_scene(3_104_007, (40, 64)).image).save(tmp_path / "a.png")
     chosen = ("--label", "fish", "--patch", "1", "2", "--no-affinity", "--refine", "none", "--background", "sky,water")
     output = run("walkthrough", tmp_path / "a.png", "--labels", "cat,fish", *chosen, "--out", tmp_path / "walk")
@@ -76,10 +86,11 @@ def test_a_walk_with_a_picture_of_ones_own(tmp_path):
 
 
 @pytest.mark.parametrize("given", [["a.png"], ["--labels", "cat"], ["a.png", "--labels", "cat", "--patch", "3"]])
-def test_a_walk_says_what_is_wrong_with_its_arguments(given):
-    done = subprocess.run([sys.executable, str(EXAMPLES / "walkthrough.py"), *given], capture_output=True, text=True)
-    assert done.returncode == 2 and "Traceback" not in done.stderr
-    assert ("--patch: expected 2 arguments" if "3" in given else "an image needs its --labels") in done.stderr
+def test_a_walk_says_what_is_wrong_with_its_arguments(run, capsys, given):
+    with pytest.raises(SystemExit, match="2"):
+        run("walkthrough", *given)
+    wrong = "--patch: expected 2 arguments" if "3" in given else "an image needs its --labels"
+    assert wrong in capsys.readouterr().err
 
 
 def test_settings_that_the_walkthrough_names_are_there():
@@ -91,7 +102,7 @@ def test_settings_that_the_walkthrough_names_are_there():
     assert set(re.findall(r"--[a-z][a-z-]+", page)) - known == {"--label", "--patch"}
 
 
-def test_readme_picture(tmp_path):
+def test_readme_picture(run, tmp_path):
     for scene in (0, 1):
         for title in ("picture", "initial-maps", "refined-maps", "mask", "truth"):
             (tmp_path / "pictures").mkdir(exist_ok=True)
@@ -100,8 +111,9 @@ def test_readme_picture(tmp_path):
     assert Image.open(tmp_path / "docs" / "out.png").size == (5 * 176 - 8, 30 + 2 * 176 - 8)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium (apt install chromium)")
-def test_report_picture(tmp_path):
+def test_report_picture(run, tmp_path):
     pytest.importorskip("playwright", reason="playwright is not installed")
     run("report_picture", "--scenes", "3", "--out", tmp_path / "out.png")
     with Image.open(tmp_path / "out.png") as picture:
@@ -109,8 +121,9 @@ def test_report_picture(tmp_path):
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 100, "there are pictures in it"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("close", ["0", "1"])
-def test_training_runs_stops_and_goes_on(tmp_path, close):
+def test_training_runs_stops_and_goes_on(run, tmp_path, close):
     settings = ("--work", tmp_path, "--scenes", "200", "--batch", "8", "--check", "16", "--close", close)
     run("train_tiny", *settings, "--images", "16")
     first = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
@@ -124,7 +137,8 @@ def test_training_runs_stops_and_goes_on(tmp_path, close):
     assert features.isfinite().all()
 
 
-def test_a_student_is_trained_and_judged():
+@pytest.mark.slow
+def test_a_student_is_trained_and_judged(run):
     output = run("train_student", "--scenes", "8", "--test", "2", "--steps", "2", "--threshold", "0")
     assert output.startswith("mean IoU of 2 unseen scenes\nmasks made with their labels: 0.")
     assert "student, without labels:      0." in output

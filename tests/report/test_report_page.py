@@ -305,6 +305,7 @@ def test_nothing_scrolls_sideways(browser: Any, report: Path, width: int) -> Non
     page.close()
 
 
+@pytest.mark.slow
 def test_ten_thousand_images(browser: Any, report: Path, tmp_path: Path) -> None:
     """Only the data are of 10,000: what is counted is what the page makes of them, not how long it takes."""
     many = tmp_path / "many"
@@ -336,6 +337,7 @@ def test_ten_thousand_images(browser: Any, report: Path, tmp_path: Path) -> None
     page.close()
 
 
+@pytest.mark.slow
 def test_the_gallery_goes_on_where_its_end_stays_in_sight(browser: Any, report: Path, tmp_path: Path) -> None:
     many = tmp_path / "many"
     shutil.copytree(report, many)
