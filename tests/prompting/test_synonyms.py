@@ -10,7 +10,6 @@ import shutil
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,6 +30,7 @@ from clipes.prompting.wordnet import WordNet, open_wordnet
 from clipes.vocabulary import Vocabulary, load_vocabulary
 from clipes.vocabulary.class_file import Synonyms
 
+PROMPTS = Path(__file__).parents[2] / "prompts"
 CHOSEN = json.loads(Path(__file__).with_name("wordnet_senses.json").read_text("utf-8"))
 
 
@@ -650,7 +650,7 @@ def test_a_shipped_set_is_what_the_command_builds(name: str, real: WordNet, tmp_
         arguments += ["--without", word]
     assert main([*arguments, "--wordnet", real.folder]) == 0
     built = (tmp_path / f"{name}.json").read_text("utf-8")
-    assert built == files("clipes.prompts").joinpath(f"{name}.json").read_text("utf-8")
+    assert built == (PROMPTS / f"{name}.json").read_text("utf-8")
 
 
 @pytest.mark.parametrize("name", SETS)

@@ -8,7 +8,6 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +34,12 @@ NAMES = st.lists(
 )
 
 
+PROMPTS = Path(__file__).parents[2] / "prompts"
 FUSES = ("sentence", "features", "max")
 
 
 def shipped(file: str) -> Any:
-    return json.loads(files("clipes.prompts").joinpath(file).read_text("utf-8"))
+    return json.loads((PROMPTS / file).read_text("utf-8"))
 
 
 @pytest.fixture
@@ -172,7 +172,7 @@ def test_every_shipped_set_loads_with_every_template_set(classes: str, templates
 
 
 def test_shipped_json_has_one_class_per_line() -> None:
-    text = files("clipes.prompts").joinpath("coco14.json").read_text("utf-8")
+    text = (PROMPTS / "coco14.json").read_text("utf-8")
     assert sum('"name"' in line and '"prompts"' in line for line in text.splitlines()) == 80
 
 
