@@ -71,7 +71,7 @@ def count_image(
 ) -> ImageCounts:
     """Count a mask (H, W) of ids, its confidence and its truth, where there are any.
 
-    >>> measure(np.array([[0, 2, 2, 255]], np.uint8), None, None, classes=2).pixels
+    >>> count_image(np.array([[0, 2, 2, 255]], np.uint8), None, None, classes=2).pixels
     array([1, 0, 2, 1])
     """
     ignore = ignore_index(classes)

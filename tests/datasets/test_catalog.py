@@ -82,6 +82,7 @@ def test_images_by_their_ids(tree):
     assert "a.jpg" not in images and images.get("c") is None and len(images) == 2
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_samples(tmp_path):
     """As objects, these would take 30 MB; SQLite's cache is bounded, and not traced."""
     (tmp_path / "t.csv").write_text("image,labels\n" + "".join(f"{n}.jpg,dog\n" for n in range(40_000)))

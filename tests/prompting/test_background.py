@@ -605,9 +605,7 @@ def pasted(printed: str) -> list[str]:
     """The words of the line to be pasted, as a shell and then --background read them."""
     (line,) = [line for line in printed.splitlines() if line.startswith("--background")]
     _, given = shlex.split(line)
-    found = terminal.words(given)
-    assert isinstance(found, list)
-    return found
+    return list(terminal.words(given))
 
 
 ODD = ["sky", "the 'blue' sea", "wall; road"]

@@ -275,8 +275,17 @@ def test_a_second_signal_stops_at_once(
         assert _of_tars(Path("m")) == {name: data for name, data in whole.items() if "/" not in name}
 
 
-@pytest.mark.parametrize("format", ["png", "tar"])
-@pytest.mark.parametrize("limit", [100, 1100, 4000])
+@pytest.mark.parametrize(
+    ("limit", "format"),
+    [
+        (100, "png"),
+        (1100, "tar"),
+        *(
+            pytest.param(limit, format, marks=pytest.mark.slow)
+            for limit, format in [(100, "tar"), (1100, "png"), (4000, "png"), (4000, "tar")]
+        ),
+    ],
+)
 def test_files_that_may_not_grow(
     start: Callable[..., Command], whole: dict[str, bytes], limit: int, format: str
 ) -> None:

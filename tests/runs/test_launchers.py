@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from generating import CommandLine, masks
 
 from clipes.store.record import read_records
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+
+pytestmark = pytest.mark.slow
 
 
 def run(command: list[str | Path], **variables: str) -> str:
@@ -29,14 +32,10 @@ def arguments(photos: Path, out: Path) -> list[str | Path]:
     return [photos, "--labels", photos.parent / "labels.csv", "--out", out, "--device", "cpu", "--threads", "1"]
 
 
-def masks(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*.png")}
-
-
 @pytest.fixture
-def alone(photos: Path, tmp_path: Path) -> dict[str, bytes]:
+def alone(photos: Path, tmp_path: Path, cli: CommandLine) -> dict[str, bytes]:
     """The masks that one process makes."""
-    run(["clipes", "generate", *arguments(photos, tmp_path / "alone")])
+    assert cli("generate", *arguments(photos, tmp_path / "alone")).code == 0
     return masks(tmp_path / "alone")
 
 
