@@ -1,18 +1,47 @@
-"""The README's pictures, out of a demo's folder: ``python examples/readme_picture.py clipes-demo``."""
+"""The README's pictures, from the scenes of a demo: ``python examples/readme_picture.py clipes-demo``."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-TITLES = ("picture", "initial maps", "refined maps", "mask", "truth")
+import clipes
+from clipes.datasets import find_samples
+from clipes.drawing.overlay import draw_maps, draw_mask
+
+TITLES = ("picture", "initial maps", "propagated maps", "mask", "truth")
 SIDE, GAP, HEAD = 168, 8, 30
+
+
+def panels(demo: Path, scenes: list[int]) -> list[dict[str, Image.Image]]:
+    """Every stage of some scenes, by title."""
+    decided = replace(clipes.config.SCENES, mask=replace(clipes.config.SCENES.mask, ignore_below=None))
+    generator = clipes.load(config=decided)
+    initial = clipes.load(config=replace(decided, affinity=None, refine=None))
+    samples = find_samples(demo / "images", demo / "labels.csv")
+    drawn = []
+    for sample in (samples[number] for number in scenes):
+        result = generator(sample.image, sample.labels)
+        ids = result.class_ids.tolist()
+        drawn.append(
+            {
+                "picture": result.image,
+                "initial maps": draw_maps(initial(sample.image, sample.labels).cams, ids),
+                "propagated maps": draw_maps(result.cams, ids),
+                "mask without CRF": draw_mask(result.decide(replace(decided, refine=None)).mask),
+                "mask": draw_mask(result.mask),
+                "truth": draw_mask(np.asarray(Image.open(demo / "truth" / f"{sample.id}.png"))),
+            }
+        )
+    return drawn
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("demo", type=Path, help="folder that `clipes demo --out` wrote")
-    parser.add_argument("--scenes", type=int, nargs="+", default=[0, 1, 2, 3], help="which of its pictures")
+    parser.add_argument("--scenes", type=int, nargs="+", default=[0, 1, 4, 7], help="which of its pictures")
     parser.add_argument("--panels", nargs="+", default=TITLES, help="which panels of each")
     parser.add_argument("--out", type=Path, default=Path("docs/demo.png"))
     options = parser.parse_args()
@@ -21,12 +50,12 @@ def main() -> None:
     sheet = Image.new("RGB", (width, HEAD + len(options.scenes) * (SIDE + GAP) - GAP), "white")
     draw = ImageDraw.Draw(sheet)
     font = ImageFont.load_default(16)
+    drawn = panels(options.demo, options.scenes)
     for column, title in enumerate(options.panels):
         left = column * (SIDE + GAP)
         draw.text((left + SIDE / 2, HEAD / 2), title, fill="black", font=font, anchor="mm")
-        for row, scene in enumerate(options.scenes):
-            file = options.demo / "pictures" / f"{scene:05d}-{title.replace(' ', '-')}.png"
-            panel = Image.open(file).convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        for row, scene in enumerate(drawn):
+            panel = scene[title].convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
             sheet.paste(panel, (left, HEAD + row * (SIDE + GAP)))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(options.out, optimize=True)

@@ -1,4 +1,4 @@
-"""``clipes demo``: draw scenes, make their masks with the bundled model, show and judge them."""
+"""``clipes demo``: draw scenes, make their masks with the bundled model, judge them, write a report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .terminal import DONE, bar, named, natural, printable
 
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
-    help = "draw scenes, make their masks with the bundled model, show and judge them"
+    help = "draw scenes, make their masks with the bundled model, judge them, write a report"
     demo = commands.add_parser("demo", help=help, description=help, allow_abbrev=False)
     demo.add_argument(
         "--out", type=lambda text: Path(named(text)), default=Path("clipes-demo"), help="folder (default: %(default)s)"
@@ -25,8 +25,8 @@ def run(options: argparse.Namespace) -> int:
     from .demo_run import run_demo
 
     report = run_demo(options.out, options.count, bar)
-    print(f"{report['count']} scenes, model {report['model']}, mean IoU over the background and the classes:")
-    for stage, value in report["miou"].items():
-        print(f"  {stage:10} {value:.3f}")
-    print(f"Look at {printable(options.out / 'index.html')}")
+    print(
+        f"{report['count']} scenes, model {report['model']}: mean IoU {report['miou']:.3f} over background and classes"
+    )
+    print(f"Look at {printable(options.out / 'report' / 'index.html')}")
     return DONE

@@ -15,6 +15,7 @@ from PIL import Image
 from clipes.clip.text import encode_sentences
 from clipes.clip.weights import load_clip
 from clipes.commands import generate
+from clipes.commands.demo_run import write_scenes
 from clipes.scenes import draw_scene, draw_scenes
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -103,10 +104,7 @@ def test_settings_that_the_walkthrough_names_are_there():
 
 
 def test_readme_picture(run, tmp_path):
-    for scene in (0, 1):
-        for title in ("picture", "initial-maps", "refined-maps", "mask", "truth"):
-            (tmp_path / "pictures").mkdir(exist_ok=True)
-            Image.new("RGB", (20, 20), "red").save(tmp_path / "pictures" / f"{scene:05d}-{title}.png")
+    write_scenes(tmp_path, 2)
     run("readme_picture", tmp_path, "--scenes", "0", "1", "--out", tmp_path / "docs" / "out.png")
     assert Image.open(tmp_path / "docs" / "out.png").size == (5 * 176 - 8, 30 + 2 * 176 - 8)
 

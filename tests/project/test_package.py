@@ -233,7 +233,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     tiny = {"open_clip_model.safetensors", "open_clip_config.json", "README.md"}
     prompts = {path.name for path in (ROOT / "prompts").iterdir() if path.suffix in (".json", ".md", ".py")}
     modules = {_short(path) for path in SOURCES}
-    expected = {"clipes/py.typed", "clipes/page.html", *modules}
+    expected = {"clipes/py.typed", *modules}
     expected |= {f"clipes/report/{name}" for name in ("page.html", "style.css", "script.js")}
     expected |= {f"clipes/clip/tiny/{name}" for name in tiny} | {f"clipes/prompts/{name}" for name in prompts}
     assert {"voc12.json", "coco14.json", "scenes.json", "templates.json", "backgrounds.json"} <= prompts
@@ -264,7 +264,7 @@ from importlib.resources import files
 print(clipes.__file__)
 print(clipes.prompts.__file__)
 print(*clipes.vocabulary.vocabulary.class_set_names())
-print(files("clipes").joinpath("page.html").is_file(), files("clipes").joinpath("clip", "tiny").is_dir())
+print(files("clipes").joinpath("report", "page.html").is_file(), files("clipes").joinpath("clip", "tiny").is_dir())
 print(next(clipes.scenes.draw_scenes(1)).labels != ())
 """
 
