@@ -1,6 +1,7 @@
 """The README's pictures, from the scenes of a demo: ``python examples/readme_picture.py clipes-demo``."""
 
 import argparse
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import clipes
+from clipes.commands.demo_run import DECIDED
 from clipes.datasets import find_samples
 from clipes.drawing.overlay import draw_maps, draw_mask
 
@@ -15,27 +17,22 @@ TITLES = ("picture", "initial maps", "propagated maps", "mask", "truth")
 SIDE, GAP, HEAD = 168, 8, 30
 
 
-def panels(demo: Path, scenes: list[int]) -> list[dict[str, Image.Image]]:
+def panels(demo: Path, scenes: list[int]) -> Iterator[dict[str, Image.Image]]:
     """Every stage of some scenes, by title."""
-    decided = replace(clipes.config.SCENES, mask=replace(clipes.config.SCENES.mask, ignore_below=None))
-    generator = clipes.load(config=decided)
-    initial = clipes.load(config=replace(decided, affinity=None, refine=None))
-    samples = find_samples(demo / "images", demo / "labels.csv")
-    drawn = []
-    for sample in (samples[number] for number in scenes):
+    generator = clipes.load(config=DECIDED)
+    initial = clipes.load(config=replace(DECIDED, affinity=None, refine=None))
+    samples = list(find_samples(demo / "images", demo / "labels.csv"))
+    for sample in map(samples.__getitem__, scenes):
         result = generator(sample.image, sample.labels)
         ids = result.class_ids.tolist()
-        drawn.append(
-            {
-                "picture": result.image,
-                "initial maps": draw_maps(initial(sample.image, sample.labels).cams, ids),
-                "propagated maps": draw_maps(result.cams, ids),
-                "mask without CRF": draw_mask(result.decide(replace(decided, refine=None)).mask),
-                "mask": draw_mask(result.mask),
-                "truth": draw_mask(np.asarray(Image.open(demo / "truth" / f"{sample.id}.png"))),
-            }
-        )
-    return drawn
+        yield {
+            "picture": result.image,
+            "initial maps": draw_maps(initial(sample.image, sample.labels).cams, ids),
+            "propagated maps": draw_maps(result.cams, ids),
+            "mask without CRF": draw_mask(result.decide(replace(DECIDED, refine=None)).mask),
+            "mask": draw_mask(result.mask),
+            "truth": draw_mask(np.asarray(Image.open(demo / "truth" / f"{sample.id}.png"))),
+        }
 
 
 def main() -> None:
@@ -48,16 +45,14 @@ def main() -> None:
 
     width = len(options.panels) * (SIDE + GAP) - GAP
     sheet = Image.new("RGB", (width, HEAD + len(options.scenes) * (SIDE + GAP) - GAP), "white")
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(16)
-    drawn = panels(options.demo, options.scenes)
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
+    drawn = list(panels(options.demo, options.scenes))
     for column, title in enumerate(options.panels):
         left = column * (SIDE + GAP)
         draw.text((left + SIDE / 2, HEAD / 2), title, fill="black", font=font, anchor="mm")
         for row, scene in enumerate(drawn):
             panel = scene[title].convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
             sheet.paste(panel, (left, HEAD + row * (SIDE + GAP)))
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(options.out, optimize=True)
 
 

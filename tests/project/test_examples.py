@@ -105,8 +105,8 @@ def test_settings_that_the_walkthrough_names_are_there():
 
 def test_readme_picture(run, tmp_path):
     write_scenes(tmp_path, 2)
-    run("readme_picture", tmp_path, "--scenes", "0", "1", "--out", tmp_path / "docs" / "out.png")
-    assert Image.open(tmp_path / "docs" / "out.png").size == (5 * 176 - 8, 30 + 2 * 176 - 8)
+    run("readme_picture", tmp_path, "--scenes", "0", "1", "--out", tmp_path / "out.png")
+    assert Image.open(tmp_path / "out.png").size == (5 * 176 - 8, 30 + 2 * 176 - 8)
 
 
 @pytest.mark.slow
