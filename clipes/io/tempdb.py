@@ -16,7 +16,8 @@ _CACHE_KIB = 16384
 
 def temporary_database() -> sqlite3.Connection:
     """A new, empty database, deleted when it is closed. It may be used from any thread, and outlives a fork."""
-    database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+    # Without a cache of statements: two threads that ask the same would share one, and lose rows (seen in Python 3.13).
+    database = sqlite3.connect("", isolation_level=None, check_same_thread=False, cached_statements=0)
     database.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     for pragma in ("temp_store = FILE", "journal_mode = OFF", "synchronous = OFF"):  # nothing outlives a crash
         database.execute(f"PRAGMA {pragma}")

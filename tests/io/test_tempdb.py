@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import sqlite3
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -48,3 +49,16 @@ def test_other_errors_stay_as_they_are() -> None:
             raise error
         with pytest.raises(sqlite3.ProgrammingError, match="closed"):
             database.execute("SELECT 1")
+
+
+def test_threads_may_ask_the_same_at_once() -> None:
+    database = temporary_database()
+    database.execute("CREATE TABLE numbers (number INTEGER PRIMARY KEY)")
+    database.executemany("INSERT INTO numbers VALUES (?)", ((number,) for number in range(50)))
+
+    def ask(number: int) -> int:
+        return database.execute("SELECT number FROM numbers WHERE number = ?", (number,)).fetchone()[0]
+
+    numbers = list(range(50)) * 100
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, numbers)) == numbers
