@@ -25,7 +25,7 @@ def label_regions(foreground: Tensor) -> Tensor:
     """
     maps, height, width = foreground.shape
     labels = torch.empty(foreground.shape, dtype=torch.int32, device=foreground.device)
-    block = triton.next_power_of_2(max(1, height * width))
+    block = triton.next_power_of_2(max(2, height * width))  # Triton 3.2 takes an array of one for a number
     with torch.cuda.device_of(foreground):
         _label_regions[(maps,)](
             foreground.contiguous(), labels, height, width,

@@ -58,8 +58,8 @@ def test_walkthrough(run, tmp_path):
     number = re.compile(r"\d+(?:\.\d+)?")
     assert [number.sub("#", line) for line in printed] == [number.sub("#", line) for line in quoted.splitlines()]
     for found, expected in zip(number.findall("\n".join(printed)), number.findall(quoted), strict=True):
-        digit = 10.0 ** -len(expected.partition(".")[2])
-        assert abs(float(found) - float(expected)) < 1.5 * digit, "another processor may round the last digit otherwise"
+        allowed = max(1.5 * 10.0 ** -len(expected.partition(".")[2]), 1e-2 * float(expected))
+        assert abs(float(found) - float(expected)) < allowed, "another processor, torch or Pillow may round otherwise"
 
     prose = page.replace(quoted, "").partition("## 1.")[2]
     measured = set(re.findall(r"\d+\.\d+", prose)) - {"0.4", "0.7", "0.6", "0.95"}  # settings' values

@@ -59,7 +59,7 @@ def test_only_what_a_run_wrote_is_replaced(result, photos: Path, tmp_path: Path,
     writer.check(sample)
     assert owned(path, "mask")
     with Image.open(path) as image:
-        assert np.array_equal(np.asarray(image), mine.mask) and image.mode == ("P" if classes == 3 else "I;16")
+        assert np.array_equal(np.asarray(image), mine.mask) and image.mode in (["P"] if classes == 3 else ["I;16", "I"])
     path.write_bytes(b"")  # what a broken file system leaves
     writer.check(sample)
     mine.save(path)
