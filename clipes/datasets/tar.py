@@ -78,7 +78,7 @@ def _members(path: Path, file: BinaryIO) -> Iterator[TarMember]:
             raise DatasetError(f"{path}: compressed with {kind}, so that no image can be read by itself; decompress it")
     try:
         with tarfile.open(fileobj=file, mode="r:", encoding="utf-8", errors="surrogateescape") as tar:
-            empty = tar.firstmember is None  # next() would seek to -1 then, in Python 3.10
+            empty = getattr(tar, "firstmember", tar) is None  # in Python 3.10 next() would seek to -1 then
             while not empty and (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # they would fill the memory
                 if not info.isdir():
