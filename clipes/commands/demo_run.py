@@ -14,13 +14,13 @@ from PIL import Image
 
 from clipes.config import SCENES
 from clipes.evaluation import evaluate
-from clipes.generator import load
 from clipes.io.atomic import atomic, write_json
 from clipes.io.masks import write_mask
 from clipes.report import write_report
-from clipes.runs.api import run
-from clipes.runs.plan import Faults
+from clipes.runs.api import run_plan
+from clipes.runs.plan import Faults, Plan
 from clipes.scenes import THINGS, draw_scenes
+from clipes.store.output import Output
 
 DECIDED = replace(SCENES, mask=replace(SCENES.mask, ignore_below=None))
 """The settings of the demonstration: every pixel is decided, because every pixel is judged."""
@@ -55,15 +55,10 @@ def run_demo(
     masks, truth = folder / "masks", folder / "truth"
     ticks = iter(progress(range(count + 1), count, "masks"))  # one more, so that the bar is at its end after the last
     next(ticks)
-    run(
-        folder / "images",
-        masks,
-        folder / "labels.csv",
-        generator=load(config=DECIDED),
-        confidence=True,
-        faults=Faults(overwrite=True),
-        progress=lambda outcome: next(ticks, None),
-    )
+    output = Output(masks, confidence=True)
+    labels = str(folder / "labels.csv")
+    plan = Plan(str(folder / "images"), output, labels, config=DECIDED, preset="scenes", faults=Faults(overwrite=True))
+    run_plan(plan, lambda outcome: next(ticks, None))
     report["miou"] = round(evaluate(masks, truth).miou, 4)
     write_report(masks, folder / "report", truth=truth, progress=progress)
     write_json(folder / "demo.json", report)

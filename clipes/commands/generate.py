@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from .source import add_source_flags
 from .terminal import DEVICE_LOST, DONE, EXIT_CODES, bar, complain, printable
 
 if TYPE_CHECKING:
+    from clipes.runs.plan import LocalEngine, RayEngine
     from clipes.runs.prepare import PreparedRun
 
 
@@ -109,11 +110,33 @@ def _description(prepared: PreparedRun) -> Iterator[tuple[str, str]]:
     yield "classes", f"{vocabulary.name}: {len(vocabulary.class_names)}"
     chosen = "chosen by the images" if plan.vocabulary and plan.vocabulary.background == "auto" else ""
     yield "background", chosen or f"{len(vocabulary.background_names)} words"
-    yield "method", f"{plan.preset}: {plan.config.to_dict()}"
+    yield "preset", plan.preset
+    for stage, settings in plan.config.to_dict().items():
+        yield stage, _settings(settings)
     output = plan.output
     yield "output", " ".join((str(output.folder), output.format, *(f"+{kind}" for kind in output.saved)))
-    yield "engine", f"{placement.engine}, device {placement.device or 'by default'}"
-    yield "faults", ", ".join(f"{name} {value}" for name, value in vars(faults).items())
+    yield "engine", _engine(placement.engine)
+    yield "device", placement.device or "by default: CUDA where there is one, else the CPU"
+    yield "faults", _settings(vars(faults))
+
+
+def _settings(settings: Mapping[str, Any] | None) -> str:
+    """``iterations 10, weight 3`` of a stage's settings; that of a refinement begins with its name."""
+    parts = (settings or {}).items()
+    return (
+        ", ".join(
+            f"{name}: {_settings(value)}" if isinstance(value, dict) else f"{name} {value}" for name, value in parts
+        )
+        or "none"
+    )
+
+
+def _engine(engine: LocalEngine | RayEngine) -> str:
+    names = {name: value for name, value in vars(engine).items() if value not in (None, ())}
+    from clipes.runs.plan import ENGINES
+
+    kind = next(name for name, kind in ENGINES.items() if isinstance(engine, kind))
+    return f"{kind}, {_settings(names)}" if names else kind
 
 
 def _images(prepared: PreparedRun) -> str:

@@ -116,8 +116,7 @@ class ActiveRun:
         classes = plan.vocabulary.classes if plan.vocabulary and not isinstance(plan.vocabulary.classes, dict) else None
         return {
             "source": absolute_source(plan.source),
-            "model": plan.model and plan.model.model,
-            "pretrained": plan.model and plan.model.pretrained,
+            **({"model": plan.model.model, "pretrained": plan.model.pretrained} if plan.model else {}),
             "classes": classes or self.prepared.vocabulary.name,
             "preset": plan.preset,
             "category_ids": self.prepared.samples.category_ids,
