@@ -46,6 +46,20 @@ class EncodedImage:
     encoded: Encoded = field(repr=False)
 
 
+def model_settings(clip: CLIP, vocabulary: Vocabulary) -> dict[str, Any]:
+    """What a model and its words give depends on, as JSON types: the hash of the weights, the dtype, the words."""
+    return {
+        "weights": clip.text.fingerprint,
+        "dtype": str(clip.vision.dtype).removeprefix("torch."),
+        "mean": clip.vision.mean,
+        "std": clip.vision.std,
+        "vocabulary": vocabulary.fingerprint,
+        "background": vocabulary.background_names,
+        "templates": vocabulary.templates,
+        "fuse": vocabulary.fuse,
+    }
+
+
 class MaskGenerator:
     """Turns images with image-level labels into masks. Made by :func:`load`.
 
@@ -91,18 +105,7 @@ class MaskGenerator:
 
         A run stores it in ``run.json`` and refuses to continue with other settings.
         """
-        vision, vocabulary = self.clip.vision, self.vocabulary
-        return {
-            "config": self.config.to_dict(),
-            "weights": self.clip.text.fingerprint,
-            "dtype": str(vision.dtype).removeprefix("torch."),
-            "mean": vision.mean,
-            "std": vision.std,
-            "vocabulary": vocabulary.fingerprint,
-            "background": vocabulary.background_names,
-            "templates": vocabulary.templates,
-            "fuse": vocabulary.fuse,
-        }
+        return {"config": self.config.to_dict(), **model_settings(self.clip, self.vocabulary)}
 
     @property
     def device(self) -> torch.device:

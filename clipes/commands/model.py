@@ -69,19 +69,14 @@ def vocabulary_settings(options: argparse.Namespace, default: Any = None) -> dic
 
 def model_record(options: argparse.Namespace, clip: CLIP, vocabulary: Vocabulary) -> dict[str, Any]:
     """What a run's record says of its model and its words."""
+    from clipes.generator import model_settings
+
     return {
         "model": options.model,
         "pretrained": options.pretrained,
-        "weights": clip.text.fingerprint,
-        "dtype": str(clip.vision.dtype).removeprefix("torch."),
-        "mean": clip.vision.mean,
-        "std": clip.vision.std,
         "classes": words(options.classes) or vocabulary.name,
-        "vocabulary": vocabulary.fingerprint,
-        "background": vocabulary.background_names,
-        "templates": vocabulary.templates,
-        "fuse": vocabulary.fuse,
         "preset": options.preset or vocabulary.preset,
+        **model_settings(clip, vocabulary),
     }
 
 
