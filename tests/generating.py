@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from clipes.cli import main
+from clipes.datasets import Sample
+from clipes.generator import MaskGenerator
+from clipes.runs import run as runs
+from clipes.runs.generation import MasksFromImages
+from clipes.runs.local_engine import MaskWriter
+from clipes.runs.outcome import Outcome
+from clipes.runs.shards import WHOLE, Shard
 from clipes.scenes import draw_scenes
+from clipes.store.output import Output
 from clipes.store.record import Row, read_records
 
 
@@ -85,3 +94,28 @@ def same_as_clean(run: Run, folder: str = "m") -> bool:
     """Whether the folder has the masks of a run without faults."""
     assert run(out="clean")[0] == 0
     return masks(folder) == masks("clean")
+
+
+def write_masks(
+    generator: MaskGenerator,
+    samples: Iterable[Sample],
+    output: Output,
+    *,
+    shard: Shard = WHOLE,
+    batch_size: int | None = None,
+    readers: int = 0,
+    skip: Collection[str] = (),
+    stop: Callable[[], bool] = lambda: False,
+    about: Mapping[str, Any] | None = None,
+) -> Generator[Outcome, None, None]:
+    """Write the masks of a list of samples, as a plan's run does those of a source.
+
+    Arguments as in :class:`Run` and :class:`clipes.runs.local_engine.MaskWriter`; errors, too.
+    """
+    with ExitStack() as stack:
+        run = stack.enter_context(runs.Run.open(generator.settings, generator.class_names, output, about))
+        header = {**run.header, "shard": str(shard)}
+        source = MasksFromImages(generator)
+        writer = MaskWriter(source, output, header, batch_size=batch_size, readers=readers, skip=skip, stop=stop)
+        stack.enter_context(writer)
+        yield from writer.write(run.remaining(samples, shard, stop))

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shlex
 import socket
 import sys
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
@@ -14,13 +13,9 @@ import torch
 
 from clipes._version import __version__, versions
 from clipes.datasets import Sample
-from clipes.generator import MaskGenerator
 from clipes.store.output import Output
 from clipes.store.store import Store
 
-from .generation import MasksFromImages
-from .local_engine import MaskWriter
-from .outcome import Outcome
 from .shards import WHOLE, Shard
 
 
@@ -84,39 +79,6 @@ class Run:
                     self.finished += 1
                 else:
                     yield sample
-
-
-def write_masks(
-    generator: MaskGenerator,
-    samples: Iterable[Sample],
-    output: Output,
-    *,
-    shard: Shard = WHOLE,
-    batch_size: int | None = None,
-    readers: int = 0,
-    skip: Collection[str] = (),
-    stop: Callable[[], bool] = lambda: False,
-    about: Mapping[str, Any] | None = None,
-) -> Generator[Outcome, None, None]:
-    """Write the masks of ``samples`` that are not finished yet, lazily; yields how each ends.
-
-    Arguments as in :class:`Run` and :class:`clipes.runs.local_engine.MaskWriter`; errors, too.
-
-    >>> import clipes
-    >>> from clipes.datasets import find_samples
-    >>> from clipes.store.output import Output
-    >>> from clipes.runs.run import write_masks
-    >>> samples = find_samples("photos", "labels.csv")  # doctest: +SKIP
-    >>> for outcome in write_masks(clipes.load(), samples, Output("masks")):  # doctest: +SKIP
-    ...     print(outcome.sample.id, outcome.status)
-    """
-    with ExitStack() as stack:
-        run = stack.enter_context(Run.open(generator.settings, generator.class_names, output, about))
-        header = {**run.header, "shard": str(shard)}
-        source = MasksFromImages(generator)
-        writer = MaskWriter(source, output, header, batch_size=batch_size, readers=readers, skip=skip, stop=stop)
-        stack.enter_context(writer)
-        yield from writer.write(run.remaining(samples, shard, stop))
 
 
 def _start() -> dict[str, Any]:

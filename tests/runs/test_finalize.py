@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from generating import write_masks
 from PIL import Image
 
 import clipes
@@ -20,7 +21,6 @@ from clipes.io.cams_npz import PatchCams, read_cams, write_cams
 from clipes.refine import REFINERS
 from clipes.runs.finalize import read_run
 from clipes.runs.preflight import check_folder
-from clipes.runs.run import write_masks
 from clipes.store.output import Output
 from clipes.store.status import read_status
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from generating import write_masks
 
 from clipes.datasets import Sample, find_samples
 from clipes.runs.preflight import check_folder
-from clipes.runs.run import write_masks
 from clipes.store.cleanup import clear
 from clipes.store.output import Output
 from clipes.vocabulary import check_labels, load_vocabulary

@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from generating import write_masks
 
 import clipes
 from clipes.datasets import Sample
 from clipes.ids import class_table
 from clipes.runs.outcome import Outcome
-from clipes.runs.run import Run, write_masks
+from clipes.runs.run import Run
 from clipes.runs.shards import Shard
 from clipes.store.manifest import read_manifest
 from clipes.store.output import Output
