@@ -29,7 +29,7 @@ from clipes.commands import (
     status,
     synonyms,
 )
-from clipes.commands.terminal import DISK_FULL, DONE, EXIT_CODES, INTERRUPTED, TERMINATED, WRONG_USE, complain
+from clipes.commands.terminal import DISK_FULL, DONE, EXIT_CODES, INTERRUPTED, TERMINATED, WRONG_USE, print_error
 
 COMMANDS = (demo, generate, show, status, finalize, evaluate, report, export, sharpness, synonyms, background, models)
 
@@ -55,10 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         kept = ", what is finished is kept" if options.command in _RESUMING else ""
         cure = f"; make room and start again{kept}" if full else ""
-        complain(f"clipes {options.command}: {error}{cure}")
+        print_error(f"clipes {options.command}: {error}{cure}")
         return DISK_FULL if full else WRONG_USE
     except KeyboardInterrupt as stop:
-        complain(f"clipes {options.command}: stopped; the files written so far are whole")
+        print_error(f"clipes {options.command}: stopped; the files written so far are whole")
         return TERMINATED if stop.args else INTERRUPTED
 
 
@@ -96,7 +96,7 @@ def _signals() -> Iterator[None]:
 def _warnings(command: str) -> Iterator[None]:
     """A warning is one line for the reader, without the line of code that gave it."""
     with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *where: complain(f"clipes {command}: warning: {message}")
+        warnings.showwarning = lambda message, *where: print_error(f"clipes {command}: warning: {message}")
         yield
 
 

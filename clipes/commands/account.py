@@ -1,4 +1,4 @@
-"""What is said of a run while it goes on and when it ends, and the exit code that follows."""
+"""The progress bar, the summary and the exit code of a run, and how it is stopped by a signal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from .terminal import DONE, FAILED, FAILURES_SHOWN, INTERRUPTED, TERMINATED, bar, complain, printable
+from .terminal import DONE, FAILED, FAILURES_SHOWN, INTERRUPTED, TERMINATED, print_error, printable, progress_bar
 
 if TYPE_CHECKING:  # they load torch
     from clipes.runs.outcome import Outcome
@@ -20,7 +20,7 @@ REASONS_SHOWN = 10
 
 
 class Stop:
-    """Whether a signal has asked to end; ``code`` is the exit code that says so."""
+    """Whether a signal has asked the run to stop; ``code`` is the exit code for that signal."""
 
     code = DONE
 
@@ -30,20 +30,20 @@ class Stop:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """The first Ctrl-C or SIGTERM asks to stop after the images in hand, the second stops at once."""
+    """The first Ctrl-C or SIGTERM asks to stop after the images in progress, the second stops immediately."""
     stop = Stop()
 
-    def ask(number: int, frame: object) -> None:
+    def handle(number: int, frame: object) -> None:
         if stop():
             raise KeyboardInterrupt(*(["terminated"] if number == signal.SIGTERM else []))
         stop.code = TERMINATED if number == signal.SIGTERM else INTERRUPTED
-        with suppress(OSError):  # not print: the signal may have come in the middle of one
-            os.write(2, b"\nstopping after the images in hand; once more stops at once\n")
+        with suppress(OSError):  # not print(): the signal may have interrupted one, and print() is not reentrant
+            os.write(2, b"\nstopping after the images in progress; once more stops at once\n")
 
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
@@ -51,19 +51,25 @@ def stopping() -> Iterator[Stop]:
             signal.signal(number, handler)
 
 
-class Account:
-    """Counts how images end. Prints what came of them when :meth:`follow` is through, or is stopped."""
+class RunSummary:
+    """Counts the outcomes of the images. Prints a summary when :meth:`consume` ends or is interrupted.
+
+    Args:
+        total: how many images the run has.
+        done: what was done to each image, for the summary: ``"masks written to out"``.
+        finished: returns how many images were finished before this run, which are not among the outcomes.
+    """
 
     def __init__(self, total: int, done: str, finished: Callable[[], int] = lambda: 0):
         self.total, self.done, self.finished = total, done, finished
         self.written = self.skipped = self.failed = 0
-        self._first: list[str] = []
+        self._first_errors: list[str] = []
         self._reasons: Reasons | None = None
 
-    def follow(self, outcomes: Iterator[Outcome], strict: bool = False) -> None:
-        """Go through the outcomes behind a progress bar; with ``strict`` as far as the first that failed."""
+    def consume(self, outcomes: Iterator[Outcome], strict: bool = False) -> None:
+        """Iterate over the outcomes with a progress bar; with ``strict``, stop at the first failure."""
         started, before = time.monotonic(), 0
-        progress = bar(None, self.total, "images")
+        progress = progress_bar(None, self.total, "images")
         try:
             for outcome in outcomes:
                 self._add(outcome)
@@ -74,15 +80,15 @@ class Account:
                     progress.set_postfix(failed=self.failed, skipped=self.skipped, refresh=False)
                 if strict and outcome.status == "failed":
                     break
-        finally:  # stopped half-way, too
+        finally:  # also when interrupted
             progress.close()
-            self._say(time.monotonic() - started)
+            self._print(time.monotonic() - started)
 
     def code(self, allowed: float) -> int:
-        """FAILED if more than the ``allowed`` share of all images failed, or if there is not one mask."""
-        none = self.total > 0 and not self.written and not self.finished()
-        # not allowed * total: 0.29 * 100 is less than 29
-        return FAILED if self.failed / max(self.total, 1) > allowed or none else DONE
+        """FAILED if more than the share ``allowed`` of all images failed, or if no image has a mask."""
+        no_masks = self.total > 0 and not self.written and not self.finished()
+        # Divided instead of multiplied, because 0.29 * 100 is less than 29.
+        return FAILED if self.failed / max(self.total, 1) > allowed or no_masks else DONE
 
     def _add(self, outcome: Outcome) -> None:
         from clipes.store.record import Row
@@ -95,19 +101,19 @@ class Account:
             return
         self._reasons = self._reasons or Reasons()
         self._reasons.add(Row(outcome.sample.id, outcome.status, outcome.reason))
-        if outcome.status == "failed" and len(self._first) < FAILURES_SHOWN:
-            self._first.append(outcome.error)
+        if outcome.status == "failed" and len(self._first_errors) < FAILURES_SHOWN:
+            self._first_errors.append(outcome.error)
 
-    def _say(self, seconds: float) -> None:
+    def _print(self, seconds: float) -> None:
         others = {"finished before": self.finished(), "skipped": self.skipped, "failed": self.failed}
         rest = "".join(f", {count} {what}" for what, count in others.items() if count)
         ended = self.written + self.skipped + self.failed
         rate = f"; {ended / seconds:.3g} images/s" if ended and seconds else ""
         print(f"{self.written} of {self.total} {self.done}{rest}{rate}")
-        for line in self._first:
-            complain(line)
-        if self.failed > len(self._first):
-            complain(f"and {self.failed - len(self._first)} more failed")
+        for line in self._first_errors:
+            print_error(line)
+        if self.failed > len(self._first_errors):
+            print_error(f"and {self.failed - len(self._first_errors)} more failed")
         if self._reasons and self.failed + self.skipped > 1:
             print("why images have no mask:")
             for reason in self._reasons.common(REASONS_SHOWN):

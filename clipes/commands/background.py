@@ -14,7 +14,17 @@ from clipes.config import PRESETS
 
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
 from .source import add_source_flags, labels_argument
-from .terminal import EXIT_CODES, bar, complain, named, natural, printable, short, tell_failed, words
+from .terminal import (
+    EXIT_CODES,
+    nonempty,
+    parse_words,
+    positive_int,
+    print_error,
+    printable,
+    progress_bar,
+    report_failures,
+    short,
+)
 
 if TYPE_CHECKING:
     from clipes.prompting.background import BackgroundTable, BackgroundWord
@@ -38,15 +48,15 @@ def add(commands: Any) -> None:
     )
     parser = commands.add_parser("background", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
     add_source_flags(parser)
-    parser.add_argument("--count", type=natural, metavar="N", help=f"words to suggest, at most (default: {COUNT})")
+    parser.add_argument("--count", type=positive_int, metavar="N", help=f"words to suggest, at most (default: {COUNT})")
     sample = "images to look at, at most, chosen by a hash of their ids (default: %(default)s)"
-    parser.add_argument("--sample", type=natural, default=200, metavar="N", help=sample)
+    parser.add_argument("--sample", type=positive_int, default=200, metavar="N", help=sample)
     candidates = "words to choose from: a,b or a file, a JSON list or a word a line (default: some 300 nouns of stuff)"
-    parser.add_argument("--candidates", type=named, metavar="FILE", help=candidates)
+    parser.add_argument("--candidates", type=nonempty, metavar="FILE", help=candidates)
     near = "cosine to a class above which a word is its near-synonym (default: that of the two closest classes)"
     parser.add_argument("--near", type=float, metavar="X", help=near)
     out = "write a class file with the suggested words, for `clipes generate --classes FILE`"
-    parser.add_argument("--out", type=lambda text: Path(named(text)), metavar="FILE", help=out)
+    parser.add_argument("--out", type=lambda text: Path(nonempty(text)), metavar="FILE", help=out)
     add_clip_flags(parser, batch=False)
     add_vocabulary_flags(parser, auto=False)
     parser.set_defaults(run=run)
@@ -76,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
     from clipes.prompting.background import judge_background, suggest_background
 
     config = PRESETS[vocabulary.preset]
-    common = {"sample": options.sample, "near": options.near, "folder": cache_folder(), "progress": bar}
+    common = {"sample": options.sample, "near": options.near, "folder": cache_folder(), "progress": progress_bar}
     clip = load_clip(**clip_settings(options))
     if judged:
         table = judge_background(clip, vocabulary, samples, config, **common)
@@ -91,7 +101,7 @@ def run(options: argparse.Namespace) -> int:
             raise ValueError(f"there is no word to write to {options.out}; give other --candidates")
         replace(vocabulary, background_names=table.words).save(options.out)
         print(f"\nwritten: {printable(options.out)}, for `clipes generate --classes`")
-    return tell_failed(table.failed)
+    return report_failures(table.failed)
 
 
 def _candidates(text: str) -> list[str]:
@@ -102,7 +112,7 @@ def _candidates(text: str) -> list[str]:
     if not os.path.isfile(text):  # unlike Path.is_file, no error for a name that is too long
         if "," not in text and (path.suffix in (".txt", ".json") or len(path.parts) > 1):
             raise FileNotFoundError(f"no file of candidates {text!r}; give one that exists, or words: grass,sky")
-        return list(unique_strings(words(text) if "," in text else [text], "candidates"))
+        return list(unique_strings(parse_words(text) if "," in text else [text], "candidates"))
     return list(read_words(path, "candidates"))
 
 
@@ -147,9 +157,9 @@ def _limit(table: BackgroundTable) -> str:
 
 def _print_words(table: BackgroundTable) -> None:
     if not table.words:
-        complain("no word wins in any image, or each is too near to a class; keep the words of the classes")
+        print_error("no word wins in any image, or each is too near to a class; keep the words of the classes")
     elif any("," in word for word in table.words):
-        complain("a word with a comma cannot be given to --background; write a class file with --out")
+        print_error("a word with a comma cannot be given to --background; write a class file with --out")
     else:
         print(f"\n--background {shlex.quote(_joined(table.words))}")
 

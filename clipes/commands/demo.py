@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .terminal import DONE, bar, named, natural, printable
+from .terminal import DONE, nonempty, positive_int, printable, progress_bar
 
 
 def add(commands: Any) -> None:
@@ -14,9 +14,12 @@ def add(commands: Any) -> None:
     help = "draw scenes, make their masks with the bundled model, judge them, write a report"
     demo = commands.add_parser("demo", help=help, description=help, allow_abbrev=False)
     demo.add_argument(
-        "--out", type=lambda text: Path(named(text)), default=Path("clipes-demo"), help="folder (default: %(default)s)"
+        "--out",
+        type=lambda text: Path(nonempty(text)),
+        default=Path("clipes-demo"),
+        help="folder (default: %(default)s)",
     )
-    demo.add_argument("--count", type=natural, default=200, metavar="N", help="scenes (default: %(default)s)")
+    demo.add_argument("--count", type=positive_int, default=200, metavar="N", help="scenes (default: %(default)s)")
     demo.set_defaults(run=run)
 
 
@@ -24,7 +27,7 @@ def run(options: argparse.Namespace) -> int:
     """Run the demo and print its numbers."""
     from .demo_run import run_demo
 
-    report = run_demo(options.out, options.count, bar)
+    report = run_demo(options.out, options.count, progress_bar)
     print(
         f"{report['count']} scenes, model {report['model']}: mean IoU {report['miou']:.3f} over background and classes"
     )

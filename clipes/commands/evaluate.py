@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .terminal import DONE, EXIT_CODES, FAILED, bar, complain, named, natural, short, words
+from .terminal import DONE, EXIT_CODES, FAILED, nonempty, parse_words, positive_int, print_error, progress_bar, short
 
 if TYPE_CHECKING:
     from clipes.evaluation import Evaluation
@@ -25,13 +25,15 @@ def add(commands: Any) -> None:
     )
     evaluate = commands.add_parser("evaluate", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
     for name, what in (("masks", "folder of PNG masks of class ids"), ("truth", "folder of the same names")):
-        evaluate.add_argument(name, type=lambda text: Path(named(text)), help=f"{what}, or one file")
+        evaluate.add_argument(name, type=lambda text: Path(nonempty(text)), help=f"{what}, or one file")
     classes = "voc12, coco14, scenes, a .json or text file, or names: dog,cat (default: MASKS/classes.json)"
-    evaluate.add_argument("--classes", type=named, help=classes)
-    evaluate.add_argument("--json", type=lambda text: Path(named(text)), metavar="FILE", help="write everything here")
+    evaluate.add_argument("--classes", type=nonempty, help=classes)
+    evaluate.add_argument(
+        "--json", type=lambda text: Path(nonempty(text)), metavar="FILE", help="write everything here"
+    )
     sweep = "also other thresholds and background powers, from what `clipes generate` saved beside the masks"
     evaluate.add_argument("--sweep", action="store_true", help=sweep)
-    evaluate.add_argument("--workers", type=natural, metavar="N", help="processes (default: one per core)")
+    evaluate.add_argument("--workers", type=positive_int, metavar="N", help="processes (default: one per core)")
     evaluate.set_defaults(run=run)
 
 
@@ -49,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         _class_names(options.classes),
         judges=SWEEPS if options.sweep else (),
         workers=options.workers,
-        progress=bar,
+        progress=progress_bar,
     )
     if options.json:
         report = {"masks": str(options.masks), "truth": str(options.truth), **evaluation.as_dict()}
@@ -59,7 +61,7 @@ def run(options: argparse.Namespace) -> int:
     for sweep in evaluation.sweeps:
         _print_sweep(sweep)
     if evaluation.images and not evaluation.pixels.truth[1:].any():
-        complain(
+        print_error(
             "the truth shows no class: the ids of the classes occur nowhere in it; 255 means ignored, not an object"
         )
     incomplete = [_report_problems(judged) for judged in (evaluation, *evaluation.sweeps)]
@@ -71,7 +73,7 @@ def _class_names(classes: str | None) -> tuple[str, ...] | None:
         return None
     from clipes.vocabulary import load_vocabulary
 
-    return load_vocabulary(words(classes) or [], background=[]).class_names
+    return load_vocabulary(parse_words(classes) or [], background=[]).class_names
 
 
 def _print_classes(evaluation: Evaluation) -> None:
@@ -113,7 +115,7 @@ def _print_sweep(sweep: Evaluation) -> None:
         mark = "  <- best" if miou is not None and miou == best else ""
         print(f"{value:>16g}  {_figure(miou):>5}{others}{mark}")
     if rows[0]["ignored_share"]:
-        complain(
+        print_error(
             "the masks themselves ignore pixels, so a lower threshold than theirs cannot be judged; "
             "generate with --ignore-below none to judge them all"
         )
@@ -131,9 +133,9 @@ def _report_problems(judged: Evaluation) -> bool:
 
 def _report(count: int, what: str, lines: Sequence[str]) -> None:
     if count:
-        complain(f"{count} {what}{', the first' if count > SHOWN else ''}:")
+        print_error(f"{count} {what}{', the first' if count > SHOWN else ''}:")
         for line in lines:
-            complain(f"  {line}")
+            print_error(f"  {line}")
 
 
 def _figure(value: float | None) -> str:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .terminal import DONE, EXIT_CODES, FAILED, bar, complain, named, printable
+from .terminal import DONE, EXIT_CODES, FAILED, nonempty, print_error, printable, progress_bar
 
 if TYPE_CHECKING:
     from clipes.export import ExportResult
@@ -16,20 +16,20 @@ def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "the masks of a run in another tool's form"
     parser = commands.add_parser("export", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
-    parser.add_argument("folder", type=lambda text: Path(named(text)), help="the --out of a `clipes generate`")
+    parser.add_argument("folder", type=lambda text: Path(nonempty(text)), help="the --out of a `clipes generate`")
     forms = "instances JSON; VOC's folders with labelmap.txt (CVAT, mmsegmentation); Ultralytics' polygons; imagefolder"
     parser.add_argument("--to", required=True, choices=("coco", "voc", "yolo", "huggingface"), help=forms)
     out = "the new folder, which appears when all is written (default: DIR-coco beside DIR, or the other form's name)"
-    parser.add_argument("--out", type=lambda text: Path(named(text)), metavar="DIR", help=out)
+    parser.add_argument("--out", type=lambda text: Path(nonempty(text)), metavar="DIR", help=out)
     source = "where the images are (default: where `clipes generate` found them)"
-    parser.add_argument("--source", type=named, help=source)
+    parser.add_argument("--source", type=nonempty, help=source)
     images = (
         "copy the pictures; link to them, but for those that must be turned or converted, which are copied; or none, "
         "not for huggingface (default: %(default)s)"
     )
     parser.add_argument("--images", choices=("copy", "link", "none"), default="copy", help=images)
     split = "the name of the list, file or folder (default: %(default)s)"
-    parser.add_argument("--split", type=named, default="train", help=split)
+    parser.add_argument("--split", type=nonempty, default="train", help=split)
     parser.add_argument("--polygons", action="store_true", help="coco: outlines instead of RLE")
     regions = "coco: an annotation for each connected region instead of each class of an image"
     parser.add_argument("--regions", action="store_true", help=regions)
@@ -43,16 +43,16 @@ def run(options: argparse.Namespace) -> int:
     from clipes.io.atomic import target_path
 
     given = {name: getattr(options, name) for name in ("source", "images", "split", "polygons", "regions", "overwrite")}
-    report = export(options.folder, options.to, options.out, **given, progress=bar)
+    report = export(options.folder, options.to, options.out, **given, progress=progress_bar)
     if report.images:
         place = options.out or target_path(None, options.folder, options.to)
         print(f"{report.images} image(s) exported to {printable(place)}")
     for line in _remarks(report, options.images == "none"):
-        complain(line)
+        print_error(line)
     for problem in report.problems:
-        complain(problem)
+        print_error(problem)
     if report.failed > len(report.problems):
-        complain(f"and {report.failed - len(report.problems)} more failed")
+        print_error(f"and {report.failed - len(report.problems)} more failed")
     return FAILED if report.failed else DONE
 
 

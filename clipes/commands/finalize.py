@@ -9,9 +9,9 @@ from typing import Any
 
 from clipes.config import PRESETS
 
-from .account import Account, stopping
+from .account import RunSummary, stopping
 from .flags import add_decision_flags, change_decision
-from .terminal import EXIT_CODES, complain, named, printable
+from .terminal import EXIT_CODES, nonempty, print_error, printable
 
 
 def add(commands: Any) -> None:
@@ -19,12 +19,12 @@ def add(commands: Any) -> None:
     help = "decide masks again from saved maps, without the network"
     parser = commands.add_parser("finalize", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
     parser.add_argument(
-        "folder", type=lambda text: Path(named(text)), help="the --out of a `clipes generate --save-cams`"
+        "folder", type=lambda text: Path(nonempty(text)), help="the --out of a `clipes generate --save-cams`"
     )
     source = "where the images are, for the refinement by colours (default: where `clipes generate` found them)"
-    parser.add_argument("--source", type=named, help=source)
+    parser.add_argument("--source", type=nonempty, help=source)
     out = "folder for the masks (default: the masks of the run are overwritten, which .tar files do not allow)"
-    parser.add_argument("--out", type=lambda text: Path(named(text)), metavar="DIR", help=out)
+    parser.add_argument("--out", type=lambda text: Path(nonempty(text)), metavar="DIR", help=out)
     add_decision_flags(parser)
     parser.set_defaults(run=run)
 
@@ -46,9 +46,9 @@ def run(options: argparse.Namespace) -> int:
         outcomes = saved.finalize(config, source, out=options.out, readers=readers, jobs=jobs, stop=stop)
         unsaved, first = saved.unsaved
         if unsaved:
-            complain(f"{unsaved} mask(s) without saved maps stay as they are, {first!r} the first")
+            print_error(f"{unsaved} mask(s) without saved maps stay as they are, {first!r} the first")
         done = f"masks decided again in {printable(options.out or options.folder)}"
-        account = Account(count, done, lambda: saved.finished)
+        summary = RunSummary(count, done, lambda: saved.finished)
         with closing(outcomes):
-            account.follow(outcomes)
-    return stop.code or account.code(allowed=0)
+            summary.consume(outcomes)
+    return stop.code or summary.code(allowed=0)

@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
-from .account import Account, stopping
+from .account import RunSummary, stopping
 from .flags import add_config_flags
 from .model import add_clip_flags, add_vocabulary_flags
 from .run_flags import add_run_flags
 from .source import add_source_flags
-from .terminal import DEVICE_LOST, DONE, EXIT_CODES, bar, complain, printable
+from .terminal import DEVICE_LOST, DONE, EXIT_CODES, print_error, printable, progress_bar
 
 if TYPE_CHECKING:
     from clipes.runs.plan import LocalEngine, RayEngine
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
         import_ray()
     prepared = prepare(plan)
     for note in prepared.notes:
-        complain(note)
+        print_error(note)
     if options.dry_run:
         for name, value in _description(prepared):
             print(f"{name:11}{printable(value)}")
@@ -66,13 +66,13 @@ def _write(prepared: PreparedRun) -> int:
     with ExitStack() as stack:
         stop = stack.enter_context(stopping())
         run = stack.enter_context(ActiveRun(prepared, generator, stop))
-        account = Account(run.images, f"masks written to {printable(plan.output.folder)}", lambda: run.finished)
+        summary = RunSummary(run.images, f"masks written to {printable(plan.output.folder)}", lambda: run.finished)
         try:
-            account.follow(stack.enter_context(closing(write_masks(run))), plan.faults.strict)
+            summary.consume(stack.enter_context(closing(write_masks(run))), plan.faults.strict)
         except DeviceLost as error:
-            complain(f"the GPU was lost, and no image is to blame: {error}; start again to go on")
+            print_error(f"the GPU was lost, and no image is to blame: {error}; start again to go on")
             return DEVICE_LOST
-    return stop.code or account.code(0 if plan.faults.strict else plan.faults.max_failure_rate)
+    return stop.code or summary.code(0 if plan.faults.strict else plan.faults.max_failure_rate)
 
 
 def _with_suggested_background(prepared: PreparedRun) -> tuple[PreparedRun, Any]:
@@ -87,7 +87,7 @@ def _with_suggested_background(prepared: PreparedRun) -> tuple[PreparedRun, Any]
     plan = prepared.plan
     clip = load_model(plan)
     samples, folder = prepared.samples, cache_folder()
-    table = suggest_background(clip, prepared.vocabulary, samples, plan.config, folder=folder, progress=bar)
+    table = suggest_background(clip, prepared.vocabulary, samples, plan.config, folder=folder, progress=progress_bar)
     if not table.words:
         raise ValueError("--background auto: no word wins in any image, or each is too near to a class; give words")
     print(f"background words by {table.images} images: {printable(', '.join(table.words))}")

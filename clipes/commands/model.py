@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from clipes.config import Fuse
 
-from .terminal import named, natural, words
+from .terminal import nonempty, parse_words, positive_int
 
 if TYPE_CHECKING:  # they load torch
     from clipes.clip.weights import CLIP
@@ -27,7 +27,7 @@ def add_clip_flags(parser: argparse.ArgumentParser, model: str | None = "tiny", 
     group.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="(default: fp16 on cuda, else fp32)")
     if batch:
         size = "images read and encoded together (default: 1 on a CPU, else 32)"
-        group.add_argument("--batch-size", type=natural, metavar="N", help=size)
+        group.add_argument("--batch-size", type=positive_int, metavar="N", help=size)
 
 
 def clip_settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -44,7 +44,7 @@ def add_vocabulary_flags(
     """
     group = parser.add_argument_group("vocabulary")
     classes = "a set's name (voc12, coco14, scenes, ...), a .json or text file, or names: dog,cat"
-    group.add_argument("--classes", type=named, help=f"{classes} (default for tiny: scenes)")
+    group.add_argument("--classes", type=nonempty, help=f"{classes} (default for tiny: scenes)")
     chosen = ", or auto: as `clipes background` suggests" if auto else ""
     background = f"a set's name, words: grass,sky (one: grass, with the comma; none: ''){chosen}"
     group.add_argument("--background", metavar="WORDS", help=f"{background} (default: the classes' own)")
@@ -56,12 +56,12 @@ def add_vocabulary_flags(
 
 def vocabulary_settings(options: argparse.Namespace, default: Any = None) -> dict[str, Any]:
     """What :func:`clipes.vocabulary.load_vocabulary` takes. ``default`` are the classes where no flag names any."""
-    classes = words(options.classes) or default or ("scenes" if options.model in (None, "tiny") else None)
+    classes = parse_words(options.classes) or default or ("scenes" if options.model in (None, "tiny") else None)
     if classes is None:
         raise ValueError(f"no classes given for {options.model}; pass --classes voc12, coco14 or a file of names")
     return {
         "classes": classes,
-        "background": words(options.background),
+        "background": parse_words(options.background),
         "templates": union(map(_templates, options.templates)) if options.templates else None,
         "fuse": options.fuse,
     }
@@ -74,7 +74,7 @@ def model_record(options: argparse.Namespace, clip: CLIP, vocabulary: Vocabulary
     return {
         "model": options.model,
         "pretrained": options.pretrained,
-        "classes": words(options.classes) or vocabulary.name,
+        "classes": parse_words(options.classes) or vocabulary.name,
         "preset": options.preset or vocabulary.preset,
         **model_settings(clip, vocabulary),
     }

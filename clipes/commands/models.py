@@ -1,4 +1,4 @@
-"""``clipes models``: what can be loaded, and what cannot and why."""
+"""``clipes models``: the models that can be loaded, and why others cannot."""
 
 from __future__ import annotations
 

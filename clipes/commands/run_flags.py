@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .terminal import named, natural
+from .terminal import nonempty, positive_int
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -18,11 +18,11 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
     like = "take what no flag says from the plan of an earlier run: its run.json, or its folder"
-    group.add_argument("--like", type=lambda text: Path(named(text)), metavar="FILE", help=like)
+    group.add_argument("--like", type=lambda text: Path(nonempty(text)), metavar="FILE", help=like)
     dry_run = "check everything that needs no model, print the plan, and end"
     group.add_argument("--dry-run", action="store_true", help=dry_run)
     out = "folder for the masks, named as the images are; finished masks of an earlier start are kept"
-    group.add_argument("--out", type=lambda text: Path(named(text)), help=out)
+    group.add_argument("--out", type=lambda text: Path(nonempty(text)), help=out)
     overwrite = "begin anew: remove the masks that earlier runs wrote there"
     group.add_argument("--overwrite", action="store_true", default=None, help=overwrite)
     confidence = "write OUT/confidence/*.png: the winning scores, 255 for 1"
@@ -37,7 +37,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     kinds = "a PNG for each image, or .tar shards in WebDataset layout (default: png)"
     group.add_argument("--out-format", choices=("png", "tar"), help=kinds)
     size = "images in a .tar; a run that is killed repeats those of the one it was writing (default: 1000)"
-    group.add_argument("--tar-size", type=natural, metavar="N", help=size)
+    group.add_argument("--tar-size", type=positive_int, metavar="N", help=size)
 
 
 def _add_faults(group: argparse._ArgumentGroup) -> None:
@@ -56,11 +56,11 @@ def _add_work(group: argparse._ArgumentGroup) -> None:
     shard = "do part I of N, from 0/N (default: what torchrun or Slurm say, else all)"
     group.add_argument("--shard", metavar="I/N", help=shard)
     devices = "a process for each of several devices: all (GPUs), or cuda:0,cuda:1 (default: this process, on --device)"
-    group.add_argument("--devices", type=named, metavar="LIST", help=devices)
+    group.add_argument("--devices", type=nonempty, metavar="LIST", help=devices)
     workers = "processes that read images, for each device (default: 1 on a CPU, else up to 8)"
     group.add_argument("--workers", type=_count, metavar="N", help=workers)
     threads = "threads for an image on a CPU, beside others (default: 1); masks may differ in single pixels with it"
-    group.add_argument("--threads", type=natural, metavar="N", help=threads)
+    group.add_argument("--threads", type=positive_int, metavar="N", help=threads)
 
 
 def _add_ray(group: argparse._ArgumentGroup) -> None:
@@ -73,18 +73,18 @@ def _add_ray(group: argparse._ArgumentGroup) -> None:
     cpus = "CPUs for each actor (default: 1 beside a GPU, else as many as threads)"
     group.add_argument("--cpus-per-actor", type=_amount, metavar="X", help=cpus)
     address = "a Ray cluster, auto or HOST:PORT (default: $RAY_ADDRESS, else this machine)"
-    group.add_argument("--ray-address", type=named, metavar="ADDRESS", help=address)
+    group.add_argument("--ray-address", type=nonempty, metavar="ADDRESS", help=address)
 
 
 def _count(text: str) -> int:
     """A whole number, 0 among them, for argparse."""
-    return 0 if text == "0" else natural(text)
+    return 0 if text == "0" else positive_int(text)
 
 
 def _range(text: str) -> tuple[int, int | None]:
     """``4`` as (4, 4), ``2-8`` as (2, 8), for argparse."""
     least, _, most = text.partition("-")
-    found = natural(least), natural(most or least)
+    found = positive_int(least), positive_int(most or least)
     if found[0] > found[1]:
         raise argparse.ArgumentTypeError(f"{text!r}: the least is more than the most")
     return found

@@ -17,7 +17,7 @@ from clipes.config import refinement_name
 from .flags import add_config_flags, read_config
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, model_record, union, vocabulary_settings
 from .source import add_source_flags, labels_argument
-from .terminal import EXIT_CODES, bar, complain, named, printable, short, tell_failed
+from .terminal import EXIT_CODES, nonempty, print_error, printable, progress_bar, report_failures, short
 
 if TYPE_CHECKING:
     from clipes.prompting.analysis import TemplateAnalysis
@@ -54,7 +54,7 @@ def add(commands: Any) -> None:
 
 
 def _path(text: str) -> Path:
-    return Path(named(text))
+    return Path(nonempty(text))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -86,7 +86,7 @@ def run(options: argparse.Namespace) -> int:
         truth=options.truth,
         folder=options.out / "partial",
         batch_size=options.batch_size,
-        progress=bar,
+        progress=progress_bar,
     )
     record = {
         "clipes": __version__,
@@ -105,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
     _print_summary(analysis, options.out)
     if options.apply:
         print(f"{printable(options.apply)} holds the classes with {printable(analysis.best)!r}")
-    return tell_failed([problem.reason for problem in analysis.failed])
+    return report_failures([problem.reason for problem in analysis.failed])
 
 
 def _vocabulary(settings: dict[str, Any]) -> Vocabulary:
@@ -159,7 +159,7 @@ def _write(out: Path, analysis: TemplateAnalysis, record: dict[str, Any]) -> Non
             title = f"{count}, {_correlation(analysis)}" if analysis.correlation else count
             plot_miou(out / "miou.png", *figures, analysis.miou, title, marked)
     except PlotError as error:
-        complain(f"no plots: {error}")
+        print_error(f"no plots: {error}")
 
 
 def _paper() -> set[str]:

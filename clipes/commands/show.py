@@ -14,12 +14,13 @@ from clipes.io.paths import MAX_NAME
 from .flags import add_config_flags, read_config
 from .inline import escapes
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
-from .terminal import DONE, EXIT_CODES, named, printable, short, tell_failed
+from .terminal import DONE, EXIT_CODES, nonempty, printable, report_failures, short
 
 if TYPE_CHECKING:
     from clipes.result import PseudoMask
 
-WIDEST = 40
+MAX_WIDTH = 40
+"""How many characters of a name are printed."""
 
 
 def add(commands: Any) -> None:
@@ -31,7 +32,7 @@ def add(commands: Any) -> None:
     )
     show = commands.add_parser("show", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
     show.add_argument("image", type=_path, help="one picture")
-    show.add_argument("--labels", type=named, required=True, metavar="NAMES", help="what it shows: dog,person")
+    show.add_argument("--labels", type=nonempty, required=True, metavar="NAMES", help="what it shows: dog,person")
     out = ".png, .svg or .pdf file (default: the picture's name with -clipes.png, in this folder); what something else "
     show.add_argument("--out", type=_path, metavar="FILE", help=f"{out}has written is never replaced")
     overlay = "the picture with the mask on it instead of the figure: a .png, for which matplotlib is not needed"
@@ -43,7 +44,7 @@ def add(commands: Any) -> None:
 
 
 def _path(text: str) -> Path:
-    return Path(named(text))
+    return Path(nonempty(text))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         image = open_image(options.image)
     except ImageError as error:
-        return tell_failed([str(error)])
+        return report_failures([str(error)])
 
     from clipes.clip.weights import load_clip
     from clipes.generator import MaskGenerator
@@ -80,7 +81,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check_out(out: Path, image: Path, overlay: bool) -> None:
-    """Raise ValueError for a file of a wrong kind or of somebody else, OSError where none can be written."""
+    """Check that the result can be written to ``out``.
+
+    Raises ValueError for a wrong suffix, a name that is too long, or an existing file that `clipes show` did not write;
+    OSError if the folder cannot be written to.
+    """
     if overlay and out.suffix.lower() != ".png":
         raise ValueError(f"an overlay is a PNG file, not {out.name!r}; end its name in .png")
     if not overlay:
@@ -93,7 +98,7 @@ def _check_out(out: Path, image: Path, overlay: bool) -> None:
         if not owned(out, "figure"):
             raise ValueError(f"{out} is there and not of `clipes show`; move it away or give another --out")
     if len(os.fsencode(out.name)) > MAX_NAME:
-        raise ValueError(f"{short(out.name, WIDEST)} is above {MAX_NAME} bytes long; give a shorter --out")
+        raise ValueError(f"{short(out.name, MAX_WIDTH)} is above {MAX_NAME} bytes long; give a shorter --out")
     folder = next(folder for folder in (out.absolute().parent, *out.absolute().parents) if os.path.lexists(folder))
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder} is no folder; give another --out")
@@ -102,7 +107,7 @@ def _check_out(out: Path, image: Path, overlay: bool) -> None:
 
 
 def _write(out: Path, result: PseudoMask, overlay: bool) -> bytes:
-    """Write the file; returns a PNG file for the screen."""
+    """Write the file; returns a PNG file to be shown on the screen."""
     if overlay:
         from clipes.drawing.overlay import overlay_png
 
@@ -117,15 +122,16 @@ def _write(out: Path, result: PseudoMask, overlay: bool) -> bytes:
 
 
 def _print_shares(result: PseudoMask) -> None:
-    """How much of the picture each label won, and how surely."""
+    """Print each label's share of the picture and its mean confidence."""
     from clipes.ids import ignore_index
 
-    won = {segment.label: segment for segment in result.segments()}
-    width = max(len("ignored"), *(len(short(label, WIDEST)) for label in result.labels))
+    segments = {segment.label: segment for segment in result.segments()}
+    width = max(len("ignored"), *(len(short(label, MAX_WIDTH)) for label in result.labels))
     for label in result.labels:
-        found = won.get(label)
-        share = f"{found.mask.mean():6.1%} of the picture, confidence {found.confidence:.2f}" if found else "nowhere"
-        print(f"{short(label, WIDEST):{width}}  {share}")
+        share = "nowhere"
+        if segment := segments.get(label):
+            share = f"{segment.mask.mean():6.1%} of the picture, confidence {segment.confidence:.2f}"
+        print(f"{short(label, MAX_WIDTH):{width}}  {share}")
     ignored = float((result.mask == ignore_index(result.num_classes)).mean())
     if ignored:
         print(f"{'ignored':{width}}  {ignored:6.1%}")

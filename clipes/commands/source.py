@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 
-from .terminal import named
+from .terminal import nonempty
 
 
 def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True) -> None:
@@ -14,12 +14,12 @@ def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True) -> No
         "an image, a folder, a quoted glob pattern, a .txt list of images, a .csv or .jsonl table of images and labels,"
         " voc:ROOT[:SPLIT], coco:ROOT[:SPLIT], or .tar shards (shards-{000..012}.tar)"
     )
-    parser.add_argument("source", type=named, nargs=None if needed else "?", help=source)
+    parser.add_argument("source", type=nonempty, nargs=None if needed else "?", help=source)
     labels = (
         "a .csv or .jsonl file, a cls_labels.npy, or names for all images: dog,person; default: the source's own, which"
         " a table, voc:, coco:, shards and a folder with a metadata.jsonl have"
     )
-    parser.add_argument("--labels", type=named, help=labels)
+    parser.add_argument("--labels", type=nonempty, help=labels)
 
 
 def labels_argument(given: str | None) -> str | tuple[str, ...] | None:

@@ -1,4 +1,4 @@
-"""``clipes synonyms``: WordNet's senses of names, and class files with synonyms made of them."""
+"""``clipes synonyms``: WordNet's senses of names, and class files with synonyms taken from them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
-from .terminal import DONE, FAILED, complain, named, printable
+from .terminal import DONE, FAILED, nonempty, print_error, printable
 
 if TYPE_CHECKING:  # they load torch
     from clipes.clip.text import TextEncoder
@@ -32,15 +32,17 @@ def add(commands: Any) -> None:
         "agree with the classes in the model's text space; without --model the order is WordNet's, the commonest first."
     )
     parser = commands.add_parser("synonyms", help=help, description=text, epilog=_EXIT_CODES, allow_abbrev=False)
-    parser.add_argument("names", metavar="NAME", nargs="*", type=named, help="a noun: tvmonitor, 'hot dog'")
+    parser.add_argument("names", metavar="NAME", nargs="*", type=nonempty, help="a noun: tvmonitor, 'hot dog'")
     parser.add_argument("--hypernyms", action="store_true", help="show what each sense is a kind of, too")
-    parser.add_argument("--wordnet", metavar="FOLDER", type=named, help="holds data.noun (default: looked for)")
+    parser.add_argument("--wordnet", metavar="FOLDER", type=nonempty, help="holds data.noun (default: looked for)")
     out = parser.add_argument_group("class file")
-    out.add_argument("--out", type=lambda text: Path(named(text)), metavar="FILE.json", help="write the classes there")
+    out.add_argument(
+        "--out", type=lambda text: Path(nonempty(text)), metavar="FILE.json", help="write the classes there"
+    )
     sense = "take this sense for a class, whatever its rank; may be repeated"
     out.add_argument("--sense", action="append", type=_sense, default=[], metavar="NAME=KEY", help=sense)
     without = "leave this synonym out; may be repeated"
-    out.add_argument("--without", action="append", type=named, default=[], metavar="WORD", help=without)
+    out.add_argument("--without", action="append", type=nonempty, default=[], metavar="WORD", help=without)
     least = "drop synonyms whose cosine similarity to their class is lower (default: that of two different classes)"
     out.add_argument("--min-similarity", type=float, metavar="X", help=least)
     add_vocabulary_flags(parser, auto=False)
@@ -66,19 +68,19 @@ def run(options: argparse.Namespace) -> int:
 
         tower = load_clip(**clip_settings(options)).text
         if options.model == "tiny":
-            complain("the bundled model knows the words of the drawn scenes alone: it cannot tell senses apart")
+            print_error("the bundled model knows the words of the drawn scenes alone: it cannot tell senses apart")
     else:
         print("No model: senses in WordNet's order, the commonest first, and no synonym is compared with its class.")
     if classes and options.out:
         return _write(classes, tower, wordnet, options)
     names = options.names or (classes.class_names if classes else ())
-    senses_by_name = _ranked(names, classes, tower, wordnet)
+    senses_by_name = _ranked_senses(names, classes, tower, wordnet)
     widths = max(map(len, names)), max((len(sense.key) for senses in senses_by_name for sense in senses), default=0)
     for name, senses in zip(names, senses_by_name, strict=True):
         if options.names:
-            _show(name, senses, wordnet, options.hypernyms)
+            _print_senses(name, senses, wordnet, options.hypernyms)
         else:
-            _list(name, senses, widths, options.hypernyms)
+            _print_senses_in_short(name, senses, widths, options.hypernyms)
     return DONE if any(senses_by_name) else FAILED
 
 
@@ -104,9 +106,10 @@ def _sense(text: str) -> tuple[str, str]:
     return name.strip(), key.strip()
 
 
-def _ranked(
+def _ranked_senses(
     names: Sequence[str], classes: Vocabulary | None, tower: TextEncoder | None, wordnet: WordNet
 ) -> list[tuple[Sense, ...]]:
+    """The senses of each name, ranked if there is a model to rank them, otherwise in WordNet's order."""
     senses = [wordnet.senses(name) for name in names]
     if classes is None or tower is None:
         return senses
@@ -116,9 +119,9 @@ def _ranked(
     return rank_senses(senses, classes.class_names, partial(encode_sentences, tower), wordnet)
 
 
-def _show(name: str, senses: Sequence[Sense], wordnet: WordNet, hypernyms: bool) -> None:
-    """Print everything about the senses of one name."""
-    print(f"\n{printable(name + _matched(name, senses))}")
+def _print_senses(name: str, senses: Sequence[Sense], wordnet: WordNet, hypernyms: bool) -> None:
+    """Print the senses of one name with key, score, gloss and lemmas, and with their hypernyms if asked for."""
+    print(f"\n{printable(name + _spelling_note(name, senses))}")
     if not senses:
         near = ", ".join(wordnet.near(name))
         print(printable(f"  not in WordNet{f'; near: {near}' if near else ''}"))
@@ -131,8 +134,8 @@ def _show(name: str, senses: Sequence[Sense], wordnet: WordNet, hypernyms: bool)
             _wrap(" < ".join(sense.hypernyms), "     < ")
 
 
-def _list(name: str, senses: Sequence[Sense], widths: tuple[int, int], hypernyms: bool) -> None:
-    """Print the senses of one name, a line each; names and keys as wide as `widths`."""
+def _print_senses_in_short(name: str, senses: Sequence[Sense], widths: tuple[int, int], hypernyms: bool) -> None:
+    """Print the senses of one name, one per line; ``widths`` are the columns' widths of names and of keys."""
     if not senses:
         print(f"{printable(name):{widths[0]}}     not in WordNet")
     for number, sense in enumerate(senses, start=1):
@@ -140,11 +143,12 @@ def _list(name: str, senses: Sequence[Sense], widths: tuple[int, int], hypernyms
         first = f"{shown:{widths[0]}} {number:2}  {sense.key:{widths[1]}}  "
         first += f"(only {sense.matched!r}) " if sense.head else ""
         kind = f" < {sense.hypernyms[0]}" if hypernyms and sense.hypernyms else ""
-        room = max(20, _columns() - len(first) - len(kind))
-        print(printable(f"{first}{textwrap.shorten(sense.gloss, room, placeholder=' ...')}{kind}"))
+        free = max(20, _columns() - len(first) - len(kind))
+        print(printable(f"{first}{textwrap.shorten(sense.gloss, free, placeholder=' ...')}{kind}"))
 
 
-def _matched(name: str, senses: Sequence[Sense]) -> str:
+def _spelling_note(name: str, senses: Sequence[Sense]) -> str:
+    """How WordNet spells ``name``, where its spelling differs; otherwise empty."""
     spellings = list(dict.fromkeys(sense.matched for sense in senses))
     if not senses or spellings == [name.casefold()]:
         return ""
@@ -158,7 +162,7 @@ def _write(classes: Vocabulary, tower: TextEncoder | None, wordnet: WordNet, opt
     vocabulary, notes = with_synonyms(
         classes,
         tower=tower,
-        senses=_distinct(options.sense),
+        senses=_senses_by_name(options.sense),
         without=options.without,
         min_similarity=options.min_similarity,
         wordnet=wordnet,
@@ -166,7 +170,7 @@ def _write(classes: Vocabulary, tower: TextEncoder | None, wordnet: WordNet, opt
     vocabulary.save(options.out)
     width = max(map(len, vocabulary.class_names))
     for choice in notes.choices:
-        _tell(choice, {lemma: reason for lemma, reason in choice.dropped.items() if reason != IN_PROMPT}, width)
+        _print_choice(choice, {lemma: reason for lemma, reason in choice.dropped.items() if reason != IN_PROMPT}, width)
     taken = [len(choice.taken) for choice in notes.choices]
     in_prompts = sum(reason == IN_PROMPT for choice in notes.choices for reason in choice.dropped.values())
     least = "" if notes.min_similarity is None else f"least similarity {notes.min_similarity:.3f}, "
@@ -176,7 +180,8 @@ def _write(classes: Vocabulary, tower: TextEncoder | None, wordnet: WordNet, opt
     return DONE
 
 
-def _distinct(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+def _senses_by_name(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The pairs (name, sense key) as a dict. Raises ValueError if a name has two senses."""
     senses: dict[str, str] = {}
     for name, key in pairs:
         if senses.setdefault(name, key) != key:
@@ -184,8 +189,8 @@ def _distinct(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
     return senses
 
 
-def _tell(choice: Choice, dropped: dict[str, str], width: int) -> None:
-    """Print the choice for one class: its sense, + synonyms taken, - synonyms dropped, and why."""
+def _print_choice(choice: Choice, dropped: dict[str, str], width: int) -> None:
+    """Print the sense chosen for one class, its synonyms after a ``+``, and after a ``-`` each one dropped and why."""
     margin = " " * (width + 2)
     about = f"{choice.sense.key}  {choice.sense.gloss}" if choice.sense else choice.note
     _wrap(about, f"{printable(choice.class_name):{width}}  ", margin)

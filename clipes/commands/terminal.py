@@ -1,4 +1,4 @@
-"""What the commands share: exit codes, arguments read from text, what is said on the terminal."""
+"""Shared by the commands: exit codes, argparse types, and printing on the terminal."""
 
 from __future__ import annotations
 
@@ -16,55 +16,59 @@ EXIT_CODES = (
 FAILURES_SHOWN = 20
 
 
-def natural(text: str) -> int:
-    """A whole number of at least 1, for argparse."""
+def positive_int(text: str) -> int:
+    """argparse type: a whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
     return int(text)
 
 
-def named(text: str) -> str:
-    """A text that is not blank, for argparse."""
+def nonempty(text: str) -> str:
+    """argparse type: a text that is not blank."""
     if not text.strip():
         raise argparse.ArgumentTypeError("it is empty; was a variable of the shell not set?")
     return text
 
 
-def words(given: str | None) -> str | tuple[str, ...] | None:
-    """A set's or file's name as it is, ``a,b`` and ``a,`` as words, the empty string as no word."""
-    if given is None or (given and ("," not in given or os.path.isfile(given))):
-        return given
-    words = tuple(word.strip() for word in given.split(","))
+def parse_words(text: str | None) -> str | tuple[str, ...] | None:
+    """Split a list of words at its commas.
+
+    None, the name of a set and the name of a file are returned unchanged. ``a,b`` gives two words, ``a,`` gives one,
+    and the empty string gives none.
+    """
+    if text is None or (text and ("," not in text or os.path.isfile(text))):
+        return text
+    words = tuple(word.strip() for word in text.split(","))
     return words if words[-1] else words[:-1]
 
 
-def bar(items: Any, total: int, unit: str) -> Any:
-    """A progress bar on a terminal, silence elsewhere."""
+def progress_bar(items: Any, total: int, unit: str) -> Any:
+    """Iterate over ``items`` with a progress bar, which is shown only if stderr is a terminal."""
     from tqdm import tqdm
 
     return tqdm(items, total=total, unit=f" {unit}", disable=None if sys.stderr else True, smoothing=0.05)
 
 
-def tell_failed(reasons: Sequence[str]) -> int:
-    """Say why the first of the images failed, and how many more did; returns the exit code."""
+def report_failures(reasons: Sequence[str]) -> int:
+    """Print the first :data:`FAILURES_SHOWN` reasons and the number of the others; returns the exit code."""
     for reason in reasons[:FAILURES_SHOWN]:
-        complain(reason)
+        print_error(reason)
     if len(reasons) > FAILURES_SHOWN:
-        complain(f"and {len(reasons) - FAILURES_SHOWN} more failed")
+        print_error(f"and {len(reasons) - FAILURES_SHOWN} more failed")
     return FAILED if reasons else DONE
 
 
-def complain(text: str) -> None:
+def print_error(text: str) -> None:
     """Print one line to stderr."""
     print(printable(text), file=sys.stderr)
 
 
-def short(text: object, widest: int) -> str:
-    """``text`` on one line of at most ``widest`` characters, cut by an ellipsis."""
-    shown = printable(text)
-    return shown if len(shown) <= widest else f"{shown[: widest - 1]}…"
+def short(text: object, max_width: int) -> str:
+    """``text`` on one line of at most ``max_width`` characters; a longer one is cut and ends in an ellipsis."""
+    line = printable(text)
+    return line if len(line) <= max_width else f"{line[: max_width - 1]}…"
 
 
 def printable(text: object) -> str:
-    """``text`` on one line: control characters and broken bytes of hostile file names are escaped."""
+    """``text`` on one line: control characters and undecodable bytes of file names are escaped."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))

@@ -25,7 +25,7 @@ from .voc import VocWriter
 from .walk import ExportCounts, FormatWriter, write_all
 from .yolo import YoloWriter
 
-__all__ = ["CocoError", "Report", "Target", "export"]
+__all__ = ["CocoError", "ExportResult", "Target", "export"]
 
 Target = Literal["coco", "voc", "yolo", "huggingface"]
 

@@ -361,7 +361,7 @@ def test_signals(number: int, expected: int) -> None:
     finally:
         run.kill()
     assert run.returncode == expected, err
-    assert "Traceback" not in err and "stopping after the images in hand; once more stops at once" in err
+    assert "Traceback" not in err and "stopping after the images in progress; once more stops at once" in err
     written = files("m").keys() - {"classes.json", "run.json"}
     assert "a.png" in written and len(written) < 303
     assert all(mask_ids(f"m/{name}") <= {0, 7} for name in written)

@@ -605,7 +605,7 @@ def pasted(printed: str) -> list[str]:
     """The words of the line to be pasted, as a shell and then --background read them."""
     (line,) = [line for line in printed.splitlines() if line.startswith("--background")]
     _, given = shlex.split(line)
-    return list(terminal.words(given))
+    return list(terminal.parse_words(given))
 
 
 ODD = ["sky", "the 'blue' sea", "wall; road"]

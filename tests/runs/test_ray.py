@@ -398,7 +398,7 @@ def test_a_signal_stops_after_a_block_and_the_next_start_goes_on(samples, plain,
         said = ray_run.communicate(timeout=300)[0]
     finally:
         ray_run.kill()
-    assert ray_run.returncode == code and "stopping after the images in hand" in said, said
+    assert ray_run.returncode == code and "stopping after the images in progress" in said, said
     assert 64 <= len(masks(tmp_path / "m")) < 200
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "finished before" in done.stdout, done.stderr
