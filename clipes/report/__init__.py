@@ -1,4 +1,7 @@
-"""``clipes report``: one static folder that shows a run: its numbers, its pictures, its failures."""
+"""``clipes report``: a static HTML page about a run, with its numbers, its pictures and its failures.
+
+It reads the run's files and never imports torch. Nothing here computes or changes a mask.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ __all__ = ["LIMIT", "Report", "write_report"]
 AnyPath = str | os.PathLike[str]
 
 LIMIT = 10_000
+"""How many images the gallery shows by default."""
 
 
 def write_report(
@@ -30,18 +34,20 @@ def write_report(
     """Write a page about the run of ``folder``, to be opened in any browser, without a server or a network.
 
     Args:
-        folder: the run's, masks as files or in .tar shards; it stays as it is.
-        out: the report's folder; None: ``folder`` with ``-report`` behind its name. An older report is replaced.
-        source: where the images are; None: where the run found them.
-        truth: a folder of PNG files of ids named as the masks; the worst come first then.
-        limit: how many images the gallery shows, spread evenly; the numbers are always those of all.
+        folder: the run's folder, with masks as files or in .tar shards. It is only read.
+        out: the report's folder. None: the name of ``folder`` with ``-report`` appended. An older report is replaced.
+        source: where the images are. None: the source that the run was started with.
+        truth: a folder of PNG masks of class ids, named like the run's masks. The gallery then begins with the images
+            of the lowest mIoU.
+        limit: how many images the gallery shows, chosen at equal distances. The numbers always cover all images.
         progress: wraps the images in a progress bar; called with an iterable, its length and a unit.
 
-    Every image shown takes a few small picture files; memory does not grow with their number. An image that cannot be
-    read any more is shown with the reason. Stopped half-way, nothing is written.
+    Each image in the gallery takes a few small picture files. Memory does not grow with the number of images. An image
+    that cannot be read any more is shown with the reason. If the call is interrupted, nothing is written.
 
-    Raises FileNotFoundError where there is no run, no source or no truth; ValueError for a broken record, masks of
-    mixed settings, a limit below 1, an ``out`` that is not a report's or lies among the masks, images or truth.
+    Raises FileNotFoundError if the run, its source or the folder of truth does not exist; ValueError for a broken
+    record, for masks of mixed settings, for a limit below 1, and for an ``out`` that is not a report or lies inside the
+    folder of the masks, images or truth.
     """
     if limit < 1:
         raise ValueError(f"limit is {limit}; show at least 1 image")

@@ -1,4 +1,4 @@
-"""The building of a report: every image looked at, counted, drawn, and written down."""
+"""Builds a report: reads every image's files, counts and draws them in threads, and writes the page's data."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from .thumbnails import draw_thumbnails, open_reduced
 
 _TEMPLATES = {"page.html": "index.html", "style.css": "style.css", "script.js": "script.js"}
 _STATUS = {"ok": 0, "skipped": 1, "failed": 2}
-_UNREADABLE = 3
-_REASONS = 20
-_PER_FOLDER = 1000
-_AHEAD = 4  # images in hand for each worker
+_UNREADABLE = 3  # a further status: the mask was written, but a file of the image cannot be read any more
+_MAX_REASONS = 20
+_IMAGES_PER_FOLDER = 1000
+_QUEUED_PER_WORKER = 4  # images read ahead for each thread
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ class Report:
     """A report that was written.
 
     Attributes:
-        page: the file to open.
+        page: the HTML file to open.
         images: how many images the run has a row for.
         shown: how many of them are in the gallery.
-        troubled: how many finished images could not be read, or judged, any more.
-        reasons: of the first 20 of them.
+        troubled: how many images with a mask could not be read, or not be compared with their truth.
+        reasons: why, for the first 20 of them.
     """
 
     page: Path
@@ -53,11 +53,11 @@ class Report:
 
 class _Job(NamedTuple):
     row: Row
-    number: int | None  # of its card; None where it has none
+    number: int | None  # of its card in the gallery; None if it has no card
     image: Path | TarMember | None
 
 
-class _Look(NamedTuple):
+class _JobResult(NamedTuple):
     job: _Job
     numbers: ImageCounts | None = None
     reason: str = ""
@@ -66,7 +66,7 @@ class _Look(NamedTuple):
 
 
 class Builder:
-    """Writes one report into a folder that is there and empty."""
+    """Writes one report into an existing, empty folder."""
 
     def __init__(
         self,
@@ -81,8 +81,8 @@ class Builder:
         self.classes = len(run.class_names)
         self.totals = RunTotals(run.class_names, truth is not None)
         self.clock = Throughput(run.latest.workers)
-        known = {"confidence": run.has("confidence"), "truth": truth is not None}
-        self.panels = ["picture", "overlay", *(panel for panel, there in known.items() if there)]
+        optional = {"confidence": run.has("confidence"), "truth": truth is not None}
+        self.panels = ["picture", "overlay", *(panel for panel, exists in optional.items() if exists)]
         self.done = run.counts().get("ok", 0)
         self.rest = len(run.latest) - self.done
         rest = min(self.rest, max(limit - self.done, limit // 2))
@@ -92,39 +92,39 @@ class Builder:
         self.troubled = 0
 
     def write(self, target: Path, progress: Progress) -> Report:
-        """Write everything; ``target`` is where it will be."""
+        """Write all files; ``target`` is the folder that the report will be moved to."""
         for template, name in _TEMPLATES.items():
             (self.folder / name).write_bytes(files("clipes.report").joinpath(template).read_bytes())
         (self.folder / "data").mkdir()
         (self.folder / "pictures").mkdir()
         with open(self.folder / "data" / "rows.js", "w", encoding="ascii", newline="\n") as file:
             file.write("window.rows = [\n")
-            with closing(self._rows(progress)) as rows:  # its threads write no more where the disk is full
+            with closing(self._rows(progress)) as rows:  # stops the threads if a write fails, as on a full disk
                 for row in rows:
                     file.write(f"{script_json(row)},\n")
             file.write("];\n")
         missing = self._missing_truth()
-        found = overview(self.run, self.source, self.totals, self.clock)
-        about = {"panels": self.panels, "shown": self.shown, "done": self.done, "rest": self.rest}
-        found |= {**about, "unreadable": self.unreadable, "missing": missing}
-        text = f"window.report = {script_json(found)};\n"
+        data = overview(self.run, self.source, self.totals, self.clock)
+        gallery = {"panels": self.panels, "shown": self.shown, "done": self.done, "rest": self.rest}
+        data |= {**gallery, "unreadable": self.unreadable, "missing": missing}
+        text = f"window.report = {script_json(data)};\n"
         (self.folder / "data" / "overview.js").write_text(text, encoding="ascii", newline="\n")
         shown = sum(self.shown.values())
         return Report(target / "index.html", self.done + self.rest, shown, self.troubled, tuple(self.reasons))
 
     def _rows(self, progress: Progress) -> Generator[list[Any], None, None]:
-        """A row for each card, and everything counted on the way."""
+        """Yield the row of each card; count all images, with and without a card."""
         jobs = progress(self._jobs(), self.done, "images")
-        with closing(_in_order(self._look, jobs)) as looks:
-            for look in looks:
-                self._count(look)
-                if look.job.number is not None:
-                    yield self._card(look)
+        with closing(_map_in_order(self._process, jobs)) as results:
+            for result in results:
+                self._count(result)
+                if result.job.number is not None:
+                    yield self._card(result)
         number = self.shown["done"]
         for index, row in enumerate(self.run.latest.not_done()):
             self.clock.add(row.time)
             if is_chosen(index, self.rest, self.shown["rest"]):
-                yield self._card(_Look(_Job(row, number, None)))
+                yield self._card(_JobResult(_Job(row, number, None)))
                 number += 1
 
     def _jobs(self) -> Iterator[_Job]:
@@ -134,8 +134,8 @@ class Builder:
             yield _Job(row, number if chosen else None, self.images.get(row.id) if chosen else None)
             number += chosen
 
-    def _look(self, job: _Job) -> _Look:
-        """Read an image's files, count them, and draw its pictures if it has a card. Runs in threads."""
+    def _process(self, job: _Job) -> _JobResult:
+        """Read an image's files, count their pixels, and draw its pictures if it has a card. Runs in threads."""
         row, picture, confidence = job.row, None, None
         truth, numbers, reason = None, None, ""
         try:
@@ -148,20 +148,20 @@ class Builder:
                     raise ValueError(f"{row.id}: no such image in {self.source}; say where it is (--source)")
                 picture = open_reduced(job.image, (ids.shape[0], ids.shape[1]))
         except (ValueError, OSError, MemoryError) as error:
-            return _Look(job, numbers, str(error) or "out of memory", unreadable=True)
+            return _JobResult(job, numbers, str(error) or "out of memory", unreadable=True)
         if picture is not None and job.number is not None:
-            stem = self.folder / "pictures" / str(job.number // _PER_FOLDER) / str(job.number)
+            stem = self.folder / "pictures" / str(job.number // _IMAGES_PER_FOLDER) / str(job.number)
             stem.parent.mkdir(exist_ok=True)
             try:
                 draw_thumbnails(stem, picture, ids, confidence, truth, self.classes, len(self.panels))
             except MemoryError:
                 for path in stem.parent.glob(f"{stem.name}-*"):
                     path.unlink()
-                return _Look(job, numbers, f"{row.id}: out of memory", unreadable=True)
-        return _Look(job, numbers, reason, truth=truth is not None)
+                return _JobResult(job, numbers, f"{row.id}: out of memory", unreadable=True)
+        return _JobResult(job, numbers, reason, truth=truth is not None)
 
     def _truth(self, row: Row, size: tuple[int, ...]) -> tuple[Any, str]:
-        """The truth of an image, or None and, where there is one that cannot be used, why."""
+        """The true mask of an image or None, and why an existing one cannot be used."""
         if self.truth is None or not os.path.lexists(path := self.truth / f"{row.id}.png"):
             return None, ""
         try:
@@ -171,34 +171,36 @@ class Builder:
             return None, str(error) or "out of memory"
         return truth, ""
 
-    def _count(self, look: _Look) -> None:
-        self.clock.add(look.job.row.time)
-        if look.numbers:
-            self.totals.add(look.job.row, look.numbers)
-        if look.reason:
+    def _count(self, result: _JobResult) -> None:
+        self.clock.add(result.job.row.time)
+        if result.numbers:
+            self.totals.add(result.job.row, result.numbers)
+        if result.reason:
             self.troubled += 1
-            self.reasons = [*self.reasons, look.reason][:_REASONS]
-            self.unreadable += look.unreadable
-            self.totals.unjudged += not look.unreadable
+            self.reasons = [*self.reasons, result.reason][:_MAX_REASONS]
+            self.unreadable += result.unreadable
+            self.totals.unjudged += not result.unreadable
 
-    def _card(self, look: _Look) -> list[Any]:
-        """Number, id, status, classes and their shares, width, height, seconds, confidence, area, ignored share,
-        mIoU, reason, whether there is truth; the script reads them by place.
+    def _card(self, result: _JobResult) -> list[Any]:
+        """The data of a card, which the page's script reads by position.
+
+        Number, id, status, classes and their shares, width, height, seconds, confidence, area, ignored share, mIoU,
+        reason, whether the image has truth.
         """
-        row, numbers = look.job.row, look.numbers
+        row, numbers = result.job.row, result.numbers
         height, width = row.size or (None, None)
         if numbers:
             shares: list[Any] = numbers.shares(self.totals.class_ids(row))
         else:
             shares = [value for label in row.labels for value in (self.totals.ids.get(label, label), -1)]
-        status = _UNREADABLE if look.unreadable else _STATUS[row.status]
+        status = _UNREADABLE if result.unreadable else _STATUS[row.status]
         measured = (numbers.confidence, numbers.area, numbers.ignored, numbers.miou) if numbers else (None,) * 4
         rounded = [None if value is None else round(value, 4) for value in measured]
-        reason = look.reason or row.reason
-        return [look.job.number, row.id, status, shares, width, height, row.seconds, *rounded, reason, int(look.truth)]
+        reason, number = result.reason or row.reason, result.job.number
+        return [number, row.id, status, shares, width, height, row.seconds, *rounded, reason, int(result.truth)]
 
     def _missing_truth(self) -> int:
-        """How many truth files there are without a mask; one that ends in .PNG has none, as for `clipes evaluate`."""
+        """How many files of truth have no mask; a file that ends in .PNG counts as one, as in `clipes evaluate`."""
         if self.truth is None:
             return 0
         names = walk_files(self.truth, (".png",))
@@ -210,7 +212,7 @@ class Builder:
 
 
 def script_json(value: Any) -> str:
-    """``value`` as ASCII JSON that no browser takes for anything but data.
+    """``value`` as ASCII JSON that is safe inside a script: ``<``, ``>`` and ``&`` are escaped.
 
     >>> script_json(["</script>", "\\u2028"])
     '["\\\\u003c/script\\\\u003e","\\\\u2028"]'
@@ -220,19 +222,19 @@ def script_json(value: Any) -> str:
 
 
 def is_chosen(index: int, count: int, wanted: int) -> bool:
-    """Whether the one with this index is among ``wanted`` of ``count``, spread evenly."""
+    """Whether item ``index`` is chosen if ``wanted`` of ``count`` items are chosen at equal distances."""
     return index * wanted % count < wanted
 
 
-def _in_order(work: Callable[[_Job], _Look], jobs: Iterable[_Job]) -> Generator[_Look, None, None]:
-    """The results in the order of the jobs, of which only some are in hand at a time, one thread per core."""
+def _map_in_order(work: Callable[[_Job], _JobResult], jobs: Iterable[_Job]) -> Generator[_JobResult, None, None]:
+    """The results in the order of the jobs, computed in one thread per core, with a bounded number of pending jobs."""
     workers = available_cpus()
-    pending: deque[Future[_Look]] = deque()
+    pending: deque[Future[_JobResult]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="clipes-report")
     try:
         for job in jobs:
             pending.append(pool.submit(work, job))
-            if len(pending) > _AHEAD * workers:
+            if len(pending) > _QUEUED_PER_WORKER * workers:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

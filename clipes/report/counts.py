@@ -1,4 +1,4 @@
-"""The numbers of a report: what is counted of one image, and what of all, added up as they come."""
+"""The numbers of a report: the counts of one image, their sums over all images, and the throughput."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from clipes.store.rows import WorkerCounts
 from clipes.store.status import active_spans
 
 BINS = 60
-"""The most bars of the throughput; few images get fewer."""
+"""The largest number of bars in the chart of throughput; a run of few images has fewer."""
 
 IOU_BINS = 20
 PAUSES_SHOWN = 100
 
 
 class ImageCounts(NamedTuple):
-    """What is counted of one image's files.
+    """The counts of one image's files.
 
     Attributes:
-        pixels: (K+2,) int64, of the background, of each class, and ignored.
-        levels: (256,) int64, pixels by confidence, 255 for 1; None where the run saved none.
+        pixels: (K+2,) int64, number of pixels of the background, of each class, and ignored.
+        levels: (256,) int64, number of pixels of each confidence level, 255 standing for 1; None if the run saved no
+            confidence.
         judged: (6, K+1) int64, the fields of :class:`clipes.evaluation.metrics.ClassCounts` and the boundaries'
             intersection and union; None without truth.
     """
@@ -38,7 +39,7 @@ class ImageCounts(NamedTuple):
 
     @property
     def area(self) -> float:
-        """The share of the pixels that are of a class."""
+        """The share of the pixels that belong to a class."""
         return float(self.pixels[1:-1].sum() / self.pixels.sum())
 
     @property
@@ -48,28 +49,29 @@ class ImageCounts(NamedTuple):
 
     @property
     def confidence(self) -> float | None:
-        """The mean over all pixels, in [0, 1]."""
+        """The mean confidence over all pixels, in [0, 1]."""
         return None if self.levels is None else mean_level(self.levels)
 
     @property
     def miou(self) -> float | None:
-        """The mean IoU of the classes that occur; None without truth, or where that ignores everything."""
+        """The mean IoU of the classes that occur; None without truth, or if the truth ignores every pixel."""
         return None if self.judged is None else number(ClassCounts(*self.judged[:4]).miou)
 
-    def shares(self, given: Sequence[int]) -> list[int]:
-        """The share of each class that is ``given`` or has pixels, as ``[id, millionths, id, millionths, ...]``; 0 is
-        not a pixel.
+    def shares(self, labels: Sequence[int]) -> list[int]:
+        """The shares of the classes in ``labels`` and of all others with pixels: ``[id, millionths, id, ...]``.
+
+        Shares are rounded up, so that 0 means no pixel.
         """
-        found = [int(index) + 1 for index in np.flatnonzero(self.pixels[1:-1])]
+        present = [int(index) + 1 for index in np.flatnonzero(self.pixels[1:-1])]
         counts, total = self.pixels, int(self.pixels.sum())
-        shares = ((index, int(counts[index])) for index in dict.fromkeys([*given, *found]))
+        shares = ((index, int(counts[index])) for index in dict.fromkeys([*labels, *present]))
         return [value for index, count in shares for value in (index, -(-1_000_000 * count // total))]
 
 
 def count_image(
     ids: NDArray[Any], confidence: NDArray[np.uint8] | None, truth: NDArray[Any] | None, classes: int
 ) -> ImageCounts:
-    """Count a mask (H, W) of ids, its confidence and its truth, where there are any.
+    """Count the pixels of a mask (H, W) of ids, and of its confidence and truth (H, W) if they exist.
 
     >>> count_image(np.array([[0, 2, 2, 255]], np.uint8), None, None, classes=2).pixels
     array([1, 0, 2, 1])
@@ -89,7 +91,7 @@ def mean_level(levels: NDArray[np.int64]) -> float:
 
 
 class RunTotals:
-    """The numbers of all images of a run, K classes."""
+    """The sums over all images of a run with K classes."""
 
     def __init__(self, class_names: Sequence[str], truth: bool) -> None:
         self.class_names = tuple(class_names)
@@ -106,17 +108,17 @@ class RunTotals:
         self._mious = np.zeros(IOU_BINS, np.int64)
 
     def class_ids(self, row: Row) -> list[int]:
-        """The ids of a row's labels, in its order; names that are no class are left out."""
+        """The ids of a row's labels, in its order; names that are not classes are left out."""
         return [self.ids[label] for label in row.labels if label in self.ids]
 
     def add(self, row: Row, numbers: ImageCounts) -> None:
-        """Count an image that has a mask."""
-        given = self.class_ids(row)
+        """Add the counts of an image that has a mask."""
+        labels = self.class_ids(row)
         self.images += 1
         self.pixels += numbers.pixels
         self.shown += numbers.pixels[:-1] > 0
-        self.labelled[given] += 1
-        self.lost += any(not numbers.pixels[index] for index in given)
+        self.labelled[labels] += 1
+        self.lost += any(not numbers.pixels[index] for index in labels)
         if numbers.levels is not None:
             self.levels = numbers.levels if self.levels is None else self.levels + numbers.levels
         if numbers.judged is not None and self._judged is not None:
@@ -126,8 +128,10 @@ class RunTotals:
                 self._mious[min(int(miou * IOU_BINS), IOU_BINS - 1)] += 1
 
     def as_dict(self) -> dict[str, Any]:
-        """Everything, as JSON holds it; ``classes`` has a row for each id: images with the label, images whose mask
-        shows it, its pixels, IoU and boundary IoU.
+        """The sums as a dict that JSON can hold.
+
+        ``classes`` has a row for each id: the number of images with the label, of images whose mask shows the class,
+        of its pixels, and its IoU and boundary IoU.
         """
         table = [] if self._judged is None else self._evaluation(self._judged).table()
         ious = [(row["iou"], row["boundary_iou"]) for row in table] or [(None, None)] * (len(self.class_names) + 1)
@@ -148,20 +152,20 @@ class RunTotals:
         return Evaluation(self.class_names, judged[None], self.judged)
 
     def _figures(self, judged: NDArray[np.int64]) -> dict[str, Any]:
-        found = self._evaluation(judged)
+        evaluation = self._evaluation(judged)
         figures = ("miou", "miou_decided", "boundary_iou", "pixel_accuracy", "ignored_share")
         return {
             "judged": self.judged,
             "unjudged": self.unjudged,
             "mious": self._mious.tolist(),
-            **{name: number(getattr(found, name)) for name in figures},
+            **{name: number(getattr(evaluation, name)) for name in figures},
         }
 
 
 class Throughput:
-    """Counts when images ended, over the time in which any worker was at work: pauses between starts are left out.
+    """A histogram of the times at which images were finished, over the time in which any worker was active.
 
-    ``seconds`` is that time.
+    The pauses in which no worker was active are cut out. ``seconds`` is the length of the rest.
     """
 
     def __init__(self, workers: Sequence[WorkerCounts]) -> None:
@@ -175,19 +179,23 @@ class Throughput:
         self._counts = np.zeros(max(1, min(BINS, rows // 10)), np.int64)
 
     def add(self, time: float) -> None:
-        """Count an image that ended at ``time``, seconds since 1970."""
+        """Count an image that was finished at ``time``, in seconds since 1970."""
         if self.seconds > 0:
             span = max(int(np.searchsorted(self._starts, time, side="right")) - 1, 0)
             passed = min(self._before[span] + max(time - self._starts[span], 0), self._before[span + 1])
             self._counts[min(int(passed / self.seconds * len(self._counts)), len(self._counts) - 1)] += 1
 
     def as_dict(self) -> dict[str, Any]:
-        """``seconds``, ``counts`` in equal parts of them, and the longest pauses: after how many seconds, how long."""
+        """The histogram as a dict that JSON can hold.
+
+        ``counts`` are the images finished in equal parts of ``seconds``; ``pauses`` are the longest, each with the
+        active seconds before it and its length.
+        """
         longest = sorted(np.argsort(-self._pauses, kind="stable")[:PAUSES_SHOWN].tolist())
         return {
             "seconds": self.seconds,
             "counts": self._counts.tolist() if self.seconds > 0 else [],
-            "pauses": [[float(self._before[place + 1]), float(self._pauses[place])] for place in longest],
+            "pauses": [[float(self._before[index + 1]), float(self._pauses[index])] for index in longest],
             "paused": float(self._pauses.sum()),
             "pause_count": len(self._pauses),
         }

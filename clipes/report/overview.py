@@ -1,4 +1,4 @@
-"""What a report says of a run as a whole."""
+"""The data of the report's page above its gallery: counts, settings, speed, failures."""
 
 from __future__ import annotations
 
@@ -9,23 +9,27 @@ from typing import Any
 
 from clipes._version import __version__
 from clipes.ids import voc_palette
+from clipes.store.manifest import flatten
 from clipes.store.store import Store
 
 from .counts import RunTotals, Throughput
 
 REASONS = 50
+"""How many of the most frequent reasons of failures are listed."""
+
 MACHINES = 20
+"""How many names of machines are listed."""
 
 
 def overview(run: Store, source: str, totals: RunTotals, clock: Throughput) -> dict[str, Any]:
-    """The data of the page above its gallery, as JSON holds it."""
+    """The data of the page above its gallery: dicts, lists, strings and numbers that JSON can hold."""
     status = run.status(REASONS)
-    counts = {name: getattr(status, name) for name in ("total", "ok", "skipped", "failed", "left", "rate")}
+    count_names = ("total", "ok", "skipped", "failed", "left", "rate")
     return {
         "run": run.folder.name,
         "made": f"clipes {__version__}, {_minute(time.time())}",
-        "counts": counts,
-        "started": [_minute(worker.started) for worker in status.workers[:1]],
+        "counts": {name: getattr(status, name) for name in count_names},
+        "started": [_minute(worker.started) for worker in status.workers[:1]],  # the first worker's, or none
         "others": status.other_records,
         "machines": sorted({worker.machine for worker in status.workers})[:MACHINES],
         "reasons": [[reason.status, reason.text, reason.count, reason.first] for reason in status.reasons],
@@ -37,24 +41,22 @@ def overview(run: Store, source: str, totals: RunTotals, clock: Throughput) -> d
 
 
 def _facts(run: Store, source: str) -> Iterator[list[str]]:
-    """The run's record, a name and a text each: what it was started with first, then its settings."""
+    """Yield [name, text] for each entry of the run's manifest: how the run was started first, then its settings."""
     manifest = {**run.manifest, "source": source, "folder": str(run.folder)}
     settings, digest = manifest.pop("settings"), manifest.pop("digest")
     manifest.pop("category_ids", None)
-    yield from _flat(manifest, "")
-    yield from _flat(settings, "")
+    for name, value in (*flatten(manifest, lists=False), *flatten(settings, lists=False)):
+        yield [name, _text(value)]
     yield ["digest", digest]
 
 
-def _flat(value: Any, name: str) -> Iterator[list[str]]:
-    if isinstance(value, dict) and value:
-        for key, item in value.items():
-            yield from _flat(item, f"{name}.{key}" if name else str(key))
-    elif isinstance(value, list):
-        yield [name, ", ".join(map(str, value)) or "none"]
-    else:
-        yield [name, "none" if value in (None, {}) else str(value)]
+def _text(value: Any) -> str:
+    """A leaf of the manifest as text: the items of a list with commas; "none" for None and for an empty container."""
+    if value in (None, {}, []):
+        return "none"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _minute(seconds: float) -> str:
+    """Seconds since 1970 as a date and a time in UTC, to the minute."""
     return datetime.fromtimestamp(seconds, timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

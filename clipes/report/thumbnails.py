@@ -1,4 +1,4 @@
-"""The pictures of a report: for each image a strip of thumbnails, a large picture, and what is laid over that."""
+"""The pictures of a report: for each image a strip of thumbnails, a large picture, and overlays for that picture."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LARGEST = 800
 """The longest side of a large picture; smaller images keep their size."""
 
 FLATTEST = 2.0
-"""A thumbnail is at most this much wider than high, or higher than wide; the rest of it stays grey."""
+"""The largest aspect ratio of a thumbnail's slot; a flatter picture is padded with grey."""
 
 _GREY = (128, 128, 128)
 _STRIPE = 4
@@ -27,11 +27,11 @@ _HEAT = "081d58 253494 225ea8 1d91c0 41b6c4 7fcdbb c7e9b4 edf8b1 ffffd9"  # Colo
 
 
 def open_reduced(place: Path | TarMember, size: tuple[int, int]) -> Image.Image:
-    """The image at ``place`` as :func:`clipes.io.images.open_image` gives it, a large JPEG already made smaller.
+    """Open an image like :func:`clipes.io.images.open_image`, but decode a large JPEG at a reduced size.
 
-    Raises ImageError where it is not of ``size`` (H, W), that of its mask, and as that does.
+    Raises ImageError if the full image is not of ``size`` (H, W), its mask's size, and where ``open_image`` does.
     """
-    image, (width, height) = _drafted(place) or _whole(place)
+    image, (width, height) = _open_draft(place) or _open_full(place)
     check_size((height, width), place, size, "its mask")
     return image
 
@@ -45,11 +45,13 @@ def draw_thumbnails(
     classes: int,
     panels: int,
 ) -> None:
-    """Write ``STEM-strip.jpg`` (picture, overlay, then confidence and truth, ``panels`` in all), ``-large.jpg``,
-    ``-mask.png`` and, where there are such, ``-confidence.jpg`` and ``-truth.png``, all three to lie over the large
-    picture.
+    """Write the pictures of one image.
 
-    ``image`` may be smaller than the mask ``ids`` (H, W), but has its shape.
+    These are ``STEM-strip.jpg`` (picture, overlay, confidence and truth; ``panels`` slots in all), ``STEM-large.jpg``,
+    and, to be laid over the large picture, ``STEM-mask.png``, ``STEM-confidence.jpg`` and ``STEM-truth.png``. The last
+    two are left out if the image has no confidence or truth.
+
+    ``image`` may be smaller than the mask ``ids`` (H, W), but must have its aspect ratio.
     """
     height, width = ids.shape
     size = _fitted(width, height, min(LARGEST, max(width, height)))
@@ -69,7 +71,7 @@ def draw_thumbnails(
 
 
 def sampled(ids: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """The ids (H, W) at ``size`` (width, height): those nearest to each pixel's centre.
+    """Resize the ids (H, W) to ``size`` (width, height): each pixel takes the id at its centre.
 
     >>> sampled(np.array([[1, 2, 3, 4]]), (2, 1))
     array([[2, 4]])
@@ -78,19 +80,19 @@ def sampled(ids: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
     columns, rows = size
     down = (2 * np.arange(rows) + 1) * height // (2 * rows)
     right = (2 * np.arange(columns) + 1) * width // (2 * columns)
-    found: NDArray[Any] = ids[down].take(right, axis=1)
-    return found
+    resized: NDArray[Any] = ids[down].take(right, axis=1)
+    return resized
 
 
-def _whole(place: Path | TarMember) -> tuple[Image.Image, tuple[int, int]]:
+def _open_full(place: Path | TarMember) -> tuple[Image.Image, tuple[int, int]]:
     """The image and its size (width, height)."""
     image = open_image(place)
     return image, image.size
 
 
-def _drafted(place: Path | TarMember) -> tuple[Image.Image, tuple[int, int]] | None:
-    """A JPEG decoded at a half, a quarter or an eighth, and its full size; None for all else."""
-    if isinstance(place, Path) and not place.is_file():  # a named pipe would wait for ever
+def _open_draft(place: Path | TarMember) -> tuple[Image.Image, tuple[int, int]] | None:
+    """A JPEG decoded at 1/1, 1/2, 1/4 or 1/8 of its size, and its full size (width, height); None for other files."""
+    if isinstance(place, Path) and not place.is_file():  # opening a named pipe would block forever
         return None
     try:
         file = BytesIO(place.read()) if isinstance(place, TarMember) else place
@@ -99,15 +101,15 @@ def _drafted(place: Path | TarMember) -> tuple[Image.Image, tuple[int, int]] | N
             opened.draft("RGB", (LARGEST, LARGEST))
             drafted = opened.size
             image = open_image(opened)
-    except Exception:  # whatever is wrong with the file is told when it is opened as a whole
+    except Exception:  # _open_full raises the error that names the cause
         return None
-    if drafted[0] == drafted[1] and width != height:  # nothing tells whether it lay on its side
+    if drafted[0] == drafted[1] and width != height:  # the comparison below cannot detect a rotation
         return None
-    return image, (width, height) if image.size == drafted else (height, width)  # upright by its EXIF
+    return image, (width, height) if image.size == drafted else (height, width)  # EXIF may rotate it by 90 degrees
 
 
 def _fitted(width: int, height: int, longest: int) -> tuple[int, int]:
-    """The size with this longest side, of the same shape as far as whole pixels allow."""
+    """The size whose longer side is ``longest``, with the same aspect ratio up to rounding."""
     scale = longest / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
@@ -118,17 +120,17 @@ def _overlay(picture: Image.Image, ids: NDArray[Any], classes: int) -> Image.Ima
 
 
 def _tinted(ids: NDArray[Any], classes: int) -> Image.Image:
-    """The mask in its palette, to be saved with place 0 transparent; what is ignored is striped."""
-    places = palette_index(ids).astype(np.uint8)
+    """The mask as a palette image, to be saved with index 0 transparent; ignored pixels are striped."""
+    indices = palette_index(ids).astype(np.uint8)
     down, right = np.nonzero(ids == ignore_index(classes))
-    places[down, right] = np.where((down + right) // _STRIPE % 2, 255, 0)
-    tinted = Image.fromarray(places)
+    indices[down, right] = np.where((down + right) // _STRIPE % 2, 255, 0)
+    tinted = Image.fromarray(indices)
     tinted.putpalette(voc_palette().tobytes())
     return tinted
 
 
 def _heat(grey: Image.Image) -> Image.Image:
-    """Levels 0..255 as colours that grow lighter: what is sure stays pale, what is not stands out."""
+    """Levels 0..255 as colours: the higher the confidence, the paler, so that uncertain regions stand out."""
     anchors = np.frombuffer(bytes.fromhex(_HEAT), np.uint8).reshape(-1, 3)
     steps = np.linspace(0, 255, len(anchors))
     table = np.stack([np.interp(np.arange(256), steps, anchors[:, channel]) for channel in range(3)], axis=1)
@@ -137,10 +139,10 @@ def _heat(grey: Image.Image) -> Image.Image:
 
 
 def _strip(shown: list[Image.Image], panels: int) -> Image.Image:
-    """Pictures of one size side by side; the panels that are left are grey."""
+    """Pictures of one size side by side; the remaining slots up to ``panels`` are grey."""
     width, height = shown[0].size
     slot = max(width, round(height / FLATTEST)), max(height, round(width / FLATTEST))
     strip = Image.new("RGB", (slot[0] * panels, slot[1]), _GREY)
-    for place, panel in enumerate(shown):
-        strip.paste(panel, (place * slot[0] + (slot[0] - width) // 2, (slot[1] - height) // 2))
+    for index, panel in enumerate(shown):
+        strip.paste(panel, (index * slot[0] + (slot[0] - width) // 2, (slot[1] - height) // 2))
     return strip

@@ -119,7 +119,7 @@ def _no_number(name: str) -> None:
 
 
 def _difference(path: Path, settings: Any, new_settings: Any) -> str:
-    old, new = dict(_leaves(settings)), dict(_leaves(new_settings))
+    old, new = ({name: _shown(value) for name, value in flatten(item)} for item in (settings, new_settings))
     names = [name for name in {**old, **new} if old.get(name, _ABSENT) != new.get(name, _ABSENT)]
     lines = [f"{name}: {old.get(name, _ABSENT)} → {new.get(name, _ABSENT)}" for name in names]
     more = [f"and {len(lines) - MAX_DIFFERENCES} more"] if len(lines) > MAX_DIFFERENCES else []
@@ -130,14 +130,27 @@ def _difference(path: Path, settings: Any, new_settings: Any) -> str:
     )
 
 
-def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
-    """The leaves of nested settings as text, each with its place: ``config.image.mean[0]``."""
-    if isinstance(value, dict) and (value or not name):
+def flatten(value: Any, path: str = "", *, lists: bool = True) -> Iterator[tuple[str, Any]]:
+    """The leaves of nested settings, each with its path: ``config.image.mean[0]``.
+
+    An empty dict or list is a leaf; with ``lists=False`` every list is one.
+
+    >>> list(flatten({"a": {"b": [1, 2]}, "c": []}))
+    [('a.b[0]', 1), ('a.b[1]', 2), ('c', [])]
+    >>> list(flatten({"a": {"b": [1, 2]}}, lists=False))
+    [('a.b', [1, 2])]
+    """
+    if isinstance(value, dict) and (value or not path):
         for key, item in value.items():
-            yield from _leaves(item, f"{name}.{key}" if name else key)
-    elif isinstance(value, list) and value:
+            yield from flatten(item, f"{path}.{key}" if path else str(key), lists=lists)
+    elif lists and isinstance(value, list) and value:
         for index, item in enumerate(value):
-            yield from _leaves(item, f"{name}[{index}]")
+            yield from flatten(item, f"{path}[{index}]")
     else:
-        text = json.dumps(value)
-        yield name, text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 1]}…"
+        yield path, value
+
+
+def _shown(value: Any) -> str:
+    """``value`` as JSON, cut to :data:`_MAX_VALUE` characters."""
+    text = json.dumps(value)
+    return text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 1]}…"
