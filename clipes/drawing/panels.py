@@ -1,7 +1,8 @@
-"""Panels side by side: pictures and maps of one image, all on the axes of its patch grid, so that a place is the same
-in each; and bars. White, 8.4 inches wide, legible at the width of a page.
+"""Plots for the documentation of a method: pictures and maps of one image side by side, and bar charts.
 
-matplotlib (``pip install clipes[plot]``) is imported when something is drawn, and used through objects alone.
+All panels of an image have the axes of its patch grid, so that a position has the same coordinates in each. The plots
+are white and 8.4 inches wide. matplotlib (``pip install clipes[plot]``) is imported when something is drawn; only its
+objects are used, not pyplot.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .figure import GREY, INK, MAPS, check_plot, cut_text, plain_text, save_figure, text_width
+from .figure import GREY, INK, MAPS, check_plot, save_figure
+from .text import cut_text, plain_text, text_width
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,23 +25,23 @@ if TYPE_CHECKING:
     from matplotlib.image import AxesImage
 
 WIDTH = 8.4
-"""Inches: about 840 pixels of a page."""
+"""Inches of a plot: about 840 pixels on a page."""
 
 _BLUE, _CYAN = "#0072B2", "#56B4E9"
-_LONGEST = 30  # characters of a name
-_FINE = 400  # columns from which on an image is drawn smoothly, not as squares
+_MAX_NAME_LENGTH = 30  # characters
+_SMOOTH_FROM = 400  # columns: pictures as wide as this are interpolated, narrower ones show their pixels as squares
 
 Mark = Callable[["Axes"], None]
-"""Draws upon a panel, in places of the patch grid."""
+"""Draws on a panel, in coordinates of the patch grid."""
 
 
 class Panel(NamedTuple):
-    """A map (., .), or a picture (., ., 3) uint8, that covers the whole image, with what is drawn upon it."""
+    """A map (h, w) or a picture (h, w, 3) uint8 of the full image, of any resolution, and the marks drawn on it."""
 
     title: str
     values: NDArray[Any]
     marks: tuple[Mark, ...] = ()
-    most: float = 1.0  # the value of the brightest colour; 0 has the darkest
+    most: float = 1.0  # the value drawn in the brightest colour; 0 is drawn in the darkest
     colours: str = MAPS
 
 
@@ -52,10 +54,12 @@ def draw_panels(
     bar: str = "",
     legend: Sequence[tuple[str, Any]] = (),
 ) -> None:
-    """Draw ``panels`` in rows of ``columns`` into the .png, .svg or .pdf ``path``, whole or not at all.
+    """Draw ``panels`` in rows of ``columns`` and write them to the .png, .svg or .pdf ``path`` atomically.
 
-    ``size`` is the image's (H, W), ``grid`` its patches (h, w). One colour bar named ``bar`` serves all maps; without
-    a name each has its own. ``legend`` are names with their colours. Raises PlotError without matplotlib.
+    ``size`` is the image's (H, W), ``grid`` its number of patches (h, w). If ``bar`` is given, one colour bar with that
+    name serves all maps; otherwise each map has its own. ``legend`` are names with their colours.
+
+    Raises what :func:`clipes.drawing.figure.check_plot` raises.
     """
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
@@ -68,21 +72,20 @@ def draw_panels(
         for axis, panel in zip(axes, panels, strict=False):
             shown = _show(axis, panel, cut_text(panel.title, wide + 0.3, 10), size, grid)
             if not bar and panel.values.ndim == 2:
-                over = "max" if panel.values.max() > panel.most else "neither"
-                _bar(figure, shown, [axis], tall, extend=over)
+                extend = "max" if panel.values.max() > panel.most else "neither"
+                _draw_bar(figure, shown, [axis], tall, extend=extend)
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
         if bar:
-            of_maps = {place // columns for place, panel in enumerate(panels) if panel.values.ndim == 2}
-            beside = [axis for place, axis in enumerate(axes) if place // columns in of_maps]
-            _bar(figure, shown, beside, len(of_maps) * (tall + 0.45), name=bar)
+            map_rows = {index // columns for index, panel in enumerate(panels) if panel.values.ndim == 2}
+            map_axes = [axis for index, axis in enumerate(axes) if index // columns in map_rows]
+            _draw_bar(figure, shown, map_axes, len(map_rows) * (tall + 0.45), name=bar)
         if keys:
-            _legend(figure, keys, across)
+            _draw_legend(figure, keys, across)
 
 
 def draw_bars(path: str | os.PathLike[str], title: str, bars: Sequence[tuple[str, float]], blue: int) -> None:
-    """Draw names with their values as bars, the first ``blue`` of them in blue, the others in grey; as
-    :func:`draw_panels`."""
+    """Draw a bar for each (name, value), the first ``blue`` in blue, the others in grey; otherwise as draw_panels."""
     names, values = [shorten(name) for name, _ in bars], [value for _, value in bars]
     with drawing(path, (WIDTH, 0.6 + 0.24 * len(bars))) as figure:
         axis = figure.subplots()
@@ -101,7 +104,7 @@ def draw_bars(path: str | os.PathLike[str], title: str, bars: Sequence[tuple[str
 
 
 def mark_grid(grid: tuple[int, int]) -> Mark:
-    """The lines between the patches (h, w)."""
+    """The grid lines between h x w patches."""
     h, w = grid
 
     def draw(axis: Axes) -> None:
@@ -113,15 +116,15 @@ def mark_grid(grid: tuple[int, int]) -> Mark:
 
 
 def mark_boxes(boxes: Sequence[tuple[int, int, int, int]], colour: str = _CYAN) -> Mark:
-    """Outlines of boxes (top, left, bottom, right), ends exclusive; dark on both sides, to be seen on any colour."""
+    """Outlines of boxes (top, left, bottom, right), ends exclusive; with a dark edge, to be visible on any colour."""
 
     def draw(axis: Axes) -> None:
         from matplotlib.patches import Rectangle
 
         for top, left, bottom, right in boxes:
             for width, ink in ((3.4, "black"), (1.7, colour)):
-                place, wide, high = (left - 0.5, top - 0.5), right - left, bottom - top
-                axis.add_patch(Rectangle(place, wide, high, fill=False, edgecolor=ink, linewidth=width, clip_on=False))
+                corner, wide, high = (left - 0.5, top - 0.5), right - left, bottom - top
+                axis.add_patch(Rectangle(corner, wide, high, fill=False, edgecolor=ink, linewidth=width, clip_on=False))
 
     return draw
 
@@ -132,7 +135,7 @@ def mark_patch(row: int, column: int) -> Mark:
 
 
 def mark_patches(inside: NDArray[np.bool_]) -> Mark:
-    """A dot in each patch that is ``inside`` (h, w)."""
+    """A dot in each patch where ``inside`` (h, w) is True."""
     rows, columns = np.nonzero(inside)
     size = 50 / max(inside.shape)
 
@@ -143,21 +146,21 @@ def mark_patches(inside: NDArray[np.bool_]) -> Mark:
 
 
 def mark_borders(ids: NDArray[Any], ignored: int, grid: tuple[int, int]) -> Mark:
-    """Lines between pixels (H, W) of different ids, but around ``ignored`` ones, which are often single."""
+    """Lines between pixels of different ids (H, W). ``ignored`` pixels, which are often isolated, get no lines."""
     high, wide = grid[0] / ids.shape[0], grid[1] / ids.shape[1]  # of a pixel, in patches
-    sure = ids != ignored
-    below = np.argwhere((ids[1:] != ids[:-1]) & sure[1:] & sure[:-1]) * (high, wide) - 0.5
-    beside = np.argwhere((ids[:, 1:] != ids[:, :-1]) & sure[:, 1:] & sure[:, :-1]) * (high, wide) - 0.5
+    valid = ids != ignored
+    below = np.argwhere((ids[1:] != ids[:-1]) & valid[1:] & valid[:-1]) * (high, wide) - 0.5
+    right = np.argwhere((ids[:, 1:] != ids[:, :-1]) & valid[:, 1:] & valid[:, :-1]) * (high, wide) - 0.5
 
     def draw(axis: Axes) -> None:
         axis.hlines(below[:, 0] + high, below[:, 1], below[:, 1] + wide, color="white", linewidth=0.7)
-        axis.vlines(beside[:, 1] + wide, beside[:, 0], beside[:, 0] + high, color="white", linewidth=0.7)
+        axis.vlines(right[:, 1] + wide, right[:, 0], right[:, 0] + high, color="white", linewidth=0.7)
 
     return draw
 
 
-def shorten(name: str, longest: int = _LONGEST) -> str:
-    """A name as it is shown: :func:`clipes.drawing.figure.plain_text`, cut if it is long."""
+def shorten(name: str, longest: int = _MAX_NAME_LENGTH) -> str:
+    """``name`` as :func:`clipes.drawing.text.plain_text`, cut to ``longest`` characters."""
     shown = plain_text(name)
     return shown if len(shown) <= longest else f"{shown[: longest - 1]}…"
 
@@ -169,7 +172,7 @@ def _show(axis: Axes, panel: Panel, title: str, size: tuple[int, int], grid: tup
         panel.values,
         extent=(-0.5, w - 0.5, h - 0.5, -0.5),
         aspect=(size[0] / h) / (size[1] / w),
-        interpolation="nearest" if panel.values.shape[1] < _FINE else "antialiased",
+        interpolation="nearest" if panel.values.shape[1] < _SMOOTH_FROM else "antialiased",
         **kind,
     )
     axis.set_title(title, fontsize=10, color=INK, parse_math=False)
@@ -184,24 +187,24 @@ def _show(axis: Axes, panel: Panel, title: str, size: tuple[int, int], grid: tup
     return shown
 
 
-def _bar(
-    figure: Figure, shown: AxesImage, axes: list[Axes], room: float, name: str = "", extend: str = "neither"
+def _draw_bar(
+    figure: Figure, shown: AxesImage, axes: list[Axes], available: float, name: str = "", extend: str = "neither"
 ) -> None:
-    """A colour bar beside ``axes``, at most 2.4 inches long where there are ``room``, and always as thin."""
-    length = min(0.9 * room, 2.4)
+    """Draw a colour bar next to ``axes``, which are ``available`` inches high: 0.1 x at most 2.4 inches."""
+    length = min(0.9 * available, 2.4)
     look: Any = {"extend": extend, "pad": 0.02, "anchor": (0, 0.5 if length < 2.4 else 1)}
-    bar = figure.colorbar(shown, ax=axes, shrink=length / room, aspect=length / 0.1, **look)
+    bar = figure.colorbar(shown, ax=axes, shrink=length / available, aspect=length / 0.1, **look)
     bar.set_label(name, color=INK, fontsize=9)
     bar.ax.tick_params(labelsize=8, color=GREY, labelcolor=INK)
 
 
 def _keys_across(names: Sequence[str]) -> int:
-    """How many names of a legend go into a row, each with its colour before it."""
+    """How many names of a legend fit into a row, each after a square of its colour."""
     widest = max((text_width(name, 9) for name in names), default=0)
     return max(1, min(len(names), 5, int((WIDTH - 0.2) / (widest + 0.6))))
 
 
-def _legend(figure: Figure, keys: Sequence[tuple[str, Any]], across: int) -> None:
+def _draw_legend(figure: Figure, keys: Sequence[tuple[str, Any]], across: int) -> None:
     from matplotlib.patches import Patch
 
     patches = [Patch(facecolor=colour, edgecolor=GREY, label=name) for name, colour in keys]
@@ -212,9 +215,9 @@ def _legend(figure: Figure, keys: Sequence[tuple[str, Any]], across: int) -> Non
 
 @contextmanager
 def drawing(path: str | os.PathLike[str], size: tuple[float, float], dots: float = 150) -> Iterator[Figure]:
-    """An empty figure of ``size`` inches with ``dots`` each, which is written to ``path`` when the block ends well.
+    """Yield an empty figure of ``size`` inches with ``dots`` per inch; write it to ``path`` if the block succeeds.
 
-    Raises as :func:`clipes.drawing.figure.check_plot`.
+    Raises what :func:`clipes.drawing.figure.check_plot` raises.
     """
     path = check_plot(path)
     from matplotlib.backends.backend_agg import FigureCanvasAgg

@@ -210,7 +210,7 @@ def test_more_than_254_classes() -> None:
 
 
 def test_very_long_figures_have_fewer_dots(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("clipes.drawing.figure._MOST_DOTS", 300)
+    monkeypatch.setattr("clipes.drawing.figure._MAX_DOTS", 300)
     for size in ((60, 80), (4000, 200), (10, 400)):
         assert _draw(size, width=1000).bbox.size.max() == pytest.approx(300)
 
