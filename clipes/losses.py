@@ -9,36 +9,37 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-_ROUNDING = 1e-3  # interpolated confidences may leave [0, 1] by a hair
+_ROUNDING = 1e-3  # interpolated confidences may lie slightly outside [0, 1]
 
 
 def confidence_guided_loss(
     logits: Tensor, mask: Tensor, confidence: Tensor, threshold: float = 0.95, ignore_index: int = 255
 ) -> Tensor:
-    """Cross-entropy in which pixels of low confidence do not count (CGL, CLIP-ES section 3.5).
+    """Cross-entropy that ignores pixels of low confidence (CGL, CLIP-ES section 3.5).
 
-    With L(i, j) the cross-entropy at a pixel, the loss there is L(i, j) where conf(i, j) >= ``threshold`` and 0
-    elsewhere; the result is the mean over the pixels that count, as ``cross_entropy`` takes it over those that are not
-    ``ignore_index``. The original code writes the same into its masks: 255 where the confidence is below 0.95.
+    A pixel counts if its mask value is not ``ignore_index`` and its confidence is at least ``threshold``. The loss is
+    the mean of the cross-entropy over the pixels that count. The original code writes the same decision into its
+    masks: 255 where the confidence is below 0.95.
 
-    Masks that already hold ``ignore_index`` (``Config.ignore_below``) can only lose more pixels here: make them with
-    ``replace(config.mask, ignore_below=None)`` to choose the threshold in training.
+    Pixels that are ``ignore_index`` in the mask (``MaskConfig.ignore_below``) never count. To choose the threshold in
+    training, make the masks with ``replace(config.mask, ignore_below=None)``.
 
     Args:
-        logits: (B, K+1, H, W) of any float dtype, background first. Computed in float32, in float64 if given so.
+        logits: (B, K+1, H, W) of any float dtype, background first. The loss is computed in float64 for float64 logits,
+            otherwise in float32.
         mask: (B, H, W) of any integer dtype: 0 background, 1..K, or ``ignore_index``.
         confidence: (B, H, W) of any float dtype, in [0, 1]: the score of the mask's own class at each pixel.
-        threshold: the lowest confidence that counts, in [0, 1]. 0.95 fits the CRF's scores, which are close to 0 and
-            1; with 0 this is plain cross-entropy.
-        ignore_index: the mask value that means "not decided": 255, or 65535 for more than 254 classes.
+        threshold: the lowest confidence that counts, in [0, 1]. 0.95 suits the CRF's scores, which are close to 0 and
+            1. With 0 the loss is plain cross-entropy.
+        ignore_index: the mask value of undecided pixels: 255, or 65535 for more than 254 classes.
 
     Returns:
-        A float32 (or float64) number; 0 with a gradient of zeros where no pixel counts.
+        A scalar tensor, float32 or float64. If no pixel counts, it is 0 and its gradient is zero.
 
     Raises:
-        TypeError: a tensor of the wrong kind of dtype, such as confidences read from a PNG.
-        ValueError: shapes that do not fit, and values outside the ranges above. To look at the values costs a wait
-            for the device, one per call.
+        TypeError: a tensor has the wrong kind of dtype, such as integer confidences read from a PNG.
+        ValueError: shapes do not match, or a value is outside the ranges above. Checking the values waits for the
+            device once per call.
 
     >>> logits = torch.tensor([2.0, 0.0]).reshape(1, 2, 1, 1).expand(1, 2, 1, 3)  # background is likely everywhere
     >>> mask, confidence = torch.tensor([[[0, 1, 255]]]), torch.tensor([[[0.99, 0.6, 1.0]]])
@@ -48,11 +49,11 @@ def confidence_guided_loss(
     tensor(1.1269)
     """
     _check_shapes(logits, mask, confidence)
-    mask = mask.long()  # first: in uint8 an ignore_index of 65535 would never be met
+    mask = mask.long()  # before the comparisons, because 65535 does not fit into uint8
     _check_values(logits.shape[1], mask, confidence, threshold, ignore_index)
     counted = (mask != ignore_index) & (confidence >= threshold)
     logits = logits if logits.dtype == torch.float64 else logits.float()
-    # Summed here: the reductions of cross_entropy are not deterministic on CUDA, and its mean of no pixels is nan.
+    # Averaged here: the reductions of cross_entropy are not deterministic on CUDA, and its mean over no pixel is nan.
     losses = F.cross_entropy(
         logits, mask.masked_fill(~counted, ignore_index), ignore_index=ignore_index, reduction="none"
     )
@@ -85,7 +86,7 @@ def _check_values(channels: int, mask: Tensor, confidence: Tensor, threshold: fl
             f"ignore_index {ignore_index} is one of the classes 0..{channels - 1}; use 65535 above 254 classes"
         )
     wrong = (mask != ignore_index) & ((mask < 0) | (mask >= channels))
-    outside = ~((confidence >= -_ROUNDING) & (confidence <= 1 + _ROUNDING))  # so that nan is outside
+    outside = ~((confidence >= -_ROUNDING) & (confidence <= 1 + _ROUNDING))  # negated, so that nan is outside
     wrong_mask, wrong_confidence = torch.stack([wrong.any(), outside.any()]).tolist()
     if wrong_mask:
         raise ValueError(

@@ -11,17 +11,17 @@ from torch.nn import functional as F
 
 
 def upsample(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (C, h, w) to the image's own size: (C, H, W), bilinear with half-pixel centres, as OpenCV does."""
+    """Resize maps (C, h, w) to the image's ``size`` (H, W), bilinearly with half-pixel centres, like OpenCV."""
     if not len(maps):
         return maps.new_zeros((0, *size))
     return F.interpolate(maps[None], size, mode="bilinear", align_corners=False)[0]
 
 
 def score_maps(cams: Tensor, background_power: float = 1.0) -> Tensor:
-    """Scores (C + 1, H, W) from maps (C, H, W) in [0, 1]: row 0 is the background, columns sum to 1.
+    """Scores (C + 1, H, W) from maps (C, H, W) in [0, 1]: row 0 is the background; each pixel's scores sum to 1.
 
-    The background's share is ``(1 - max_c cam_c) ** background_power``. Dividing by the sum changes neither
-    the winner nor, but for its clip, the mean field of a CRF.
+    Before the division by the sum, the background's score is ``(1 - max_c cam_c) ** background_power``. The division
+    changes neither the class of the highest score nor, apart from the clipping of scores, the mean field of a CRF.
     """
     strongest = cams.amax(0) if len(cams) else cams.new_zeros(cams.shape[1:])
     scores = torch.cat([(1 - strongest).clamp(min=0).pow(background_power)[None], cams])
@@ -29,11 +29,11 @@ def score_maps(cams: Tensor, background_power: float = 1.0) -> Tensor:
 
 
 def decide(scores: Tensor, class_ids: Tensor, ignore: int, ignore_below: float | None) -> tuple[Tensor, Tensor]:
-    """The winner's id and score at every pixel.
+    """The class id and the score of the highest-scoring class at every pixel.
 
-    Takes scores (C + 1, H, W), background first, and the labels' ids (C,) int64. Returns ids (H, W) int64, 0 for
-    the background, ``ignore`` where the winning score is below ``ignore_below``; and the winning scores
-    (H, W). The earlier row wins a tie.
+    Takes scores (C + 1, H, W), background first, and the labels' ids (C,) int64. Returns the ids (H, W) int64 and the
+    highest scores (H, W). An id is 0 for the background, and ``ignore`` where the score is below ``ignore_below``. If
+    scores are equal, the first class is taken.
     """
     confidence, winner = scores.max(0)
     ids = F.pad(class_ids, (1, 0))[winner]

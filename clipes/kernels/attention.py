@@ -1,10 +1,10 @@
-"""Attention of CLIP's blocks on CUDA: one pass that keeps no map, and a second that adds up the heads' mean.
+"""Attention of CLIP's blocks on CUDA: one kernel that stores no attention map, and one that computes the heads' mean.
 
 Axes: B images, S = 1 + N tokens (class token first), A heads, d head width, N patches.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
-# (a kernel's arguments bear no types: Triton reads annotations itself)
+# (the arguments of kernels have no type annotations, because Triton interprets annotations itself)
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-LOG2_E = tl.constexpr(1.4426950408889634)  # the hardware's exponential and logarithm are to base 2
+LOG2_E = tl.constexpr(1.4426950408889634)  # the GPU's exponential and logarithm have base 2
 
 
 class Tile(NamedTuple):
-    """The part of an attention map that one program holds at a time, and who works on it."""
+    """The part of an attention map that one program computes at a time, and Triton's settings for that program."""
 
     rows: int
     columns: int
@@ -28,16 +28,16 @@ class Tile(NamedTuple):
     num_stages: int
 
 
-# From the compiler's figures for Hopper, where no loop of these spills registers, and never by timing at run time:
-# other tiles add in another order, and results shall repeat bit for bit. Keyed by the bytes of a number and whether
-# a head is wider than 64.
-# - 128 rows are two warp groups of Hopper's products of 64 rows. At d = 64 these take 125 registers a thread: two
-#   programs share a processor, one's products behind the other's exponentials. 769 tokens fill 13 tiles of 64 keys
-#   to 92 %, but 7 of 128 to 86 %.
-# - The mean reads a query and a key tile for each product: 128 x 128 takes two thirds of what 128 x 64 does from
-#   the cache, which limits it; 768 patches divide evenly by both.
-# - Wider heads are padded to 128: two stages, or they need more shared memory than GPUs other than Hopper have.
-# - float32 stays off the tensor cores: more products for each number read from shared memory count there.
+# The tiles were chosen by the compiler's figures for Hopper, where none of these loops spills registers. They are not
+# autotuned at run time, because other tiles sum in another order, and results must repeat bit for bit. The keys are the
+# bytes per number and whether a head is wider than 64.
+# - 128 rows are two warp groups of Hopper's 64-row products. At d = 64 they take 125 registers per thread, so that two
+#   programs share a multiprocessor and one's products overlap the other's exponentials. 769 tokens fill 13 tiles of 64
+#   keys to 92 %, but 7 tiles of 128 keys to 86 %.
+# - The mean reads a query tile and a key tile for each product, and is limited by the cache. A tile of 128 x 128 reads
+#   two thirds as much from the cache as 128 x 64. 768 patches divide evenly by both.
+# - Wider heads are padded to 128. With three stages they would need more shared memory than most GPUs have.
+# - float32 does not use the tensor cores. Its tiles favour many products per number read from shared memory.
 _ATTEND = {
     (2, False): Tile(128, 64, 8, 3),
     (2, True): Tile(128, 64, 8, 2),
@@ -53,20 +53,19 @@ _MEAN = {
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Softmax attention in one pass (FlashAttention-2, Dao 2023, algorithm 1): no map reaches memory.
+    """Softmax attention in one pass (FlashAttention-2, Dao 2023, algorithm 1); no map is written to memory.
 
     Args:
-        query, key, value: (B, A, S, d) of one type, float16, bfloat16 or float32, with any strides. Scores are
+        query, key, value: (B, A, S, d) of one dtype, float16, bfloat16 or float32, with any strides. Scores are
             scaled by ``d ** -0.5``.
-        lengths: (B,) int32, the real tokens of each image; what follows is padding. None: all S.
+        lengths: (B,) int32, the number of tokens of each image; the tokens after them are padding. None: all S.
 
     Returns:
-        The heads' context (B, A, S, d) of the same type, laid out as (B, S, A, d), so that merging the heads
-        copies nothing; and each row's log-sum-exp of the scaled scores (B, A, S), float32. Both are 0 in rows of
-        padding.
+        The heads' context (B, A, S, d) of the same dtype, laid out as (B, S, A, d), so that merging the heads needs no
+        copy; and each row's log-sum-exp of the scaled scores (B, A, S), float32. Both are 0 in rows of padding.
 
     Raises:
-        TypeError: another type.
+        TypeError: another dtype.
     """
     constants = _constants(_ATTEND, query, key, value)
     images, heads, tokens, width = query.shape
@@ -86,19 +85,19 @@ def add_head_mean(
 ) -> None:
     """Add ``factor`` times the sum over heads of the patch-to-patch attention to ``total``, in place.
 
-    The attention is computed again from the log-sum-exp that :func:`attend` returned, and summed over the heads
-    before it reaches memory.
+    The attention is recomputed from the log-sum-exp that :func:`attend` returned, and summed over the heads before it
+    is written to memory.
 
     Args:
-        total: (B, N, N) float32, N = S - 1: the class token has neither row nor column. Rows and columns of
-            padding stay as they are.
+        total: (B, N, N) float32, N = S - 1: the class token has neither row nor column. Rows and columns of padding
+            are not changed.
         query, key: as in :func:`attend`.
         lse: (B, A, S) float32, contiguous.
         factor: 1 / A for the mean.
         lengths: as in :func:`attend`.
 
     Raises:
-        TypeError: a query of another type.
+        TypeError: a query of another dtype.
     """
     constants = _constants(_MEAN, query, key)
     images, heads, tokens, width = query.shape
@@ -111,27 +110,28 @@ def add_head_mean(
 
 
 def _constants(tiles: dict[tuple[int, bool], Tile], query: Tensor, *others: Tensor) -> dict[str, int]:
-    """What both kernels are compiled for."""
+    """The constants that both kernels are compiled with."""
     if query.dtype not in (torch.float16, torch.bfloat16, torch.float32):
         raise TypeError(f"no attention kernel for {query.dtype}; use float16, bfloat16 or float32")
     width = query.shape[-1]
     tile = tiles[query.element_size(), width > 64]
     return {
         "WIDTH": width,
-        # Triton sees by itself only that a stride divides by 16: heads 88 or 104 wide would be read number by number.
+        # Triton detects only strides divisible by 16. Without STEP, heads 88 or 104 wide would be read one number at a
+        # time.
         "STEP": math.gcd(16, width, *(x.stride(1) for x in (query, *others))),
-        # Off the tensor cores a product holds its operands in registers: a step at a time, or they spill.
+        # Without tensor cores a product holds its operands in registers. Steps of 16 keep them from spilling.
         "DEPTH": 16 if query.dtype == torch.float32 else _padded(width),
         "ROWS": tile.rows,
         "COLUMNS": tile.columns,
         "num_warps": tile.num_warps,
         "num_stages": tile.num_stages,
-        "enable_fp_fusion": True,  # Triton is about to change its default, and warns of it
+        "enable_fp_fusion": True,  # explicit, because Triton warns that its default will change
     }
 
 
 def _padded(width: int) -> int:
-    """The side of a tile that holds a head's width: a power of two, of 16 at least for a product."""
+    """A head's width rounded up to a power of two, at least 16, which Triton's products require."""
     return max(16, 1 << (width - 1).bit_length())
 
 
@@ -146,7 +146,7 @@ def _attend(
     DEPTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """One program for each tile of rows of one head of one image."""
-    image = tl.program_id(2).to(tl.int64)  # an image's offset can pass 2^31
+    image = tl.program_id(2).to(tl.int64)  # an image's offset can exceed 2^31
     head = tl.program_id(1)
     length = tokens
     if lengths is not None:
@@ -162,7 +162,7 @@ def _attend(
     peak = tl.full((ROWS,), float("-inf"), tl.float32)
     weight = tl.zeros((ROWS,), tl.float32)
     mixed = tl.zeros((ROWS, PADDED), tl.float32)
-    end = tl.where(first < length, length, 0)  # a tile of nothing but padding has no work
+    end = tl.where(first < length, length, 0)  # a tile that is all padding is skipped
     for start in range(0, end, COLUMNS):
         places = start + tl.arange(0, COLUMNS)
         scores = _products(
@@ -200,14 +200,14 @@ def _add_head_mean(
     key_image, key_head, key_row, key_column,
     WIDTH: tl.constexpr, STEP: tl.constexpr, DEPTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """One program for each tile of one image's map; the loop over its heads never leaves the chip."""
+    """One program for each tile of one image's map; the sum over the heads stays in registers."""
     image = tl.program_id(2).to(tl.int64)
     if lengths is not None:
         patches = tl.load(lengths + image) - 1
     rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     places = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     total += image * total_image
-    query += image * query_image + query_row  # past the class token, and so below
+    query += image * query_image + query_row  # skips the class token, as do key and lse
     key += image * key_image + key_row
     lse += image * heads * tokens + 1
     scale *= LOG2_E
@@ -232,7 +232,7 @@ def _products(
     query, rows, query_row, query_column, key, places, key_row, key_column, length,
     WIDTH: tl.constexpr, DEPTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """Scores (ROWS, COLUMNS) of queries and keys, not yet scaled, in steps of DEPTH along the head's width."""
+    """Unscaled scores (ROWS, COLUMNS) of queries and keys, computed in steps of DEPTH along the head's width."""
     scores = tl.zeros((ROWS, COLUMNS), tl.float32)
     for first in tl.static_range(0, WIDTH, DEPTH):
         columns = first + tl.arange(0, DEPTH)
@@ -244,6 +244,6 @@ def _products(
 
 @triton.jit
 def _load(base, rows, columns, row_stride, column_stride, length, WIDTH: tl.constexpr):
-    """A tile of tokens (rows, columns), 0 in padding of either axis, whatever lies there."""
+    """A tile of tokens (rows, columns), with 0 in the padding of either axis."""
     real = (rows < length)[:, None] & (columns < WIDTH)[None, :]
     return tl.load(base + rows[:, None] * row_stride + columns[None, :] * column_stride, mask=real, other=0)

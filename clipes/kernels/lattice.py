@@ -3,16 +3,16 @@
 It computes the same as clipes/refine/lattice.py and ``_infer`` in clipes/refine/crf.py, in float32, with every sum in a
 fixed order, so that results repeat bit for bit. An iteration is nine launches; the host does not wait in between.
 
-Splatting is a gather: one lane sums the row of one vertex. Row lengths differ widely: in a picture of one colour a few
-vertices have all the points. So a row of more than ``_TILE`` entries is cut at the multiples of ``_TILE``: the vertex's
-lane sums the entries before the first cut, a separate lane each tile after it, and a second launch adds up the tiles of
-a row.
+Splatting is a gather: one lane sums the row of one vertex, that is, the entries of the points around it. Row lengths
+differ widely: in a picture of one colour a few vertices have all the points. So a row of more than ``_TILE`` entries is
+cut at the multiples of ``_TILE``. The vertex's lane sums the entries before the first cut, and a separate lane sums
+each tile after it. A second launch adds up the tiles of a row.
 
 Axes: n points, V vertices of all lattices, C channels, next to each other in memory.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
-# (a kernel's arguments bear no types: Triton reads annotations itself)
+# (the arguments of kernels have no type annotations, because Triton interprets annotations itself)
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from torch import Tensor
 
 _TILE = 32
 
-_FUSED = {"enable_fp_fusion": True}  # Triton is about to change its default, and warns of it
+_FUSED = {"enable_fp_fusion": True}  # explicit, because Triton warns that its default will change
 
 
 class _Lattice(Protocol):
@@ -55,8 +55,8 @@ def filter_values(lattice: _Lattice, values: Tensor) -> Tensor:
     wide, block = _tile(channels)
     with torch.cuda.device_of(values):
         stack, out = _Stack([(1.0, lattice)]), values.new_empty(n, channels)
-        sums = stack.room(channels)
-        stack.spread(values.contiguous(), sums)
+        sums = stack.new_sums(channels)
+        stack.splat_and_blur(values.contiguous(), sums)
         _slice[(triton.cdiv(n, block),)](
             stack.corners, stack.weights, sums, out, n, len(stack.corners), channels, wide, block, **_FUSED
         )
@@ -66,19 +66,19 @@ def filter_values(lattice: _Lattice, values: Tensor) -> Tensor:
 def iterate(
     unary: Tensor, total_message: Tensor, weighted: Sequence[tuple[float, _Lattice]], iterations: int
 ) -> Tensor:
-    """Mean-field iterations: log scores (R, n), R at least 2, to marginals (R, n).
+    """Run mean-field iterations on the log scores ``unary`` (R, n), R at least 2; returns the marginals (R, n).
 
-    ``total_message`` (n,) is what a map of ones would receive from all lattices, each times its weight.
+    ``total_message`` (n,) is the weighted sum of the lattices' responses to a map of ones.
     """
     rows, n = unary.shape
     wide, block = _tile(rows - 1)
     with torch.cuda.device_of(unary):
         stack = _Stack(weighted)
-        sums = stack.room(rows - 1)
+        sums = stack.new_sums(rows - 1)
         values = unary.softmax(0)[1:].T.contiguous()
         marginals = torch.empty_like(unary)
         for left in reversed(range(iterations)):
-            stack.spread(values, sums)
+            stack.splat_and_blur(values, sums)
             _update[(triton.cdiv(n, block),)](
                 stack.corners,
                 stack.weights,
@@ -98,16 +98,16 @@ def iterate(
 
 
 def _tile(channels: int) -> tuple[int, int]:
-    """The channels' number rounded up to a power of two, and how many points or vertices a program takes."""
+    """The number of channels rounded up to a power of two, and the number of points or vertices per program."""
     wide: int = triton.next_power_of_2(channels)
     return wide, max(16, 256 // wide)
 
 
 class _Stack:
-    """Lattices over the same points, their vertices numbered through, those with most corners first.
+    """Lattices over the same points, with one numbering of all vertices, ordered by decreasing number of corners.
 
-    Sums at the vertices are kept twice, (2 V, C): each blur reads one half and writes the other. A lattice of an odd
-    number of axes ends in the second half, and there its ``corners`` point.
+    There are two buffers of the vertices' sums, in one tensor (2 V, C): each blur reads one half and writes the other.
+    The result of a lattice with an odd number of axes is in the second half, so its ``corners`` point there.
     """
 
     def __init__(self, weighted: Sequence[tuple[float, _Lattice]]):
@@ -115,34 +115,37 @@ class _Stack:
         lattices = [lattice for _, lattice in ordered]
         bases = [0, *accumulate(lattice.neighbours.shape[1] for lattice in lattices)]
         entries = [0, *accumulate(len(lattice.points) for lattice in lattices)]
-        self.height = triton.cdiv(bases[-1], 4) * 4  # both halves start at 16 bytes: kernels are compiled but once
-        whole = torch.int32 if max(entries[-1], 2 * self.height) < 2**31 else torch.int64
+        # A multiple of 4 aligns both halves to 16 bytes, so that each kernel is compiled only once.
+        self.height = triton.cdiv(bases[-1], 4) * 4
+        index_type = torch.int32 if max(entries[-1], 2 * self.height) < 2**31 else torch.int64
         based = list(zip(bases, lattices, strict=False))
-        starts = [one.starts[:-1].to(whole) + entry for entry, one in zip(entries, lattices, strict=False)]
+        starts = [item.starts[:-1].to(index_type) + entry for entry, item in zip(entries, lattices, strict=False)]
         self.starts = torch.cat([*starts, starts[0].new_full((self.height - bases[-1] + 1,), entries[-1])])
-        self.points = torch.cat([one.points.to(whole) for one in lattices])
-        self.shares = torch.cat([one.shares for one in lattices])
-        halves = [one.vertices.shape[1] % 2 * self.height for one in lattices]
+        self.points = torch.cat([item.points.to(index_type) for item in lattices])
+        self.shares = torch.cat([item.shares for item in lattices])
+        halves = [item.vertices.shape[1] % 2 * self.height for item in lattices]
         self.corners = torch.cat(
-            [one.vertices.T.to(whole) + (base + half) for (base, one), half in zip(based, halves, strict=True)]
+            [item.vertices.T.to(index_type) + (base + half) for (base, item), half in zip(based, halves, strict=True)]
         )
-        self.weights = torch.cat([one.weights.T * (weight * one.factor) for weight, one in ordered])
+        self.weights = torch.cat([item.weights.T * (weight * item.factor) for weight, item in ordered])
         self.axes = [
-            torch.cat([one.neighbours[axis].to(whole) + base for base, one in based if axis < len(one.neighbours)])
+            torch.cat(
+                [item.neighbours[axis].to(index_type) + base for base, item in based if axis < len(item.neighbours)]
+            )
             for axis in range(len(lattices[0].neighbours))
         ]
-        cuts = torch.arange(0, entries[-1], _TILE, dtype=whole, device=self.starts.device)
-        self.tile_rows = torch.searchsorted(self.starts, cuts, right=True).to(whole) - 1
+        cuts = torch.arange(0, entries[-1], _TILE, dtype=index_type, device=self.starts.device)
+        self.tile_rows = torch.searchsorted(self.starts, cuts, right=True).to(index_type) - 1
 
-    def room(self, channels: int) -> Tensor:
-        """For the sums at the vertices, and for those of the tiles, which are done with before the first blur."""
+    def new_sums(self, channels: int) -> Tensor:
+        """An uninitialised buffer of the vertices' sums. Until the first blur its second half holds the tiles' sums."""
         return self.shares.new_empty(self.height + max(self.height, len(self.tile_rows)), channels)
 
-    def spread(self, values: Tensor, sums: Tensor) -> None:
+    def splat_and_blur(self, values: Tensor, sums: Tensor) -> None:
         """Splat the values (n, C) and blur them, into ``sums``."""
         channels, tiles, height = values.shape[1], len(self.tile_rows), self.height
         wide, block = _tile(channels)
-        lanes = max(8, 128 // wide)  # few, for all wait for the longest row
+        lanes = max(8, 128 // wide)  # few, because all lanes of a program wait for its longest row
         _splat[(triton.cdiv(height + tiles, lanes),)](
             values,
             self.points,
@@ -170,7 +173,7 @@ def _splat(
     values, points, shares, starts, tile_rows, sums, height, tiles,
     C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """Sums (height + tiles, C): of every row, of a long one only to its first cut, and of a long one's tiles."""
+    """Write the sums (height + tiles, C): of every row, up to the first cut of a long row, then of long rows' tiles."""
     lane = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     is_row, is_tile = lane < height, (lane >= height) & (lane < height + tiles)
     tile = lane - height
@@ -200,7 +203,7 @@ def _add_tiles(
     starts, tile_rows, sums, height,
     C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
-    """To the sum of a long row those of its tiles; by the program of the first of them."""
+    """Add the sums of a long row's tiles to the row's sum. The program of the row's first tile does the work."""
     tile = tl.program_id(0)
     row = tl.load(tile_rows + tile).to(tl.int64)
     earlier = tl.load(tile_rows + tile - 1, mask=tile > 0, other=-1).to(tl.int64)
@@ -221,7 +224,7 @@ def _add_tiles(
 
 @triton.jit(do_not_specialize=["count"])
 def _blur(source, target, pairs, count, C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
-    """One axis: each vertex (count, C) plus half of its two neighbours (count, 2)."""
+    """Blur along one axis: to each vertex (count, C) add half the sum of its two neighbours, given by (count, 2)."""
     vertex = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     live = vertex < count
     channel = tl.arange(0, WIDE)
@@ -236,7 +239,7 @@ def _blur(source, target, pairs, count, C: tl.constexpr, WIDE: tl.constexpr, BLO
 
 @triton.jit
 def _message(corners, weights, sums, n, pixel, channel, live, CORNERS: tl.constexpr, C: tl.constexpr):
-    """What the points receive from their corners' (CORNERS, n) sums."""
+    """The weighted sum, at each point, of the sums at its corners (CORNERS, n)."""
     inside = live[:, None] & (channel[None, :] < C)
     total = tl.zeros([pixel.shape[0], channel.shape[0]], tl.float32)
     for _ in tl.static_range(CORNERS):
@@ -265,7 +268,10 @@ def _update(
     corners, weights, sums, unary, total_message, out, n,
     CORNERS: tl.constexpr, C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, LAST: tl.constexpr,
 ):  # fmt: skip
-    """Softmax of the unary (C + 1, n) and what is message: the labels' (n, C), or as the last all rows (C + 1, n)."""
+    """Softmax of the unary (C + 1, n) plus the messages.
+
+    Writes the labels' rows as (n, C); in the last iteration all rows as (C + 1, n).
+    """
     pixel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     channel = tl.arange(0, WIDE)
     live = pixel < n

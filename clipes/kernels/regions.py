@@ -1,10 +1,10 @@
-"""Connected regions of small maps on CUDA, without a word from the host.
+"""Labels the connected regions of small maps on CUDA, without synchronising with the host.
 
 Axes: P maps, (h, w) patch grid.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
-# (a kernel's arguments bear no types: Triton reads annotations itself)
+# (the arguments of kernels have no type annotations, because Triton interprets annotations itself)
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ def label_regions(foreground: Tensor) -> Tensor:
         foreground: (P, h, w) bool.
 
     Returns:
-        (P, h, w) int32: the smallest flat index, in 0..h*w-1, of the region that a pixel belongs to; -1 outside.
+        (P, h, w) int32: for each foreground pixel the smallest flat index, in 0..h*w-1, of its region; elsewhere -1.
     """
     maps, height, width = foreground.shape
     labels = torch.empty(foreground.shape, dtype=torch.int32, device=foreground.device)
-    block = triton.next_power_of_2(max(2, height * width))  # Triton 3.2 takes an array of one for a number
+    block = triton.next_power_of_2(max(2, height * width))  # at least 2: Triton 3.2 treats an array of one as a scalar
     with torch.cuda.device_of(foreground):
         _label_regions[(maps,)](
             foreground.contiguous(), labels, height, width,
@@ -36,15 +36,16 @@ def label_regions(foreground: Tensor) -> Tensor:
 
 @triton.jit
 def _label_regions(foreground, labels, height, width, BLOCK: tl.constexpr):
-    """One program for each map. Labels are indices of pixels of the same region, and only ever fall.
+    """Label one map per program by label propagation. A pixel's label is the index of a pixel of the same region.
 
-    A round takes the least label among each pixel's neighbours, tells it to the pixel that its own label names
-    (so whole regions join, not pixel after pixel), and lets labels skip to the labels of what they name: a snake
-    through 64x64 patches takes 12 rounds. Where no neighbour is less, all labels of a region are equal: to its first
-    pixel's index, which that pixel never lost.
+    Each round finds the smallest label among a pixel's neighbours, and writes it to the pixel that the own label
+    points to, so that labelled parts are merged at once instead of pixel by pixel. Then each label is replaced by the
+    label of the pixel it points to (pointer jumping). A snake through 64x64 patches takes 12 rounds. Labels only
+    decrease. When no neighbour has a smaller label, all labels of a region equal the index of its first pixel.
 
-    The pixels' threads talk through ``labels``. A barrier stands between the reads and the writes of each step, so
-    that nothing races but the atomic minima, whose outcome knows no order; volatile reads see what these wrote.
+    The threads communicate through ``labels``. Barriers separate the reads of each step from its writes. The only
+    concurrent writes to one address are atomic minima, whose result does not depend on their order. Volatile reads see
+    the results.
     """
     size = height * width
     foreground += tl.program_id(0).to(tl.int64) * size
@@ -58,7 +59,7 @@ def _label_regions(foreground, labels, height, width, BLOCK: tl.constexpr):
         own = tl.load(labels + pixels, mask=inside, other=0, volatile=True)
         least = own
         for down in tl.static_range(-1, 2):
-            row = tl.minimum(tl.maximum(pixels // width + down, 0), height - 1)  # at an edge a neighbour once more
+            row = tl.minimum(tl.maximum(pixels // width + down, 0), height - 1)  # clamped at the edges
             for right in tl.static_range(-1, 2):
                 column = tl.minimum(tl.maximum(pixels % width + right, 0), width - 1)
                 near = tl.load(labels + row * width + column, mask=inside, other=-1, volatile=True)

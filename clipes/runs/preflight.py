@@ -1,4 +1,4 @@
-"""What is checked before the first image: labels, ids, and that nothing foreign in the output folder is touched."""
+"""Checks before the first image: whether the masks of all samples can be written to the output folder."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ _EXAMPLE_NAME = "masks-20261122T000000.000000-00000000-1-00000000"
 def check_folder(
     source: str | os.PathLike[str], samples: Iterable[Sample], output: Output, overwrite: bool = False
 ) -> None:
-    """Raise ValueError if masks in the folder would replace what no run wrote, or later be taken for images of
-    ``source``, or if two of them cannot be there together; NotADirectoryError if the folder is a file. With
-    ``overwrite``, what a run wrote there may be broken, but none may be writing now.
+    """Check that the masks of ``samples`` can be written to the output folder.
+
+    With ``overwrite``, the files of an earlier run may be broken, but no run may be writing to the folder now.
+
+    Raises ValueError if a mask would replace a file that no run wrote, if the next run would take masks for images of
+    ``source``, and if the file of one mask would have the name of another's folder; NotADirectoryError if the folder
+    is a file.
     """
     folder = output.folder
     if os.path.exists(folder) and not os.path.isdir(folder):
@@ -29,7 +33,7 @@ def check_folder(
     check_output_folder(folder, overwrite)
     root, would_match = folder.resolve(), source_would_match(Path(source))
     writer = new_writer(output, _EXAMPLE_NAME)
-    inner: set[str] = set()  # ids of masks in whose place a folder is needed: of a.png/b that is a
+    blocked: set[str] = set()  # ids whose mask file has the name of a folder: for the sample a.png/b this is a (a.png)
     for sample in samples:
         if would_match(root / (f"{sample.id}.png" if output.format == "png" else f"{_EXAMPLE_NAME}-000000.tar")):
             raise ValueError(
@@ -41,7 +45,7 @@ def check_folder(
         except (ValueError, OSError) as error:
             raise ValueError(f"{sample.image}: {error}") from error
         if ".png/" in sample.id and output.format == "png":
-            inner.update(sample.id[: match.start()] for match in re.finditer(r"\.png/", sample.id))
-    clash = next((sample for sample in samples if sample.id in inner), None) if inner else None
+            blocked.update(sample.id[: match.start()] for match in re.finditer(r"\.png/", sample.id))
+    clash = next((sample for sample in samples if sample.id in blocked), None) if blocked else None
     if clash:
         raise ValueError(f"{clash.image}: its mask {clash.id}.png would have to be a folder, too; rename it")

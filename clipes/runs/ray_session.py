@@ -1,4 +1,4 @@
-"""Ray as this package uses it: started and ended, quiet, and with errors of Python's own types."""
+"""A session of Ray: starting and ending it, silencing its log, and converting its errors to Python's own types."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def import_ray() -> Any:
-    """The module ``ray``; ImportError that says how to install it."""
+    """Import ``ray`` and ``ray.data``. Raises ImportError, with the command to install it, if it is missing."""
     try:
         import ray
         import ray.data
@@ -27,18 +27,19 @@ def import_ray() -> Any:
 
 @contextmanager
 def connected(ray: Any, address: str | None, actors: int, each: Mapping[str, float]) -> Iterator[None]:
-    """Connect to Ray, or start it on this machine, which must have room for the actors; end it if it was started here.
+    """Connect to Ray, or start it on this machine; on exit, end the connection unless it existed before.
 
-    ``each`` says what an actor reserves, by the name of the resource.
+    ``each`` is the amount of each resource, by name, that one of the ``actors`` reserves. Raises ValueError if Ray is
+    started here and this machine has less than all actors need.
     """
-    ours = not ray.is_initialized()
-    address = address or os.environ.get("RAY_ADDRESS") or "local"  # None would take any Ray that runs on this machine
-    if ours:
+    opened_here = not ray.is_initialized()
+    address = address or os.environ.get("RAY_ADDRESS") or "local"  # None would connect to any Ray on this machine
+    if opened_here:
         with _own_sigterm():
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     try:
         resources = ray.cluster_resources()
-        for kind, amount in each.items() if ours and address == "local" else ():
+        for kind, amount in each.items() if opened_here and address == "local" else ():
             if amount * actors > resources.get(kind, 0):
                 raise ValueError(
                     f"{actors} actor(s) with {amount:g} {kind}(s) each, but Ray finds {resources.get(kind, 0):g} here; "
@@ -46,17 +47,18 @@ def connected(ray: Any, address: str | None, actors: int, each: Mapping[str, flo
                 )
         yield
     finally:
-        if ours:
-            gc.collect()  # ends what Ray Data still executes
+        if opened_here:
+            gc.collect()  # stops the executions of Ray Data that are still running
             for thread in threading.enumerate():
-                if thread.name.startswith("StreamingExecutor-"):  # after ray.shutdown it would abort this process
+                # Ray Data's executor thread must end first: after ray.shutdown() it would abort this process.
+                if thread.name.startswith("StreamingExecutor-"):
                     thread.join(30)
             ray.shutdown()
 
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keep this process's answer to SIGTERM, which ``ray.init`` replaces."""
+    """Restore this process's handler of SIGTERM, which ``ray.init`` replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -69,7 +71,7 @@ def _own_sigterm() -> Iterator[None]:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the log of Ray Data, because its errors are raised as well."""
+    """Silence the log of Ray Data, whose errors are also raised as exceptions."""
     logger = logging.getLogger("ray.data")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
@@ -80,7 +82,7 @@ def quiet() -> Iterator[None]:
 
 
 def context_of(ray: Any, timeout_s: float) -> Any:
-    """Ray Data's settings, changed for a run that has its own progress bar and reports of errors."""
+    """A copy of Ray Data's settings without its progress bars, and with the original exceptions of workers."""
     context = ray.data.DataContext.get_current().copy()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.raise_original_map_exception = True
@@ -89,7 +91,7 @@ def context_of(ray: Any, timeout_s: float) -> Any:
 
 
 def python_errors(ray: Any, tables: Iterable[pyarrow.Table]) -> Generator[pyarrow.Table, None, None]:
-    """The tables; Ray's own errors are raised as Python's."""
+    """Yield the tables, and raise Ray's errors as errors of Python: the worker's own, TimeoutError, ConnectionError."""
     from ray.data.exceptions import ExecutionTimeoutError
 
     try:

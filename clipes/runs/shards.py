@@ -1,4 +1,4 @@
-"""Which part of a data set a process does: by a hash of the image's id, so that no process needs to know the others."""
+"""Divides a data set among processes by a hash of the images' ids, so that the processes need not communicate."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ class Shard:
         return f"{self.index}/{self.count}"
 
     def holds(self, id: str) -> bool:
-        """Whether the image is of this part: SHA-256 of the id in UTF-8, modulo ``count``, is ``index``.
+        """Whether the image belongs to this part: SHA-256 of the id in UTF-8, modulo ``count``, is ``index``.
 
-        The same on every machine, in every order, and whatever other images there are.
+        The answer depends on the id alone, not on the machine, the order or the other images.
 
         >>> [Shard(index, 3).holds("2007_000032") for index in range(3)]
         [False, False, True]
         """
         if self.count == 1:
             return True
-        # surrogatepass: file names that are no UTF-8 have an id, too
+        # surrogatepass: a file name that is not UTF-8 gives an id with surrogates
         data = hashlib.sha256(id.encode("utf-8", "surrogatepass")).digest()
         return int.from_bytes(data, "big") % self.count == self.index
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """The shard of ``1/4``. Raises ValueError for anything else.
+        """Parse a shard written like ``1/4``. Raises ValueError for any other text.
 
         >>> Shard.parse("1/4")
         Shard(index=1, count=4)
@@ -58,17 +58,17 @@ class Shard:
 
 
 WHOLE = Shard(0, 1)
-"""All of a data set."""
+"""The only part of a data set that is not divided."""
 
 
 @dataclass(frozen=True)
 class Rank:
-    """What the launcher of this process says about it. Made by :func:`shard_from`.
+    """The place of this process among those of its launcher. Created by :func:`shard_from`.
 
     Attributes:
-        shard: its part of the work.
-        local_rank: its number, from 0, among the processes of its machine; 0 where nothing says so. Take it modulo
-            the number of visible GPUs: launchers may show each process only its own.
+        shard: the process's part of the data set.
+        local_rank: number of the process, from 0, among those on its machine; 0 if the launcher does not say. Use it
+            modulo the number of visible GPUs, because a launcher may show each process only its own GPU.
         origin: the launchers, for messages: ``"torchrun in a Slurm array"``.
     """
 
@@ -78,21 +78,22 @@ class Rank:
 
 
 def shard_from(environ: Mapping[str, str]) -> Rank | None:
-    """The part of the work that torchrun or Slurm gives this process, by its environment; None without either.
+    """The part of the data set that torchrun or Slurm assigns to this process, from its environment variables.
 
-    torchrun sets RANK, WORLD_SIZE and LOCAL_RANK. A task of a Slurm step has SLURM_STEP_ID and is SLURM_PROCID of
-    SLURM_STEP_NUM_TASKS, SLURM_LOCALID on its machine; a batch script is no step, though it has SLURM_PROCID, too.
-    A job of a Slurm array has SLURM_ARRAY_TASK_ID, _MIN, _MAX, _STEP and _COUNT. Each job of an array is divided
-    among its processes; inside Slurm, torchrun's ranks count and not the step's.
+    None if the process was started by neither. torchrun sets RANK, WORLD_SIZE and LOCAL_RANK. A task of a Slurm step
+    has SLURM_STEP_ID, and is number SLURM_PROCID of SLURM_STEP_NUM_TASKS and number SLURM_LOCALID on its machine. A
+    batch script also has SLURM_PROCID, but is not a step. A job of a Slurm array has SLURM_ARRAY_TASK_ID, _MIN, _MAX,
+    _STEP and _COUNT. The part of an array's job is divided among the processes of the job. If torchrun runs inside a
+    Slurm step, its ranks are used and the step's are ignored.
 
-    Raises ValueError for variables that are missing or contradict each other, and for an array whose numbers are
-    not evenly spaced: which of its jobs has which part cannot be told from the environment.
+    Raises ValueError for variables that are missing or contradict each other. It also raises it for an array whose
+    numbers are not evenly spaced, because the environment then does not say which job has which part.
 
     >>> shard_from({"RANK": "2", "WORLD_SIZE": "4", "LOCAL_RANK": "0"})
     Rank(shard=Shard(index=2, count=4), local_rank=0, origin='torchrun')
     """
-    process = _torchrun(environ) or _step(environ)
-    array = _array(environ)
+    process = _torchrun_rank(environ) or _slurm_step_rank(environ)
+    array = _slurm_array_rank(environ)
     if process is None or array is None:
         return process or array
     inner, outer = process.shard, array.shard
@@ -100,27 +101,27 @@ def shard_from(environ: Mapping[str, str]) -> Rank | None:
     return Rank(shard, process.local_rank, f"{process.origin} in {array.origin}")
 
 
-def _torchrun(environ: Mapping[str, str]) -> Rank | None:
+def _torchrun_rank(environ: Mapping[str, str]) -> Rank | None:
     if not environ.get("RANK") and not environ.get("WORLD_SIZE"):
         return None
     shard = _shard(environ, "RANK", "WORLD_SIZE")
     return Rank(shard, _number(environ, "LOCAL_RANK", 0), "torchrun")
 
 
-def _step(environ: Mapping[str, str]) -> Rank | None:
+def _slurm_step_rank(environ: Mapping[str, str]) -> Rank | None:
     if not environ.get("SLURM_STEP_ID") or not environ.get("SLURM_STEP_NUM_TASKS"):
         return None
     shard = _shard(environ, "SLURM_PROCID", "SLURM_STEP_NUM_TASKS")
     return Rank(shard, _number(environ, "SLURM_LOCALID", 0), "a Slurm step")
 
 
-def _array(environ: Mapping[str, str]) -> Rank | None:
+def _slurm_array_rank(environ: Mapping[str, str]) -> Rank | None:
     if not environ.get("SLURM_ARRAY_TASK_ID"):
         return None
     own, first, last, step, count = (
         _number(environ, f"SLURM_ARRAY_TASK_{name}") for name in ("ID", "MIN", "MAX", "STEP", "COUNT")
     )
-    # MAX may be the end of the range that was asked for: 0-15:4 is 0, 4, 8, 12
+    # MAX may be the end of the requested range instead of the last number: 0-15:4 gives 0, 4, 8, 12.
     even = step > 0 and first <= own <= last and (own - first) % step == 0 and (last - first) // step + 1 == count
     if not even:
         raise ValueError(

@@ -1,7 +1,7 @@
-"""The record of a run: a line for every image, appended by each worker to a file of its own.
+"""The record of a run: one row per image, appended by each worker to its own file.
 
-``OUT/records/TIME-MACHINE-PID-RANDOM.jsonl`` is ASCII JSON, one object a line: first the header, which says what the
-worker was started with, then a row for each image. Lines are never changed or removed; of several rows of one image
+``OUT/records/TIME-MACHINE-PID-RANDOM.jsonl`` is ASCII JSON, one object per line: first the header, which says what the
+worker was started with, then a row for each image. Lines are never changed or removed. If an image has several rows,
 the newest counts.
 """
 
@@ -29,18 +29,18 @@ Status = Literal["ok", "skipped", "failed"]
 
 @dataclass(frozen=True)
 class Row:
-    """How one image ended.
+    """The outcome of one image.
 
     Attributes:
-        id: the image's, and its mask's file name without ``.png``.
+        id: the image's id, which is its mask's file name without ``.png``.
         status: "ok" (the mask is written), "skipped" or "failed".
-        reason: why it was skipped or failed.
-        labels: the class names given for it, in order.
-        size: (H, W) in pixels, where it is known.
-        seconds: the time it took.
+        reason: why the image was skipped or failed.
+        labels: the image's class names, in the source's order.
+        size: (H, W) in pixels, if known.
+        seconds: how long the image took.
         checksum: SHA-256 of the bytes of the mask's PNG, 64 hexadecimal digits.
-        shard: the .tar in the folder of the masks that holds the mask; None where it is a file of its own.
-        time: when the row was written, seconds since 1970; :meth:`Recorder.add` sets it.
+        shard: name of the .tar in the output folder that contains the mask; None if the mask is a separate file.
+        time: when the row was written, in seconds since 1970; set by :meth:`Recorder.add`.
     """
 
     id: str
@@ -58,21 +58,21 @@ class Row:
             raise ValueError(f"{self.id!r}: the status is {self.status!r}; it is one of {', '.join(get_args(Status))}")
 
     def to_json(self) -> str:
-        """The row as one line of ASCII JSON, without what is as the default.
+        """The row as one line of ASCII JSON, without the attributes that have their default value.
 
-        Raises ValueError for nan and infinities, which JSON lacks.
+        Raises ValueError for nan and infinities, which JSON cannot hold.
 
         >>> Row("a/b", "ok", labels=("dog",), size=(4, 6)).to_json()
         '{"id": "a/b", "status": "ok", "labels": ["dog"], "size": [4, 6]}'
         """
-        given = {name: value for name, value in vars(self).items() if value != _DEFAULTS[name]}
-        return json.dumps(given, allow_nan=False)
+        changed = {name: value for name, value in vars(self).items() if value != _DEFAULTS[name]}
+        return json.dumps(changed, allow_nan=False)
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Row:
         """The row that :meth:`to_json` wrote. Raises ValueError for anything else."""
-        value = _object(text)
-        wrong = [name for name, item in value.items() if not _FITS.get(name, lambda item: False)(item)]
+        value = _json_object(text)
+        wrong = [name for name, item in value.items() if not _VALIDATORS.get(name, lambda item: False)(item)]
         if wrong or not {"id", "status"} <= set(value):
             what = f"{wrong[0]} is {value[wrong[0]]!r}" if wrong else "id or status is missing"
             raise ValueError(f"no row of a record: {what}")
@@ -85,24 +85,24 @@ class Row:
 _DEFAULTS = {item.name: item.default for item in fields(Row)}
 
 
-_END_OF_TIME = 2.5e11  # the year 9892: datetime goes as far as 9999
+_MAX_TIME = 2.5e11  # the year 9892; datetime ends with 9999
 
 
-def _number(item: object) -> bool:
-    """Whether it is a number, and neither nan nor too large for a float."""
+def _is_finite(item: object) -> bool:
+    """Whether ``item`` is an int or float that a float can hold, and not nan or an infinity."""
     return isinstance(item, int | float) and not isinstance(item, bool) and abs(item) <= sys.float_info.max
 
 
-_FITS: dict[str, Callable[[Any], bool]] = {
+_VALIDATORS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("id", "status", "reason", "checksum", "shard"), lambda item: isinstance(item, str)),
     "labels": lambda item: isinstance(item, list) and all(isinstance(label, str) for label in item),
     "size": lambda item: isinstance(item, list) and len(item) == 2 and all(type(side) is int for side in item),
-    "seconds": _number,
-    "time": lambda item: _number(item) and 0 <= item < _END_OF_TIME,
+    "seconds": _is_finite,
+    "time": lambda item: _is_finite(item) and 0 <= item < _MAX_TIME,
 }
 
 
-def _object(text: str | bytes) -> dict[str, Any]:
+def _json_object(text: str | bytes) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -113,19 +113,20 @@ def _object(text: str | bytes) -> dict[str, Any]:
 
 
 class Recorder:
-    """Opens a new file ``folder/records/*.jsonl``, writes its header, appends rows. Not for several threads.
+    """Creates a file ``folder/records/*.jsonl``, writes its header and appends rows. Not thread-safe.
 
-    ``header`` is what JSON can hold, with ``settings``, the digest of the run's settings. ``clipes status`` also reads
-    ``total`` (images of the data set) and ``shard``. ``started``, ``machine`` and ``pid`` are set here.
+    ``header`` is a dict that JSON can hold. Its ``settings`` is the digest of the run's settings. ``clipes status``
+    also reads ``total`` (number of images of the data set) and ``shard``. The recorder adds ``started``, ``machine``
+    and ``pid``.
 
-    Raises ValueError where ``records`` is a link, OSError where the file cannot be written.
+    Raises ValueError if ``records`` is a symbolic link, OSError if the file cannot be written.
     """
 
     def __init__(self, folder: str | os.PathLike[str], header: Mapping[str, Any]) -> None:
         if not isinstance(header.get("settings"), str):
             raise ValueError(f"the header's 'settings' is {header.get('settings')!r}; give the digest of the run")
         now, machine = datetime.now(timezone.utc), socket.gethostname()
-        first = json.dumps(
+        header_line = json.dumps(
             {**header, "started": now.isoformat(), "machine": machine, "pid": os.getpid()}, allow_nan=False
         )
         records = Path(folder, RECORDS)
@@ -137,28 +138,28 @@ class Recorder:
         self._file: int | None = os.open(self.path, flags, 0o666)
         self._size = 0
         try:
-            self._append(first)
+            self._append(header_line)
         except BaseException:
             os.close(self._file)
             os.unlink(self.path)
             raise
 
     def add(self, *rows: Row) -> None:
-        """Append ``rows``, with the present time: all of them or, where that fails, none.
+        """Append ``rows`` with the current time: all of them or, on failure, none.
 
-        Raises OSError where it cannot be written (a full disk); the record stays whole and can be added to again.
-        FileNotFoundError where somebody has removed the record.
+        Raises OSError if they cannot be written, as on a full disk; the record stays valid, and ``add`` can be called
+        again. Raises FileNotFoundError if the file was removed meanwhile.
         """
         now = round(time.time(), 3)
         if rows:
             self._append("\n".join(replace(row, time=now).to_json() for row in rows))
 
     def sync(self) -> None:
-        """Return when all rows are on the disk."""
-        os.fsync(self._open())
+        """Wait until all rows are on the disk."""
+        os.fsync(self._open_file())
 
     def close(self) -> None:
-        """Sync and close; nothing more can be added. A second call does nothing."""
+        """Sync and close the file, after which no row can be added. A second call does nothing."""
         if self._file is not None:
             file, self._file = self._file, None
             try:
@@ -174,20 +175,21 @@ class Recorder:
     ) -> None:
         self.close()
 
-    def _open(self) -> int:
+    def _open_file(self) -> int:
+        """The file's descriptor. Raises ValueError if it is closed."""
         if self._file is None:
             raise ValueError(f"{self.path} is closed; open another Recorder")
         return self._file
 
     def _append(self, line: str) -> None:
-        file, data = self._open(), line.encode("ascii") + b"\n"
+        file, data = self._open_file(), line.encode("ascii") + b"\n"
         if not os.fstat(file).st_nlink:
             raise FileNotFoundError(f"{self.path} was removed while it was written to; is another run in this folder?")
         try:
             written = os.write(file, data)
-            while written < len(data):  # a full disk takes a part, and says so only when asked for the rest
+            while written < len(data):  # a write may be short on a full disk; writing the rest then raises ENOSPC
                 written += os.write(file, data[written:])
-        except BaseException:  # Ctrl-C between two parts, too
+        except BaseException:  # also Ctrl-C between two writes
             os.ftruncate(file, self._size)
             raise
         self._size += len(data)
@@ -195,40 +197,40 @@ class Recorder:
 
 @dataclass(frozen=True)
 class Record:
-    """One worker's record on disk: its file and its header. Made by :func:`read_records`."""
+    """One worker's record on disk: its file and its header. Created by :func:`read_records`."""
 
     path: Path
     header: dict[str, Any]
 
     @property
     def settings(self) -> str:
-        """The digest of the settings that the worker ran with."""
+        """The digest of the worker's settings."""
         return str(self.header["settings"])
 
     @property
     def started(self) -> float:
-        """When the worker began, seconds since 1970."""
-        return _seconds(self.header["started"])
+        """When the worker started, in seconds since 1970."""
+        return _timestamp(self.header["started"])
 
     def rows(self) -> Iterator[Row]:
-        """The rows in the order in which they were written, one in memory at a time.
+        """Yield the rows in the order in which they were written.
 
-        A last line without its end, of a worker that was killed or writes just now, is left out. Raises ValueError
-        with file and line for any other that is broken.
+        An incomplete last line is left out: its worker was killed or is still writing it. Raises ValueError, with the
+        file and the line number, for any other broken line.
         """
-        for number, line in _lines(self.path):
+        for number, line in _complete_lines(self.path):
             if number > 1:
                 try:
                     yield Row.from_json(line)
                 except ValueError as error:
-                    raise _broken(self.path, number, error) from error
+                    raise _line_error(self.path, number, error) from error
 
 
 def read_records(folder: str | os.PathLike[str]) -> Iterator[Record]:
-    """The records of all workers of the run in ``folder``, in the order in which they began; none if there are none.
+    """Yield the records of all workers of the run in ``folder``, in the order in which the workers started.
 
-    A record whose header is not whole, of a worker that was killed at once, is left out. Raises ValueError with file
-    and line for a header that is broken, and for links, which are not followed.
+    A record with an incomplete header is left out: its worker was killed while it started. Raises ValueError, with the
+    file and the line number, for a broken header, and for a symbolic link, because links are not followed.
     """
     records = Path(folder, RECORDS)
     _refuse_link(records)
@@ -236,36 +238,36 @@ def read_records(folder: str | os.PathLike[str]) -> Iterator[Record]:
         return
     for path in sorted(records.glob("[!.]*.jsonl")):
         _refuse_link(path)
-        number, line = next(_lines(path), (0, b""))
+        number, line = next(_complete_lines(path), (0, b""))
         if number:
-            yield Record(path, _header(path, line))
+            yield Record(path, _parse_header(path, line))
 
 
-def _seconds(started: Any) -> float:
+def _timestamp(started: Any) -> float:
     return datetime.fromisoformat(started).timestamp()
 
 
-def _header(path: Path, line: bytes) -> dict[str, Any]:
+def _parse_header(path: Path, line: bytes) -> dict[str, Any]:
     try:
-        header = _object(line)
+        header = _json_object(line)
         if not isinstance(header.get("settings"), str):
             raise ValueError("the header has no 'settings'")
-        if not 0 <= _seconds(header.get("started")) < _END_OF_TIME:
+        if not 0 <= _timestamp(header.get("started")) < _MAX_TIME:
             raise ValueError(f"started is {header['started']!r}")
     except (ValueError, TypeError, OverflowError) as error:
-        raise _broken(path, 1, error) from error
+        raise _line_error(path, 1, error) from error
     return header
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The whole lines of a file and their numbers from 1."""
+def _complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that end in a line break, and their numbers from 1."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, start=1):
             if line.endswith(b"\n"):
                 yield number, line
 
 
-def _broken(path: Path, number: int, error: Exception) -> ValueError:
+def _line_error(path: Path, number: int, error: Exception) -> ValueError:
     return ValueError(f"{path}, line {number}: {error}; move the file away, and its images are done again")
 
 
