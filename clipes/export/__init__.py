@@ -1,4 +1,7 @@
-"""A run's masks in the forms that other tools read: COCO, PASCAL VOC, YOLO, Hugging Face."""
+"""Exports a run's masks to the formats of other tools: COCO, PASCAL VOC, YOLO, Hugging Face.
+
+It reads the run's files and never imports torch. Nothing here computes or changes a mask.
+"""
 
 from __future__ import annotations
 
@@ -34,19 +37,20 @@ _KEPT = {"coco": None, "voc": voc.KEPT, "yolo": yolo.KEPT, "huggingface": huggin
 
 @dataclass(frozen=True)
 class ExportResult:
-    """What an export has written.
+    """The counts of an export.
 
     Attributes:
-        to: the form.
-        images: how many were written.
-        pixels: of all their masks.
-        ignored_pixels: of these, those that are not decided.
-        failed: how many images could not be read, or named, and are left out.
-        problems: why, of the first 20.
-        without_mask: how many images the run has skipped or failed, which have no mask to export.
-        turned: pictures that are upright only by their EXIF; where written, they were saved upright.
-        converted: pictures saved in another format, which the other tool reads.
-        notes: what else its reader should know.
+        to: the format.
+        images: number of images written.
+        pixels: number of pixels of their masks.
+        ignored_pixels: how many of these are undecided.
+        failed: number of images left out because they could not be read or their id cannot be written.
+        problems: why, for the first 20 of them.
+        without_mask: number of images without a mask, because the run skipped them or failed on them.
+        turned: number of pictures whose EXIF orientation is not upright. Unless ``images`` is "none", they were saved
+            upright.
+        converted: number of pictures saved in another format, because the other tool does not read theirs.
+        notes: further remarks for the user.
     """
 
     to: Target
@@ -74,25 +78,28 @@ def export(
     overwrite: bool = False,
     progress: Progress = lambda items, total, unit: items,
 ) -> ExportResult:
-    """Write the masks of a run into a new folder in another tool's form: docs/export.md describes each.
+    """Write the masks of a run into a new folder in another tool's format; docs/export.md describes each format.
 
     Args:
-        folder: the run's, its masks files or .tar shards.
+        folder: the run's folder, with masks as files or in .tar shards.
         to: ``"coco"``, ``"voc"``, ``"yolo"`` or ``"huggingface"``.
-        out: the new folder, which appears whole; None: ``folder`` with ``-coco`` (or the other form) behind its name.
-            An empty folder or none may be there; an earlier export with ``overwrite``.
-        source: where the images are, as for ``clipes generate``; None for where that found them.
-        images: ``"copy"``; ``"link"``, symbolic links, but copies of what has to be turned or converted;
-            ``"none"``, not for Hugging Face.
-        split: the name of the list, file or folder.
-        polygons: (COCO) outlines instead of RLE.
-        regions: (COCO) an annotation for each connected region instead of each class.
+        out: the new folder, which is created atomically. None: the name of ``folder`` with ``-coco`` (or another
+            format) appended. It must not exist or be empty; with ``overwrite`` it may be an earlier export.
+        source: where the images are, as for ``clipes generate``. None: the source that the run was started with.
+        images: ``"copy"``; ``"link"``: symbolic links, except for pictures that must be turned or converted;
+            ``"none"``: no pictures, which Hugging Face does not allow.
+        split: name of the split, used for its list, file or folder.
+        polygons: (COCO) polygons instead of RLE.
+        regions: (COCO) one annotation per connected region instead of per class.
+        overwrite: replace an earlier export.
+        progress: wraps the images in a progress bar; called with an iterable, its length and a unit.
 
-    An image whose mask or picture cannot be read is counted in the report, and the others are written; if none can,
-    ``out`` is not made. Memory does not grow with their number.
+    An image whose mask or picture cannot be read is counted as failed, and the others are written. If all fail, ``out``
+    is not created. Memory does not grow with the number of images.
 
-    Raises FileNotFoundError where there is no run or no source; ValueError for a run without masks, an ``out`` that
-    is not ours to write, wrong arguments; CocoError without pycocotools; OSError where it cannot be written.
+    Raises FileNotFoundError if the run or its source does not exist; ValueError for a run without masks, for wrong
+    arguments, and for an existing ``out`` that is not an export; CocoError without pycocotools; OSError if the export
+    cannot be written.
     """
     _check(to, images, split, polygons or regions)
     target = target_path(out, folder, to)
@@ -139,7 +146,7 @@ def _report(to: Target, run: Store, count: ExportCounts, writer: FormatWriter) -
 
 
 def _count_older(run: Store) -> int:
-    """How many images have a mask of other settings, and no row of the run's."""
+    """The number of images that have a mask of other settings, and no row with the run's settings."""
     if not run.latest.other_records:
         return 0
     with closing(temporary_database()) as database:
@@ -182,7 +189,7 @@ def _writer(to: Target, root: Path, run: Store, split: str, source: str, polygon
 
 
 def _category_ids(run: Store) -> dict[str, int]:
-    """COCO's ids of the source's classes by name, as the run's record holds them; none of another source."""
+    """COCO's category ids by class name, from the run's manifest; empty if the source is not COCO."""
     ids = run.manifest.get("category_ids") or {}
     numbers = list(ids.values()) if isinstance(ids, dict) else [None]
     if not all(type(number) is int for number in numbers) or len(set(numbers)) < len(numbers):

@@ -1,4 +1,4 @@
-"""COCO's ``instances_SPLIT.json``, written through a scratch file, so that memory does not grow with the images."""
+"""COCO's ``instances_SPLIT.json``. Annotations go through a temporary file, so that memory use does not grow."""
 
 from __future__ import annotations
 
@@ -28,17 +28,19 @@ Place = tuple[slice, slice]
 
 
 class CocoError(ImportError):
-    """pycocotools is not there; the message says how to get it."""
+    """pycocotools cannot be imported; the message says how to install it."""
 
 
 class CocoWriter:
     """``annotations/instances_SPLIT.json`` and the pictures in ``SPLIT/``.
 
-    An annotation is a class of an image, or each of its 4-connected regions (``regions``), as RLE or as polygons
-    (``polygons``), with area, box, and the mean confidence where there is one. Ignored pixels are one RLE with
-    ``iscrowd`` 1 and ``"ignored": true`` for each label of the image, for COCO's ignore is per class.
+    There is one annotation for each class of an image or, with ``regions``, for each of its 4-connected regions, as
+    RLE or, with ``polygons``, as polygons. It has an area, a box, and the mean confidence if the run saved it. Ignored
+    pixels are one RLE with ``iscrowd`` 1 and ``"ignored": true`` for each label of the image, because COCO's ignored
+    regions belong to a class.
 
-    ``category_ids`` are those of the source, by name; ``source`` a ``coco:`` one, whose images' ids are kept.
+    ``category_ids`` are the source's category ids by class name. If ``source`` is a ``coco:`` source, its image ids are
+    kept.
     """
 
     def __init__(
@@ -163,7 +165,7 @@ class CocoWriter:
 
 
 def number_categories(class_names: Sequence[str], known: Mapping[str, int]) -> list[int]:
-    """The categories' ids in the order of the classes: the known ones, for others the next above the largest.
+    """The category ids of the classes: the ``known`` ones; the other classes are numbered from the largest + 1.
 
     >>> number_categories(["dog", "unicorn", "toothbrush"], {"dog": 18, "toothbrush": 90, "car": 3})
     [18, 91, 90]
@@ -175,16 +177,16 @@ def number_categories(class_names: Sequence[str], known: Mapping[str, int]) -> l
 
 
 def _regions(pixels: NDArray[np.bool_], apart: bool) -> Iterator[tuple[Place, NDArray[np.bool_]]]:
-    """The box around ``pixels``, and which they are in it; ``apart``, those of each region."""
+    """Yield the bounding box of ``pixels`` and the pixels inside it; with ``apart``, those of each region."""
     numbered = ndimage.label(pixels)[0] if apart else pixels.view(np.uint8)
     for region, place in enumerate(ndimage.find_objects(numbered), start=1):
         yield place, numbered[place] == region
 
 
 def _run_lengths(place: Place, pixels: NDArray[np.bool_], size: tuple[int, ...]) -> list[int]:
-    """Lengths of the runs of an image's other pixels and of these in turn, down its columns."""
+    """The run lengths of COCO's RLE: alternating runs outside and inside the region, column by column."""
     height, width = size
-    columns = np.zeros((pixels.shape[1], height), bool)  # no work for those on either side: regions may be many
+    columns = np.zeros((pixels.shape[1], height), bool)  # only the region's columns, because there may be many regions
     columns[:, place[0]] = pixels.T
     turns = np.flatnonzero(np.diff(columns.ravel(), prepend=False, append=False)) + place[1].start * height
     lengths: list[int] = np.diff(turns, prepend=0, append=height * width).tolist()
@@ -192,7 +194,7 @@ def _run_lengths(place: Place, pixels: NDArray[np.bool_], size: tuple[int, ...])
 
 
 def _image_ids(source: str) -> sqlite3.Connection | None:
-    """The ids of COCO's images by ours, in a scratch database; None where the source is not COCO."""
+    """A temporary database of COCO's image ids by our ids; None if the source is not COCO."""
     if not source.startswith("coco:"):
         return None
     database = temporary_database()

@@ -40,10 +40,10 @@ _CONFIDENCE = " `confidence` is grey, 255 for 1."
 
 
 class HuggingFaceWriter:
-    """``SPLIT/metadata.jsonl``, ``SPLIT/images``, ``SPLIT/masks``, with a run's ``SPLIT/confidence``, ``README.md``.
+    """``SPLIT/metadata.jsonl``, ``SPLIT/images``, ``SPLIT/masks``, ``README.md``; ``SPLIT/confidence`` if saved.
 
-    Files are numbered in the order of the ids: datasets takes a name like ``test_1.jpg`` for one of a test split. The
-    card names the split, for datasets makes ``validation`` of a folder ``val``, ``train`` of what it does not know.
+    Files are numbered in the order of the ids, because datasets assigns a file such as ``test_1.jpg`` to a test split.
+    The card names the split, because datasets otherwise renames ``val`` to ``validation`` and others to ``train``.
     """
 
     def __init__(self, root: Path, class_names: Sequence[str], split: str) -> None:
@@ -90,10 +90,10 @@ class HuggingFaceWriter:
         self._open.close()
 
     def notes(self) -> Iterator[str]:
-        """Nothing to know."""
+        """As :class:`clipes.export.walk.FormatWriter` says."""
         return iter(())
 
 
 def _cell(name: str) -> str:
-    """A name as text in a table of Markdown."""
+    """A name escaped for a Markdown table."""
     return "".join(c if c.isalnum() or c in " ()" else f"&#{ord(c)};" for c in name)

@@ -1,4 +1,4 @@
-"""What an image's files are called where other tools read them."""
+"""File names and class names that other tools can read."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _TROUBLE = re.compile(r"[^\w./-]|(?<![^/])\.|\.(?=(?:jpg|png|txt)/)")
 
 
 def file_name(image_id: str) -> str:
-    """The id as a path without suffix that every list and tool can hold: other characters are percent-encoded.
+    """The id as a path without suffix. Characters that lists or tools cannot hold are percent-encoded.
 
-    Letters and digits of any script, ``. _ - /`` stay. :func:`urllib.parse.unquote` gives the id back, so that no
-    two ids meet. Raises ValueError where a part becomes too long for a file's name.
+    Letters and digits of any script and ``. _ - /`` are kept. :func:`urllib.parse.unquote` restores the id, so that no
+    two ids have the same name. Raises ValueError if a part becomes too long for a file name.
 
     >>> file_name("cats/my cat #1"), file_name("été"), file_name("100%")
     ('cats/my%20cat%20%231', 'été', '100%25')
@@ -27,7 +27,7 @@ def file_name(image_id: str) -> str:
 
 
 def check_unicode(image_id: str) -> None:
-    """Raise ValueError for an id of bytes that are no UTF-8, which JSON cannot hold."""
+    """Raise ValueError for an id that is not valid Unicode, because its file name is not UTF-8: JSON cannot hold it."""
     try:
         image_id.encode("utf-8")
     except UnicodeEncodeError as error:

@@ -1,7 +1,7 @@
-"""Regions as polygons along the pixels' edges, which lose nothing: a polygon's interior is exactly its pixels.
+"""Converts regions to polygons along the edges of pixels. It is lossless: the interior is exactly the region's pixels.
 
-A region is 4-connected. Each of its holes is joined to the outline by a cut of no width, straight up from the hole's
-top left corner, so that one polygon says it all; the cut is walked there and back.
+A region is 4-connected. Each of its holes is joined to the outline by a cut of zero width, straight up from the hole's
+top left corner, so that one polygon describes the region. The polygon passes along the cut once in each direction.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ Points = list[tuple[int, int]]
 def outlines(mask: NDArray[np.bool_]) -> list[Points]:
     """The polygon of each 4-connected region of ``mask`` (H, W), in the order of :func:`scipy.ndimage.label`.
 
-    Points are (x, y), whole numbers in 0..W and 0..H: corners of pixels, (0, 0) the image's top left one. They go
-    clockwise on the screen, around holes the other way; by either rule, even-odd or non-zero, a pixel's centre is
-    inside if and only if the pixel is the region's.
+    Points are (x, y), integers in 0..W and 0..H: corners of pixels, (0, 0) being the image's top left corner. Outlines
+    run clockwise on the screen, holes anticlockwise. By both the even-odd and the non-zero rule, a pixel's centre is
+    inside the polygon if and only if the pixel belongs to the region.
 
     >>> outlines(np.array([[0, 1, 1], [0, 1, 0]], bool))
     [[(1, 0), (3, 0), (3, 1), (2, 1), (2, 2), (1, 2)]]
@@ -30,7 +30,7 @@ def outlines(mask: NDArray[np.bool_]) -> list[Points]:
     if not count:
         return []
     loops, owners = _loops(regions)
-    outer: dict[int, int] = {}  # region to its first loop, the only one that reaches its top
+    outer: dict[int, int] = {}  # region to its first loop, which is its outline because it contains its top edge
     holes: list[int] = []
     for index, owner in enumerate(owners):
         if outer.setdefault(owner, index) != index:
@@ -42,9 +42,9 @@ def outlines(mask: NDArray[np.bool_]) -> list[Points]:
 
 
 def _loops(regions: NDArray[Any]) -> tuple[list[Points], list[int]]:
-    """The closed boundaries of all regions, each from its top left corner rightwards, and whose each is."""
+    """The closed boundaries of all regions, each starting rightwards at its top left corner, and their regions."""
     y, x, owner, row_order, column_order = _corners(regions)
-    # Along a row of corners, every other gap is a boundary; so it is along a column.
+    # Between the corners of a row, every second gap is a boundary. The same holds for a column.
     along = np.lexsort((row_order, x, y))
     across, down = np.empty_like(along), np.empty_like(along)
     for partner, order in ((across, along), (down, np.lexsort((column_order, y, x)))):
@@ -67,9 +67,9 @@ def _loops(regions: NDArray[Any]) -> tuple[list[Points], list[int]]:
 
 
 def _corners(regions: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-    """Where boundaries turn: y, x, the region, and which of two corners at one point comes first, by row and column.
+    """The corners of the boundaries: y, x, region, and the order, by row and by column, of two corners at one point.
 
-    Where two pixels touch by a corner alone, each has its own.
+    Where two pixels touch only at a corner, each has its own corner there.
     """
     padded = np.pad(regions, 1)
     top_left, top_right, bottom_left, bottom_right = padded[:-1, :-1], padded[:-1, 1:], padded[1:, :-1], padded[1:, 1:]
@@ -78,22 +78,22 @@ def _corners(regions: NDArray[Any]) -> tuple[NDArray[Any], ...]:
     odd = inside.sum(0) % 2 == 1
     falling = inside[0] & inside[3] & ~inside[1] & ~inside[2]
     rising = inside[1] & inside[2] & ~inside[0] & ~inside[3]
-    kinds = (  # where, whose, whether its boundary goes right rather than left, down rather than up
+    kinds = (  # positions, region, whether the boundary continues right (1) or left (0), down (1) or up (0)
         (odd, four.max(0), 0, 0),
         (falling, top_left, 0, 0),
         (falling, bottom_right, 1, 1),
         (rising, top_right, 1, 0),
         (rising, bottom_left, 0, 1),
     )
-    found = []
+    corners = []
     for where, owner, goes_right, goes_down in kinds:
         y, x = np.nonzero(where)
-        found.append((y, x, owner[where], np.full(y.shape, goes_right), np.full(y.shape, goes_down)))
-    return tuple(np.concatenate(column) for column in zip(*found, strict=True))
+        corners.append((y, x, owner[where], np.full(y.shape, goes_right), np.full(y.shape, goes_down)))
+    return tuple(np.concatenate(column) for column in zip(*corners, strict=True))
 
 
 def _cuts(mask: NDArray[np.bool_], loops: list[Points], holes: list[int]) -> dict[int, dict[int, Points]]:
-    """Where each hole is joined: loop to edge to the (x, hole) upon it."""
+    """Where the holes are joined: for each loop, for each of its edges, the (x, hole) of the cuts that end on it."""
     cuts: dict[int, dict[int, Points]] = {}
     if not holes:
         return cuts
@@ -107,7 +107,7 @@ def _cuts(mask: NDArray[np.bool_], loops: list[Points], holes: list[int]) -> dic
     table = table[np.lexsort((table[:, 1], table[:, 0]))]
     wide = mask.shape[1] + 1
     rows = np.arange(len(mask))[:, None]
-    run_top = np.maximum.accumulate(np.where(mask, 0, rows + 1), axis=0)  # of the pixels above each other
+    run_top = np.maximum.accumulate(np.where(mask, 0, rows + 1), axis=0)  # top row of each pixel's vertical run
     x, y = np.array([loops[hole][0] for hole in holes]).T
     target = run_top[y - 1, x] * wide + x
     places = np.searchsorted(table[:, 0] * wide + table[:, 1], target, side="right") - 1
@@ -117,7 +117,7 @@ def _cuts(mask: NDArray[np.bool_], loops: list[Points], holes: list[int]) -> dic
 
 
 def _joined(start: int, loops: list[Points], cuts: dict[int, dict[int, Points]], holes: set[int]) -> Points:
-    """One polygon of a loop and of all the holes that hang on it, and on them."""
+    """The polygon of an outline, of the holes joined to it, of the holes joined to these, and so on."""
 
     def steps(loop: int) -> Iterator[tuple[int, int] | int]:
         points = loops[loop]
@@ -131,7 +131,7 @@ def _joined(start: int, loops: list[Points], cuts: dict[int, dict[int, Points]],
             yield points[0]
 
     joined: Points = []
-    stack = [steps(start)]  # no recursion: holes may hang on holes by the thousand
+    stack = [steps(start)]  # not recursive, because chains of thousands of holes are possible
     while stack:
         step = next(stack[-1], None)
         if step is None:

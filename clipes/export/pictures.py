@@ -1,4 +1,4 @@
-"""The pictures beside exported masks: as they are where they can stay so, else upright and in a form that is read."""
+"""The pictures of an export: copied or linked unchanged if possible, otherwise saved upright or in another format."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture on its way.
+    """A picture to be written.
 
     Attributes:
-        suffix: of the file that is written.
+        suffix: suffix of the file that is written.
         data: the bytes to write; None to write none.
-        target: the file to link to instead.
-        turned: whether it lies on its side or head but for its EXIF orientation. Masks are of the upright picture, so
-            that such a one is never copied or linked as it is.
-        converted: whether it is of a format that is not kept.
+        target: the file to link to instead of writing ``data``.
+        turned: whether its EXIF orientation is not upright. Such a picture is never copied or linked unchanged, because
+            masks are those of the upright picture.
+        converted: whether its format is one that is not kept.
     """
 
     suffix: str
@@ -45,7 +45,7 @@ class Picture:
     converted: bool = False
 
     def write(self, path: Path) -> None:
-        """Write it to ``path``, which has no suffix yet."""
+        """Write the picture to ``path`` with :attr:`suffix` appended."""
         path = path.with_name(path.name + self.suffix)
         if self.target is not None or self.data is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -56,13 +56,13 @@ class Picture:
 
 
 class PictureReader:
-    """The pictures of a run, opened one at a time.
+    """Reads the pictures of a run, one at a time.
 
     Args:
-        images: where they are, by id.
+        images: the images' files, by id.
         how: ``"copy"``, ``"link"`` (symbolic) or ``"none"``.
-        kept: the formats that the other tool reads; None for any, under the name that the file has.
-        instead: the format that others are converted to.
+        kept: the formats that the other tool reads. None: all formats are kept, with the suffix of the image's file.
+        instead: the format that the others are converted to.
     """
 
     def __init__(self, images: Mapping[str, Any], how: PictureMode, kept: frozenset[str] | None, instead: str) -> None:
@@ -71,14 +71,16 @@ class PictureReader:
     def read(self, image_id: str, size: tuple[int, int]) -> Picture:
         """The picture of an image whose mask has ``size`` (H, W).
 
-        With ``"none"``, only the file's head is read, unless it is turned. Raises ValueError for one that is not in
-        the source, cannot be read or is of another size, OSError where the system cannot read it.
+        With ``"none"``, only the file's header is read, unless the picture must be turned. Raises ValueError for a
+        picture that is not in the source, is broken or has another size; OSError if the file cannot be read.
         """
         if image_id not in self._images:
             raise ValueError(f"{image_id!r}: no such image in the source; say where the images are (--source)")
         place: Path | TarMember = self._images[image_id]
         upright = open_image(place) if self._how != "none" else None
-        if isinstance(place, Path) and place.exists() and not place.is_file():  # a named pipe would wait for ever
+        if (
+            isinstance(place, Path) and place.exists() and not place.is_file()
+        ):  # opening a named pipe would block forever
             raise ImageError(f"{place}: not a file")
         file = BytesIO(place.read()) if isinstance(place, TarMember) else place
         try:
@@ -88,11 +90,11 @@ class PictureReader:
                 shape = (opened.height, opened.width)
         except FileNotFoundError as error:
             raise ImageError(f"no such image: {place}") from error
-        except Exception as error:  # Pillow's parsers raise nearly anything on hostile bytes
+        except Exception as error:  # Pillow's parsers raise many types of errors on broken files
             raise ImageError(f"{place}: {str(error) or type(error).__name__}") from error
-        if upright is not None or code > 4:  # Pillow gives the sides of a TIFF upright, of others as they lie
-            seen = upright or open_image(place)
-            shape = (seen.height, seen.width)
+        if upright is not None or code > 4:  # Pillow applies the orientation to the size of a TIFF, but not of others
+            turned = upright or open_image(place)
+            shape = (turned.height, turned.width)
         check_size(shape, place, size, "its mask")
         return self._picture(place, found, code != 1, upright)
 

@@ -50,7 +50,7 @@ class VocWriter:
         """As :class:`clipes.export.walk.FormatWriter` says."""
         self.close()
         labels = [*map(label_name, self._names)]
-        background, ignored = (_unlike(labels, name) for name in ("background", "ignored"))
+        background, ignored = (_unused_name(labels, name) for name in ("background", "ignored"))
         colours = voc_palette()[[*range(len(labels) + 1), 255]].tolist()
         lines = [
             f"{name}:{red},{green},{blue}::"
@@ -71,8 +71,8 @@ class VocWriter:
             yield f"{changed} class name(s) are percent-encoded in labelmap.txt, whose fields end at a colon"
 
 
-def _unlike(labels: Sequence[str], name: str) -> str:
-    """``name``, with as many ``_`` behind it as make it another than all ``labels``."""
+def _unused_name(labels: Sequence[str], name: str) -> str:
+    """``name`` with as many ``_`` appended as are needed to differ from all ``labels``."""
     while name in labels:
         name += "_"
     return name

@@ -1,4 +1,4 @@
-"""The one way through a run's masks and their pictures, which every format takes."""
+"""The loop over a run's masks and pictures that all formats share, and the interface of a format."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from clipes.store.store import Store
 from .pictures import Picture, PictureReader
 
 MAX_PROBLEMS = 20
-"""How many reasons of failures are kept."""
+"""How many reasons for failures are kept."""
 
 
 @dataclass(frozen=True)
 class Item:
-    """An image that is exported.
+    """An image to be exported.
 
     Attributes:
-        id: the image's.
-        labels: the class names given for it.
-        mask: (H, W), uint8 or uint16: 0 background, 1..K classes, ``ignore`` not decided.
-        ignore: 255, above 254 classes 65535.
-        confidence: (H, W) uint8, 255 for 1; None where the run saved none.
-        picture: its picture.
+        id: the image's id.
+        labels: the image's class names.
+        mask: (H, W), uint8 or uint16: 0 background, 1..K classes, ``ignore`` undecided.
+        ignore: 255, or 65535 for more than 254 classes.
+        confidence: (H, W) uint8, 255 standing for 1; None if the run saved no confidence.
+        picture: the image's picture.
     """
 
     id: str
@@ -42,27 +42,27 @@ class Item:
 
 
 class FormatWriter(Protocol):
-    """A format: takes the images one by one, in the order of their ids."""
+    """Writes one format. It receives the images one by one, in the order of their ids."""
 
     def check(self, item: Item) -> None:
-        """Raise ValueError for an image that cannot be written; nothing is written yet."""
+        """Raise ValueError for an image that cannot be written. Writes nothing."""
 
     def add(self, item: Item) -> None:
         """Write the image's files."""
 
     def finish(self) -> None:
-        """Write what stands above all images."""
+        """Write the files that describe all images together."""
 
     def close(self) -> None:
-        """Close the open files; a second call does nothing."""
+        """Close the open files. A second call does nothing."""
 
     def notes(self) -> Iterator[str]:
-        """What the reader of the report should know of this format."""
+        """Remarks for the user about this export."""
 
 
 @dataclass
 class ExportCounts:
-    """What became of the images so far."""
+    """The counts of the images exported so far; see :class:`clipes.export.ExportResult`."""
 
     images: int = 0
     pixels: int = 0
@@ -70,15 +70,15 @@ class ExportCounts:
     failed: int = 0
     turned: int = 0
     converted: int = 0
-    problems: list[str] = field(default_factory=list)  # of the first that failed
+    problems: list[str] = field(default_factory=list)  # reasons of the first MAX_PROBLEMS failures
 
 
 def write_all(
     run: Store, rows: Iterable[Row], pictures: PictureReader, writer: FormatWriter, count: ExportCounts
 ) -> None:
-    """Give all images to ``writer``, one in memory at a time; one that cannot be read or named is counted as failed.
+    """Pass all images to ``writer``, one in memory at a time; count those that cannot be read or named as failed.
 
-    Raises OSError where nothing can be written.
+    Raises OSError if a file cannot be written.
     """
     ignore = ignore_index(len(run.class_names))
     for row in rows:
@@ -102,7 +102,7 @@ def write_all(
 
 
 def new_file(folder: Path, name: str) -> Path:
-    """``folder/name``, whose folder is made if need be. The name has a suffix and no ``..``."""
+    """The path ``folder/name``; creates its parent folder. The name must have a suffix and no ``..``."""
     path = folder / name
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -17,8 +17,8 @@ KEPT = frozenset({"JPEG", "PNG"})
 class YoloWriter:
     """``images/SPLIT/ID.jpg`` (or .png), ``labels/SPLIT/ID.txt``, ``data.yaml``.
 
-    A line of a text file is a 4-connected region: the class, counted from 0, and its polygon, x and y in turn,
-    divided by width and height. See :func:`clipes.export.outlines.outlines` for the polygons.
+    Each line of a text file is a 4-connected region: the class, counted from 0, then the x and y of its polygon's
+    points, divided by width and height. See :func:`clipes.export.outlines.outlines` for the polygons.
     """
 
     def __init__(self, root: Path, class_names: Sequence[str], split: str) -> None:
@@ -55,7 +55,7 @@ class YoloWriter:
 
     def close(self) -> None:
         """As :class:`clipes.export.walk.FormatWriter` says."""
-        # nothing is open
+        # no file is kept open
 
     def notes(self) -> Iterator[str]:
         """As :class:`clipes.export.walk.FormatWriter` says."""
@@ -66,8 +66,10 @@ class YoloWriter:
 
 
 def _name(image_id: str) -> str:
-    """The path of an image's files. A folder `images` is spelled otherwise: Ultralytics looks for labels by
-    putting `labels` in the place of the last `/images/` of a path.
+    """The path of an image's files, without suffix.
+
+    A folder `images` is percent-encoded, because Ultralytics finds the labels of an image by replacing the last
+    `/images/` of its path with `/labels/`.
     """
     *folders, last = file_name(image_id).split("/")
     return "/".join([*("%69mages" if folder == "images" else folder for folder in folders), last])
@@ -83,6 +85,6 @@ def _lines(item: Item) -> Iterator[str]:
 
 
 def _quoted(text: str) -> str:
-    """A double-quoted scalar of YAML."""
+    """``text`` as a double-quoted YAML scalar."""
     letters = (f"\\{c}" if c in '"\\' else c if c.isprintable() else f"\\U{ord(c):08X}" for c in text)
     return f'"{"".join(letters)}"'
