@@ -91,15 +91,13 @@ def export(
         split: name of the split, used for its list, file or folder.
         polygons: (COCO) polygons instead of RLE.
         regions: (COCO) one annotation per connected region instead of per class.
-        overwrite: replace an earlier export.
-        progress: wraps the images in a progress bar; called with an iterable, its length and a unit.
+        progress: called with an iterable of images, its length and a unit; wraps it in a progress bar.
 
     An image whose mask or picture cannot be read is counted as failed, and the others are written. If all fail, ``out``
     is not created. Memory does not grow with the number of images.
 
-    Raises FileNotFoundError if the run or its source does not exist; ValueError for a run without masks, for wrong
-    arguments, and for an existing ``out`` that is not an export; CocoError without pycocotools; OSError if the export
-    cannot be written.
+    Raises FileNotFoundError if the run or its source does not exist; ValueError for a run without masks, wrong
+    arguments, or an ``out`` that is not an export; CocoError without pycocotools; OSError if writing fails.
     """
     _check(to, images, split, polygons or regions)
     target = target_path(out, folder, to)
@@ -111,10 +109,8 @@ def export(
         if not masks:
             raise ValueError(f"{folder}: the run has no mask to export; `clipes status` says why")
         check_target(target, "export", run.folder, [place], overwrite)
-        pictures, count = (
-            PictureReader(run.images(place), images, _KEPT[to], "JPEG" if to == "voc" else "PNG"),
-            ExportCounts(),
-        )
+        pictures = PictureReader(run.images(place), images, _KEPT[to], "JPEG" if to == "voc" else "PNG")
+        count = ExportCounts()
         with ExitStack() as stack:
             root = stack.enter_context(staging_folder(target))
             writer = stack.enter_context(closing(_writer(to, root, run, split, place, polygons, regions)))
