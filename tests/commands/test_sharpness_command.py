@@ -287,7 +287,7 @@ def test_a_stopped_run_goes_on(said, monkeypatch):
             yield item
 
     with monkeypatch.context() as patch:
-        patch.setattr(command, "bar", stopping)
+        patch.setattr(command, "progress_bar", stopping)
         code, _, err = said(*FOUR)
     assert code == 130 and "stopped; the files written so far are whole" in err and files() == {"partial"}
     code, out, _ = said(*FOUR)
