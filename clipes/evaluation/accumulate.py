@@ -22,7 +22,7 @@ Counted = NDArray[np.int64] | Exception | None
 Task = tuple[Any, ...]  # a name, and the arguments of the counting function
 
 _FILES_PER_PROCESS = 16  # fewer are not worth the start of a further process
-_CHUNK = 4  # tasks that a process takes at a time, and finishes when the parent alone is stopped
+_CHUNK = 4  # tasks that a process takes at a time, and finishes when the parent is stopped
 _BLOCK = 1024  # tasks per process that are submitted at a time
 
 
@@ -103,7 +103,7 @@ def _map(work: Callable[[Task], Any], tasks: Iterator[Task], processes: int) -> 
     if processes == 1:
         yield from map(work, tasks)
         return
-    pool = ProcessPoolExecutor(processes, initializer=_restore_default_signals)
+    pool = ProcessPoolExecutor(processes, initializer=_leave_signals_to_parent)
     try:
         while block := list(islice(tasks, _BLOCK * processes)):
             yield from pool.map(work, block, chunksize=_CHUNK)
@@ -113,7 +113,11 @@ def _map(work: Callable[[Task], Any], tasks: Iterator[Task], processes: int) -> 
         pool.shutdown(cancel_futures=True)
 
 
-def _restore_default_signals() -> None:
-    """Let Ctrl-C, which a terminal sends to every process, end a worker silently: the parent reports it."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _leave_signals_to_parent() -> None:
+    """Ignore Ctrl-C, which a terminal sends to every process: the parent stops the pool after the tasks in hand.
+
+    A worker that died of it would break the pool while the parent cancels its futures, and concurrent.futures of
+    Python 3.11 answers that race with a traceback.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -272,7 +272,7 @@ def test_a_block_that_kills_every_actor_ends_the_run(cluster, samples, tmp_path)
         return load()
 
     with pytest.raises(TimeoutError, match=r"no block of images got ready in time: .* kills each process"):
-        list(write(deadly, Output(tmp_path / "m"), samples[:2], timeout_s=15))
+        list(write(deadly, Output(tmp_path / "m"), samples[:2], timeout_s=60))  # Ray needs some of it to start an actor
     assert list(tmp_path.glob("died-*")), "the test has killed nothing"
 
 
