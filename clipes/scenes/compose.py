@@ -8,13 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from .backdrop import LAYOUTS, Band, bands, paint
-from .dice import Dice
 from .grounds import GROUNDS
+from .layouts import LAYOUTS, Band, paint_bands, sample_bands
 from .pen import Floats, Layer, Sketch, rasterise
-from .things import HABITS, THINGS, sketch
+from .sampler import Sampler
+from .things import PROPERTIES, THINGS, sketch
 
-SMALLEST_SIDE = 8
 VISIBLE_SHARE = 0.012
 GROUND_SHARE = 0.05
 
@@ -40,12 +39,12 @@ class Placed:
     size: float
 
     @property
-    def foot(self) -> float:
-        """The height at which it ends."""
+    def bottom(self) -> float:
+        """The height of its lowest point."""
         return self.y + self.size * self.sketch.height / 2
 
     def overlap(self, other: Placed) -> float:
-        """The shared part of the two boxes, as a share of the smaller box; 0..1."""
+        """The shared part of the two bounding boxes, as a share of the smaller box; 0..1."""
         shared, own, others = 1.0, 1.0, 1.0
         for at, there, one, two in (
             (self.x, other.x, self.size * self.sketch.width, other.size * other.sketch.width),
@@ -56,93 +55,77 @@ class Placed:
         return shared / min(own, others)
 
 
-def check_size(size: tuple[int, int]) -> None:
-    """Raises ValueError unless both sides are large enough to draw on."""
-    if min(size) < SMALLEST_SIDE:
-        raise ValueError(
-            f"size must be at least {SMALLEST_SIDE} pixels high and wide, got {size!r}; "
-            "give it as (height, width), for instance (112, 112)"
-        )
+_GROUND_SHARES = {
+    ground: sum(weight for layout, weight in LAYOUTS.items() if ground in layout) / sum(LAYOUTS.values())
+    for ground in GROUNDS
+}
 
 
-def check_count(name: str, value: int) -> None:
-    """Raises ValueError if the number is negative."""
-    if value < 0:
-        raise ValueError(f"{name} must not be negative, got {value!r}; give 0 or more")
-
-
-def _share_of(ground: str) -> float:
-    return sum(weight for layout, weight in LAYOUTS.items() if ground in layout) / sum(LAYOUTS.values())
-
-
-_SHARES = {ground: _share_of(ground) for ground in GROUNDS}
-
-
-def _affinity(name: str, layout: tuple[str, ...]) -> float:
+def _likelihood_ratio(name: str, layout: tuple[str, ...]) -> float:
     """How much likelier the layout is with the thing than without knowing of it (Bayes' rule)."""
-    habit = HABITS[name]
-    share = _SHARES[habit.ground]
-    return habit.usual / share if habit.ground in layout else (1 - habit.usual) / (1 - share)
+    properties = PROPERTIES[name]
+    share = _GROUND_SHARES[properties.ground]
+    return properties.usual / share if properties.ground in layout else (1 - properties.usual) / (1 - share)
 
 
-def _cast(dice: Dice) -> tuple[list[str], tuple[str, ...]]:
+def _sample_contents(rng: Sampler) -> tuple[list[str], tuple[str, ...]]:
     """The names of the things and the layout they are in."""
     layouts = list(LAYOUTS)
-    first = dice.pick(THINGS)
-    layout = dice.weighted(layouts, [LAYOUTS[one] * _affinity(first, one) for one in layouts])
+    first = rng.choice(THINGS)
+    layout = rng.weighted(layouts, [LAYOUTS[one] * _likelihood_ratio(first, one) for one in layouts])
     names = [first]
-    for _ in range(dice.weighted((0, 1, 2, 3), (0.3, 0.35, 0.25, 0.1))):
-        weights = [_affinity(name, layout) * (0.4 if name in names else 1.0) for name in THINGS]
-        names.append(dice.weighted(THINGS, weights))
+    for _ in range(rng.weighted((0, 1, 2, 3), (0.3, 0.35, 0.25, 0.1))):
+        weights = [_likelihood_ratio(name, layout) * (0.4 if name in names else 1.0) for name in THINGS]
+        names.append(rng.weighted(THINGS, weights))
     return names, layout
 
 
-def _size(name: str, dice: Dice, crowd: int, shape: tuple[float, float], form: Sketch) -> float:
-    """The longer side of the thing: smaller in a crowd, and large enough to be seen in a wide picture."""
-    habit = HABITS[name]
-    largest = 0.75 if crowd == 1 else habit.largest - 0.06 * (crowd - 2)
-    size = dice.span(habit.smallest, max(largest, habit.smallest + 0.06))
-    covered = 0.42 * form.width * form.height
+def _sample_size(name: str, rng: Sampler, count: int, shape: tuple[float, float], drawn: Sketch) -> float:
+    """The longer side of one of `count` things: smaller among many, and large enough to be seen in a wide picture."""
+    properties = PROPERTIES[name]
+    largest = 0.75 if count == 1 else properties.largest - 0.06 * (count - 2)
+    size = rng.uniform(properties.smallest, max(largest, properties.smallest + 0.06))
+    covered = 0.42 * drawn.width * drawn.height
     needed = math.sqrt(1.8 * VISIBLE_SHARE * shape[0] * shape[1] / covered)
     return min(max(size, needed), 0.95)
 
 
-def _spot(
-    form: Sketch, name: str, size: float, layout: list[Band], shape: tuple[float, float], dice: Dice
+def _sample_position(
+    drawn: Sketch, name: str, size: float, bands: list[Band], shape: tuple[float, float], rng: Sampler
 ) -> tuple[float, float]:
-    """A plausible centre (x, y) for the thing; anywhere for one in fourteen."""
+    """A plausible centre (x, y) for the thing; any height for one in fourteen."""
     high, wide = shape
-    half_wide, half_high = size * form.width / 2, size * form.height / 2
-    spill = 0.25 if dice.chance(0.12) else 0.0
-    x_reach = max(0.0, wide - 2 * half_wide * (1 - spill))
-    x = half_wide * (1 - spill) + x_reach * dice.span(0, 1)
-    habit = HABITS[name]
-    home = [band for band in layout if band.ground == habit.ground]
-    if dice.chance(0.07):
-        y = dice.span(half_high, max(half_high, high - half_high))
-    elif habit.place == "stands":
-        band = home[-1] if home else layout[-1]
+    half_wide, half_high = size * drawn.width / 2, size * drawn.height / 2
+    outside = 0.25 if rng.chance(0.12) else 0.0  # how much of the half may be outside of the picture
+    x_reach = max(0.0, wide - 2 * half_wide * (1 - outside))
+    x = half_wide * (1 - outside) + x_reach * rng.uniform(0, 1)
+    properties = PROPERTIES[name]
+    usual = [band for band in bands if band.ground == properties.ground]
+    if rng.chance(0.07):
+        y = rng.uniform(half_high, max(half_high, high - half_high))
+    elif properties.stands:
+        band = usual[-1] if usual else bands[-1]
         low = min(band.bottom, high - 0.02)
-        y = low - (low - band.top) * dice.span(0.05, 0.75) - half_high
+        y = low - (low - band.top) * rng.uniform(0.05, 0.75) - half_high
     else:
-        band = home[-1] if home else dice.pick(layout)
+        band = usual[-1] if usual else rng.choice(bands)
         room = max(0.0, band.bottom - band.top - 2 * half_high)
-        y = band.top + half_high + room * dice.span(0, 1)
-    top, bottom = half_high * (1 - spill), high - half_high * (1 - spill)
+        y = band.top + half_high + room * rng.uniform(0, 1)
+    top, bottom = half_high * (1 - outside), high - half_high * (1 - outside)
     return min(max(x, 0.0), wide), min(max(y, min(top, high / 2)), max(bottom, high / 2))
 
 
-def _place(names: list[str], layout: list[Band], shape: tuple[float, float], dice: Dice) -> list[Placed]:
-    """Finds a place for each thing; some overlap each other. The ones further down come last (on top)."""
+def _place(names: list[str], bands: list[Band], shape: tuple[float, float], rng: Sampler) -> list[Placed]:
+    """Finds a place for each thing; some overlap each other. The lower ones come last (on top)."""
     placed: list[Placed] = []
     for name in names:
-        form = sketch(name, dice)
-        size = _size(name, dice, len(names), shape, form)
-        allowed = dice.span(0.0, 0.45)
+        drawn = sketch(name, rng)
+        size = _sample_size(name, rng, len(names), shape, drawn)
+        allowed = rng.uniform(0.0, 0.45)
         tries: list[tuple[float, int, Placed]] = []
         for _ in range(10):
-            x, y = _spot(form, name, size, layout, shape, dice)
-            attempt = Placed(name, form, x, y, size)
+            x, y = _sample_position(drawn, name, size, bands, shape, rng)
+            attempt = Placed(name, drawn, x, y, size)
             worst = max((attempt.overlap(other) for other in placed), default=0.0)
             tries.append((worst, len(tries), attempt))
             if worst <= allowed:
@@ -150,29 +133,7 @@ def _place(names: list[str], layout: list[Band], shape: tuple[float, float], dic
         worst, _, best = min(tries[-1:] if tries[-1][0] <= allowed else tries)
         if worst < 0.6:
             placed.append(best)
-    return sorted(placed, key=lambda one: one.foot)
-
-
-def _window(layer: Layer, shape: tuple[int, int]) -> tuple[slice, slice, slice, slice] | None:
-    """The rows and columns of the picture that the layer covers, and those of the layer."""
-    high, wide = shape
-    rows, columns = layer.alpha.shape
-    top, left = max(0, layer.top), max(0, layer.left)
-    bottom, right = min(high, layer.top + rows), min(wide, layer.left + columns)
-    if top >= bottom or left >= right:
-        return None
-    own = slice(top - layer.top, bottom - layer.top), slice(left - layer.left, right - layer.left)
-    return slice(top, bottom), slice(left, right), *own
-
-
-def _mask(things: list[tuple[Placed, Layer]], shape: tuple[int, int]) -> NDArray[np.uint8]:
-    mask = np.zeros(shape, dtype=np.uint8)
-    for placed, layer in things:
-        window = _window(layer, shape)
-        if window is not None:
-            rows, columns, own_rows, own_columns = window
-            mask[rows, columns][layer.alpha[own_rows, own_columns] > 0.5] = THINGS.index(placed.name) + 1
-    return mask
+    return sorted(placed, key=lambda one: one.bottom)
 
 
 def _visible(
@@ -180,60 +141,54 @@ def _visible(
 ) -> tuple[list[tuple[Placed, Layer]], NDArray[np.uint8]]:
     """Leaves out the things of classes that can hardly be seen, and returns the mask of the others."""
     while True:
-        mask = _mask(things, shape)
+        mask = np.zeros(shape, dtype=np.uint8)
+        for placed, layer in things:
+            mask[layer.window][layer.alpha > 0.5] = THINGS.index(placed.name) + 1
         counts = np.bincount(mask.ravel(), minlength=len(THINGS) + 1)
-        least = VISIBLE_SHARE * mask.size
-        kept = [one for one in things if counts[THINGS.index(one[0].name) + 1] >= least]
+        kept = [one for one in things if counts[THINGS.index(one[0].name) + 1] >= VISIBLE_SHARE * mask.size]
         if len(kept) == len(things):
             return kept, mask
         things = kept
 
 
-def _shadow(canvas: Floats, placed: Placed, unit: float) -> None:
+def _darken_below(canvas: Floats, placed: Placed, unit: float) -> None:
     """A soft contact shadow under a standing thing; not part of its mask."""
-    reach = HABITS[placed.name].foot * placed.size * placed.sketch.width * unit
-    x, y = placed.x * unit, (placed.foot - 0.015 * placed.size) * unit
+    reach = PROPERTIES[placed.name].shadow * placed.size * placed.sketch.width * unit
+    x, y = placed.x * unit, (placed.bottom - 0.015 * placed.size) * unit
     flat = max(1.0, 0.09 * placed.size * unit)
     top, bottom = max(0, int(y - 2 * flat)), min(canvas.shape[0], int(y + 2 * flat) + 2)
     left, right = max(0, int(x - 1.5 * reach)), min(canvas.shape[1], int(x + 1.5 * reach) + 2)
-    if top >= bottom or left >= right:
-        return
     down = ((np.arange(top, bottom, dtype=np.float32) + 0.5 - y) / flat) ** 2
     across = ((np.arange(left, right, dtype=np.float32) + 0.5 - x) / reach) ** 2
-    dim = 1.0 - 0.38 * np.exp(-1.3 * (down[:, None] + across[None, :] ** 2))
-    canvas[top:bottom, left:right] *= dim[..., None]
+    factor = 1.0 - 0.38 * np.exp(-1.3 * (down[:, None] + across[None, :] ** 2))
+    canvas[top : max(top, bottom), left : max(left, right)] *= factor[..., None]
 
 
 def _composite(canvas: Floats, things: list[tuple[Placed, Layer]], unit: float) -> NDArray[np.uint8]:
     for placed, layer in things:
-        if HABITS[placed.name].place == "stands":
-            _shadow(canvas, placed, unit)
-        window = _window(layer, canvas.shape[:2])
-        if window is not None:
-            rows, columns, own_rows, own_columns = window
-            alpha = layer.alpha[own_rows, own_columns, None]
-            part = canvas[rows, columns]
-            part *= 1 - alpha
-            part += layer.rgb[own_rows, own_columns]
+        if PROPERTIES[placed.name].stands:
+            _darken_below(canvas, placed, unit)
+        canvas[layer.window] *= 1 - layer.alpha[..., None]
+        canvas[layer.window] += layer.rgb
     picture: NDArray[np.uint8] = np.clip(canvas + 0.5, 0, 255).astype(np.uint8)
     return picture
 
 
 def compose(seed: int, index: int, size: tuple[int, int]) -> Scene:
     """Draws scene number `index` of a seed."""
-    dice = Dice(np.random.default_rng([seed, index]))
+    rng = Sampler(np.random.default_rng([seed, index]))
     shape = int(size[0]), int(size[1])
     unit = float(min(shape))
     relative = shape[0] / unit, shape[1] / unit
-    names, chosen = _cast(dice)
-    layout = bands(chosen, dice, relative[0])
-    things = _place(names, layout, relative, dice)
-    backdrop = paint(layout, dice, shape, unit)
-    drawn = [(one, rasterise(one.sketch, one.x * unit, one.y * unit, one.size * unit)) for one in things]
+    names, layout = _sample_contents(rng)
+    bands = sample_bands(layout, rng, relative[0])
+    things = _place(names, bands, relative, rng)
+    painted, ground_ids = paint_bands(bands, rng, shape, unit)
+    drawn = [(one, rasterise(one.sketch, one.x * unit, one.y * unit, one.size * unit, shape)) for one in things]
     kept, mask = _visible(drawn, shape)
-    image = _composite(backdrop.image.astype(np.float32), kept, unit)
+    image = _composite(painted.astype(np.float32), kept, unit)
     present = np.bincount(mask.ravel(), minlength=len(THINGS) + 1)
-    areas = np.bincount(backdrop.index[mask == 0], minlength=len(GROUNDS))
+    areas = np.bincount(ground_ids[mask == 0], minlength=len(GROUNDS))
     labels = tuple(name for number, name in enumerate(THINGS, 1) if present[number])
     grounds = tuple(name for number, name in enumerate(GROUNDS) if areas[number] >= GROUND_SHARE * mask.size)
     return Scene(image, mask, labels, grounds)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 
-from .dice import PALETTE, Dice
 from .pen import Colour, Pen, Point, darker, lighter, mix
+from .sampler import PALETTE, Sampler
 
 LEAF = ("green", "lime", "pine")
 
@@ -19,50 +19,50 @@ def _leaf(pen: Pen, x: float, y: float, dx: float, dy: float, fat: float, colour
     tip = (x + dx, y + dy)
     left = [(x + dx * t + side[0] * w, y + dy * t + side[1] * w) for t, w in ((0.25, 0.8), (0.55, 1.0))]
     right = [(x + dx * t - side[0] * w, y + dy * t - side[1] * w) for t, w in ((0.55, 1.0), (0.25, 0.8))]
-    pen.blob([(x, y), *left, tip, *right], colour)
+    pen.spline([(x, y), *left, tip, *right], colour)
     pen.line([(x + dx * 0.1, y + dy * 0.1), (x + dx * 0.8, y + dy * 0.8)], 0.015, lighter(colour, 0.3))
 
 
-def apple(pen: Pen, dice: Dice) -> None:
-    skin = dice.paint("red", "red", "lime", "amber", share=0.55)
-    wide, low = dice.span(0.92, 1.12), dice.span(0.9, 1.1)
+def apple(pen: Pen, rng: Sampler) -> None:
+    skin = rng.colour("red", "red", "lime", "amber", share=0.55)
+    wide, low = rng.uniform(0.92, 1.12), rng.uniform(0.9, 1.1)
     half = [(0.0, -0.25), (0.2, -0.36), (0.41, -0.24), (0.43, 0.06), (0.3, 0.36), (0.13, 0.45)]
     right = [(x * wide, y * low) for x, y in half]
     left = [(-x, y) for x, y in right[:0:-1]]
-    pen.blob([*right, (0.0, 0.41 * low), *left], skin)
-    blush = mix(skin, PALETTE[dice.pick(("red", "yellow", "lime"))], dice.span(0.0, 0.18))
+    pen.spline([*right, (0.0, 0.41 * low), *left], skin)
+    blush = mix(skin, PALETTE[rng.choice(("red", "yellow", "lime"))], rng.uniform(0.0, 0.18))
     for x, y, share in ((-0.03, 0.03, 0.05), (-0.05, 0.0, 0.1), (-0.07, -0.03, 0.15)):
         pen.ellipse(x * wide, y, (0.38 - share) * wide, (0.4 - share) * low, lighter(blush, share * 0.9), rim=False)
     pen.ellipse(-0.22 * wide, -0.14, 0.1, 0.055, lighter(skin, 0.7), rim=False, tilt=-0.7)
     pen.ellipse(0.0, -0.25 * low, 0.11, 0.035, darker(skin, 0.4), rim=False)
-    bend = dice.span(-0.08, 0.1)
+    bend = rng.uniform(-0.08, 0.1)
     pen.line([(0, -0.24), (0.01, -0.36), (bend, -0.5)], 0.045, darker(PALETTE["brown"], 0.2), curved=True)
-    if dice.chance(0.8):
+    if rng.chance(0.8):
         _leaf(
             pen,
             0.02,
             -0.35,
-            dice.span(0.22, 0.32),
-            dice.span(-0.16, -0.04),
+            rng.uniform(0.22, 0.32),
+            rng.uniform(-0.16, -0.04),
             0.36,
-            dice.paint(*LEAF, share=0.8),
+            rng.colour(*LEAF, share=0.8),
         )
-    if dice.chance(0.25):
+    if rng.chance(0.25):
         for x, y in ((0.12, 0.1), (-0.1, 0.22), (0.24, -0.08), (0.02, -0.06)):
             pen.ellipse(x, y, 0.014, 0.014, lighter(skin, 0.5), rim=False)
 
 
-def flower(pen: Pen, dice: Dice) -> None:
-    petal = dice.paint("red", "pink", "yellow", "violet", "white", share=0.5)
-    stalk = dice.paint(*LEAF, share=0.9)
-    bend = dice.span(-0.1, 0.1)
+def flower(pen: Pen, rng: Sampler) -> None:
+    petal = rng.colour("red", "pink", "yellow", "violet", "white", share=0.5)
+    stalk = rng.colour(*LEAF, share=0.9)
+    bend = rng.uniform(-0.1, 0.1)
     pen.line([(bend, 0.5), (bend * 0.3, 0.2), (0, -0.1)], 0.055, darker(stalk, 0.2), curved=True)
     pen.line([(bend - 0.006, 0.5), (bend * 0.3 - 0.006, 0.2), (-0.006, -0.1)], 0.026, stalk, curved=True)
     for side in (-1, 1):
-        if dice.chance(0.85):
-            root = dice.span(0.25, 0.45)
-            _leaf(pen, bend * 0.5, root, side * dice.span(0.2, 0.3), dice.span(-0.22, -0.06), 0.28, stalk)
-    if dice.chance(0.28):  # a tulip
+        if rng.chance(0.85):
+            root = rng.uniform(0.25, 0.45)
+            _leaf(pen, bend * 0.5, root, side * rng.uniform(0.2, 0.3), rng.uniform(-0.22, -0.06), 0.28, stalk)
+    if rng.chance(0.28):  # a tulip
         for side in (-1, 1):
             cup = [
                 (0, 0.06),
@@ -71,29 +71,29 @@ def flower(pen: Pen, dice: Dice) -> None:
                 (side * 0.22, -0.46),
                 (side * 0.06, -0.26),
             ]
-            pen.blob(cup, darker(petal, 0.1))
-        pen.blob(
+            pen.spline(cup, darker(petal, 0.1))
+        pen.spline(
             [(0, 0.07), (0.14, 0.0), (0.13, -0.22), (0, -0.44), (-0.13, -0.22), (-0.14, 0.0)],
             lighter(petal, 0.1),
         )
         return
-    heart = dice.contrast(petal, "amber", "yellow", "brown")
-    count = dice.whole(5, 9)
-    long, turn = dice.span(0.15, 0.17), dice.span(0, 1)
-    fat = long * min(0.95, 4.2 / count) * dice.span(0.85, 1.0)
+    heart = rng.contrast(petal, "amber", "yellow", "brown")
+    count = rng.integer(5, 9)
+    long, turn = rng.uniform(0.15, 0.17), rng.uniform(0, 1)
+    fat = long * min(0.95, 4.2 / count) * rng.uniform(0.85, 1.0)
     for step in range(count):
         angle = 2 * math.pi * (step + turn) / count
         x, y = 0.19 * math.cos(angle), -0.2 + 0.19 * math.sin(angle)
         pen.ellipse(x, y, long, fat, petal, tilt=angle)
         pen.ellipse(x * 1.12, (y + 0.2) * 1.12 - 0.2, long * 0.55, fat * 0.45, lighter(petal, 0.28), False, angle)
-    pen.ball(0, -0.2, 0.115, 0.115, heart)
+    pen.sphere(0, -0.2, 0.115, 0.115, heart)
 
 
-def mushroom(pen: Pen, dice: Dice) -> None:
-    cap = dice.paint("red", "brown", "tan", "coral")
-    stalk = dice.pick((PALETTE["cream"], PALETTE["white"], lighter(cap, 0.65)))
-    wide, high = dice.span(0.36, 0.52), dice.span(0.34, 0.58)
-    brim, slim = dice.span(-0.08, 0.06), dice.span(0.09, 0.15)
+def mushroom(pen: Pen, rng: Sampler) -> None:
+    cap = rng.colour("red", "brown", "tan", "coral")
+    stalk = rng.choice((PALETTE["cream"], PALETTE["white"], lighter(cap, 0.65)))
+    wide, high = rng.uniform(0.36, 0.52), rng.uniform(0.34, 0.58)
+    brim, slim = rng.uniform(-0.08, 0.06), rng.uniform(0.09, 0.15)
     foot = slim * 1.35
     stem = [
         (-slim, brim - 0.05),
@@ -103,9 +103,9 @@ def mushroom(pen: Pen, dice: Dice) -> None:
         (0, 0.5),
         (-foot, 0.46),
     ]
-    pen.blob([*stem, (-slim, brim + 0.2)], stalk)
+    pen.spline([*stem, (-slim, brim + 0.2)], stalk)
     pen.line([(slim * 0.5, brim + 0.12), (slim * 0.6, 0.42)], 0.04, darker(stalk, 0.12))
-    if dice.chance(0.4):
+    if rng.chance(0.4):
         ring = brim + 0.14
         pen.polygon([(-slim, ring), (slim, ring), (slim * 1.5, ring + 0.08), (-slim * 1.5, ring + 0.08)], stalk)
     pen.ellipse(0, brim, wide * 0.97, 0.08, mix(stalk, darker(cap, 0.4), 0.4))
@@ -116,8 +116,8 @@ def mushroom(pen: Pen, dice: Dice) -> None:
     ]
     pen.polygon([*dome, (-wide * 0.5, brim + 0.035), (0, brim + 0.05), (wide * 0.5, brim + 0.035)], cap)
     pen.ellipse(-0.3 * wide, brim - 0.66 * high, 0.25 * wide, 0.12 * high, lighter(cap, 0.25), rim=False, tilt=-0.5)
-    if dice.chance(0.75):
-        dots = lighter(cap, 0.85) if dice.chance(0.7) else dice.contrast(cap, "white")
+    if rng.chance(0.75):
+        dots = lighter(cap, 0.85) if rng.chance(0.7) else rng.contrast(cap, "white")
         for x, y, radius in (
             (-0.55, 0.3, 0.06),
             (0.02, 0.42, 0.08),
@@ -128,8 +128,8 @@ def mushroom(pen: Pen, dice: Dice) -> None:
             pen.ellipse(x * wide, brim - y * high, radius, radius * 0.85, dots, rim=False)
 
 
-def _conifer(pen: Pen, dice: Dice, crown: Colour) -> None:
-    tiers, wide = dice.whole(3, 4), dice.span(0.24, 0.34)
+def _conifer(pen: Pen, rng: Sampler, crown: Colour) -> None:
+    tiers, wide = rng.integer(3, 4), rng.uniform(0.24, 0.34)
     step = 0.84 / (tiers + 0.6)
     for tier in range(tiers):
         low = 0.34 - tier * step
@@ -144,11 +144,11 @@ def _conifer(pen: Pen, dice: Dice, crown: Colour) -> None:
         )
 
 
-def tree(pen: Pen, dice: Dice) -> None:
-    crown = dice.paint("green", "green", "lime", "pine", "orange", "pink", share=0.6)
-    bark = dice.jitter(PALETTE[dice.pick(("brown", "brown", "slate", "tan"))])
-    kind = dice.weighted(("round", "conifer", "poplar"), (0.55, 0.3, 0.15))
-    slim = dice.span(0.045, 0.075)
+def tree(pen: Pen, rng: Sampler) -> None:
+    crown = rng.colour("green", "green", "lime", "pine", "orange", "pink", share=0.6)
+    bark = rng.jitter(PALETTE[rng.choice(("brown", "brown", "slate", "tan"))])
+    kind = rng.weighted(("round", "conifer", "poplar"), (0.55, 0.3, 0.15))
+    slim = rng.uniform(0.045, 0.075)
     foot = [
         (-slim, 0.0),
         (slim, 0.0),
@@ -160,14 +160,14 @@ def tree(pen: Pen, dice: Dice) -> None:
     pen.polygon(foot, bark)
     pen.line([(-slim * 0.3, 0.1), (-slim * 0.4, 0.44)], 0.02, lighter(bark, 0.25))
     if kind == "conifer":
-        _conifer(pen, dice, crown)
+        _conifer(pen, rng, crown)
         return
     if kind == "poplar":
-        pen.blob(
+        pen.spline(
             [(0, -0.5), (0.17, -0.2), (0.19, 0.1), (0.08, 0.28), (-0.08, 0.28), (-0.19, 0.1), (-0.17, -0.2)],
             crown,
         )
-        pen.blob(
+        pen.spline(
             [(-0.02, -0.42), (0.05, -0.1), (-0.02, 0.2), (-0.13, 0.08), (-0.11, -0.2)],
             lighter(crown, 0.15),
             False,
@@ -182,14 +182,14 @@ def tree(pen: Pen, dice: Dice) -> None:
         (0, -0.3, 0.2),
         (0, -0.06, 0.23),
     ]
-    puffs = [(x * dice.span(0.85, 1.2), y + dice.span(-0.03, 0.03), r) for x, y, r in puffs]
+    puffs = [(x * rng.uniform(0.85, 1.2), y + rng.uniform(-0.03, 0.03), r) for x, y, r in puffs]
     for x, y, r in puffs:
         pen.ellipse(x, y, r, r, darker(crown, 0.42), rim=False)
     for x, y, r in puffs:
         pen.ellipse(x, y, r - 0.02, r - 0.02, crown, rim=False)
     for x, y, r in puffs[1:]:
         pen.ellipse(x - 0.3 * r, y - 0.32 * r, r * 0.5, r * 0.42, lighter(crown, 0.15), rim=False)
-    if dice.chance(0.3):
-        fruit = dice.contrast(crown, "red", "amber", "white")
+    if rng.chance(0.3):
+        fruit = rng.contrast(crown, "red", "amber", "white")
         for x, y, _ in puffs:
             pen.ellipse(x + 0.04, y + 0.05, 0.034, 0.034, fruit, rim=False)

@@ -5,41 +5,41 @@ Each function records one variant with the pen, in a box of about -0.5..0.5, y d
 
 from __future__ import annotations
 
-from .dice import PALETTE, Dice
 from .pen import GLASS, Colour, Pen, Point, darker, lighter
+from .sampler import PALETTE, Sampler
 
 TYRE: Colour = (58, 56, 68)
 
 
-def boat(pen: Pen, dice: Dice) -> None:
-    hull = dice.paint("brown", "red", "blue", "white")
-    trim = dice.contrast(hull, "white", "cream", "amber")
-    sailing = dice.chance(0.55)
+def boat(pen: Pen, rng: Sampler) -> None:
+    hull = rng.colour("brown", "red", "blue", "white")
+    trim = rng.contrast(hull, "white", "cream", "amber")
+    sailing = rng.chance(0.55)
     if sailing:
-        sail = dice.paint("white", "cream", "red", share=0.5)
-        other = dice.pick((sail, dice.contrast(sail), lighter(sail, 0.4)))
+        sail = rng.colour("white", "cream", "red", share=0.5)
+        other = rng.choice((sail, rng.contrast(sail), lighter(sail, 0.4)))
         pen.line([(0.02, 0.26), (0.02, -0.48)], 0.036, darker(PALETTE["brown"], 0.2))
-        pen.polygon([(-0.02, -0.42), (-0.02, 0.17), (-dice.span(0.3, 0.42), 0.17)], other)
-        pen.blob([(0.06, -0.4), (0.28, -0.12), (dice.span(0.36, 0.44), 0.15), (0.06, 0.17)], sail)
-        if dice.chance(0.5):
-            pen.line([(0.06, -0.06), (0.31, -0.06)], 0.045, dice.contrast(sail))
-        pen.polygon([(0.02, -0.5), (0.18, -0.46), (0.02, -0.42)], dice.paint("red"), rim=False)
+        pen.polygon([(-0.02, -0.42), (-0.02, 0.17), (-rng.uniform(0.3, 0.42), 0.17)], other)
+        pen.spline([(0.06, -0.4), (0.28, -0.12), (rng.uniform(0.36, 0.44), 0.15), (0.06, 0.17)], sail)
+        if rng.chance(0.5):
+            pen.line([(0.06, -0.06), (0.31, -0.06)], 0.045, rng.contrast(sail))
+        pen.polygon([(0.02, -0.5), (0.18, -0.46), (0.02, -0.42)], rng.colour("red"), rim=False)
     else:
-        cabin = dice.pick((PALETTE["white"], PALETTE["cream"], lighter(hull, 0.5)))
-        funnel = dice.contrast(cabin, "red", "charcoal", "amber")
-        for x in (-0.06, 0.1)[: dice.whole(1, 2)]:
+        cabin = rng.choice((PALETTE["white"], PALETTE["cream"], lighter(hull, 0.5)))
+        funnel = rng.contrast(cabin, "red", "charcoal", "amber")
+        for x in (-0.06, 0.1)[: rng.integer(1, 2)]:
             pen.box(x, -0.36, x + 0.11, 0.0, funnel)
             pen.box(x + 0.015, -0.27, x + 0.095, -0.2, lighter(funnel, 0.75), rim=False)
         pen.box(-0.26, -0.06, 0.3, 0.2, cabin)
-        if dice.chance(0.6):
+        if rng.chance(0.6):
             pen.box(-0.2, -0.2, 0.04, -0.04, cabin)
             pen.box(-0.15, -0.16, -0.01, -0.09, GLASS, rim=False)
         for x in (-0.18, -0.05, 0.08, 0.21):
             pen.ellipse(x, 0.06, 0.036, 0.036, darker(GLASS, 0.5), rim=False)
-    deep = dice.span(0.4, 0.5)
+    deep = rng.uniform(0.4, 0.5)
     deck = [(-0.5, 0.16), (-0.45, 0.2), (0, 0.22), (0.44, 0.18), (0.54, 0.1)]
     keel = [(0.42, deep - 0.02), (0.2, deep + 0.02), (-0.25, deep + 0.02), (-0.42, deep - 0.06)]
-    pen.blob([*deck, *keel], hull)
+    pen.spline([*deck, *keel], hull)
     pen.line([(-0.45, 0.24), (0, 0.265), (0.47, 0.21)], 0.036, trim, curved=True)
     pen.line([(-0.38, deep - 0.06), (0.38, deep - 0.06)], 0.03, darker(hull, 0.3))
 
@@ -85,32 +85,32 @@ def _panes(pen: Pen, kind: str, panes: list[Point], roof: float) -> None:
         )
 
 
-def car(pen: Pen, dice: Dice) -> None:
-    body = dice.paint("red", "blue", "yellow", "silver")
-    kind = dice.pick(("saloon", "beetle", "van", "truck"))
-    roof = {"saloon": -0.2, "beetle": -0.26, "van": -0.28, "truck": -0.26}[kind] * dice.span(0.9, 1.15)
+def car(pen: Pen, rng: Sampler) -> None:
+    body = rng.colour("red", "blue", "yellow", "silver")
+    kind = rng.choice(("saloon", "beetle", "van", "truck"))
+    roof = {"saloon": -0.2, "beetle": -0.26, "van": -0.28, "truck": -0.26}[kind] * rng.uniform(0.9, 1.15)
     shape, panes = _car_outline(kind, roof)
-    if kind == "truck" and dice.chance(0.6):
-        load = dice.contrast(body, "brown", "tan")
-        pen.blob([(-0.44, 0.0), (-0.38, -0.12), (-0.26, -0.17), (-0.14, -0.12), (-0.08, 0.0)], load)
+    if kind == "truck" and rng.chance(0.6):
+        load = rng.contrast(body, "brown", "tan")
+        pen.spline([(-0.44, 0.0), (-0.38, -0.12), (-0.26, -0.17), (-0.14, -0.12), (-0.08, 0.0)], load)
     pen.polygon(shape, body)
     _panes(pen, kind, panes, roof)
     pen.line([(-0.49, 0.14), (0.5, 0.14)], 0.035, darker(body, 0.25))
-    if dice.chance(0.4):
-        pen.line([(-0.48, 0.06), (0.46, 0.06)], 0.035, dice.contrast(body, "white"))
+    if rng.chance(0.4):
+        pen.line([(-0.48, 0.06), (0.46, 0.06)], 0.035, rng.contrast(body, "white"))
     pen.line([(0.06, 0.02), (0.11, 0.02)], 0.018, darker(body, 0.5))
     pen.ellipse(0.47, 0.075, 0.025, 0.035, (255, 240, 170), rim=False)
     pen.box(-0.5, 0.04, -0.475, 0.1, (206, 48, 52), rim=False)
-    radius, hub = dice.span(0.1, 0.125), dice.paint("silver", "white", share=0.8)
+    radius, hub = rng.uniform(0.1, 0.125), rng.colour("silver", "white", share=0.8)
     for x in (-0.28, 0.28):
         pen.ellipse(x, SILL, radius + 0.025, radius + 0.025, darker(body, 0.6), rim=False)
         _wheel(pen, x, SILL + 0.02, radius, TYRE, hub)
 
 
-def _wagon(pen: Pen, dice: Dice, left: float, right: float, paint: Colour) -> None:
+def _wagon(pen: Pen, rng: Sampler, left: float, right: float, paint: Colour) -> None:
     pen.box(left, -0.14, right, 0.17, paint)
     pen.box(left - 0.015, -0.19, right + 0.015, -0.13, darker(paint, 0.3))
-    count = dice.whole(2, 3)
+    count = rng.integer(2, 3)
     step = (right - left) / count
     for index in range(count):
         x = left + step * (index + 0.5)
@@ -118,19 +118,19 @@ def _wagon(pen: Pen, dice: Dice, left: float, right: float, paint: Colour) -> No
     pen.line([(left + 0.02, 0.1), (right - 0.02, 0.1)], 0.03, lighter(paint, 0.5))
 
 
-def _steam_engine(pen: Pen, dice: Dice, paint: Colour) -> None:
-    trim = dice.contrast(paint, "amber", "charcoal", "red")
-    wagon = dice.pick((paint, dice.paint(), trim))
-    if dice.chance(0.65):
+def _steam_engine(pen: Pen, rng: Sampler, paint: Colour) -> None:
+    trim = rng.contrast(paint, "amber", "charcoal", "red")
+    wagon = rng.choice((paint, rng.colour(), trim))
+    if rng.chance(0.65):
         pen.line([(-0.1, 0.16), (0.1, 0.16)], 0.04, TYRE)
-        _wagon(pen, dice, -0.52, -0.09, wagon)
+        _wagon(pen, rng, -0.52, -0.09, wagon)
         for x in (-0.42, -0.19):
             _wheel(pen, x, 0.2, 0.065, TYRE, lighter(trim, 0.2))
     pen.polygon(
         [(0.33, -0.06), (0.31, -0.27), (0.28, -0.33), (0.44, -0.33), (0.41, -0.27), (0.4, -0.06)],
         darker(trim, 0.1),
     )
-    pen.blob([(0.18, -0.08), (0.19, -0.18), (0.24, -0.18), (0.25, -0.08)], trim)
+    pen.spline([(0.18, -0.08), (0.19, -0.18), (0.24, -0.18), (0.25, -0.08)], trim)
     pen.box(0.1, -0.1, 0.5, 0.14, paint)
     for x in (0.2, 0.32):
         pen.line([(x, -0.085), (x, 0.125)], 0.022, trim)
@@ -145,24 +145,24 @@ def _steam_engine(pen: Pen, dice: Dice, paint: Colour) -> None:
     pen.line([(0.06, 0.19), (0.41, 0.21)], 0.022, lighter(TYRE, 0.5))
 
 
-def train(pen: Pen, dice: Dice) -> None:
-    paint = dice.paint("red", "green", "charcoal", "blue")
-    if dice.chance(0.6):
-        _steam_engine(pen, dice, paint)
+def train(pen: Pen, rng: Sampler) -> None:
+    paint = rng.colour("red", "green", "charcoal", "blue")
+    if rng.chance(0.6):
+        _steam_engine(pen, rng, paint)
         return
-    band = dice.contrast(paint, "white", "amber")
+    band = rng.contrast(paint, "white", "amber")
     roof = -0.17
     for x in (-0.46, -0.32, -0.06, 0.08, 0.3):  # a railcar
         _wheel(pen, x, 0.17, 0.05, TYRE, PALETTE["slate"])
-    nose = dice.span(0.32, 0.46)
+    nose = rng.uniform(0.32, 0.46)
     tail = [(-0.2, 0.17), (-0.5, 0.17), (-0.6, 0.14), (-0.61, 0.0), (-0.59, roof + 0.02), (-0.5, roof)]
     front = [(nose - 0.1, roof), (nose + 0.06, roof + 0.06), (0.57, 0.06), (0.6, 0.14), (0.5, 0.17)]
-    pen.blob([*tail, (-0.2, roof), *front], paint)
+    pen.spline([*tail, (-0.2, roof), *front], paint)
     pen.box(-0.57, 0.06, 0.54, 0.105, band, rim=False)
     for x in (-0.5, -0.37, -0.24, -0.02, 0.11, 0.24)[: 5 if nose < 0.4 else 6]:
         pen.box(x, -0.1, x + 0.09, 0.02, darker(GLASS, 0.15), rim=False)
     pen.polygon([(nose, -0.1), (nose + 0.05, -0.1), (nose + 0.15, 0.01), (nose, 0.01)], GLASS, rim=False)
     pen.line([(-0.11, roof + 0.02), (-0.11, 0.16)], 0.028, darker(paint, 0.5))
     pen.ellipse(0.55, 0.1, 0.025, 0.025, (255, 240, 170), rim=False)
-    if dice.chance(0.6):
+    if rng.chance(0.6):
         pen.line([(-0.34, roof), (-0.26, roof - 0.08), (-0.34, roof - 0.14), (-0.18, roof - 0.14)], 0.018, TYRE)

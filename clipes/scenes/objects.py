@@ -7,39 +7,39 @@ from __future__ import annotations
 
 import math
 
-from .dice import PALETTE, Dice
 from .pen import GLASS, INK, Colour, Pen, darker, lighter, mix
+from .sampler import PALETTE, Sampler
 
 
-def balloon(pen: Pen, dice: Dice) -> None:
-    skin = dice.paint("red", "blue", "yellow", "pink")
-    if dice.chance(0.5):
-        _hot_air_balloon(pen, dice, skin)
+def balloon(pen: Pen, rng: Sampler) -> None:
+    skin = rng.colour("red", "blue", "yellow", "pink")
+    if rng.chance(0.5):
+        _hot_air_balloon(pen, rng, skin)
         return
-    wide = dice.span(0.23, 0.29)
-    wave = dice.span(0.03, 0.07)
+    wide = rng.uniform(0.23, 0.29)
+    wave = rng.uniform(0.03, 0.07)
     string = [(0, 0.18), (wave, 0.28), (-wave, 0.38), (wave * 0.4, 0.5)]
     pen.line(string, 0.02, darker(skin, 0.5), curved=True)
     pen.polygon([(0, 0.1), (0.055, 0.2), (-0.055, 0.2)], darker(skin, 0.15))
     shape = [(0, -0.5), (wide * 0.8, -0.4), (wide, -0.2), (wide * 0.66, 0.02), (0, 0.15)]
-    pen.blob([*shape, (-wide * 0.66, 0.02), (-wide, -0.2), (-wide * 0.8, -0.4)], skin)
+    pen.spline([*shape, (-wide * 0.66, 0.02), (-wide, -0.2), (-wide * 0.8, -0.4)], skin)
     pen.ellipse(-0.04, -0.24, wide * 0.68, 0.22, lighter(skin, 0.14), rim=False)
     pen.ellipse(-0.11, -0.35, 0.045, 0.085, lighter(skin, 0.7), rim=False, tilt=0.45)
 
 
-def _hot_air_balloon(pen: Pen, dice: Dice, skin: Colour) -> None:
-    band = dice.contrast(skin, "white", "amber", "cream")
+def _hot_air_balloon(pen: Pen, rng: Sampler, skin: Colour) -> None:
+    band = rng.contrast(skin, "white", "amber", "cream")
     for x in (-0.08, 0.08):
         pen.line([(x * 1.8, 0.08), (x, 0.36)], 0.016, darker(PALETTE["brown"], 0.3))
-    pen.box(-0.09, 0.34, 0.09, 0.5, dice.paint("tan", "brown", share=0.9))
+    pen.box(-0.09, 0.34, 0.09, 0.5, rng.colour("tan", "brown", share=0.9))
     pen.line([(-0.09, 0.42), (0.09, 0.42)], 0.02, darker(PALETTE["brown"], 0.3))
     half = [(0, -0.5), (0.26, -0.43), (0.38, -0.2), (0.3, 0.04), (0.13, 0.22)]
-    wide = dice.span(0.86, 1.06)
+    wide = rng.uniform(0.86, 1.06)
     for index, share in enumerate((1.0, 0.62, 0.24)):
         right = [(x * share * wide, y) for x, y in half]
         colour = skin if index % 2 == 0 else band
-        pen.blob([*right, *[(-x, y) for x, y in right[:0:-1]]], colour, rim=index == 0)
-    if dice.chance(0.5):
+        pen.spline([*right, *[(-x, y) for x, y in right[:0:-1]]], colour, rim=index == 0)
+    if rng.chance(0.5):
         sash = [(-0.36 * wide, -0.12), (0, -0.06), (0.36 * wide, -0.12)]
         pen.line(sash, 0.07, mix(band, darker(skin, 0.2), 0.5), curved=True)
     pen.ellipse(-0.17, -0.34, 0.04, 0.08, lighter(skin, 0.6), rim=False, tilt=0.6)
@@ -53,12 +53,12 @@ def _window(pen: Pen, x: float, y: float, size: float, frame: Colour, lit: Colou
     pen.line([(x - size, y), (x + size, y)], 0.018, frame)
 
 
-def house(pen: Pen, dice: Dice) -> None:
-    wall = dice.paint("cream", "white", "tan", "coral", "sky")
-    roof = dice.contrast(wall, "red", "brown", "slate")
-    wide, eaves = dice.span(0.3, 0.46), dice.span(-0.14, 0.06)
-    peak = eaves - dice.span(0.26, 0.36)
-    kind = dice.pick(("gable", "hip", "barn", "shed"))
+def house(pen: Pen, rng: Sampler) -> None:
+    wall = rng.colour("cream", "white", "tan", "coral", "sky")
+    roof = rng.contrast(wall, "red", "brown", "slate")
+    wide, eaves = rng.uniform(0.3, 0.46), rng.uniform(-0.14, 0.06)
+    peak = eaves - rng.uniform(0.26, 0.36)
+    kind = rng.choice(("gable", "hip", "barn", "shed"))
     over = wide + 0.06
     roofs = {
         "gable": [(-over, eaves), (0, peak), (over, eaves)],
@@ -78,8 +78,8 @@ def house(pen: Pen, dice: Dice) -> None:
             (over, eaves),
         ],
     }
-    if dice.chance(0.65):
-        brick = dice.jitter(PALETTE["coral"]) if dice.chance(0.5) else darker(wall, 0.2)
+    if rng.chance(0.65):
+        brick = rng.jitter(PALETTE["coral"]) if rng.chance(0.5) else darker(wall, 0.2)
         pen.box(wide * 0.42, peak - 0.02, wide * 0.42 + 0.11, eaves, brick)
         pen.box(wide * 0.42 - 0.02, peak - 0.04, wide * 0.42 + 0.13, peak + 0.02, darker(brick, 0.2), rim=False)
     pen.box(-wide, eaves - 0.03, wide, 0.46, wall)
@@ -90,10 +90,10 @@ def house(pen: Pen, dice: Dice) -> None:
         pen.ellipse(0, (eaves + peak) / 2 + 0.03, 0.055, 0.055, lighter(wall, 0.4))
     else:
         pen.line([(-wide * 0.6, eaves - 0.1), (wide * 0.75, eaves - 0.1)], 0.018, darker(roof, 0.25))
-    frame = dice.pick((PALETTE["white"], darker(wall, 0.5)))
-    lit = dice.pick((GLASS, (255, 226, 130), darker(GLASS, 0.4)))
-    door = dice.contrast(wall, "brown", "red", "teal")
-    at = dice.pick((-0.5, 0.0, 0.0, 0.5)) * wide
+    frame = rng.choice((PALETTE["white"], darker(wall, 0.5)))
+    lit = rng.choice((GLASS, (255, 226, 130), darker(GLASS, 0.4)))
+    door = rng.contrast(wall, "brown", "red", "teal")
+    at = rng.choice((-0.5, 0.0, 0.0, 0.5)) * wide
     pen.box(at - 0.075, 0.2, at + 0.075, 0.46, door)
     pen.ellipse(at + 0.04, 0.34, 0.014, 0.014, lighter(door, 0.7), rim=False)
     for x in (-0.62, 0.0, 0.62):
@@ -101,22 +101,22 @@ def house(pen: Pen, dice: Dice) -> None:
             _window(pen, x * wide, (eaves + 0.46) / 2 - 0.02, 0.072, frame, lit)
 
 
-def kite(pen: Pen, dice: Dice) -> None:
-    one = dice.paint("red", "amber", "blue", "magenta")
-    other = dice.contrast(one)
-    wide, cross = dice.span(0.25, 0.34), dice.span(-0.26, -0.16)
-    low = dice.span(0.1, 0.22)
-    sway = dice.span(0.04, 0.1)
+def kite(pen: Pen, rng: Sampler) -> None:
+    one = rng.colour("red", "amber", "blue", "magenta")
+    other = rng.contrast(one)
+    wide, cross = rng.uniform(0.25, 0.34), rng.uniform(-0.26, -0.16)
+    low = rng.uniform(0.1, 0.22)
+    sway = rng.uniform(0.04, 0.1)
     tail = [(0, low), (sway, low + 0.1), (-sway, low + 0.2), (sway * 0.5, 0.5)]
     pen.line(tail, 0.02, darker(other, 0.4), curved=True)
-    bow = dice.contrast(other)
+    bow = rng.contrast(other)
     for x, y in tail[1:]:
         pen.polygon(
             [(x - 0.07, y - 0.035), (x + 0.07, y + 0.035), (x + 0.07, y - 0.035), (x - 0.07, y + 0.035)],
             bow,
             False,
         )
-    if dice.chance(0.28):  # a delta kite
+    if rng.chance(0.28):  # a delta kite
         pen.polygon(
             [
                 (0, -0.42),
@@ -134,7 +134,7 @@ def kite(pen: Pen, dice: Dice) -> None:
     corners = [(0.0, -0.5), (wide, cross), (0.0, low), (-wide, cross)]
     pen.polygon(corners, one)
     middle = (0.0, cross)
-    if dice.chance(0.6):
+    if rng.chance(0.6):
         pen.polygon([middle, (0, -0.46), (wide * 0.92, cross)], other, rim=False)
         pen.polygon([middle, (0, low - 0.05), (-wide * 0.92, cross)], other, rim=False)
     else:
@@ -148,11 +148,11 @@ def kite(pen: Pen, dice: Dice) -> None:
     pen.line([(-wide, cross), (wide, cross)], 0.018, darker(one, 0.5))
 
 
-def _hat(pen: Pen, dice: Dice, y: float, r: float) -> None:
-    felt = dice.paint("charcoal", "red", "blue")
-    band = dice.contrast(felt)
+def _hat(pen: Pen, rng: Sampler, y: float, r: float) -> None:
+    felt = rng.colour("charcoal", "red", "blue")
+    band = rng.contrast(felt)
     brim = y - 0.62 * r
-    if dice.chance(0.5):  # a top hat
+    if rng.chance(0.5):  # a top hat
         pen.box(-0.72 * r, brim - 1.15 * r, 0.72 * r, brim, felt)
         pen.box(-0.66 * r, brim - 0.38 * r, 0.66 * r, brim - 0.1 * r, band, rim=False)
         pen.box(-1.2 * r, brim - 0.12 * r, 1.2 * r, brim + 0.14 * r, felt)
@@ -160,58 +160,58 @@ def _hat(pen: Pen, dice: Dice, y: float, r: float) -> None:
     dome = [(1.0 * r * math.cos(a), brim - 1.0 * r * math.sin(a)) for a in (math.pi * k / 13 for k in range(14))]
     pen.polygon(dome, felt)
     pen.box(-1.08 * r, brim - 0.18 * r, 1.08 * r, brim + 0.16 * r, band)
-    pen.ball(0, brim - 1.05 * r, 0.3 * r, 0.3 * r, band)
+    pen.sphere(0, brim - 1.05 * r, 0.3 * r, 0.3 * r, band)
 
 
-def snowman(pen: Pen, dice: Dice) -> None:
-    snow = dice.jitter((236, 242, 250), 8)
-    if dice.chance(0.25):
-        snow = mix(snow, dice.paint(), 0.25)
-    three = dice.chance(0.5)
+def snowman(pen: Pen, rng: Sampler) -> None:
+    snow = rng.jitter((236, 242, 250), 8)
+    if rng.chance(0.25):
+        snow = mix(snow, rng.colour(), 0.25)
+    three = rng.chance(0.5)
     r = 0.125 if three else 0.15
     head = -0.2 if three else -0.14
     low = 0.24 if three else 0.27
     wood = darker(PALETTE["brown"], 0.25)
     arm = 0.06 if three else 0.1
     for side in (-1, 1):
-        lift = dice.span(-0.2, 0.06)
+        lift = rng.uniform(-0.2, 0.06)
         tip = (side * 0.42, arm + lift)
         pen.line([(side * 0.12, arm + 0.03), tip], 0.028, wood)
         pen.line([(side * 0.33, arm + lift * 0.7), (side * 0.38, arm + lift - 0.09)], 0.022, wood)
-    pen.ball(0, 0.5 - low, low * 1.05, low, snow)
+    pen.sphere(0, 0.5 - low, low * 1.05, low, snow)
     if three:
-        pen.ball(0, 0.02, 0.175, 0.16, snow)
-    pen.ball(0, head, r * 1.05, r, snow)
-    for y in (0.04, 0.12, 0.24)[: dice.whole(2, 3)]:
+        pen.sphere(0, 0.02, 0.175, 0.16, snow)
+    pen.sphere(0, head, r * 1.05, r, snow)
+    for y in (0.04, 0.12, 0.24)[: rng.integer(2, 3)]:
         pen.ellipse(0, y, 0.022, 0.022, INK, rim=False)
-    if dice.chance(0.75):
-        scarf = dice.paint("red", "green", "blue")
+    if rng.chance(0.75):
+        scarf = rng.colour("red", "green", "blue")
         pen.polygon([(0.03, head + r), (0.13, head + r), (0.16, head + r + 0.22), (0.06, head + r + 0.22)], scarf)
         upper = [(-1.0 * r, head + 0.72 * r), (0, head + 0.95 * r), (1.0 * r, head + 0.72 * r)]
         lower = [(0.95 * r, head + 1.2 * r), (0, head + 1.45 * r), (-0.95 * r, head + 1.2 * r)]
-        pen.blob([*upper, *lower], scarf)
+        pen.spline([*upper, *lower], scarf)
     for side in (-1, 1):
         pen.ellipse(side * 0.38 * r, head - 0.2 * r, 0.022, 0.025, INK, rim=False)
-    nose = dice.jitter(PALETTE["orange"])
+    nose = rng.jitter(PALETTE["orange"])
     pen.polygon([(0, head - 0.05 * r), (0, head + 0.28 * r), (1.15 * r, head + 0.25 * r)], nose)
-    if dice.chance(0.88):
-        _hat(pen, dice, head, r)
+    if rng.chance(0.88):
+        _hat(pen, rng, head, r)
 
 
-def umbrella(pen: Pen, dice: Dice) -> None:
-    one = dice.paint("red", "blue", "yellow", "turquoise")
-    other = dice.pick((one, lighter(one, 0.6), dice.contrast(one)))
-    high, brim = dice.span(0.32, 0.44), 0.0
-    wood = dice.paint("brown", "slate", "charcoal", share=0.9)
+def umbrella(pen: Pen, rng: Sampler) -> None:
+    one = rng.colour("red", "blue", "yellow", "turquoise")
+    other = rng.choice((one, lighter(one, 0.6), rng.contrast(one)))
+    high, brim = rng.uniform(0.32, 0.44), 0.0
+    wood = rng.colour("brown", "slate", "charcoal", share=0.9)
     pen.line([(0, -high - 0.08), (0, 0.42)], 0.036, wood)
-    if dice.chance(0.6):
+    if rng.chance(0.6):
         pen.line(
             [(0, 0.38), (0.015, 0.47), (0.07, 0.49), (0.12, 0.46), (0.125, 0.4)],
             0.042,
             darker(wood, 0.2),
             curved=True,
         )
-    ribs = dice.pick((4, 5, 6))
+    ribs = rng.choice((4, 5, 6))
     edges = [-math.cos(math.pi * k / ribs) * 0.5 for k in range(ribs + 1)]
     arch = [(-0.5 * math.cos(a), brim - high * math.sin(a) ** 0.85) for a in (math.pi * k / 21 for k in range(22))]
     hem = []
