@@ -29,6 +29,7 @@ from clipes.commands import (
     status,
     synonyms,
 )
+from clipes.commands.account import signal_handlers
 from clipes.commands.terminal import DISK_FULL, DONE, EXIT_CODES, INTERRUPTED, TERMINATED, WRONG_USE, print_error
 
 COMMANDS = (demo, generate, show, status, finalize, evaluate, report, export, sharpness, synonyms, background, models)
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
     try:
-        with _signals(), _warnings(options.command):
+        with signal_handlers(_stop, signal.SIGTERM), _warnings(options.command):
             code = int(options.run(options))
             if sys.stdout:  # None where the caller closed it
                 sys.stdout.flush()
@@ -75,21 +76,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-@contextmanager
-def _signals() -> Iterator[None]:
-    """SIGTERM stops as Ctrl-C does."""
-
-    def stop(number: int, frame: object) -> None:
-        raise KeyboardInterrupt("terminated")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+def _stop(number: int, frame: object) -> None:
+    raise KeyboardInterrupt("terminated")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from .terminal import DONE, FAILED, FAILURES_SHOWN, INTERRUPTED, TERMINATED, print_error, printable, progress_bar
+from .terminal import DONE, FAILED, FAILURES_SHOWN, INTERRUPTED, TERMINATED, printable, progress_bar, report_failures
 
 if TYPE_CHECKING:  # they load torch
     from clipes.runs.outcome import Outcome
@@ -29,6 +29,20 @@ class Stop:
 
 
 @contextmanager
+def signal_handlers(handle: Callable[[int, object], None], *numbers: int) -> Iterator[None]:
+    """Handle these signals in the block by ``handle``. Does nothing outside of the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handle) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def stopping() -> Iterator[Stop]:
     """The first Ctrl-C or SIGTERM asks to stop after the images in progress, the second stops immediately."""
     stop = Stop()
@@ -40,15 +54,8 @@ def stopping() -> Iterator[Stop]:
         with suppress(OSError):  # not print(): the signal may have interrupted one, and print() is not reentrant
             os.write(2, b"\nstopping after the images in progress; once more stops at once\n")
 
-    if threading.current_thread() is not threading.main_thread():
+    with signal_handlers(handle, signal.SIGINT, signal.SIGTERM):
         yield stop
-        return
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 class RunSummary:
@@ -110,11 +117,8 @@ class RunSummary:
         ended = self.written + self.skipped + self.failed
         rate = f"; {ended / seconds:.3g} images/s" if ended and seconds else ""
         print(f"{self.written} of {self.total} {self.done}{rest}{rate}")
-        for line in self._first_errors:
-            print_error(line)
-        if self.failed > len(self._first_errors):
-            print_error(f"and {self.failed - len(self._first_errors)} more failed")
+        report_failures(self._first_errors, self.failed)
         if self._reasons and self.failed + self.skipped > 1:
-            print("why images have no mask:")
+            print("reasons why images have no mask:")
             for reason in self._reasons.common(REASONS_SHOWN):
                 print(f"  {reason.count:6} {reason.status:8} {printable(reason.text)}")

@@ -5,33 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipes.config import PRESETS
 
+from .arguments import add_command, add_source_flags, labels_argument, nonempty, parse_words, path, positive_int
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
-from .source import add_source_flags, labels_argument
-from .terminal import (
-    EXIT_CODES,
-    nonempty,
-    parse_words,
-    positive_int,
-    print_error,
-    printable,
-    progress_bar,
-    report_failures,
-    short,
-)
+from .terminal import print_error, print_table, printable, progress_bar, report_failures, short
 
 if TYPE_CHECKING:
     from clipes.prompting.background import BackgroundTable, BackgroundWord
 
-COUNT = 25
+DEFAULT_COUNT = 25
 WORDS_SHOWN = 5
-WIDEST_WORD, WIDEST_NAME = 20, 18
+MAX_WORD_WIDTH, MAX_NAME_WIDTH = 20, 18
 LEGEND = """\
 wins: images to which the word is closer than each of their labels is. alone: the probability that
 it takes from the labels when it alone competes with them. beside: the same beside the other words.
@@ -42,13 +31,14 @@ class that loses most. nearest class: with the cosine of the two."""
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "background words for your images: which win against the labels, and what they take away"
-    about = (
-        f"{help}. Without --background, words are suggested; with it, those given are judged. No truth is needed. "
+    details = (
+        "Without --background, words are suggested; with it, those given are judged. No truth is needed. "
         "`clipes generate --background auto` takes what this suggests."
     )
-    parser = commands.add_parser("background", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
+    parser = add_command(commands, "background", run, help, details)
     add_source_flags(parser)
-    parser.add_argument("--count", type=positive_int, metavar="N", help=f"words to suggest, at most (default: {COUNT})")
+    count = f"words to suggest, at most (default: {DEFAULT_COUNT})"
+    parser.add_argument("--count", type=positive_int, metavar="N", help=count)
     sample = "images to look at, at most, chosen by a hash of their ids (default: %(default)s)"
     parser.add_argument("--sample", type=positive_int, default=200, metavar="N", help=sample)
     candidates = "words to choose from: a,b or a file, a JSON list or a word a line (default: some 300 nouns of stuff)"
@@ -56,10 +46,9 @@ def add(commands: Any) -> None:
     near = "cosine to a class above which a word is its near-synonym (default: that of the two closest classes)"
     parser.add_argument("--near", type=float, metavar="X", help=near)
     out = "write a class file with the suggested words, for `clipes generate --classes FILE`"
-    parser.add_argument("--out", type=lambda text: Path(nonempty(text)), metavar="FILE", help=out)
+    parser.add_argument("--out", type=path, metavar="FILE", help=out)
     add_clip_flags(parser, batch=False)
     add_vocabulary_flags(parser, auto=False)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -91,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     if judged:
         table = judge_background(clip, vocabulary, samples, config, **common)
     else:
-        count = options.count or COUNT
+        count = options.count or DEFAULT_COUNT
         table = suggest_background(clip, vocabulary, samples, config, count=count, candidates=candidates, **common)
     _print_table(table, judged)
     if not judged:
@@ -122,10 +111,10 @@ def _print_table(table: BackgroundTable, judged: bool) -> None:
     what = f"{len(rows)} words judged" if judged else f"{len(rows)} of {len(table.rows)} words chosen"
     print(f"{what} by {table.images} images{skipped}")
     if rows:
-        width = max(len(short(row.word, WIDEST_WORD)) for row in rows)
-        print(f"\n   # {'word':{width}}   wins  alone beside   gain  {'takes most from':{WIDEST_NAME}}  nearest class")
-        for number, row in enumerate(rows, start=1):
-            print(f"{number:4} {short(row.word, WIDEST_WORD):{width}} {_figures(row, table.images)}")
+        titles = ("#", "word", "wins", "alone", "beside", "gain", "takes most from", "nearest class")
+        lines = [(str(number), *_cells(row, table.images)) for number, row in enumerate(rows, start=1)]
+        print()
+        print_table(titles, lines, left=("word", "takes most from", "nearest class"))
         print(f"\n{LEGEND}\n")
         print(f"Beside all these words the labels keep {table.kept:.3f} of the probability.")
     against: dict[str, list[str]] = {}
@@ -133,25 +122,31 @@ def _print_table(table: BackgroundTable, judged: bool) -> None:
         if row.reason:
             against.setdefault(row.reason, []).append(row.word)
     if against:
-        print(f"\n{'What speaks against words' if judged else 'Left out'}:")
+        print(f"\n{'Reasons against words' if judged else 'Left out'}:")
     for reason, left_out in against.items():
-        shown = ", ".join(short(word, WIDEST_WORD) for word in left_out[:WORDS_SHOWN])
+        shown = ", ".join(short(word, MAX_WORD_WIDTH) for word in left_out[:WORDS_SHOWN])
         more = f" and {len(left_out) - WORDS_SHOWN} more" if len(left_out) > WORDS_SHOWN else ""
         print(f"  {printable(reason)}: {shown}{more}")
     print(f"\n{_limit(table)}")
 
 
-def _figures(row: BackgroundWord, images: int) -> str:
-    share = f"{row.wins / images:6.1%} {row.p_pairwise:6.3f} {row.p_joint:6.3f} {row.gain:6.3f}"
-    loser, nearest = (short(name, WIDEST_NAME) for name in (row.takes_from, row.near))
-    return f"{share}  {loser:{WIDEST_NAME}}  {nearest} {row.similarity:.2f}"
+def _cells(row: BackgroundWord, images: int) -> tuple[str, ...]:
+    loser, nearest = (short(name, MAX_NAME_WIDTH) for name in (row.takes_from, row.near))
+    figures = (f"{value:.3f}" for value in (row.p_pairwise, row.p_joint, row.gain))
+    return (
+        short(row.word, MAX_WORD_WIDTH),
+        f"{row.wins / images:.1%}",
+        *figures,
+        loser,
+        f"{nearest} {row.similarity:.2f}",
+    )
 
 
 def _limit(table: BackgroundTable) -> str:
     limit = f"Near-synonyms of a class: cosine above {table.near_limit:.3f}"
     if table.near_pair is None:
         return f"{limit}, as given."
-    first, second = (short(name, WIDEST_NAME) for name in table.near_pair)
+    first, second = (short(name, MAX_NAME_WIDTH) for name in table.near_pair)
     return f"{limit}, that of {first} and {second}, which are\ndifferent things; --near sets another."
 
 
@@ -161,9 +156,5 @@ def _print_words(table: BackgroundTable) -> None:
     elif any("," in word for word in table.words):
         print_error("a word with a comma cannot be given to --background; write a class file with --out")
     else:
-        print(f"\n--background {shlex.quote(_joined(table.words))}")
-
-
-def _joined(chosen: Sequence[str]) -> str:
-    """Join words as --background reads them: a single word needs a comma."""
-    return printable(",".join(chosen)) + ("," if len(chosen) == 1 else "")
+        comma = "," if len(table.words) == 1 else ""  # without it, --background takes a single word for a set's name
+        print(f"\n--background {shlex.quote(printable(','.join(table.words)) + comma)}")

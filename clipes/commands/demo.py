@@ -6,21 +6,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .terminal import DONE, nonempty, positive_int, printable, progress_bar
+from .arguments import add_command, path, positive_int
+from .terminal import DONE, printable, progress_bar
 
 
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "draw scenes, make their masks with the bundled model, judge them, write a report"
-    demo = commands.add_parser("demo", help=help, description=help, allow_abbrev=False)
-    demo.add_argument(
-        "--out",
-        type=lambda text: Path(nonempty(text)),
-        default=Path("clipes-demo"),
-        help="folder (default: %(default)s)",
-    )
+    demo = add_command(commands, "demo", run, help)
+    demo.add_argument("--out", type=path, default=Path("clipes-demo"), help="folder (default: %(default)s)")
     demo.add_argument("--count", type=positive_int, default=200, metavar="N", help="scenes (default: %(default)s)")
-    demo.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -3,38 +3,34 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .terminal import DONE, EXIT_CODES, FAILED, nonempty, parse_words, positive_int, print_error, progress_bar, short
+from .arguments import add_command, json_path, nonempty, parse_words, path, positive_int
+from .terminal import DONE, FAILED, print_error, print_problems, print_table, progress_bar, short
 
 if TYPE_CHECKING:
     from clipes.evaluation import Evaluation
 
 SHOWN = 5
-WIDEST_NAME = 40
+MAX_NAME_WIDTH = 40
 
 
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "judge masks against the truth: mIoU, per class, boundary IoU, ignored pixels, coverage"
-    about = (
-        f"{help}. Pixels that the truth ignores do not count; those that a mask ignores are missed. A truth file "
+    details = (
+        "Pixels that the truth ignores do not count; those that a mask ignores are missed. A truth file "
         "without a mask is reported and gives exit code 3; a mask without a truth file is only reported."
     )
-    evaluate = commands.add_parser("evaluate", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
+    evaluate = add_command(commands, "evaluate", run, help, details)
     for name, what in (("masks", "folder of PNG masks of class ids"), ("truth", "folder of the same names")):
-        evaluate.add_argument(name, type=lambda text: Path(nonempty(text)), help=f"{what}, or one file")
+        evaluate.add_argument(name, type=path, help=f"{what}, or one file")
     classes = "voc12, coco14, scenes, a .json or text file, or names: dog,cat (default: MASKS/classes.json)"
     evaluate.add_argument("--classes", type=nonempty, help=classes)
-    evaluate.add_argument(
-        "--json", type=lambda text: Path(nonempty(text)), metavar="FILE", help="write everything here"
-    )
+    evaluate.add_argument("--json", type=json_path, metavar="FILE", help="write everything here")
     sweep = "also other thresholds and background powers, from what `clipes generate` saved beside the masks"
     evaluate.add_argument("--sweep", action="store_true", help=sweep)
     evaluate.add_argument("--workers", type=positive_int, metavar="N", help="processes (default: one per core)")
-    evaluate.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -43,8 +39,6 @@ def run(options: argparse.Namespace) -> int:
     from clipes.evaluation.judge import SWEEPS
     from clipes.io.atomic import write_json
 
-    if options.json and options.json.suffix != ".json":
-        raise ValueError(f"--json writes a .json file, not {options.json}; end its name in .json")
     evaluation = evaluate(
         options.masks,
         options.truth,
@@ -78,13 +72,10 @@ def _class_names(classes: str | None) -> tuple[str, ...] | None:
 
 def _print_classes(evaluation: Evaluation) -> None:
     rows = [
-        (f"{row['id']:2}", short(row["name"], WIDEST_NAME), row["iou"], row["boundary_iou"])
+        (str(row["id"]), short(row["name"], MAX_NAME_WIDTH), _figure(row["iou"]), _figure(row["boundary_iou"]))
         for row in evaluation.table()
     ]
-    id_width, name_width = len(rows[-1][0]), max(len(row[1]) for row in rows)
-    print(f" {'id':>{id_width}}  {'class':{name_width}}    IoU  boundary IoU")
-    for index, name, iou, boundary in rows:
-        print(f" {index:>{id_width}}  {name:{name_width}}  {_figure(iou):>5}  {_figure(boundary):>12}")
+    print_table(("id", "class", "IoU", "boundary IoU"), rows, left=("class",))
 
 
 def _print_figures(evaluation: Evaluation) -> None:
@@ -107,13 +98,14 @@ def _print_sweep(sweep: Evaluation) -> None:
     ignores = sweep.setting == "ignore_below"  # a background power ignores nothing
     how = "" if ignores else "before any refinement by colours; "
     print(f"\n{sweep.setting} over {sweep.images} images: {how}{SWEEP_NOTE}")
-    print(f"{sweep.setting:>16}   mIoU{'  mIoU decided  ignored' if ignores else ''}")
+    titles = [sweep.setting, "mIoU", *(["mIoU decided", "ignored"] if ignores else [])]
     best = max((row["miou"] for row in rows if row["miou"] is not None), default=None)
+    lines = []
     for row in rows:
-        value, miou, decided, ignored = row.values()
-        others = f"  {_figure(decided):>12}  {_figure(ignored):>7}" if ignores else ""
-        mark = "  <- best" if miou is not None and miou == best else ""
-        print(f"{value:>16g}  {_figure(miou):>5}{others}{mark}")
+        value, *figures = row.values()
+        cells = [f"{value:g}", *map(_figure, figures)][: len(titles)]
+        lines.append([*cells, "<- best" if best is not None and figures[0] == best else ""])
+    print_table([*titles, ""], lines)
     if rows[0]["ignored_share"]:
         print_error(
             "the masks themselves ignore pixels, so a lower threshold than theirs cannot be judged; "
@@ -123,19 +115,14 @@ def _print_sweep(sweep: Evaluation) -> None:
 
 def _report_problems(judged: Evaluation) -> bool:
     """Say which files were not judged; return whether a truth file was not."""
-    missing, extra = judged.missing, judged.extra
-    _report(len(missing), "truth file(s) without a mask", [", ".join(map(repr, missing[:SHOWN]))])
-    _report(len(extra), "mask(s) without a truth file, left out", [", ".join(map(repr, extra[:SHOWN]))])
+    for names, what in (
+        (judged.missing, "truth file(s) without a mask"),
+        (judged.extra, "mask(s) without a truth file, left out"),
+    ):
+        print_problems(len(names), what, [repr(name) for name in names[:SHOWN]])
     for problems, what in ((judged.mis_sized, "of another size than the truth"), (judged.failed, "could not be read")):
-        _report(len(problems), what, [problem.reason for problem in problems[:SHOWN]])
-    return bool(missing or judged.mis_sized or judged.failed)
-
-
-def _report(count: int, what: str, lines: Sequence[str]) -> None:
-    if count:
-        print_error(f"{count} {what}{', the first' if count > SHOWN else ''}:")
-        for line in lines:
-            print_error(f"  {line}")
+        print_problems(len(problems), what, [problem.reason for problem in problems[:SHOWN]])
+    return bool(judged.missing or judged.mis_sized or judged.failed)
 
 
 def _figure(value: float | None) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .terminal import DONE, EXIT_CODES, FAILED, nonempty, print_error, printable, progress_bar
+from .arguments import add_command, add_run_folder, nonempty, path
+from .terminal import print_error, printable, progress_bar, report_failures
 
 if TYPE_CHECKING:
     from clipes.export import ExportResult
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "the masks of a run in another tool's form"
-    parser = commands.add_parser("export", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
-    parser.add_argument("folder", type=lambda text: Path(nonempty(text)), help="the --out of a `clipes generate`")
+    parser = add_command(commands, "export", run, help)
+    add_run_folder(parser)
     forms = "instances JSON; VOC's folders with labelmap.txt (CVAT, mmsegmentation); Ultralytics' polygons; imagefolder"
     parser.add_argument("--to", required=True, choices=("coco", "voc", "yolo", "huggingface"), help=forms)
     out = "the new folder, which appears when all is written (default: DIR-coco beside DIR, or the other form's name)"
-    parser.add_argument("--out", type=lambda text: Path(nonempty(text)), metavar="DIR", help=out)
+    parser.add_argument("--out", type=path, metavar="DIR", help=out)
     source = "where the images are (default: where `clipes generate` found them)"
     parser.add_argument("--source", type=nonempty, help=source)
     images = (
@@ -34,7 +34,6 @@ def add(commands: Any) -> None:
     regions = "coco: an annotation for each connected region instead of each class of an image"
     parser.add_argument("--regions", action="store_true", help=regions)
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -49,11 +48,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"{report.images} image(s) exported to {printable(place)}")
     for line in _remarks(report, options.images == "none"):
         print_error(line)
-    for problem in report.problems:
-        print_error(problem)
-    if report.failed > len(report.problems):
-        print_error(f"and {report.failed - len(report.problems)} more failed")
-    return FAILED if report.failed else DONE
+    return report_failures(report.problems, report.failed)
 
 
 def _remarks(report: ExportResult, unseen: bool) -> list[str]:

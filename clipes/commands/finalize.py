@@ -4,29 +4,26 @@ from __future__ import annotations
 
 import argparse
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from clipes.config import PRESETS
 
 from .account import RunSummary, stopping
+from .arguments import add_command, add_run_folder, nonempty, path
 from .flags import add_decision_flags, change_decision
-from .terminal import EXIT_CODES, nonempty, print_error, printable
+from .terminal import print_error, printable
 
 
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "decide masks again from saved maps, without the network"
-    parser = commands.add_parser("finalize", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
-    parser.add_argument(
-        "folder", type=lambda text: Path(nonempty(text)), help="the --out of a `clipes generate --save-cams`"
-    )
+    parser = add_command(commands, "finalize", run, help)
+    add_run_folder(parser, " --save-cams")
     source = "where the images are, for the refinement by colours (default: where `clipes generate` found them)"
     parser.add_argument("--source", type=nonempty, help=source)
     out = "folder for the masks (default: the masks of the run are overwritten, which .tar files do not allow)"
-    parser.add_argument("--out", type=lambda text: Path(nonempty(text)), metavar="DIR", help=out)
+    parser.add_argument("--out", type=path, metavar="DIR", help=out)
     add_decision_flags(parser)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -8,11 +8,11 @@ from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
 from .account import RunSummary, stopping
+from .arguments import add_command, add_source_flags
 from .flags import add_config_flags
 from .model import add_clip_flags, add_vocabulary_flags
 from .run_flags import add_run_flags
-from .source import add_source_flags
-from .terminal import DEVICE_LOST, DONE, EXIT_CODES, print_error, printable, progress_bar
+from .terminal import DEVICE_LOST, DONE, print_error, printable, progress_bar
 
 if TYPE_CHECKING:
     from clipes.runs.plan import LocalEngine, RayEngine
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "masks for an image, a folder, a list or a whole data set"
-    generate = commands.add_parser("generate", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
+    generate = add_command(commands, "generate", run, help)
     add_source_flags(generate, needed=False)
     add_run_flags(generate)
     add_clip_flags(generate)
     add_vocabulary_flags(generate)
     add_config_flags(generate)
-    generate.set_defaults(run=run, model=None, trusted=None)  # None: not given, so that --like counts
+    generate.set_defaults(model=None, trusted=None)  # None: not given, so that --like counts
 
 
 def run(options: argparse.Namespace) -> int:
@@ -121,20 +121,16 @@ def _description(prepared: PreparedRun) -> Iterator[tuple[str, str]]:
 
 
 def _settings(settings: Mapping[str, Any] | None) -> str:
-    """``iterations 10, weight 3`` of a stage's settings; that of a refinement begins with its name."""
-    parts = (settings or {}).items()
-    return (
-        ", ".join(
-            f"{name}: {_settings(value)}" if isinstance(value, dict) else f"{name} {value}" for name, value in parts
-        )
-        or "none"
-    )
+    """``iterations 10, weight 3``"""
+    from clipes.store.manifest import flatten
+
+    return ", ".join(f"{name} {value}" for name, value in flatten(settings or {}, lists=False)) or "none"
 
 
 def _engine(engine: LocalEngine | RayEngine) -> str:
-    names = {name: value for name, value in vars(engine).items() if value not in (None, ())}
     from clipes.runs.plan import ENGINES
 
+    names = {name: value for name, value in vars(engine).items() if value not in (None, ())}
     kind = next(name for name, kind in ENGINES.items() if isinstance(engine, kind))
     return f"{kind}, {_settings(names)}" if names else kind
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from clipes.config import Fuse
 
-from .terminal import nonempty, parse_words, positive_int
+from .arguments import nonempty, parse_words, positive_int
 
 if TYPE_CHECKING:  # they load torch
     from clipes.clip.weights import CLIP

@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from .arguments import add_command
 from .terminal import DONE
 
 
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "what can be loaded, and what cannot and why"
-    models = commands.add_parser("models", help=help, description=help, allow_abbrev=False)
+    models = add_command(commands, "models", run, help)
     models.add_argument("pattern", nargs="?", default="", help="only names that contain this")
-    models.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

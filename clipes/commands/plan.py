@@ -22,9 +22,9 @@ from clipes.runs.plan import (
 from clipes.runs.shards import Shard, shard_from
 from clipes.store.output import Output
 
+from .arguments import labels_argument
 from .flags import change_config, read_config
 from .model import vocabulary_settings
-from .source import labels_argument
 
 T = TypeVar("T")
 
@@ -50,38 +50,31 @@ def plan_of(options: argparse.Namespace) -> Plan:
         preset=preset,
         output=_output(options, base),
         placement=_placement(options, base),
-        faults=_changed(base.faults if base else Faults(), options, _FAULTS),
+        faults=_changed(base.faults if base else Faults(), options),
     )
 
 
-_MODEL = {name: name for name in ("model", "pretrained", "trusted", "precision")}
-_OUTPUT = {
+_FLAGS = {
     "folder": "out",
     "confidence": "save_confidence",
     "cams": "save_cams",
     "format": "out_format",
-    "tar_size": "tar_size",
-}
-_FAULTS = {name: name for name in ("unknown", "missing", "max_failure_rate", "strict", "overwrite")}
-_PLACEMENT = {"device": "device", "batch_size": "batch_size", "readers": "workers", "threads": "threads"}
-_RAY = {
-    "actors": "actors",
-    "gpus_per_actor": "gpus_per_actor",
-    "cpus_per_actor": "cpus_per_actor",
+    "readers": "workers",
     "address": "ray_address",
 }
+"""The flags whose names are not those of the fields that they set."""
 
 
-def _changed(part: T, options: argparse.Namespace, flags: dict[str, str]) -> T:
-    """``part`` with the fields whose flags were given; ``flags`` maps fields to flags."""
-    given = {field: getattr(options, flag) for field, flag in flags.items()}
-    return replace(part, **{field: value for field, value in given.items() if value is not None})  # type: ignore[type-var]
+def _changed(part: T, options: argparse.Namespace, *done: str) -> T:
+    """``part`` with the fields whose flags were given, but for those in ``done``."""
+    given = {name: getattr(options, _FLAGS.get(name, name), None) for name in vars(part) if name not in done}
+    return replace(part, **{name: value for name, value in given.items() if value is not None})  # type: ignore[type-var]
 
 
 def _model(options: argparse.Namespace, base: Plan | None) -> ModelChoice:
     """Another model than that of ``--like`` has none of its weights."""
     kept = base.model if base and options.model is None else None
-    return _changed(kept or ModelChoice(), options, _MODEL)
+    return _changed(kept or ModelChoice(), options)
 
 
 def _method(options: argparse.Namespace, base: Plan | None) -> tuple[VocabularyChoice, str, Config]:
@@ -102,7 +95,7 @@ def _method(options: argparse.Namespace, base: Plan | None) -> tuple[VocabularyC
 def _output(options: argparse.Namespace, base: Plan | None) -> Output:
     if base is None and options.out is None:
         raise ValueError("no folder for the masks is named; give --out DIR")
-    return _changed(base.output if base else Output(options.out), options, _OUTPUT)
+    return _changed(base.output if base else Output(options.out), options)
 
 
 def _placement(options: argparse.Namespace, base: Plan | None) -> Placement:
@@ -120,7 +113,7 @@ def _placement(options: argparse.Namespace, base: Plan | None) -> Placement:
             f"--devices {options.devices} for each of several processes that {rank.origin} started on this "
             "machine: they would share the devices; start one process, or leave out --devices"
         )
-    return _changed(replace(placement, engine=engine), options, _PLACEMENT)
+    return _changed(replace(placement, engine=engine), options, "engine", "shard")
 
 
 def _engine(options: argparse.Namespace, engine: LocalEngine | RayEngine) -> LocalEngine | RayEngine:
@@ -131,7 +124,7 @@ def _engine(options: argparse.Namespace, engine: LocalEngine | RayEngine) -> Loc
             raise ValueError(
                 f"--devices {options.devices} and --engine ray, whose actors have --gpus-per-actor; give one of the two"
             )
-        return _changed(engine, options, _RAY)
+        return _changed(engine, options)
     if options.devices:
         from clipes.runs.launch import choose_devices
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from .terminal import DONE, EXIT_CODES, FAILED, nonempty, positive_int, print_error, printable, progress_bar
+from .arguments import add_command, add_run_folder, nonempty, path, positive_int
+from .terminal import DONE, FAILED, print_problems, printable, progress_bar
 
 LIMIT = 10_000  # clipes.report.LIMIT, which is not imported for --help
 
@@ -14,17 +14,15 @@ LIMIT = 10_000  # clipes.report.LIMIT, which is not imported for --help
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "a page to look at a run: numbers, pictures, failures; opened by a double click, needs no network"
-    about = f"{help}. It holds a few small picture files for every image shown."
-    report = commands.add_parser("report", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
-    report.add_argument("folder", type=lambda text: Path(nonempty(text)), help="the --out of a `clipes generate`")
+    report = add_command(commands, "report", run, help, "It holds a few small picture files for every image shown.")
+    add_run_folder(report)
     out = "the report's folder (default: DIR-report beside it); an older report is replaced"
-    report.add_argument("--out", type=lambda text: Path(nonempty(text)), metavar="FOLDER", help=out)
+    report.add_argument("--out", type=path, metavar="FOLDER", help=out)
     report.add_argument("--source", type=nonempty, help="where the images are (default: where the run found them)")
     truth = "folder of PNG files of ids, named as the masks: figures, and the worst images first"
-    report.add_argument("--truth", type=lambda text: Path(nonempty(text)), metavar="FOLDER", help=truth)
+    report.add_argument("--truth", type=path, metavar="FOLDER", help=truth)
     limit = "images in the gallery, spread evenly (default: %(default)s); the numbers are those of all"
     report.add_argument("--limit", type=positive_int, default=LIMIT, metavar="N", help=limit)
-    report.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -41,10 +39,5 @@ def run(options: argparse.Namespace) -> int:
     )
     shown = "" if report.shown == report.images else f", {report.shown} of them in the gallery"
     print(f"a report of {report.images} images{shown}; open {printable(report.page)}")
-    if not report.troubled:
-        return DONE
-    first = ", the first" if report.troubled > len(report.reasons) else ""
-    print_error(f"{report.troubled} finished image(s) could not be read or judged any more{first}:")
-    for reason in report.reasons:
-        print_error(f"  {reason}")
-    return FAILED
+    print_problems(report.troubled, "finished image(s) could not be read or judged any more", report.reasons)
+    return FAILED if report.troubled else DONE

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+import sys
+from contextlib import suppress
 
-from .terminal import nonempty, positive_int
+from .arguments import nonempty, path, positive_int
 
 
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
@@ -18,12 +19,12 @@ def add_run_flags(parser: argparse.ArgumentParser) -> None:
 
 def _add_output(group: argparse._ArgumentGroup) -> None:
     like = "take what no flag says from the plan of an earlier run: its run.json, or its folder"
-    group.add_argument("--like", type=lambda text: Path(nonempty(text)), metavar="FILE", help=like)
+    group.add_argument("--like", type=path, metavar="FILE", help=like)
     dry_run = "check everything that needs no model, print the plan, and end"
     group.add_argument("--dry-run", action="store_true", help=dry_run)
     out = "folder for the masks, named as the images are; finished masks of an earlier start are kept"
-    group.add_argument("--out", type=lambda text: Path(nonempty(text)), help=out)
-    overwrite = "begin anew: remove the masks that earlier runs wrote there"
+    group.add_argument("--out", type=path, help=out)
+    overwrite = "remove the masks that earlier runs wrote there, and start from the beginning"
     group.add_argument("--overwrite", action="store_true", default=None, help=overwrite)
     confidence = "write OUT/confidence/*.png: the winning scores, 255 for 1"
     group.add_argument("--save-confidence", action="store_true", default=None, help=confidence)
@@ -77,12 +78,12 @@ def _add_ray(group: argparse._ArgumentGroup) -> None:
 
 
 def _count(text: str) -> int:
-    """A whole number, 0 among them, for argparse."""
+    """argparse type: a whole number of at least 0."""
     return 0 if text == "0" else positive_int(text)
 
 
 def _range(text: str) -> tuple[int, int | None]:
-    """``4`` as (4, 4), ``2-8`` as (2, 8), for argparse."""
+    """argparse type: ``4`` as (4, 4), ``2-8`` as (2, 8)."""
     least, _, most = text.partition("-")
     found = positive_int(least), positive_int(most or least)
     if found[0] > found[1]:
@@ -90,21 +91,14 @@ def _range(text: str) -> tuple[int, int | None]:
     return found
 
 
-def _amount(text: str) -> float:
-    """A number of at least 0, for argparse."""
-    return _number(text, float("inf"), f"{text!r} is not a number of at least 0")
+def _amount(text: str, most: float = sys.float_info.max, what: str = "a number of at least 0") -> float:
+    """argparse type: a number in 0..``most``."""
+    with suppress(ValueError):
+        if 0 <= (value := float(text)) <= most:
+            return value
+    raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
 
 
 def _share(text: str) -> float:
-    """A number in 0..1, for argparse."""
-    return _number(text, 1.0, f"{text!r} is no share; give a number between 0 and 1, such as 0.01")
-
-
-def _number(text: str, most: float, otherwise: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1
-    if not 0 <= value <= most or value == float("inf"):
-        raise argparse.ArgumentTypeError(otherwise)
-    return value
+    """argparse type: a number in 0..1."""
+    return _amount(text, 1, "a number between 0 and 1, such as 0.01")

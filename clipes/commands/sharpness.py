@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 from clipes._version import __version__, versions
 from clipes.config import refinement_name
 
+from .arguments import add_command, add_source_flags, labels_argument, path
 from .flags import add_config_flags, read_config
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, model_record, union, vocabulary_settings
-from .source import add_source_flags, labels_argument
-from .terminal import EXIT_CODES, nonempty, print_error, printable, progress_bar, report_failures, short
+from .terminal import print_error, print_table, printable, progress_bar, report_failures, short
 
 if TYPE_CHECKING:
     from clipes.prompting.analysis import TemplateAnalysis
@@ -25,36 +25,31 @@ if TYPE_CHECKING:
 
 PAPER = ("clip-es", "clip-es-runner-up")
 DEFAULT = (*PAPER, "imagenet")
-FIRST, LAST = 10, 5  # rows of the table that are printed; the CSV has them all
-WIDEST = 46
+FIRST_ROWS, LAST_ROWS = 10, 5  # rows of the table that are printed; the CSV has them all
+MAX_TEMPLATE_WIDTH = 46
 DEFAULT_TEMPLATES = "CLIP's 80 for ImageNet, the paper's two and the classes' own"
 
 
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "rank prompt templates by sharpness, with intervals, and by the masks' mIoU where there is truth"
-    about = (
-        f"{help}. No truth is needed: a sharp prompt lets one label of an image drown the others, and segments badly. "
+    details = (
+        "No truth is needed: a sharp prompt lets one label of an image drown the others, and segments badly. "
         "Each image is encoded once, whatever the number of templates; OUT/partial caches the results, so that a "
         "run that was stopped goes on and other templates cost no further pass. It may be deleted. Masks are made "
         "without refinement by colours unless --refine says otherwise."
     )
-    parser = commands.add_parser("sharpness", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
+    parser = add_command(commands, "sharpness", run, help, details)
     add_source_flags(parser)
     out = "folder for sharpness.csv, .json and .png, and miou.png with --truth"
-    parser.add_argument("--out", type=_path, required=True, help=out)
+    parser.add_argument("--out", type=path, required=True, help=out)
     truth = "folder of PNG masks of class ids, named as the images: the masks of every template are judged, too"
-    parser.add_argument("--truth", type=_path, metavar="DIR", help=truth)
+    parser.add_argument("--truth", type=path, metavar="DIR", help=truth)
     apply = "write the classes with the best template to this file, which `clipes generate --classes FILE` reads"
-    parser.add_argument("--apply", type=_path, metavar="FILE", help=apply)
+    parser.add_argument("--apply", type=path, metavar="FILE", help=apply)
     add_clip_flags(parser)
     add_vocabulary_flags(parser, templates=DEFAULT_TEMPLATES, auto=False)
     add_config_flags(parser)
-    parser.set_defaults(run=run)
-
-
-def _path(text: str) -> Path:
-    return Path(nonempty(text))
 
 
 def run(options: argparse.Namespace) -> int:
@@ -182,23 +177,21 @@ def _correlation(analysis: TemplateAnalysis) -> str:
 
 
 def _print_table(analysis: TemplateAnalysis) -> None:
-    """The first and the last rows, and the paper's templates."""
     rows, paper, rivals = analysis.table(), _paper(), set(analysis.rivals)
     number = "{:.4f}" if rows[-1]["sharpness"] >= 0.01 else "{:.2e}"
-    shown = [i for i, row in enumerate(rows) if i < FIRST or i >= len(rows) - LAST or row["template"] in paper]
-    names = {i: short(rows[i]["template"], WIDEST) for i in shown}
-    width = max(8, *map(len, names.values()))
-    titles = f" rank    {'template':{width}}  sharpness   95 % of the draws     macro"
-    print(f"{titles}   mIoU" if analysis.miou is not None else titles)
+    ends = {*range(FIRST_ROWS), *range(len(rows) - LAST_ROWS, len(rows))}
+    shown = [i for i, row in enumerate(rows) if i in ends or row["template"] in paper]
+    lines = []
     for before, i in zip([-1, *shown], shown, strict=False):
         if i > before + 1:
-            print("  ...")
+            lines.append(["", "", "...", *[""] * 4])
         row = rows[i]
         value, low, high, macro = (number.format(row[key]) for key in ("sharpness", "low", "high", "macro"))
-        miou = row.get("miou")
-        last = "" if miou is None else f"  {miou:.3f}"
-        mark = "~" if row["template"] in rivals else " "
-        print(f"{row['rank']:>5} {mark} {names[i]:{width}}  {value:>9}  {f'[{low}, {high}]':>18}  {macro:>8}{last}")
+        mark, name = "~" if row["template"] in rivals else "", short(row["template"], MAX_TEMPLATE_WIDTH)
+        miou = "" if row.get("miou") is None else f"{row['miou']:.3f}"
+        lines.append([str(row["rank"]), mark, name, value, f"[{low}, {high}]", macro, miou])
+    last = "mIoU" if analysis.miou is not None else ""
+    print_table(["rank", "", "template", "sharpness", "95 % of the draws", "macro", last], lines, left=("template",))
 
 
 def _print_summary(analysis: TemplateAnalysis, out: Path) -> None:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 from clipes.io.atomic import SOFTWARE, owned, write_bytes
 from clipes.io.paths import MAX_NAME
 
+from .arguments import add_command, nonempty, path
 from .flags import add_config_flags, read_config
 from .inline import escapes
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
-from .terminal import DONE, EXIT_CODES, nonempty, printable, report_failures, short
+from .terminal import DONE, printable, report_failures, short
 
 if TYPE_CHECKING:
     from clipes.result import PseudoMask
@@ -26,25 +27,20 @@ MAX_WIDTH = 40
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "make one picture's mask and look at it: a figure of maps, mask and confidence"
-    about = (
-        f"{help}. The figure is written to a file and, where the terminal can show pictures (kitty, Ghostty, WezTerm, "
+    details = (
+        "The figure is written to a file and, where the terminal can show pictures (kitty, Ghostty, WezTerm, "
         "Konsole, iTerm2, mintty; not inside tmux or screen), shown there."
     )
-    show = commands.add_parser("show", help=help, description=about, epilog=EXIT_CODES, allow_abbrev=False)
-    show.add_argument("image", type=_path, help="one picture")
+    show = add_command(commands, "show", run, help, details)
+    show.add_argument("image", type=path, help="one picture")
     show.add_argument("--labels", type=nonempty, required=True, metavar="NAMES", help="what it shows: dog,person")
     out = ".png, .svg or .pdf file (default: the picture's name with -clipes.png, in this folder); what something else "
-    show.add_argument("--out", type=_path, metavar="FILE", help=f"{out}has written is never replaced")
+    show.add_argument("--out", type=path, metavar="FILE", help=f"{out}has written is never replaced")
     overlay = "the picture with the mask on it instead of the figure: a .png, for which matplotlib is not needed"
     show.add_argument("--overlay", action="store_true", help=overlay)
     add_clip_flags(show, batch=False)
     add_vocabulary_flags(show, auto=False)
     add_config_flags(show)
-    show.set_defaults(run=run)
-
-
-def _path(text: str) -> Path:
-    return Path(nonempty(text))
 
 
 def run(options: argparse.Namespace) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .terminal import DONE, EXIT_CODES, nonempty, positive_int, print_error, short
+from .arguments import add_command, add_run_folder, json_path, positive_int
+from .terminal import DONE, print_error, print_table, short
 
 if TYPE_CHECKING:
-    from clipes.store.status import RunStatus, Worker
+    from clipes.store.status import RunStatus
 
 MAX_NAME_WIDTH, MAX_REASON_WIDTH = 40, 100
 
@@ -18,12 +18,11 @@ MAX_NAME_WIDTH, MAX_REASON_WIDTH = 40, 100
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "what a run, or all shards of it, has done: counts, speed, reasons, what is left"
-    status = commands.add_parser("status", help=help, description=help, epilog=EXIT_CODES, allow_abbrev=False)
-    status.add_argument("folder", type=lambda text: Path(nonempty(text)), help="the --out of a `clipes generate`")
-    status.add_argument("--json", type=lambda text: Path(nonempty(text)), metavar="FILE", help="write everything here")
+    status = add_command(commands, "status", run, help)
+    add_run_folder(status)
+    status.add_argument("--json", type=json_path, metavar="FILE", help="write everything here")
     reasons = "how many of the commonest reasons to show (default: %(default)s)"
     status.add_argument("--reasons", type=positive_int, default=10, metavar="N", help=reasons)
-    status.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,8 +30,6 @@ def run(options: argparse.Namespace) -> int:
     from clipes.io.atomic import write_json
     from clipes.store.status import read_status
 
-    if options.json and options.json.suffix != ".json":
-        raise ValueError(f"--json writes a .json file, not {options.json}; end its name in .json")
     if options.json and options.json.name in ("run.json", "classes.json"):
         raise ValueError(f"{options.json} would replace what a run wrote; choose another name")
     status = read_status(options.folder, options.reasons)
@@ -54,7 +51,7 @@ def _print_counts(status: RunStatus) -> None:
         ("skipped", status.skipped),
         ("failed", status.failed),
         ("left", "unknown" if status.left is None else status.left),
-        ("images/s", f"{_rate(status.rate)}  while any worker was at work"),
+        ("images/s", f"{_rate(status.rate)}  while at least one worker was running"),
     ]
     for name, value in rows:
         print(f"{name:10}{value}")
@@ -64,7 +61,7 @@ def _print_reasons(status: RunStatus) -> None:
     if not status.reasons:
         return
     width = max(len(str(reason.count)) for reason in status.reasons)
-    print("\nreasons, the commonest first, as told of the first image")
+    print("\nmost common reasons, each with the first image it was given for")
     for reason in status.reasons:
         text, name = short(reason.text, MAX_REASON_WIDTH), short(reason.first, MAX_NAME_WIDTH)
         print(f"  {reason.count:{width}}  {reason.status:7}  {text}  ({name})")
@@ -72,25 +69,26 @@ def _print_reasons(status: RunStatus) -> None:
 
 def _print_workers(status: RunStatus) -> None:
     if not status.workers:
-        print("\nno worker has begun")
+        print("\nno worker has started")
         return
-    machines = [short(worker.machine, MAX_NAME_WIDTH) for worker in status.workers]
-    width = max(map(len, ("machine", *machines)))
-    columns = f"{'started':19}  {'last image':19}  {'ok':>8}  {'skipped':>8}  {'failed':>8}  {'images/s':>8}"
-    print(f"\n{'shard':>9}  {'machine':{width}}  {columns}  record")
-    for worker, machine in zip(status.workers, machines, strict=True):
-        shard = short(worker.shard or "-", 9)
-        figures = f"{worker.ok:8}  {worker.skipped:8}  {worker.failed:8}  {_rate(worker.rate):>8}"
-        print(f"{shard:>9}  {machine:{width}}  {_times(worker)}  {figures}  {short(worker.file, 80)}")
+    rows = [
+        (
+            short(worker.shard or "-", 9),
+            short(worker.machine, MAX_NAME_WIDTH),
+            _local_time(worker.started),
+            _local_time(worker.last) if worker.ok + worker.skipped + worker.failed else "-",
+            *map(str, (worker.ok, worker.skipped, worker.failed)),
+            _rate(worker.rate),
+            short(worker.file, 80),
+        )
+        for worker in status.workers
+    ]
+    titles = ("shard", "machine", "started", "last image", "ok", "skipped", "failed", "images/s", "record")
+    print()
+    print_table(titles, rows, left=("machine", "started", "last image", "record"))
 
 
-def _times(worker: Worker) -> str:
-    """The times of the worker's start and of its last row, in local time; a dash if it has no row yet."""
-    rows = worker.ok + worker.skipped + worker.failed
-    return f"{_time(worker.started)}  {_time(worker.last) if rows else '-':19}"
-
-
-def _time(seconds: float) -> str:
+def _local_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
 
 

@@ -7,11 +7,11 @@ import shutil
 import textwrap
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .arguments import add_command, nonempty, path
 from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
-from .terminal import DONE, FAILED, nonempty, print_error, printable
+from .terminal import DONE, FAILED, print_error, printable
 
 if TYPE_CHECKING:  # they load torch
     from clipes.clip.text import TextEncoder
@@ -26,19 +26,17 @@ _FOR_OUT = ("sense", "without", "min_similarity", "background", "templates", "fu
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "WordNet's senses and synonyms of names; a class file with synonyms"
-    text = (
+    details = (
         "With NAMEs: their senses, to choose from. With --classes: the senses of a set's classes in short; and with "
         "--out a class file in which every class has the synonyms of one sense. Senses are ranked by how well they "
         "agree with the classes in the model's text space; without --model the order is WordNet's, the commonest first."
     )
-    parser = commands.add_parser("synonyms", help=help, description=text, epilog=_EXIT_CODES, allow_abbrev=False)
+    parser = add_command(commands, "synonyms", run, help, details, _EXIT_CODES)
     parser.add_argument("names", metavar="NAME", nargs="*", type=nonempty, help="a noun: tvmonitor, 'hot dog'")
     parser.add_argument("--hypernyms", action="store_true", help="show what each sense is a kind of, too")
     parser.add_argument("--wordnet", metavar="FOLDER", type=nonempty, help="holds data.noun (default: looked for)")
     out = parser.add_argument_group("class file")
-    out.add_argument(
-        "--out", type=lambda text: Path(nonempty(text)), metavar="FILE.json", help="write the classes there"
-    )
+    out.add_argument("--out", type=path, metavar="FILE.json", help="write the classes there")
     sense = "take this sense for a class, whatever its rank; may be repeated"
     out.add_argument("--sense", action="append", type=_sense, default=[], metavar="NAME=KEY", help=sense)
     without = "leave this synonym out; may be repeated"
@@ -47,7 +45,6 @@ def add(commands: Any) -> None:
     out.add_argument("--min-similarity", type=float, metavar="X", help=least)
     add_vocabulary_flags(parser, auto=False)
     add_clip_flags(parser, model=None, batch=False)
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -181,7 +178,6 @@ def _write(classes: Vocabulary, tower: TextEncoder | None, wordnet: WordNet, opt
 
 
 def _senses_by_name(pairs: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """The pairs (name, sense key) as a dict. Raises ValueError if a name has two senses."""
     senses: dict[str, str] = {}
     for name, key in pairs:
         if senses.setdefault(name, key) != key:

@@ -1,11 +1,9 @@
-"""Shared by the commands: exit codes, argparse types, and printing on the terminal."""
+"""Shared by the commands: exit codes, and printing on the terminal."""
 
 from __future__ import annotations
 
-import argparse
-import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 DONE, WRONG_USE, FAILED, DISK_FULL, DEVICE_LOST, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 5, 130, 143
@@ -16,32 +14,6 @@ EXIT_CODES = (
 FAILURES_SHOWN = 20
 
 
-def positive_int(text: str) -> int:
-    """argparse type: a whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def nonempty(text: str) -> str:
-    """argparse type: a text that is not blank."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError("it is empty; was a variable of the shell not set?")
-    return text
-
-
-def parse_words(text: str | None) -> str | tuple[str, ...] | None:
-    """Split a list of words at its commas.
-
-    None, the name of a set and the name of a file are returned unchanged. ``a,b`` gives two words, ``a,`` gives one,
-    and the empty string gives none.
-    """
-    if text is None or (text and ("," not in text or os.path.isfile(text))):
-        return text
-    words = tuple(word.strip() for word in text.split(","))
-    return words if words[-1] else words[:-1]
-
-
 def progress_bar(items: Any, total: int, unit: str) -> Any:
     """Iterate over ``items`` with a progress bar, which is shown only if stderr is a terminal."""
     from tqdm import tqdm
@@ -49,13 +21,34 @@ def progress_bar(items: Any, total: int, unit: str) -> Any:
     return tqdm(items, total=total, unit=f" {unit}", disable=None if sys.stderr else True, smoothing=0.05)
 
 
-def report_failures(reasons: Sequence[str]) -> int:
-    """Print the first :data:`FAILURES_SHOWN` reasons and the number of the others; returns the exit code."""
-    for reason in reasons[:FAILURES_SHOWN]:
+def report_failures(reasons: Sequence[str], count: int | None = None) -> int:
+    """Print the first :data:`FAILURES_SHOWN` reasons and the number of other failures; returns the exit code.
+
+    ``count`` is the number of all failures, by default that of the reasons.
+    """
+    count, shown = len(reasons) if count is None else count, reasons[:FAILURES_SHOWN]
+    for reason in shown:
         print_error(reason)
-    if len(reasons) > FAILURES_SHOWN:
-        print_error(f"and {len(reasons) - FAILURES_SHOWN} more failed")
-    return FAILED if reasons else DONE
+    if count > len(shown):
+        print_error(f"and {count - len(shown)} more failed")
+    return FAILED if count else DONE
+
+
+def print_problems(count: int, what: str, first: Sequence[str]) -> None:
+    """Print to stderr that there are ``count`` problems of a kind, unless it is 0, and the ``first`` of them."""
+    if count:
+        print_error(f"{count} {what}{', the first' if count > len(first) else ''}:")
+    for line in first:
+        print_error(f"  {line}")
+
+
+def print_table(titles: Sequence[str], rows: Iterable[Sequence[str]], left: Collection[str] = ()) -> None:
+    """Print rows of cells under their titles, aligned to the right, but to the left under the titles in ``left``."""
+    lines = [titles, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = zip(titles, line, widths, strict=True)
+        print("  ".join(f"{cell:{'<' if title in left else '>'}{width}}" for title, cell, width in cells).rstrip())
 
 
 def print_error(text: str) -> None:

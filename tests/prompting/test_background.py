@@ -26,7 +26,7 @@ from clipes.clip.head import image_features
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.text import TextEncoder
 from clipes.clip.weights import CLIP
-from clipes.commands import terminal
+from clipes.commands.arguments import parse_words
 from clipes.config import CamConfig, ImageConfig
 from clipes.datasets import Sample
 from clipes.io.images import open_image
@@ -605,7 +605,7 @@ def pasted(printed: str) -> list[str]:
     """The words of the line to be pasted, as a shell and then --background read them."""
     (line,) = [line for line in printed.splitlines() if line.startswith("--background")]
     _, given = shlex.split(line)
-    return list(terminal.parse_words(given))
+    return list(parse_words(given))
 
 
 ODD = ["sky", "the 'blue' sea", "wall; road"]

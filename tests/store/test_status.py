@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +151,7 @@ def test_the_command_prints_it(run: Path, capsys: pytest.CaptureFixture[str]) ->
     lines = [line.split() for line in out.splitlines()]
     for row in (["images", "8"], ["ok", "4"], ["skipped", "2"], ["failed", "1"], ["left", "1"]):
         assert row in lines
-    assert "images/s  0.67  while any worker was at work" in out
+    assert "images/s  0.67  while at least one worker was running" in out
     assert ["1", "failed", "empty", "(d)"] in lines and ["1", "skipped", "no", "file", "...", "(c)"] in lines
     workers = [line for line in lines if line and line[-1].endswith(".jsonl")]
     assert [(line[0], line[1], *line[-5:-1]) for line in workers] == [
@@ -170,14 +171,15 @@ def test_the_command_limits_the_reasons(run: Path, capsys: pytest.CaptureFixture
     assert "(c)" in out and "(d)" not in out
 
 
-def test_the_command_writes_json(run: Path, tmp_path: Path) -> None:
+def test_the_command_writes_json(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert _command(run, "--json", str(tmp_path / "status.json")) == 0
     found = json.loads((tmp_path / "status.json").read_text())
     expected = read_status(run)
     assert found == json.loads(json.dumps(expected.as_dict())) and found["left"] == 1
     assert found["reasons"][0] == {"status": "skipped", "text": "no file ...", "count": 1, "first": "c"}
-    with pytest.raises(ValueError, match=r"--json writes a \.json file, not .*status; end its name in \.json"):
+    with pytest.raises(SystemExit):
         _command(run, "--json", str(tmp_path / "status"))
+    assert re.search(r"a \.json file is written, not .*status'; end its name in \.json", capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("name", ["run.json", "classes.json"])
@@ -193,7 +195,7 @@ def test_the_command_says_what_is_unknown(tmp_path: Path, capsys: pytest.Capture
     assert _command(tmp_path) == 0
     out, err = capsys.readouterr()
     assert "images    unknown: no worker was told" in out and "left      unknown" in out and err == ""
-    assert "no worker has begun" in out and "reasons" not in out
+    assert "no worker has started" in out and "reasons" not in out
 
 
 def test_hostile_names_are_escaped(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,94 @@
+"""Shared by the commands: their parsers, arguments that several of them have, and types of arguments."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .terminal import EXIT_CODES
+
+
+def add_command(
+    commands: Any,
+    name: str,
+    run: Callable[[argparse.Namespace], int],
+    help: str,
+    details: str = "",
+    epilog: str = EXIT_CODES,
+) -> argparse.ArgumentParser:
+    """Add the parser of a command that ``run`` executes to ``commands``, an argparse subparsers action."""
+    about = f"{help}. {details}" if details else help
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=about, epilog=epilog, allow_abbrev=False
+    )
+    parser.set_defaults(run=run)
+    return parser
+
+
+def add_run_folder(parser: argparse.ArgumentParser, flags: str = "") -> None:
+    """Add the positional argument ``folder``, the output folder of a run that was started with ``flags``."""
+    parser.add_argument("folder", type=path, help=f"the --out of a `clipes generate{flags}`")
+
+
+def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True) -> None:
+    """Add ``source``, which may be left out unless ``needed``, and ``--labels``: see `clipes.datasets.find_samples`."""
+    source = (
+        "an image, a folder, a quoted glob pattern, a .txt list of images, a .csv or .jsonl table of images and labels,"
+        " voc:ROOT[:SPLIT], coco:ROOT[:SPLIT], or .tar shards (shards-{000..012}.tar)"
+    )
+    parser.add_argument("source", type=nonempty, nargs=None if needed else "?", help=source)
+    labels = (
+        "a .csv or .jsonl file, a cls_labels.npy, or names for all images: dog,person; default: the source's own, which"
+        " a table, voc:, coco:, shards and a folder with a metadata.jsonl have"
+    )
+    parser.add_argument("--labels", type=nonempty, help=labels)
+
+
+def labels_argument(given: str | None) -> str | tuple[str, ...] | None:
+    """A labels file's path as it is, else names: ``dog,person``; None for the source's own."""
+    if given is None:
+        return None
+    suffix = os.path.splitext(given)[1].lower()
+    is_file = suffix in (".csv", ".jsonl", ".npy", ".json", ".txt", ".tsv") or (suffix and os.path.isfile(given))
+    return given if is_file else tuple(given.split(","))
+
+
+def positive_int(text: str) -> int:
+    """argparse type: a whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
+    return int(text)
+
+
+def nonempty(text: str) -> str:
+    """argparse type: a text that is not blank."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError("it is empty; was a variable of the shell not set?")
+    return text
+
+
+def path(text: str) -> Path:
+    """argparse type: a path that is not blank."""
+    return Path(nonempty(text))
+
+
+def json_path(text: str) -> Path:
+    """argparse type: the path of a JSON file to be written."""
+    if not text.endswith(".json"):
+        raise argparse.ArgumentTypeError(f"a .json file is written, not {text!r}; end its name in .json")
+    return Path(text)
+
+
+def parse_words(text: str | None) -> str | tuple[str, ...] | None:
+    """Split a list of words at its commas.
+
+    None, the name of a set and the name of a file are returned unchanged. ``a,b`` gives two words, ``a,`` gives one,
+    and the empty string gives none.
+    """
+    if text is None or (text and ("," not in text or os.path.isfile(text))):
+        return text
+    words = tuple(word.strip() for word in text.split(","))
+    return words if words[-1] else words[:-1]
