@@ -1,4 +1,4 @@
-"""Drawings of the other made things: balloon, house, kite, snowman, umbrella.
+"""Drawings of other man-made things: balloon, house, kite, snowman, umbrella.
 
 Each function records one variant with the pen, in a box of about -0.5..0.5, y down.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from .pen import GLASS, INK, Colour, Pen, darker, lighter, mix
+from .pen import GLASS, INK, Colour, Pen, darker, lighter, mirrored, mix, scaled
 from .sampler import PALETTE, Sampler
 
 
@@ -21,8 +21,7 @@ def balloon(pen: Pen, rng: Sampler) -> None:
     string = [(0, 0.18), (wave, 0.28), (-wave, 0.38), (wave * 0.4, 0.5)]
     pen.line(string, 0.02, darker(skin, 0.5), curved=True)
     pen.polygon([(0, 0.1), (0.055, 0.2), (-0.055, 0.2)], darker(skin, 0.15))
-    shape = [(0, -0.5), (wide * 0.8, -0.4), (wide, -0.2), (wide * 0.66, 0.02), (0, 0.15)]
-    pen.spline([*shape, (-wide * 0.66, 0.02), (-wide, -0.2), (-wide * 0.8, -0.4)], skin)
+    pen.spline(mirrored([(0, -0.5), (wide * 0.8, -0.4), (wide, -0.2), (wide * 0.66, 0.02), (0, 0.15)]), skin)
     pen.ellipse(-0.04, -0.24, wide * 0.68, 0.22, lighter(skin, 0.14), rim=False)
     pen.ellipse(-0.11, -0.35, 0.045, 0.085, lighter(skin, 0.7), rim=False, tilt=0.45)
 
@@ -35,20 +34,18 @@ def _hot_air_balloon(pen: Pen, rng: Sampler, skin: Colour) -> None:
     pen.line([(-0.09, 0.42), (0.09, 0.42)], 0.02, darker(PALETTE["brown"], 0.3))
     half = [(0, -0.5), (0.26, -0.43), (0.38, -0.2), (0.3, 0.04), (0.13, 0.22)]
     wide = rng.uniform(0.86, 1.06)
-    for index, share in enumerate((1.0, 0.62, 0.24)):
-        right = [(x * share * wide, y) for x, y in half]
-        colour = skin if index % 2 == 0 else band
-        pen.spline([*right, *[(-x, y) for x, y in right[:0:-1]]], colour, rim=index == 0)
+    for share, colour in ((1.0, skin), (0.62, band), (0.24, skin)):
+        pen.spline(mirrored([(x * share * wide, y) for x, y in half]), colour, rim=share == 1.0)
     if rng.chance(0.5):
-        sash = [(-0.36 * wide, -0.12), (0, -0.06), (0.36 * wide, -0.12)]
-        pen.line(sash, 0.07, mix(band, darker(skin, 0.2), 0.5), curved=True)
+        stripe = [(-0.36 * wide, -0.12), (0, -0.06), (0.36 * wide, -0.12)]
+        pen.line(stripe, 0.07, mix(band, darker(skin, 0.2), 0.5), curved=True)
     pen.ellipse(-0.17, -0.34, 0.04, 0.08, lighter(skin, 0.6), rim=False, tilt=0.6)
     pen.box(-0.12, 0.19, 0.12, 0.23, darker(band, 0.2), rim=False)
 
 
-def _window(pen: Pen, x: float, y: float, size: float, frame: Colour, lit: Colour) -> None:
+def _window(pen: Pen, x: float, y: float, size: float, frame: Colour, pane: Colour) -> None:
     pen.box(x - size, y - size * 1.15, x + size, y + size * 1.15, frame)
-    pen.box(x - size * 0.72, y - size * 0.87, x + size * 0.72, y + size * 0.87, lit, rim=False)
+    pen.box(x - size * 0.72, y - size * 0.87, x + size * 0.72, y + size * 0.87, pane, rim=False)
     pen.line([(x, y - size), (x, y + size)], 0.018, frame)
     pen.line([(x - size, y), (x + size, y)], 0.018, frame)
 
@@ -58,25 +55,13 @@ def house(pen: Pen, rng: Sampler) -> None:
     roof = rng.contrast(wall, "red", "brown", "slate")
     wide, eaves = rng.uniform(0.3, 0.46), rng.uniform(-0.14, 0.06)
     peak = eaves - rng.uniform(0.26, 0.36)
-    kind = rng.choice(("gable", "hip", "barn", "shed"))
+    kind = rng.choice(("gable", "hip", "gambrel", "shed"))
     over = wide + 0.06
     roofs = {
-        "gable": [(-over, eaves), (0, peak), (over, eaves)],
-        "hip": [(-over, eaves), (-wide * 0.5, peak + 0.06), (wide * 0.5, peak + 0.06), (over, eaves)],
-        "barn": [
-            (-over, eaves),
-            (-wide * 0.75, eaves - 0.18),
-            (0, peak - 0.02),
-            (wide * 0.75, eaves - 0.18),
-            (over, eaves),
-        ],
-        "shed": [
-            (-over, eaves),
-            (-over, eaves - 0.08),
-            (wide * 0.9, peak + 0.04),
-            (over, peak + 0.1),
-            (over, eaves),
-        ],
+        "gable": mirrored([(0, peak), (over, eaves)]),
+        "hip": mirrored([(wide * 0.5, peak + 0.06), (over, eaves)]),
+        "gambrel": mirrored([(0, peak - 0.02), (wide * 0.75, eaves - 0.18), (over, eaves)]),
+        "shed": [(-over, eaves), (-over, eaves - 0.08), (wide * 0.9, peak + 0.04), (over, peak + 0.1), (over, eaves)],
     }
     if rng.chance(0.65):
         brick = rng.jitter(PALETTE["coral"]) if rng.chance(0.5) else darker(wall, 0.2)
@@ -86,19 +71,19 @@ def house(pen: Pen, rng: Sampler) -> None:
     pen.box(-wide + 0.02, 0.39, wide - 0.02, 0.44, darker(wall, 0.2), rim=False)
     pen.polygon(roofs[kind], roof)
     pen.line([(-over + 0.03, eaves - 0.02), (over - 0.03, eaves - 0.02)], 0.035, darker(roof, 0.2))
-    if kind in ("gable", "barn"):
+    if kind in ("gable", "gambrel"):
         pen.ellipse(0, (eaves + peak) / 2 + 0.03, 0.055, 0.055, lighter(wall, 0.4))
     else:
         pen.line([(-wide * 0.6, eaves - 0.1), (wide * 0.75, eaves - 0.1)], 0.018, darker(roof, 0.25))
     frame = rng.choice((PALETTE["white"], darker(wall, 0.5)))
-    lit = rng.choice((GLASS, (255, 226, 130), darker(GLASS, 0.4)))
+    pane = rng.choice((GLASS, (255, 226, 130), darker(GLASS, 0.4)))
     door = rng.contrast(wall, "brown", "red", "teal")
     at = rng.choice((-0.5, 0.0, 0.0, 0.5)) * wide
     pen.box(at - 0.075, 0.2, at + 0.075, 0.46, door)
-    pen.ellipse(at + 0.04, 0.34, 0.014, 0.014, lighter(door, 0.7), rim=False)
+    pen.discs([(at + 0.04, 0.34)], 0.014, lighter(door, 0.7))
     for x in (-0.62, 0.0, 0.62):
         if abs(x * wide - at) > 0.15:
-            _window(pen, x * wide, (eaves + 0.46) / 2 - 0.02, 0.072, frame, lit)
+            _window(pen, x * wide, (eaves + 0.46) / 2 - 0.02, 0.072, frame, pane)
 
 
 def kite(pen: Pen, rng: Sampler) -> None:
@@ -111,39 +96,19 @@ def kite(pen: Pen, rng: Sampler) -> None:
     pen.line(tail, 0.02, darker(other, 0.4), curved=True)
     bow = rng.contrast(other)
     for x, y in tail[1:]:
-        pen.polygon(
-            [(x - 0.07, y - 0.035), (x + 0.07, y + 0.035), (x + 0.07, y - 0.035), (x - 0.07, y + 0.035)],
-            bow,
-            False,
-        )
+        pen.polygon(scaled([(-1, -0.5), (1, 0.5), (1, -0.5), (-1, 0.5)], x, y, 0.07), bow, rim=False)
     if rng.chance(0.28):  # a delta kite
-        pen.polygon(
-            [
-                (0, -0.42),
-                (0.5, low - 0.02),
-                (0.14, low - 0.08),
-                (0, low),
-                (-0.14, low - 0.08),
-                (-0.5, low - 0.02),
-            ],
-            one,
-        )
-        pen.polygon([(0, -0.36), (0.13, low - 0.11), (0, low - 0.03), (-0.13, low - 0.11)], other, rim=False)
+        pen.polygon(mirrored([(0, -0.42), (0.5, low - 0.02), (0.14, low - 0.08), (0, low)]), one)
+        pen.polygon(mirrored([(0, -0.36), (0.13, low - 0.11), (0, low - 0.03)]), other, rim=False)
         pen.line([(0, -0.4), (0, low)], 0.018, darker(one, 0.5))
         return
-    corners = [(0.0, -0.5), (wide, cross), (0.0, low), (-wide, cross)]
-    pen.polygon(corners, one)
-    middle = (0.0, cross)
+    pen.polygon(mirrored([(0, -0.5), (wide, cross), (0, low)]), one)
     if rng.chance(0.6):
-        pen.polygon([middle, (0, -0.46), (wide * 0.92, cross)], other, rim=False)
-        pen.polygon([middle, (0, low - 0.05), (-wide * 0.92, cross)], other, rim=False)
+        pen.polygon([(0, cross), (0, -0.46), (wide * 0.92, cross)], other, rim=False)
+        pen.polygon([(0, cross), (0, low - 0.05), (-wide * 0.92, cross)], other, rim=False)
     else:
-        pen.polygon([(-wide * 0.62, cross + 0.09), (wide * 0.62, cross + 0.09), (0, low - 0.06)], other, rim=False)
-        pen.polygon(
-            [(-wide * 0.3, cross - 0.14), (wide * 0.3, cross - 0.14), (0, -0.45)],
-            lighter(one, 0.35),
-            rim=False,
-        )
+        pen.polygon(mirrored([(wide * 0.62, cross + 0.09), (0, low - 0.06)]), other, rim=False)
+        pen.polygon(mirrored([(wide * 0.3, cross - 0.14), (0, -0.45)]), lighter(one, 0.35), rim=False)
     pen.line([(0, -0.49), (0, low)], 0.018, darker(one, 0.5))
     pen.line([(-wide, cross), (wide, cross)], 0.018, darker(one, 0.5))
 
@@ -157,8 +122,8 @@ def _hat(pen: Pen, rng: Sampler, y: float, r: float) -> None:
         pen.box(-0.66 * r, brim - 0.38 * r, 0.66 * r, brim - 0.1 * r, band, rim=False)
         pen.box(-1.2 * r, brim - 0.12 * r, 1.2 * r, brim + 0.14 * r, felt)
         return
-    dome = [(1.0 * r * math.cos(a), brim - 1.0 * r * math.sin(a)) for a in (math.pi * k / 13 for k in range(14))]
-    pen.polygon(dome, felt)
+    angles = [math.pi * k / 13 for k in range(14)]
+    pen.polygon([(r * math.cos(a), brim - r * math.sin(a)) for a in angles], felt)
     pen.box(-1.08 * r, brim - 0.18 * r, 1.08 * r, brim + 0.16 * r, band)
     pen.sphere(0, brim - 1.05 * r, 0.3 * r, 0.3 * r, band)
 
@@ -168,32 +133,25 @@ def snowman(pen: Pen, rng: Sampler) -> None:
     if rng.chance(0.25):
         snow = mix(snow, rng.colour(), 0.25)
     three = rng.chance(0.5)
-    r = 0.125 if three else 0.15
-    head = -0.2 if three else -0.14
-    low = 0.24 if three else 0.27
+    r, head, low, arm = (0.125, -0.2, 0.24, 0.06) if three else (0.15, -0.14, 0.27, 0.1)
     wood = darker(PALETTE["brown"], 0.25)
-    arm = 0.06 if three else 0.1
     for side in (-1, 1):
         lift = rng.uniform(-0.2, 0.06)
-        tip = (side * 0.42, arm + lift)
-        pen.line([(side * 0.12, arm + 0.03), tip], 0.028, wood)
+        pen.line([(side * 0.12, arm + 0.03), (side * 0.42, arm + lift)], 0.028, wood)
         pen.line([(side * 0.33, arm + lift * 0.7), (side * 0.38, arm + lift - 0.09)], 0.022, wood)
     pen.sphere(0, 0.5 - low, low * 1.05, low, snow)
     if three:
         pen.sphere(0, 0.02, 0.175, 0.16, snow)
     pen.sphere(0, head, r * 1.05, r, snow)
-    for y in (0.04, 0.12, 0.24)[: rng.integer(2, 3)]:
-        pen.ellipse(0, y, 0.022, 0.022, INK, rim=False)
+    pen.discs([(0, 0.04), (0, 0.12), (0, 0.24)][: rng.integer(2, 3)], 0.022, INK)
     if rng.chance(0.75):
         scarf = rng.colour("red", "green", "blue")
         pen.polygon([(0.03, head + r), (0.13, head + r), (0.16, head + r + 0.22), (0.06, head + r + 0.22)], scarf)
-        upper = [(-1.0 * r, head + 0.72 * r), (0, head + 0.95 * r), (1.0 * r, head + 0.72 * r)]
-        lower = [(0.95 * r, head + 1.2 * r), (0, head + 1.45 * r), (-0.95 * r, head + 1.2 * r)]
-        pen.spline([*upper, *lower], scarf)
+        pen.spline(mirrored(scaled([(0, 0.95), (1, 0.72), (0.95, 1.2), (0, 1.45)], 0, head, r)), scarf)
     for side in (-1, 1):
         pen.ellipse(side * 0.38 * r, head - 0.2 * r, 0.022, 0.025, INK, rim=False)
     nose = rng.jitter(PALETTE["orange"])
-    pen.polygon([(0, head - 0.05 * r), (0, head + 0.28 * r), (1.15 * r, head + 0.25 * r)], nose)
+    pen.polygon(scaled([(0, -0.05), (0, 0.28), (1.15, 0.25)], 0, head, r), nose)
     if rng.chance(0.88):
         _hat(pen, rng, head, r)
 
@@ -201,34 +159,27 @@ def snowman(pen: Pen, rng: Sampler) -> None:
 def umbrella(pen: Pen, rng: Sampler) -> None:
     one = rng.colour("red", "blue", "yellow", "turquoise")
     other = rng.choice((one, lighter(one, 0.6), rng.contrast(one)))
-    high, brim = rng.uniform(0.32, 0.44), 0.0
+    high = rng.uniform(0.32, 0.44)
     wood = rng.colour("brown", "slate", "charcoal", share=0.9)
     pen.line([(0, -high - 0.08), (0, 0.42)], 0.036, wood)
     if rng.chance(0.6):
-        pen.line(
-            [(0, 0.38), (0.015, 0.47), (0.07, 0.49), (0.12, 0.46), (0.125, 0.4)],
-            0.042,
-            darker(wood, 0.2),
-            curved=True,
-        )
+        hook = [(0, 0.38), (0.015, 0.47), (0.07, 0.49), (0.12, 0.46), (0.125, 0.4)]
+        pen.line(hook, 0.042, darker(wood, 0.2), curved=True)
     ribs = rng.choice((4, 5, 6))
     edges = [-math.cos(math.pi * k / ribs) * 0.5 for k in range(ribs + 1)]
-    arch = [(-0.5 * math.cos(a), brim - high * math.sin(a) ** 0.85) for a in (math.pi * k / 21 for k in range(22))]
-    hem = []
+    angles = [math.pi * k / 21 for k in range(22)]
+    outline = [(-0.5 * math.cos(a), -high * math.sin(a) ** 0.85) for a in angles]
     for left, right in zip(edges[:0:-1], edges[-2::-1], strict=True):
         sag = 0.28 * abs(left - right)
-        hem += [(left + (right - left) * t, brim - sag * 4 * t * (1 - t)) for t in (0.2, 0.4, 0.6, 0.8, 1.0)]
-    pen.polygon([*arch, *hem[:-1]], one)
+        outline += [(left + (right - left) * t, -sag * 4 * t * (1 - t)) for t in (0.2, 0.4, 0.6, 0.8, 1.0)]
+    pen.polygon(outline[:-1], one)
     angles = [0.12 + (math.pi / 2 - 0.12) * k / 5 for k in range(6)]
-    bend = [math.sin(a) ** 0.85 * (high - 0.02) for a in angles]
-    lean = [math.cos(a) * 0.96 for a in angles]
+    rib = [(math.cos(a) * 0.96, -(math.sin(a) ** 0.85) * (high - 0.02)) for a in angles]  # one at x = 1
     for index in range(ribs):
         left, right = edges[index], edges[index + 1]
-        gore = [(left * c, brim - b) for c, b in zip(lean, bend, strict=True)]
-        gore += [(right * c, brim - b) for c, b in zip(lean[::-1], bend[::-1], strict=True)]
-        sag = 0.28 * abs(left - right)
-        middle = ((left + right) * 0.48, brim - sag - 0.03)
-        pen.polygon([*gore, middle], other if index % 2 else lighter(one, 0.06), rim=False)
+        left_rib, right_rib = ([(edge * x, y) for x, y in rib] for edge in (left, right))
+        hem = ((left + right) * 0.48, -0.28 * abs(left - right) - 0.03)
+        pen.polygon([*left_rib, *right_rib[::-1], hem], other if index % 2 else lighter(one, 0.06), rim=False)
         if index:
-            pen.line([(left * c, brim - b) for c, b in zip(lean, bend, strict=True)], 0.014, darker(one, 0.4))
+            pen.line(left_rib, 0.014, darker(one, 0.4))
     pen.ellipse(-0.2, -high * 0.66, 0.09, 0.04, lighter(one, 0.5), rim=False, tilt=-0.7)
