@@ -7,7 +7,7 @@ touched.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,13 +19,14 @@ from clipes.drawing.panels import drawing, shorten
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-Placement = tuple[tuple[float, float], str, str]  # of a name: offset from its dot in points, and both alignments
-
 _BLUE, _ORANGE, _FAINT = "#0072B2", "#D55E00", "#E4E4E4"  # Okabe and Ito's first two
 _ROWS_PER_COLUMN = 100  # templates in the first plot
 _NAME_LENGTH = 46  # of a template that are shown
 _MAX_ROWS = 30  # above which the axis is written at the top, too
-_MIN_LINE = 10  # points from its dot from which on a name needs a line
+_GAPS = (6, 10, 16, 24, 36, 50, 70, 95, 125)  # points between a dot and its name, to be tried in this order
+_DIRECTIONS = np.array(
+    [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1), (0.5, 1), (-0.5, 1), (0.5, -1), (-0.5, -1)]
+)
 _DOTS_PER_INCH = 200
 
 
@@ -112,12 +113,7 @@ def _draw_rows(axis: Axes, names: Sequence[str], values: Any, ends: Any, stand_o
     for label, out in zip(axis.get_yticklabels(), stand_out, strict=True):
         label.set(color=_ORANGE if out else INK, fontweight="bold" if out else "normal", parse_math=False)
     axis.tick_params(axis="y", length=0)
-    axis.tick_params(
-        axis="x",
-        which="both",
-        top=len(rows) > _MAX_ROWS,
-        labeltop=len(rows) > _MAX_ROWS,
-    )
+    axis.tick_params(axis="x", which="both", top=len(rows) > _MAX_ROWS, labeltop=len(rows) > _MAX_ROWS)
     axis.grid(visible=False, axis="y")
 
 
@@ -144,74 +140,39 @@ def _share_scale(axis: Axes, values: Any) -> None:
 
 
 def _place_names(axis: Axes, points: Any, names: dict[int, str], stand_out: Any) -> None:
-    """Write the names beside their dots, each at the nearest place where it covers no dot and no other name."""
+    """Write the names beside their dots, each at the nearest place where it covers no dot, line or other name."""
+    from matplotlib.path import Path
     from matplotlib.patheffects import Normal, Stroke
     from matplotlib.text import Text
+    from matplotlib.transforms import Bbox
 
     figure: Any = axis.figure
     renderer = figure.canvas.get_renderer()
-    inside, pixels = axis.get_window_extent(renderer), figure.dpi / 72  # of a point
+    inside, pixels = axis.get_window_extent(renderer), figure.dpi / 72  # per point
     dots = axis.transData.transform(points)
-    placed: list[Any] = []  # names' boxes
-    lines = np.empty((0, 2))  # points of the lines that lead to them
+    boxes: list[Any] = []  # of the names that are placed
+    lines: list[Any] = []  # from them to their dots
     arrow = {"arrowstyle": "-", "color": GREY, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
     for index, name in names.items():
         look: Any = {"color": _ORANGE, "fontweight": "bold"} if stand_out[index] else {"color": INK}
-        text = axis.annotate(
-            name, points[index], (0, 0), textcoords="offset points", fontsize=8, arrowprops=arrow, zorder=4, **look
-        )
+        look |= {"ha": "center", "va": "center", "fontsize": 8, "arrowprops": arrow, "zorder": 4}
+        text = axis.annotate(name, points[index], (0, 0), textcoords="offset points", **look)
         text.set_parse_math(False)
         text.set_path_effects([Stroke(linewidth=2, foreground="white"), Normal()])  # legible upon lines
+        dot, half = dots[index], np.array(Text.get_window_extent(text, renderer).size) / 2  # without the line
+        others = np.delete(dots, index, axis=0)
 
-        def put(place: Placement, text: Any = text) -> tuple[Any, bool]:
-            lined = _put(text, place)
-            text.update_positions(renderer)
-            return Text.get_window_extent(text, renderer), lined  # an annotation's own holds its line, too
+        def cost(offset: Any, dot: Any = dot, half: Any = half, others: Any = others) -> int:
+            box, line = Bbox([dot + offset - half, dot + offset + half]), Path([dot, dot + offset])
+            outside = not (inside.contains(*box.min) and inside.contains(*box.max))
+            crossed = sum(line.intersects_bbox(other) for other in boxes)
+            crossed += sum(other.intersects_bbox(box) for other in lines)
+            along = dot + np.linspace(0, 1, 40)[:, None] * offset
+            crossed += (np.linalg.norm(along[:, None] - others, axis=2) < 3 * pixels).any(0).sum()
+            covered = box.padded(3 * pixels).count_contains(dots)
+            return int(100 * outside + 10 * box.count_overlaps(boxes) + 5 * crossed + 3 * covered)
 
-        def cost(place: Placement, put: Any = put, own: int = index, lines: Any = lines) -> int:
-            box, lined = put(place)
-            outside = not _within(np.array([box.min, box.max]), inside).all()
-            # Without a line, a name near another dot would seem to be that one's.
-            room = np.where(np.arange(len(dots)) == own, 3, 4 if lined else _MIN_LINE)[:, None] * pixels
-            penalty = 100 * outside + 3 * int(_within(dots, box, room).sum()) + 5 * int(_within(lines, box).any())
-            penalty += 10 * sum(box.overlaps(other) for other in placed)
-            if lined:
-                line = _line(dots[own], box)
-                apart = np.linalg.norm(line[:, None] - np.delete(dots, own, axis=0), axis=2)
-                penalty += int((apart < 3 * pixels).any(0).sum())
-                penalty += 5 * sum(bool(_within(line, other).any()) for other in placed)
-            return int(penalty)
-
-        box, lined = put(min(_placements(), key=cost))
-        placed.append(box.padded(2 * pixels))
-        lines = np.concatenate([lines, _line(dots[index], box)]) if lined else lines
-
-
-def _within(points: Any, box: Any, room: Any = 0) -> Any:
-    """Whether each of the points (n, 2) lies in a box, or closer to it than ``room``: bool (n,)."""
-    return ((points > box.min - room) & (points < box.max + room)).all(1)
-
-
-def _line(dot: Any, box: Any) -> Any:
-    """Points (40, 2) of the line from beside a dot to the middle of its name."""
-    return dot + np.linspace(0.1, 1, 40)[:, None] * (box.get_points().mean(0) - dot)
-
-
-def _put(text: Any, place: Placement) -> bool:
-    """Move the name to a placement; returns whether a line leads to it."""
-    text.xyann, sideways, upright = place
-    text.set(ha=sideways, va=upright)
-    lined = bool(max(map(abs, text.xyann)) >= _MIN_LINE)
-    text.arrow_patch.set_visible(lined)
-    return lined
-
-
-def _placements() -> Iterator[Placement]:
-    """Yield the placements of a name around its dot, the nearest first."""
-    straight, slanted = ((1, 0), (-1, 0), (0, 1), (0, -1)), ((1, 1), (-1, 1), (1, -1), (-1, -1))
-    between = ((1, 0.5), (-1, 0.5), (1, -0.5), (-1, -0.5), (0.5, 1), (-0.5, 1), (0.5, -1), (-0.5, -1))
-    for distance in (6, 10, 16, 24, 36, 50, 70, 95, 125):
-        for right, up in (*straight, *slanted, *between):
-            sideways = "center" if right == 0 else "left" if right > 0 else "right"
-            upright = "center" if up == 0 else "bottom" if up > 0 else "top"
-            yield (distance * right, distance * up), sideways, upright
+        offset = min((way * (half + gap * pixels) for gap in _GAPS for way in _DIRECTIONS), key=cost)
+        text.xyann = tuple(offset / pixels)
+        boxes.append(Bbox([dot + offset - half, dot + offset + half]).padded(2 * pixels))
+        lines.append(Path([dot, dot + offset]))
