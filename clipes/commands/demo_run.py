@@ -14,7 +14,7 @@ from PIL import Image
 
 from clipes.config import SCENES
 from clipes.evaluation import evaluate
-from clipes.io.atomic import atomic, write_json
+from clipes.io.atomic import atomic, write_json, write_text
 from clipes.io.masks import write_mask
 from clipes.report import write_report
 from clipes.runs.api import run_plan
@@ -78,7 +78,7 @@ def write_scenes(folder: Path, count: int, progress: Progress = lambda items, to
         write_mask(folder / "truth" / f"{name}.png", scene.mask, len(THINGS))
         named.append((name, scene.labels))
     rows = [f"{name}.jpg,{';'.join(labels)}\n" for name, labels in named]
-    _write_text(folder / "labels.csv", "image,labels\n" + "".join(rows))
+    write_text(folder / "labels.csv", "image,labels\n" + "".join(rows))
     return named
 
 
@@ -104,8 +104,3 @@ def _is_of_a_demo(file: Path) -> bool:
     except (OSError, ValueError, RecursionError):
         return False
     return isinstance(report, dict) and set(report) == {"count", "model", "miou"}
-
-
-def _write_text(path: Path, text: str) -> None:
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -28,11 +28,12 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Read the records and print the status; write it to a JSON file if asked for."""
     from clipes.io.atomic import write_json
-    from clipes.store.status import read_status
+    from clipes.store.store import Store
 
     if options.json and options.json.name in ("run.json", "classes.json"):
         raise ValueError(f"{options.json} would replace what a run wrote; choose another name")
-    status = read_status(options.folder, options.reasons)
+    with Store.open(options.folder) as store:
+        status = store.status(options.reasons)
     if options.json:
         write_json(options.json, status.as_dict())
     _print_counts(status)
@@ -76,7 +77,7 @@ def _print_workers(status: RunStatus) -> None:
             short(worker.shard or "-", 9),
             short(worker.machine, MAX_NAME_WIDTH),
             _local_time(worker.started),
-            _local_time(worker.last) if worker.ok + worker.skipped + worker.failed else "-",
+            _local_time(worker.last) if worker.rows else "-",
             *map(str, (worker.ok, worker.skipped, worker.failed)),
             _rate(worker.rate),
             short(worker.file, 80),

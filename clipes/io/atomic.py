@@ -26,7 +26,14 @@ AnyPath = str | os.PathLike[str]
 FolderKind = Literal["export", "report"]
 
 SOFTWARE = {"mask": "clipes run", "figure": "clipes show"}
-"""What the field "Software" of a kind of file says; :func:`owned` looks for it."""
+"""What the field "Software" of a kind of file says."""
+
+_TAGS = {
+    "mask": b"tEXtSoftware\0" + SOFTWARE["mask"].encode(),
+    "figure": SOFTWARE["figure"].encode(),
+    "classes": b'\n  "classes": [\n    {"',  # json.dump breaks the line after the brace
+}
+"""What :func:`owned` looks for in a kind of file."""
 
 
 def _process_space() -> str:
@@ -85,14 +92,17 @@ def write_bytes(path: AnyPath, data: bytes) -> None:
         temporary.write_bytes(data)
 
 
+def write_text(path: AnyPath, text: str) -> None:
+    """Write `text` to `path` in UTF-8, atomically."""
+    write_bytes(path, text.encode("utf-8"))
+
+
 def write_json(path: AnyPath, value: Any) -> None:
     """Write `value` to `path` as indented JSON, atomically; text outside ASCII is escaped.
 
     Raises ValueError for nan and infinities, which JSON lacks (use None), TypeError for what JSON cannot hold.
     """
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="ascii", newline="\n")
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
 # --- files of dead processes
@@ -104,13 +114,13 @@ def remove_stale(root: AnyPath, *, recursive: bool = True) -> int:
     A file is stale when its process on this machine is dead, or when it is a day old; a folder only in the first case.
     A folder that a process was replacing when it was killed gets its name back. Links to folders are not followed.
     """
-    removed = 0
+    removed, a_day_ago = 0, time.time() - _STALE_SECONDS
     for parent, folders, files in os.walk(root):
         for name in (*files, *folders):
             match = _TEMPORARY.fullmatch(name)
             path = Path(parent, name)
             with suppress(FileNotFoundError, PermissionError):  # another process removes it too, or another user's
-                if match and _is_stale(path, match):
+                if match and (is_dead(match) or (name in files and path.lstat().st_mtime < a_day_ago)):
                     _remove(path, match["suffix"])
                     removed += 1
         folders[:] = [name for name in folders if recursive and not _TEMPORARY.fullmatch(name)]
@@ -133,12 +143,6 @@ def is_alive(pid: int) -> bool:
     return True
 
 
-def _is_stale(path: Path, match: re.Match[str]) -> bool:
-    status = path.lstat()
-    old = not stat.S_ISDIR(status.st_mode) and time.time() - status.st_mtime > _STALE_SECONDS
-    return old or is_dead(match)
-
-
 def _remove(path: Path, suffix: str | None) -> None:
     if path.is_symlink() or not path.is_dir():
         path.unlink()
@@ -159,11 +163,11 @@ def _restore(replaced: Path) -> None:
 # --- whose a file is
 
 
-def owned(path: Path, kind: Literal["mask", "figure", "export", "report"]) -> bool:
+def owned(path: Path, kind: Literal["mask", "figure", "classes", "export", "report"]) -> bool:
     """Whether clipes wrote `path`, a file or folder of this kind. Nothing else is replaced or deleted.
 
-    A folder has a marker file; a file names the software that wrote it. An empty file counts as ours: a full disk or a
-    crash leaves such, and nothing is lost with it.
+    A folder has a marker file, a picture names the software that wrote it, and a class file has our layout. An empty
+    file counts as ours: a full disk or a crash leaves such, and nothing is lost with it.
     """
     if path.is_symlink():
         return False
@@ -171,7 +175,7 @@ def owned(path: Path, kind: Literal["mask", "figure", "export", "report"]) -> bo
         return marker(path, kind).is_file()
     if not path.is_file():
         return False
-    tag = (b"tEXtSoftware\0" if kind == "mask" else b"") + SOFTWARE[kind].encode()
+    tag = _TAGS[kind]
     with open(path, "rb") as file:
         head = file.read(_ENDS)
         if not head or tag in head:

@@ -26,7 +26,7 @@ class SizeError(ValueError):
 
 
 def read_ids(path: Path | TarMember, classes: int) -> NDArray[Any]:
-    """Return the ids of one mask file; errors as in :func:`read_pair`."""
+    """Return the ids of one mask file; ValueError, naming the file, for anything else."""
     ids = read_png(path, _MODES, "holds colours, not class ids; save palette indices, 8-bit or 16-bit grey")
     valid_mask(ids, str(path), classes)
     return ids

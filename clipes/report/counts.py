@@ -12,8 +12,7 @@ from clipes.evaluation.metrics import ClassCounts, boundary_counts, class_counts
 from clipes.evaluation.result import Evaluation, number
 from clipes.ids import ignore_index
 from clipes.store.record import Row
-from clipes.store.rows import WorkerCounts
-from clipes.store.status import active_spans
+from clipes.store.rows import Worker, active_spans
 
 BINS = 60
 """The largest number of bars in the chart of throughput; a run of few images has fewer."""
@@ -168,14 +167,14 @@ class Throughput:
     The pauses in which no worker was active are cut out. ``seconds`` is the length of the rest.
     """
 
-    def __init__(self, workers: Sequence[WorkerCounts]) -> None:
+    def __init__(self, workers: Sequence[Worker]) -> None:
         spans = active_spans(workers)
         self._starts = np.array([start for start, _ in spans])
         lengths = np.array([end - start for start, end in spans])
         self._before = np.concatenate([[0.0], np.cumsum(lengths)])
         self._pauses = self._starts[1:] - (self._starts + lengths)[:-1] if spans else np.zeros(0)
         self.seconds = float(self._before[-1])
-        rows = sum(worker.counts.total() for worker in workers)
+        rows = sum(worker.rows for worker in workers)
         self._counts = np.zeros(max(1, min(BINS, rows // 10)), np.int64)
 
     def add(self, time: float) -> None:

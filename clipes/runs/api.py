@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from clipes.generator import MaskGenerator, load
 from clipes.store.output import Output
-from clipes.store.status import RunStatus, read_status
+from clipes.store.status import RunStatus
+from clipes.store.store import Store
 
 from .engines import write_masks
 from .execute import ActiveRun
@@ -92,7 +93,8 @@ def _execute(active: ActiveRun, progress: Callable[[Outcome], object] | None) ->
                 progress(outcome)
             if run.plan.faults.strict and outcome.status == "failed":
                 break
-    return read_status(active.plan.output.folder)
+    with Store.open(active.plan.output.folder) as store:
+        return store.status()
 
 
 def _labels(labels: Any) -> Names | None:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from clipes.io.atomic import atomic, write_json
 
 from .layout import MANIFEST
 
-MAX_DIFFERENCES = 10
-"""How many differences of settings an error names."""
+OVERWRITE = "remove what earlier runs wrote with --overwrite"
 
+_MAX_DIFFERENCES = 10  # of settings that an error names
 _MAX_VALUE = 60  # characters of a value in an error
 _ABSENT = "absent"
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
@@ -82,36 +83,30 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
         if manifest.get("digest") != settings_digest(manifest["settings"]):
             raise ValueError("its 'digest' is not that of its 'settings'; were they edited?")
     except (ValueError, RecursionError) as error:
-        raise ValueError(
-            f"{path} is no record of a run: {error}. Choose another folder, or begin anew with --overwrite"
-        ) from error
+        raise ValueError(f"{path} is no record of a run: {error}; choose another folder, or {OVERWRITE}") from error
     return manifest
 
 
 def _create(path: Path, manifest: Mapping[str, Any]) -> None:
     """Write ``path``, unless another process has written it meanwhile."""
-    try:
-        with atomic(path) as temporary:
-            write_json(temporary, manifest)
-            try:
-                os.link(temporary, path)  # unlike a rename, it never replaces what another process wrote
-            except OSError as error:
-                if error.errno not in _NO_LINKS:
-                    raise
-    except FileExistsError:
-        pass
+    with suppress(FileExistsError), atomic(path) as temporary:
+        write_json(temporary, manifest)
+        try:
+            os.link(temporary, path)  # unlike a rename, it never replaces what another process wrote
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """``settings`` as JSON gives them back, with whole numbers as integers."""
-    text = json.dumps(dict(settings), allow_nan=False)
-    plain: dict[str, Any] = json.loads(text, parse_float=_shortest)
+
+    def shortest(text: str) -> float | int:
+        number = float(text)
+        return int(number) if number.is_integer() else number
+
+    plain: dict[str, Any] = json.loads(json.dumps(dict(settings), allow_nan=False), parse_float=shortest)
     return plain
-
-
-def _shortest(text: str) -> float | int:
-    number = float(text)
-    return int(number) if number.is_integer() else number
 
 
 def _no_number(name: str) -> None:
@@ -122,12 +117,10 @@ def _difference(path: Path, settings: Any, new_settings: Any) -> str:
     old, new = ({name: _shown(value) for name, value in flatten(item)} for item in (settings, new_settings))
     names = [name for name in {**old, **new} if old.get(name, _ABSENT) != new.get(name, _ABSENT)]
     lines = [f"{name}: {old.get(name, _ABSENT)} → {new.get(name, _ABSENT)}" for name in names]
-    more = [f"and {len(lines) - MAX_DIFFERENCES} more"] if len(lines) > MAX_DIFFERENCES else []
-    shown = "; ".join((*lines[:MAX_DIFFERENCES], *more))
-    return (
-        f"{path} is of a run with other settings ({shown}); "
-        "choose another folder, give the same settings, or begin anew with --overwrite"
-    )
+    if len(lines) > _MAX_DIFFERENCES:
+        lines[_MAX_DIFFERENCES:] = [f"and {len(lines) - _MAX_DIFFERENCES} more"]
+    cure = f"choose another folder, give the same settings, or {OVERWRITE}"
+    return f"{path} is of a run with other settings ({'; '.join(lines)}); {cure}"
 
 
 def flatten(value: Any, path: str = "", *, lists: bool = True) -> Iterator[tuple[str, Any]]:

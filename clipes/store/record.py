@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, get_args
 
 from clipes.io.atomic import MACHINE_ID
@@ -126,9 +125,8 @@ class Recorder:
         if not isinstance(header.get("settings"), str):
             raise ValueError(f"the header's 'settings' is {header.get('settings')!r}; give the digest of the run")
         now, machine = datetime.now(timezone.utc), socket.gethostname()
-        header_line = json.dumps(
-            {**header, "started": now.isoformat(), "machine": machine, "pid": os.getpid()}, allow_nan=False
-        )
+        about = {"started": now.isoformat(), "machine": machine, "pid": os.getpid()}
+        header_line = json.dumps({**header, **about}, allow_nan=False)
         records = Path(folder, RECORDS)
         _refuse_link(records)
         records.mkdir(parents=True, exist_ok=True)
@@ -170,9 +168,7 @@ class Recorder:
     def __enter__(self) -> Recorder:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def _open_file(self) -> int:
@@ -210,7 +206,7 @@ class Record:
     @property
     def started(self) -> float:
         """When the worker started, in seconds since 1970."""
-        return _timestamp(self.header["started"])
+        return datetime.fromisoformat(self.header["started"]).timestamp()
 
     def rows(self) -> Iterator[Row]:
         """Yield the rows in the order in which they were written.
@@ -243,18 +239,14 @@ def read_records(folder: str | os.PathLike[str]) -> Iterator[Record]:
             yield Record(path, _parse_header(path, line))
 
 
-def _timestamp(started: Any) -> float:
-    return datetime.fromisoformat(started).timestamp()
-
-
 def _parse_header(path: Path, line: bytes) -> dict[str, Any]:
     try:
         header = _json_object(line)
         if not isinstance(header.get("settings"), str):
             raise ValueError("the header has no 'settings'")
-        if not 0 <= _timestamp(header.get("started")) < _MAX_TIME:
+        if not 0 <= datetime.fromisoformat(header["started"]).timestamp() < _MAX_TIME:
             raise ValueError(f"started is {header['started']!r}")
-    except (ValueError, TypeError, OverflowError) as error:
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise _line_error(path, 1, error) from error
     return header
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
+from typing import get_args
 
 from clipes.io.tempdb import encode_name, temporary_database, transaction
 
@@ -14,22 +14,43 @@ from .record import Record, Row, Status, read_records
 
 
 @dataclass(frozen=True)
-class WorkerCounts:
-    """One worker's record, its rows by status, and when it wrote the last, seconds since 1970."""
+class Worker:
+    """One process that wrote a record.
 
-    record: Record
-    counts: Counter[Status]
+    Attributes:
+        file: its name in ``records/``.
+        machine: where the worker ran.
+        shard: its part of the data set, ``1/4``; None for all of it.
+        started, last: when it started and when it wrote its last row, in seconds since 1970.
+        ok, skipped, failed: how many rows of each status it wrote.
+        rate: rows per second from its start to its last row; None before that.
+    """
+
+    file: str
+    machine: str
+    shard: str | None
+    started: float
     last: float
+    ok: int
+    skipped: int
+    failed: int
+    rate: float | None
+
+    @property
+    def rows(self) -> int:
+        """How many rows it wrote."""
+        return self.ok + self.skipped + self.failed
 
 
 class LatestRows:
     """The newest row of every image, of all records of ``folder`` whose settings have ``digest``.
 
-    Newest is the row with the latest time, of equal ones that of the worker that began last. The rows are kept in a
-    private temporary database on disk, deleted when it is closed; memory does not grow with the number of images.
+    Newest is the row with the latest time, of equal ones that of the worker that started last. The rows are in a
+    temporary database on disk; memory does not grow with the number of images.
 
     Attributes:
-        workers: each worker's record and counts, in the order in which they began.
+        workers: in the order in which they started.
+        total: the images of the data set, as the last worker that names a number was told; None where none does.
         tar_files: the names of the .tar files that rows name.
         other_records: the number of records of other settings, which are left out.
 
@@ -40,21 +61,22 @@ class LatestRows:
         self._rows = temporary_database()
         self._rows.execute("CREATE TABLE rows (id BLOB PRIMARY KEY, time REAL, status TEXT, line TEXT) WITHOUT ROWID")
         self.tar_files: set[str] = set()
-        self.workers: list[WorkerCounts] = []
+        self.workers: list[Worker] = []
+        self.total: int | None = None
         self.other_records = 0
         with transaction(self._rows, "the rows of a run"):
             for record in read_records(folder):
-                if record.settings == digest:
-                    self.workers.append(self._insert(record))
-                else:
+                if record.settings != digest:
                     self.other_records += 1
+                    continue
+                self.workers.append(self._insert(record))
+                if isinstance(total := record.header.get("total"), int):
+                    self.total = total
 
     def __enter__(self) -> LatestRows:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -74,23 +96,21 @@ class LatestRows:
         line = self._rows.execute("SELECT line FROM rows WHERE id = ?", (encode_name(id),)).fetchone()
         return Row.from_json(line[0]) if line else None
 
-    def done(self) -> Iterator[Row]:
-        """The newest rows of the images that have a mask, by id."""
-        return self._select("WHERE status = 'ok'")
+    def select(self, *statuses: Status) -> Iterator[Row]:
+        """The newest rows, by id, of the images that ended with one of ``statuses``."""
+        places = ", ".join("?" * len(statuses))
+        query = f"SELECT line FROM rows WHERE status IN ({places}) ORDER BY id"
+        return (Row.from_json(line) for (line,) in self._rows.execute(query, statuses))
 
     def not_done(self) -> Iterator[Row]:
-        """The newest rows of the images that were skipped or failed, by id."""
-        return self._select("WHERE status <> 'ok'")
+        """The newest rows, by id, of the images that were skipped or failed."""
+        return self.select("skipped", "failed")
 
     def __iter__(self) -> Iterator[Row]:
         """The newest rows of all images, by id."""
-        return self._select("")
+        return self.select(*get_args(Status))
 
-    def _select(self, condition: str) -> Iterator[Row]:
-        for (line,) in self._rows.execute(f"SELECT line FROM rows {condition} ORDER BY id"):
-            yield Row.from_json(line)
-
-    def _insert(self, record: Record) -> WorkerCounts:
+    def _insert(self, record: Record) -> Worker:
         """Insert the rows of a record that are newer than those of earlier records."""
         counts: Counter[Status] = Counter()
         last = record.started
@@ -109,4 +129,31 @@ class LatestRows:
             "time = excluded.time, status = excluded.status, line = excluded.line WHERE excluded.time >= time",
             values(),
         )
-        return WorkerCounts(record, counts, last)
+        machine, shard = record.header.get("machine"), record.header.get("shard")
+        return Worker(
+            file=record.path.name,
+            machine=str(machine or "?"),
+            shard=None if shard is None else str(shard),
+            started=record.started,
+            last=last,
+            ok=counts["ok"],
+            skipped=counts["skipped"],
+            failed=counts["failed"],
+            rate=rate(counts.total(), last - record.started),
+        )
+
+
+def rate(rows: int, seconds: float) -> float | None:
+    """Rows per second; None without rows or time."""
+    return rows / seconds if rows and seconds > 0 else None
+
+
+def active_spans(workers: Iterable[Worker]) -> list[tuple[float, float]]:
+    """The spans of time, seconds since 1970, in which at least one worker was between its start and its last row."""
+    spans: list[tuple[float, float]] = []
+    for start, end in sorted((worker.started, worker.last) for worker in workers):
+        if spans and start <= spans[-1][1]:
+            spans[-1] = spans[-1][0], max(spans[-1][1], end)
+        else:
+            spans.append((start, end))
+    return spans

@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from .manifest import read_manifest
 from .record import Row, Status
-from .rows import LatestRows, WorkerCounts
+from .rows import LatestRows, Worker, active_spans, rate
 
 _WORD = re.compile(r"'[^']*'|[^\s']+?(?=[:,;)]*(?:\s|$))")  # a name between quotes may hold spaces
 
@@ -33,42 +32,19 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Worker:
-    """One process that wrote a record.
-
-    Attributes:
-        file: its name in ``records/``.
-        machine: where the worker ran.
-        shard: its part of the data set, ``1/4``; None for all of it.
-        started, last: when it began and when it wrote its last row, seconds since 1970.
-        ok, skipped, failed: how many rows of each it wrote.
-        rate: rows a second from its start to its last row; None before that.
-    """
-
-    file: str
-    machine: str
-    shard: str | None
-    started: float
-    last: float
-    ok: int
-    skipped: int
-    failed: int
-    rate: float | None
-
-
-@dataclass(frozen=True)
 class RunStatus:
     """The state of a run at one moment.
 
     Attributes:
         folder: where its masks are.
-        total: the images of the data set, from the record of the worker that began last; None where none says it.
+        total: the images of the data set, as the last worker was told; None where none was.
         ok, skipped, failed: how many images have such a newest row.
         left: images of ``total`` without any row; None where ``total`` is. A run started again also retries those that
             failed.
-        rate: images a second of all workers together, over the time in which any was at work; None before the first.
-        reasons: the commonest first.
-        workers: in the order in which they began.
+        rate: images per second of all workers together, over the time in which at least one was running; None before
+            the first image.
+        reasons: the most common first.
+        workers: in the order in which they started.
         other_records: records of other settings in the folder, which are left out.
     """
 
@@ -88,32 +64,20 @@ class RunStatus:
         return asdict(self)
 
 
-def read_status(folder: str | os.PathLike[str], reasons: int = 10) -> RunStatus:
-    """The status of the run in ``folder``, with the ``reasons`` commonest reasons.
-
-    Raises FileNotFoundError where ``folder`` holds no run, ValueError for a broken record.
-    """
-    with LatestRows(folder, read_manifest(folder)["digest"]) as rows:
-        return status_of(folder, rows, reasons)
-
-
-def status_of(folder: str | os.PathLike[str], rows: LatestRows, reasons: int = 10) -> RunStatus:
-    """The status of a run whose newest rows are ``rows``."""
+def read_status(folder: str | os.PathLike[str], rows: LatestRows, reasons: int = 10) -> RunStatus:
+    """The status of the run in ``folder`` with the newest rows ``rows``, and the ``reasons`` most common reasons."""
     counts, workers = rows.counts(), rows.workers
-    totals = [worker.record.header.get("total") for worker in workers]
-    total = next((total for total in reversed(totals) if isinstance(total, int)), None)
+    active = sum(end - start for start, end in active_spans(workers))
     return RunStatus(
         folder=str(folder),
-        total=total,
+        total=rows.total,
         ok=counts["ok"],
         skipped=counts["skipped"],
         failed=counts["failed"],
-        left=None if total is None else max(total - counts.total(), 0),
-        rate=_rate(
-            sum(worker.counts.total() for worker in workers), sum(end - start for start, end in active_spans(workers))
-        ),
+        left=None if rows.total is None else max(rows.total - counts.total(), 0),
+        rate=rate(sum(worker.rows for worker in workers), active),
         reasons=Reasons(rows.not_done()).common(reasons),
-        workers=tuple(map(_worker, workers)),
+        workers=tuple(workers),
         other_records=rows.other_records,
     )
 
@@ -136,7 +100,7 @@ class Reasons:
         self._reasons[key] = Reason(before.status, before.text, before.count + 1, before.first)
 
     def common(self, most: int) -> tuple[Reason, ...]:
-        """The ``most`` commonest reasons; of equally common ones the earlier first.
+        """The ``most`` common reasons; of equally common ones the earlier first.
 
         >>> rows = [Row("a", "failed", "in/a.jpg: cut at byte 12"), Row("b", "failed", "in/b.jpg: cut at byte 7")]
         >>> Reasons(rows).common(10)
@@ -174,34 +138,3 @@ def _names_image(path: str, id: str) -> bool:
             return False
         path = shorter
     return True
-
-
-def _worker(worker: WorkerCounts) -> Worker:
-    record, counts = worker.record, worker.counts
-    machine, shard = record.header.get("machine"), record.header.get("shard")
-    return Worker(
-        file=record.path.name,
-        machine=str(machine or "?"),
-        shard=None if shard is None else str(shard),
-        started=record.started,
-        last=worker.last,
-        ok=counts["ok"],
-        skipped=counts["skipped"],
-        failed=counts["failed"],
-        rate=_rate(counts.total(), worker.last - record.started),
-    )
-
-
-def _rate(rows: int, seconds: float) -> float | None:
-    return rows / seconds if rows and seconds > 0 else None
-
-
-def active_spans(workers: Iterable[WorkerCounts]) -> list[tuple[float, float]]:
-    """The spans of time, seconds since 1970, in which at least one worker was between its start and its last row."""
-    spans: list[tuple[float, float]] = []
-    for start, end in sorted((worker.record.started, worker.last) for worker in workers):
-        if spans and start <= spans[-1][1]:
-            spans[-1] = spans[-1][0], max(spans[-1][1], end)
-        else:
-            spans.append((start, end))
-    return spans

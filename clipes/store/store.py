@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,10 @@ from clipes.io.masks import check_size, read_ids, read_png
 
 from .cleanup import check_output_folder, remove_stale
 from .layout import Kind, file_path, member_name
-from .manifest import create_or_verify_manifest, read_manifest
+from .manifest import OVERWRITE, create_or_verify_manifest, read_manifest
 from .record import Recorder, Row, Status
 from .rows import LatestRows
-from .status import RunStatus, status_of
+from .status import RunStatus, read_status
 from .tar_index import TarIndex
 
 AnyPath = str | os.PathLike[str]
@@ -90,16 +89,14 @@ class Store:
         check_output_folder(folder)
         create_or_verify_manifest(folder, settings, about)
         store = cls.open(folder)
-        store.check_not_mixed(", or begin anew with --overwrite")
+        store.check_not_mixed(f", or {OVERWRITE}")
         write_json(folder / CLASSES, class_table(class_names))
         return store
 
     def __enter__(self) -> Store:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.close()
 
     def close(self) -> None:
@@ -179,18 +176,15 @@ class Store:
 
     def rows(self, status: Status | None = None) -> Iterator[Row]:
         """The newest row of every image, by id; with ``status`` only those that ended so."""
-        if status == "ok":
-            return self.latest.done()
-        rows = self.latest if status is None else self.latest.not_done()
-        return (row for row in rows if status in (None, row.status))
+        return iter(self.latest) if status is None else self.latest.select(status)
 
     def counts(self) -> dict[Status, int]:
         """How many images ended with each status."""
         return self.latest.counts()
 
     def status(self, reasons: int = 10) -> RunStatus:
-        """Counts, speed, workers, and the ``reasons`` commonest reasons why images have no mask."""
-        return status_of(self.folder, self.latest, reasons)
+        """Counts, speed, workers, and the ``reasons`` most common reasons why images have no mask."""
+        return read_status(self.folder, self.latest, reasons)
 
     def is_done(self, id: str, labels: Sequence[str], kinds: Collection[Kind] = ()) -> bool:
         """Whether an image needs no work: its newest row is ok, with these labels, its mask has the row's checksum, and
@@ -219,7 +213,7 @@ class Store:
         name = member_name(row.id, kind)
         if member := self._tars.get(row.shard, name):
             return member
-        raise ValueError(f"{self.folder / row.shard}/{name}: no such member; start the run again to make it anew")
+        raise ValueError(f"{self.folder / row.shard}/{name}: no such member; start the run again, which makes it")
 
     def mask(self, image: Row | str) -> NDArray[Any]:
         """The mask (H, W) of a row or an id, uint8, above 254 classes uint16: 0 background, 1..K, 255 (65535) ignored.

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO
 
 from clipes.datasets import Sample
 from clipes.io.atomic import atomic, owned, write_bytes
 
-from .layout import RESERVED, Kind, check_id, file_path, member_name
+from .layout import RESERVED, check_id, file_path, member_name
 from .output import Output
 from .record import Row
 
@@ -22,32 +22,35 @@ Files = Mapping[str, bytes]
 """The contents of an image's files by their :data:`clipes.store.layout.Kind`."""
 
 
-class Writer(Protocol):
+class Writer:
     """Takes the files of images. :meth:`check` and :meth:`write_files` may be called in threads, the rest in one."""
 
     def check(self, sample: Sample) -> None:
         """Raise ValueError if the sample's files would be outside the folder, or replace a file that is not ours."""
+        check_id(sample.id)
 
     def write_files(self, image_id: str, files: Files) -> None:
-        """Write the files of an image that are files of their own; called in any order."""
+        """Write the files of an image that are not members of a .tar; called in any order."""
 
     def append(self, row: Row, files: Files) -> list[Row]:
         """Add an image to the .tar, in the order of the calls; returns the rows of all images now complete on disk."""
+        return [row]
 
     def discard(self, image_id: str) -> None:
-        """Remove the files of an earlier run for an image that now has no mask."""
+        """Remove the separate files of an earlier run for an image that now has no mask."""
 
     def flush(self) -> list[Row]:
         """Close the .tar; returns the rows of its images."""
+        return []
 
 
 def new_writer(output: Output, name: str) -> Writer:
-    """The writer of ``output``; the names of its .tar files begin with ``name``."""
+    """The writer of ``output``; the names of its .tar files start with ``name``."""
     return FolderWriter(output) if output.format == "png" else TarWriter(output, name)
 
 
-class FolderWriter:
-    """Writes files of their own. The mask is written last, so that where it is, the other files of the image are."""
+class FolderWriter(Writer):
+    """Writes separate files. The mask is written last, so that where it is, the other files of the image are."""
 
     def __init__(self, output: Output):
         self.folder, self._saved = output.folder, output.saved
@@ -71,31 +74,21 @@ class FolderWriter:
 
     def write_files(self, image_id: str, files: Files) -> None:
         """As :class:`Writer` says."""
-        kinds: tuple[Kind, ...] = (*self._saved, "mask")
-        for kind in kinds:
+        for kind in (*self._saved, "mask"):
             write_bytes(file_path(self.folder, image_id, kind), files[kind])
 
-    def append(self, row: Row, files: Files) -> list[Row]:
-        """The row itself: its files are written."""
-        return [row]
-
     def discard(self, image_id: str) -> None:
-        """As :class:`Writer` says; the mask goes first."""
-        kinds: tuple[Kind, ...] = ("mask", *self._saved)
-        for kind in kinds:
+        """As :class:`Writer` says."""
+        for kind in ("mask", *self._saved):
             with suppress(FileNotFoundError, NotADirectoryError):
                 file_path(self.folder, image_id, kind).unlink()
 
-    def flush(self) -> list[Row]:
-        """Nothing is open."""
-        return []
 
-
-class TarWriter:
+class TarWriter(Writer):
     """Writes ``tar_size`` images to each ``folder/NAME-000000.tar``: ``KEY.json`` (id, labels, size), ``KEY.png`` and,
     if they are saved, ``KEY.confidence.png`` and ``KEY.cams.npz``.
 
-    A .tar gets its name when it is complete, and only then are its rows returned.
+    A .tar gets its name when it is complete, and only then are its rows returned. Earlier .tar files stay as they are.
     """
 
     def __init__(self, output: Output, name: str):
@@ -103,13 +96,6 @@ class TarWriter:
         self._count = 0
         self._rows: list[Row] = []
         self._open: tuple[ExitStack, IO[bytes], str] | None = None
-
-    def check(self, sample: Sample) -> None:
-        """As :class:`Writer` says: the .tar may be unpacked into a folder."""
-        check_id(sample.id)
-
-    def write_files(self, image_id: str, files: Files) -> None:
-        """Nothing: all files are members."""
 
     def append(self, row: Row, files: Files) -> list[Row]:
         """Append the image's members to the open .tar, which is closed when it is full."""
@@ -128,9 +114,6 @@ class TarWriter:
             raise
         self._rows.append(replace(row, shard=name))
         return self.flush() if len(self._rows) >= self.size else []
-
-    def discard(self, image_id: str) -> None:
-        """Nothing: earlier .tar files stay as they are, and the newest row of an image counts."""
 
     def flush(self) -> list[Row]:
         """As :class:`Writer` says."""

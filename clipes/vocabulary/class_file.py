@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, get_args
 
 from clipes.config import PRESETS, Fuse
 from clipes.ids import ignore_index
-from clipes.io.atomic import atomic
+from clipes.io.atomic import owned, write_text
 
 from .words import as_tuple, check_keys, read_data, strings, unique_strings, unknown_name
 
@@ -116,8 +116,7 @@ def write_class_set(path: str | os.PathLike[str], class_set: ClassSet) -> None:
     lines = [f"  {_json(key)}: {_json(value)}," for key, value in head.items() if value != ""]
     classes = ",\n".join(f"    {_json(entry)}" for entry in _entries(class_set))
     text = "\n".join(["{", *lines, '  "classes": [', classes, "  ]", "}", ""])
-    with atomic(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
+    write_text(path, text)
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
@@ -127,14 +126,8 @@ def check_path(path: str | os.PathLike[str]) -> Path:
         raise ValueError(f"a class file is JSON, not {path.name!r}; end its name in .json")
     if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
         raise FileExistsError(f"{path} is no ordinary file; choose another name")
-    if path.is_file():
-        try:
-            data = read_data(path)
-            if not isinstance(data, dict) or "classes" not in data:
-                raise ValueError("it has no classes")
-            _class_set(data, path.stem)
-        except (ValueError, TypeError) as error:
-            raise FileExistsError(f"{path} exists and is not a class file; choose another name") from error
+    if path.is_file() and not owned(path, "classes"):
+        raise FileExistsError(f"{path} exists and is not a class file that clipes wrote; choose another name")
     if any(parent.is_file() for parent in path.parents):
         raise NotADirectoryError(f"{path} lies in a file, not in a folder; choose another name")
     return path

@@ -22,7 +22,7 @@ from clipes.refine import REFINERS
 from clipes.runs.finalize import read_run
 from clipes.runs.preflight import check_folder
 from clipes.store.output import Output
-from clipes.store.status import read_status
+from clipes.store.store import Store
 
 OTHER = replace(clipes.config.SCENES, mask=MaskConfig(background_power=3, ignore_below=0.99))
 
@@ -140,7 +140,8 @@ def test_images_that_had_failed_count_under_the_new_settings(tiny, photos: Path,
         with read_run(folder) as run:
             assert run.count == 2 and run.unsaved == (0, "")
             list(run.finalize(OTHER, photos, out=out))
-    status = read_status(out or folder)
+    with Store.open(out or folder) as store:
+        status = store.status()
     assert (status.total, status.ok, status.failed, status.left) == (3, 2, 1, 0)
     assert [reason.text for reason in status.reasons] == ["the file is empty"]
 

@@ -63,7 +63,7 @@ def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{tmp_path / 'run.json'} is of a run with other settings (config.mask.background_power: 1 → 2.5; "
         f'model: "tiny" → absent; classes[1]: "dog" → "cow"; classes[2]: absent → "{"x" * 58}…); '
-        "choose another folder, give the same settings, or begin anew with --overwrite"
+        "choose another folder, give the same settings, or remove what earlier runs wrote with --overwrite"
     )
     assert (tmp_path / "run.json").read_bytes() == before
 

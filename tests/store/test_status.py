@@ -14,9 +14,15 @@ from clipes.commands import status as command
 from clipes.store import record
 from clipes.store.manifest import create_or_verify_manifest
 from clipes.store.record import Recorder, Row
-from clipes.store.status import Reason, Reasons, normalised_reason, read_status
+from clipes.store.status import Reason, Reasons, RunStatus, normalised_reason
+from clipes.store.store import Store
 
 SETTINGS = {"model": "tiny"}
+
+
+def read_status(folder: Path) -> RunStatus:
+    with Store.open(folder) as run:
+        return run.status()
 
 
 def _rewrite(path: Path, started: str, times: list[float]) -> None:

@@ -362,13 +362,14 @@ def test_where_nothing_is_saved(tmp_path: Path) -> None:
     (tmp_path / "voc.json").mkdir()
     with pytest.raises(FileExistsError, match="is no ordinary file; choose another name"):
         voc.save(tmp_path / "voc.json")
-    for content in ("[]", '["a {}"]', '{"a": "b"}', "{", '{"classes": [], "rows": 1}'):
+    for content in ("[]", '["a {}"]', '{"a": "b"}', "{", '{"classes": [], "rows": 1}', '{"classes": ["owl"]}'):
         (tmp_path / "foreign.json").write_text(content)
-        with pytest.raises(FileExistsError, match=r"foreign.json exists and is not a class file; choose another name"):
+        with pytest.raises(FileExistsError, match=r"foreign.json exists and is not a class file that clipes wrote"):
             voc.save(tmp_path / "foreign.json")
         assert (tmp_path / "foreign.json").read_text() == content
-    (tmp_path / "foreign.json").write_text('{"classes": ["owl"]}')
-    voc.save(tmp_path / "foreign.json")  # one of ours
+    (tmp_path / "foreign.json").write_text("")  # what a full disk leaves
+    for _ in range(2):
+        voc.save(tmp_path / "foreign.json")
     (tmp_path / "link.json").symlink_to(tmp_path / "foreign.json")
     with pytest.raises(FileExistsError, match=r"link.json is no ordinary file"):
         voc.save(tmp_path / "link.json")
