@@ -80,20 +80,9 @@ def iterate(
         for left in reversed(range(iterations)):
             stack.splat_and_blur(values, sums)
             _update[(triton.cdiv(n, block),)](
-                stack.corners,
-                stack.weights,
-                sums,
-                unary,
-                total_message,
-                values if left else marginals,
-                n,
-                len(stack.corners),
-                rows - 1,
-                wide,
-                block,
-                left == 0,
-                **_FUSED,
-            )
+                stack.corners, stack.weights, sums, unary, total_message, values if left else marginals, n,
+                len(stack.corners), rows - 1, wide, block, left == 0, **_FUSED,
+            )  # fmt: skip
     return marginals
 
 
@@ -147,21 +136,9 @@ class _Stack:
         wide, block = _tile(channels)
         lanes = max(8, 128 // wide)  # few, because all lanes of a program wait for its longest row
         _splat[(triton.cdiv(height + tiles, lanes),)](
-            values,
-            self.points,
-            self.shares,
-            self.starts,
-            self.tile_rows,
-            sums,
-            height,
-            tiles,
-            channels,
-            wide,
-            lanes,
-            _TILE,
-            num_warps=1,
-            **_FUSED,
-        )
+            values, self.points, self.shares, self.starts, self.tile_rows, sums, height, tiles,
+            channels, wide, lanes, _TILE, num_warps=1, **_FUSED,
+        )  # fmt: skip
         _add_tiles[(tiles,)](self.starts, self.tile_rows, sums, height, channels, wide, block, _TILE, **_FUSED)
         for axis, pairs in enumerate(self.axes):
             source, target = sums[axis % 2 * height :], sums[(axis + 1) % 2 * height :]

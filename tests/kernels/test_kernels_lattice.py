@@ -1,15 +1,13 @@
 """The lattice's kernels against slow statements and the torch path: interpreted on a CPU, or as they are on a GPU."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 import reference
 import torch
 
 pytest.importorskip("triton")
+
+from hopper import compiled
 
 from clipes import kernels
 from clipes.config import CrfConfig
@@ -170,48 +168,20 @@ def test_only_one_lattice_is_kept_for_a_size(choose):
     assert crf._cached_spatial.cache_info().misses == 1
 
 
-COMPILE = """
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.compiler import ASTSource
-from clipes.kernels import lattice, links
-
-TYPES = {"keys": "*i64", "moves": "*i64", "count": "i32", "bits": "i32", "height": "i32", "tiles": "i32", "n": "i32"}
-WHOLE = {"table", "pairs", "points", "starts", "tile_rows", "corners"}
-
-def build(kernel, num_warps=4, **constants):
-    types = {name: "*i32" if name in WHOLE else TYPES.get(name, "*fp32") for name in kernel.arg_names}
-    types.update(dict.fromkeys(constants, "constexpr"))
-    target = GPUTarget("cuda", 90, 32)
-    built = triton.compile(ASTSource(kernel, types, constants), target=target, options={"num_warps": num_warps})
-    assert len(built.asm["cubin"]) > 0
-
-build(links._insert, BLOCK=128)
-build(links._find, BLOCK=128)
-for channels in CHANNELS:
-    wide, block = lattice._tile(channels)
-    size = {"C": channels, "WIDE": wide, "BLOCK": block}
-    build(lattice._splat, 1, C=channels, WIDE=wide, BLOCK=max(8, 128 // wide), TILE=32)
-    build(lattice._add_tiles, TILE=32, **size)
-    build(lattice._blur, **size)
-    build(lattice._slice, CORNERS=6, **size)
-    build(lattice._update, CORNERS=9, LAST=channels == 1, **size)
-"""
-
-
 @pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_the_kernels_compile_for_hopper(channels, tmp_path):
     """To machine code, without a GPU: what the interpreter takes, the compiler may refuse."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", f"CHANNELS = [{channels}]\n{COMPILE}"],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
+    calls = f"""
+from clipes.kernels.lattice import filter_values, iterate
+from clipes.kernels.links import link
+from clipes.refine.lattice import build_lattice
+link(torch.arange(5), [1, 2])
+lattices = [(1.0, build_lattice(torch.rand(d, 40), [40])) for d in (2, 5)]
+filter_values(lattices[0][1], torch.rand(40, {channels}))
+iterate(torch.rand({channels + 1}, 40), torch.rand(40), lattices, 2)
+"""
+    names = [kernel["name"] for kernel in compiled(calls, tmp_path)]
+    assert set(names) == {"_insert", "_find", "_splat", "_add_tiles", "_blur", "_slice", "_update"}
 
 
 # --- at real sizes
