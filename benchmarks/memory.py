@@ -8,7 +8,6 @@ import argparse
 import multiprocessing
 import tempfile
 import time
-import warnings
 from pathlib import Path
 
 import torch
@@ -87,7 +86,6 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     options = parser.parse_args()
-    warnings.filterwarnings("ignore", message="This DataLoader will create")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         catalogues = {rows: catalogue(rows, folder) for rows in options.rows}

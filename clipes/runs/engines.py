@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from functools import partial
 
+import torch
+
 from .execute import ActiveRun, load_generator, remote_device, write_here
 from .launch import write_on_devices
 from .outcome import Outcome
@@ -19,32 +21,24 @@ def write_masks(run: ActiveRun) -> Generator[Outcome, None, None]:
     """
     engine = run.plan.placement.engine
     if isinstance(engine, RayEngine):
-        return _with_ray(run)
+        return _write_with_ray(run, engine)
     return write_on_devices(run) if len(engine.devices) > 1 else write_here(run)
 
 
-def _with_ray(run: ActiveRun) -> Generator[Outcome, None, None]:
-    from .ray_engine import RaySettings, write_with_ray  # an extra
+def _write_with_ray(run: ActiveRun, engine: RayEngine) -> Generator[Outcome, None, None]:
+    from .ray_engine import write_with_ray  # an extra
+    from .ray_stages import Work
 
-    plan, placement = run.plan, run.plan.placement
-    engine = placement.engine
-    if not isinstance(engine, RayEngine) or plan.model is None:
+    plan, placement, vocabulary = run.plan, run.plan.placement, run.prepared.vocabulary
+    if plan.model is None:
         raise ValueError("Ray's actors load their model; give a plan that names one")
-    return write_with_ray(
-        partial(load_generator, plan.model, run.prepared.vocabulary, plan.config, remote_device(placement)),
-        run.prepared.vocabulary.class_names,
+    work = Work(
+        partial(load_generator, plan.model, vocabulary, plan.config, remote_device(placement)),
+        vocabulary.class_names,
         plan.output,
         run.header,
-        run.remaining(),
-        RaySettings(
-            actors=engine.actors,
-            gpus_per_actor=engine.gpus_per_actor,
-            cpus_per_actor=engine.cpus_per_actor,
-            readers=placement.readers or None,
-            threads=placement.threads,
-            address=engine.address,
-        ),
-        stop=run.stop,
-        batch_size=placement.batch_size,
-        skip=plan.faults.skip,
+        placement.threads or torch.get_num_threads(),
+        placement.batch_size,
+        plan.faults.skip,
     )
+    return write_with_ray(work, run.remaining(), engine, readers=placement.readers or None, stop=run.stop)

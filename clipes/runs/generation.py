@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from itertools import accumulate
 from threading import Lock
@@ -10,13 +11,14 @@ from typing import Protocol
 import torch
 from PIL import Image
 
+from clipes.datasets import Sample
 from clipes.device.backoff import Backoff, Failure, failure_of
 from clipes.device.memory import MemoryBudget, cpu_memory_limit
 from clipes.generator import MaskGenerator
 from clipes.result import PseudoMask
+from clipes.store.record import Row
 
 from .decoding import Decoder, Loaded, decode_image
-from .outcome import Outcome
 
 _MAX_PIXELS = 2**25
 """Images worked on together have no more pixels, except a single one: each has maps at its size."""
@@ -92,32 +94,42 @@ class BatchGenerator:
         self._lock = Lock()
         self._float32: MaskSource | None = None
 
-    def __call__(self, batch: Sequence[Loaded]) -> list[PseudoMask | Outcome]:
-        """The mask of each image, or how it ends without one. Images without pixels must not be among them.
+    def __call__(self, batch: Sequence[Loaded]) -> list[tuple[Row, PseudoMask | None]]:
+        """The row of each image, and its mask where it has one. Images without pixels must not be among them.
 
         Raises DeviceLost, and what is no image's fault.
         """
-        results = self._backoff.run(batch, self._make, _fitting)
-        pairs = zip(batch, results, strict=True)
-        return [self._retried(loaded, r) if isinstance(r, Failure) else r for loaded, r in pairs]
+        started = time.monotonic()
+        results = [
+            self._retried(loaded, result) if isinstance(result, Failure) else result
+            for loaded, result in zip(batch, self._backoff.run(batch, self._make, _fitting), strict=True)
+        ]
+        seconds = round((time.monotonic() - started) / max(len(batch), 1), 4)
+        return [_with_row(loaded.sample, result, seconds) for loaded, result in zip(batch, results, strict=True)]
 
     def _make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
         with self._memory.reserve(self._source.estimate_memory(batch)):
             return self._source.make(batch)
 
-    def _retried(self, loaded: Loaded, failure: Failure) -> PseudoMask | Outcome:
-        """An image again whose maps were not finite in a lower precision; how it ends where that is no help."""
-        if failure.not_finite and (source := self._in_float32()):
-            try:
-                return source.make([loaded])[0]
-            except (ValueError, FloatingPointError, MemoryError, RuntimeError) as error:
-                failure = Failure(f"in float32, too: {failure_of(error)[0].reason}")
-        return Outcome(loaded.sample, "failed", failure.reason)
+    def _retried(self, loaded: Loaded, failure: Failure) -> PseudoMask | Failure:
+        """An image again whose maps were not finite in a lower precision; the failure where that is no help."""
+        if not failure.not_finite or not (source := self._in_float32()):
+            return failure
+        try:
+            return source.make([loaded])[0]
+        except (ValueError, FloatingPointError, MemoryError, RuntimeError) as error:
+            return Failure(f"in float32, too: {failure_of(error)[0].reason}")
 
     def _in_float32(self) -> MaskSource | None:
         with self._lock:
             self._float32 = self._float32 or self._source.in_float32()
             return self._float32
+
+
+def _with_row(sample: Sample, result: PseudoMask | Failure, seconds: float) -> tuple[Row, PseudoMask | None]:
+    if isinstance(result, Failure):
+        return Row(sample.id, "failed", result.reason, sample.labels), None
+    return Row(sample.id, "ok", labels=sample.labels, size=result.size, seconds=seconds), result
 
 
 def _fitting(batch: Sequence[Loaded]) -> int:

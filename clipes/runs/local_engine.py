@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 
@@ -22,18 +21,14 @@ from .decoding import Loaded
 from .generation import BatchGenerator, MaskSource
 from .loading import load_ahead
 from .outcome import Outcome
-from .publishing import Publisher, refuse, row_of
+from .publishing import Publisher, refuse
 
 WRITER_THREADS = {"cpu": 2, "cuda": 8}
 """Threads that compress and write; results wait for them, each with maps at the image's size."""
 
 
-class _Pending(NamedTuple):
-    """An image that is done except for its files, which a thread encodes and stages; None where it has none."""
-
-    sample: Sample
-    row: Row
-    files: Future[dict[str, bytes]] | None
+_Pending = tuple[Sample, Row, "Future[dict[str, bytes]] | None"]
+"""An image that is done except for its files, if it has any, which a thread encodes and stages."""
 
 
 class MaskWriter:
@@ -95,10 +90,6 @@ class MaskWriter:
         self._writer_pool.shutdown(cancel_futures=True)
         self._publisher.close()
 
-    def flush(self) -> None:
-        """Close a .tar that is not full, and bring the record to the disk."""
-        self._publisher.flush()
-
     def record(self, rows: Iterable[Row]) -> None:
         """Append rows of images that need no work."""
         for row in rows:
@@ -158,21 +149,13 @@ class MaskWriter:
     def _work(self, batch: Sequence[Loaded]) -> list[_Pending]:
         """A job: refuse, generate, and hand the files to the writer threads."""
         writer = self._publisher.writer
-        refused = [refuse(loaded, self._class_names, self._skip, writer) for loaded in batch]
-        accepted = [loaded for loaded, outcome in zip(batch, refused, strict=True) if outcome is None]
-        started = time.monotonic()
-        results = iter(self._generate(accepted))
-        seconds = round((time.monotonic() - started) / max(len(accepted), 1), 4)
+        rows = [refuse(loaded, self._class_names, self._skip, writer) for loaded in batch]
+        made = iter(self._generate([loaded for loaded, row in zip(batch, rows, strict=True) if row is None]))
+        ended = [(row, None) if row else next(made) for row in rows]
         return [
-            self._pending(loaded.sample, outcome or next(results), seconds)
-            for loaded, outcome in zip(batch, refused, strict=True)
+            (loaded.sample, row, None if result is None else self._writer_pool.submit(self._files, row.id, result))
+            for loaded, (row, result) in zip(batch, ended, strict=True)
         ]
-
-    def _pending(self, sample: Sample, result: PseudoMask | Outcome, seconds: float) -> _Pending:
-        if isinstance(result, Outcome):
-            return _Pending(sample, row_of(result), None)
-        row = Row(sample.id, "ok", labels=sample.labels, size=result.size, seconds=seconds)
-        return _Pending(sample, row, self._writer_pool.submit(self._files, sample.id, result))
 
     def _files(self, image_id: str, result: PseudoMask) -> dict[str, bytes]:
         return self._publisher.stage(image_id, self.output.encode(result))

@@ -12,7 +12,7 @@ from typing import Any
 
 from clipes.datasets import Sample
 from clipes.store.output import Output
-from clipes.store.record import Recorder, Row
+from clipes.store.record import Recorder, Row, Status
 from clipes.store.writer import Writer, new_writer
 
 from .decoding import Loaded
@@ -21,8 +21,8 @@ from .outcome import Outcome
 _ERRORS_OF_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
 
 
-def refuse(loaded: Loaded, class_names: Collection[str], skip: Collection[str], writer: Writer) -> Outcome | None:
-    """How an image ends of which no mask can be made; None where one can.
+def refuse(loaded: Loaded, class_names: Collection[str], skip: Collection[str], writer: Writer) -> Row | None:
+    """The row of an image of which no mask can be made; None where one can.
 
     ``skip`` names what is skipped and does not fail: ``"unknown"`` (a label that is no class), ``"missing"`` (no file).
     """
@@ -30,19 +30,20 @@ def refuse(loaded: Loaded, class_names: Collection[str], skip: Collection[str], 
     if "unknown" in skip:
         unknown = [name for name in sample.labels if name not in class_names]
         if unknown:
-            return Outcome(sample, "skipped", f"unknown class {unknown[0]!r}")
+            return row_without_mask(sample, "skipped", f"unknown class {unknown[0]!r}")
     try:
         writer.check(sample)
     except (ValueError, OSError) as error:  # OSError: a name that is too long, for example
-        return Outcome(sample, "failed", str(error))
+        return row_without_mask(sample, "failed", str(error))
     if not loaded.reason:
         return None
-    return Outcome(sample, "skipped" if loaded.missing and "missing" in skip else "failed", loaded.reason)
+    status: Status = "skipped" if loaded.missing and "missing" in skip else "failed"
+    return row_without_mask(sample, status, loaded.reason)
 
 
-def row_of(outcome: Outcome) -> Row:
-    """The row of an image that has no mask."""
-    return Row(outcome.sample.id, outcome.status, outcome.reason, outcome.sample.labels)
+def row_without_mask(sample: Sample, status: Status, reason: str) -> Row:
+    """The row of an image that ended without a mask."""
+    return Row(sample.id, status, reason, sample.labels)
 
 
 class Publisher:

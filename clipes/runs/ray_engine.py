@@ -6,23 +6,18 @@ stage does; this file says how many processes it has, and in which pieces images
 
 from __future__ import annotations
 
-import os
 import warnings
-from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from clipes.datasets import Sample
-from clipes.generator import MaskGenerator
 from clipes.store.output import Output
 
 from .arrow_tables import Item, items_of, table_of
-from .decoding import Decoder, decode_image
 from .outcome import Outcome
+from .plan import RayEngine
 from .ray_session import connected, context_of, import_ray, python_errors, quiet
 from .ray_stages import TABLE_BYTES, GenerateMasks, Work, WriteFiles, encode_files, load_pixels
 
@@ -36,47 +31,15 @@ IMAGES_PER_SUBMISSION = 640_000
 """Images that Ray knows at a time: the driver's memory grows with them, and not with the size of the data set."""
 
 
-@dataclass(frozen=True)
-class RaySettings:
-    """Which processes there are, and what each has.
-
-    Attributes:
-        actors: how many processes with the model at least and at most; None for as many as the cluster has, or grows
-            to have, room for.
-        gpus_per_actor: GPUs that each has to itself; a fraction shares one.
-        cpus_per_actor: CPUs that each reserves; by default 1 beside a GPU, else ``threads``. The processes that decode,
-            encode and write reserve none: there are as many as CPUs are free beside the actors.
-        readers: processes that decode at most; by default by the CPUs of the cluster.
-        threads: of torch in each actor; by default as many as here, with which the masks are the same.
-        address: of a Ray cluster (``"auto"``, or ``HOST:PORT``); by default $RAY_ADDRESS, else Ray is started on this
-            machine, and ended again. A Ray that this process is connected to is used and left as it is.
-        block_size: images that a process gets at a time; by default ``BLOCK``, for ``.tar`` output about as many.
-        timeout_s: seconds in which anything must get ready, the wait for machines included. A block whose actor dies
-            whenever it is done ends the run by this.
-    """
-
-    actors: tuple[int, int | None] = (1, None)
-    gpus_per_actor: float = 0
-    cpus_per_actor: float | None = None
-    readers: int | None = None
-    threads: int | None = None
-    address: str | None = None
-    block_size: int | None = None
-    timeout_s: float = 3600
-
-
 def write_with_ray(
-    load: Callable[[], MaskGenerator],
-    class_names: Sequence[str],
-    output: Output,
-    header: Mapping[str, Any],
+    work: Work,
     samples: Iterable[Sample],
-    settings: RaySettings,
+    engine: RayEngine,
     *,
+    readers: int | None = None,
+    block_size: int | None = None,
+    timeout_s: float = 3600,
     stop: Callable[[], bool] = lambda: False,
-    batch_size: int | None = None,
-    skip: Collection[str] = (),
-    decode: Decoder = decode_image,
 ) -> Generator[Outcome, None, None]:
     """Write the masks of ``samples`` by Ray; yields how each image ends, block by block, in any order.
 
@@ -86,37 +49,36 @@ def write_with_ray(
     machines must see the images, the output folder and the folder this process was started in.
 
     Args:
-        load: makes the generator; called in each actor, so that it must pickle (a ``functools.partial`` does).
-        class_names: the generator's.
-        output, header: as for :class:`clipes.runs.local_engine.MaskWriter`. The folder must be claimed, see
-            :mod:`clipes.runs.run`.
+        work: what the processes are told. The output folder must be that of a run, see :mod:`clipes.runs.run`.
         samples: read on demand, ``IMAGES_PER_SUBMISSION`` at a time.
+        engine: how many actors, and what each reserves. The processes that decode, encode and write reserve no CPUs:
+            there are as many as CPUs are free beside the actors.
+        readers: processes that decode at most; by default by the CPUs of the cluster.
+        block_size: images that a process gets at a time; by default ``BLOCK``, for ``.tar`` output about as many.
+        timeout_s: seconds in which anything must get ready, the wait for machines included. A block whose actor dies
+            whenever it is done ends the run by this.
         stop: asked after each block whether to end early.
-        batch_size, skip: as for :class:`clipes.runs.local_engine.MaskWriter`.
-        decode: reads the picture of a sample; it must pickle.
 
     Raises:
         ImportError: Ray is not installed.
         ValueError: more actors, CPUs or GPUs than this machine has, where Ray runs on it alone.
-        TimeoutError: nothing got ready for ``settings.timeout_s`` seconds.
+        TimeoutError: nothing got ready for ``timeout_s`` seconds.
         ConnectionError: the cluster cannot be reached, or is gone.
-        OSError, DeviceLost, and what ``load`` raises: as they were raised in a process, after the images before them
-            are written.
+        OSError, DeviceLost, and what ``work.load`` raises: as they were raised in a process, after the images before
+            them are written.
     """
     ray = import_ray()
-    size = settings.block_size or _block_size(output)
-    threads = settings.threads or torch.get_num_threads()
-    cpus = settings.cpus_per_actor
-    cpus = (1 if settings.gpus_per_actor else threads) if cpus is None else cpus
+    size = block_size or _block_size(work.output)
+    cpus = engine.cpus_per_actor
+    cpus = (1 if engine.gpus_per_actor else work.threads) if cpus is None else cpus
     source = iter(samples)
     if not (tables := _next_tables(source, size)):
         return
-    work = Work(load, tuple(class_names), output, header, os.getcwd(), threads, batch_size, tuple(skip), decode)
-    each = {"CPU": cpus, "GPU": settings.gpus_per_actor}
-    with connected(ray, settings.address, settings.actors[0], each), quiet():
+    each = {"CPU": cpus, "GPU": engine.gpus_per_actor}
+    with connected(ray, engine.address, engine.actors[0], each), quiet():
         while tables:
-            with ray.data.DataContext.current(context_of(ray, settings.timeout_s)):
-                results = _pipeline(ray, tables, work, settings, cpus)
+            with ray.data.DataContext.current(context_of(ray, timeout_s)):
+                results = _pipeline(ray, tables, work, engine, cpus, readers)
             ready = results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
             with closing(python_errors(ray, ready)) as done:
                 for table in done:
@@ -126,26 +88,28 @@ def write_with_ray(
             tables = _next_tables(source, size)
 
 
-def _pipeline(ray: Any, tables: list[pyarrow.Table], work: Work, settings: RaySettings, cpus: float) -> Any:
+def _pipeline(
+    ray: Any, tables: list[pyarrow.Table], work: Work, engine: RayEngine, cpus: float, readers: int | None
+) -> Any:
     """The stages as a Ray data set, which does nothing yet."""
-    total, fewest = ray.cluster_resources().get("CPU", 1), settings.actors[0]
-    helpers = max(1, int(total - cpus * fewest) if settings.gpus_per_actor else int(total) // 8)
+    total, fewest = ray.cluster_resources().get("CPU", 1), engine.actors[0]
+    helpers = max(1, int(total - cpus * fewest) if engine.gpus_per_actor else int(total) // 8)
     table = {"batch_format": "pyarrow"}
     # Tasks reserve no CPU: actors, which hold theirs for the whole run, cannot keep them from starting. Tasks reserve
     # the memory of a table, and actors none: Ray would run them in the actors' processes if both reserved the same.
     task = {**table, "batch_size": None, "num_cpus": 0, "memory": TABLE_BYTES, "fn_kwargs": {"work": work}}
-    actors = ray.data.ActorPoolStrategy(min_size=fewest, max_size=settings.actors[1])
+    actors = ray.data.ActorPoolStrategy(min_size=fewest, max_size=engine.actors[1])
     writers = ray.data.ActorPoolStrategy(min_size=1, max_size=max(1, helpers // 4))
     return (
         ray.data.from_arrow(tables)
-        .map_batches(load_pixels, concurrency=settings.readers or helpers, **task)
+        .map_batches(load_pixels, concurrency=readers or helpers, **task)
         .map_batches(
             GenerateMasks,
             fn_constructor_args=(work,),
             batch_size=None,
             compute=actors,
             num_cpus=cpus,
-            num_gpus=settings.gpus_per_actor or None,
+            num_gpus=engine.gpus_per_actor or None,
             **table,
         )
         .map_batches(encode_files, concurrency=helpers, **task)

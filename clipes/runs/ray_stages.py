@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import os
 import socket
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from itertools import islice
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
-from clipes.datasets import Sample
 from clipes.result import PseudoMask
 from clipes.store.output import Output
-from clipes.store.record import Row
 from clipes.store.writer import new_writer
 
 from .arrow_tables import Item, items_of, table_of
 from .decoding import Decoder, Loaded, decode_image
-from .outcome import Outcome
-from .publishing import Publisher, refuse, row_of
+from .loading import load_ahead
+from .publishing import Publisher, refuse, row_without_mask
 
 if TYPE_CHECKING:  # they load torch, or Ray
     import pyarrow
@@ -38,10 +34,6 @@ if TYPE_CHECKING:  # they load torch, or Ray
     from clipes.generator import MaskGenerator
 
     from .generation import BatchGenerator
-
-PIXELS = ("pixels",)
-RESULT = ("class_ids", "patch_cams", "cams", "mask", "confidence")
-FILES = ("files.mask", "files.confidence", "files.cams")
 
 TABLE_BYTES = 2**25
 """A stage hands on what it has once that is so much."""
@@ -58,22 +50,22 @@ class Work:
         class_names: K names, in the data set's order.
         output: what is saved, and where.
         header: what each record says.
-        folder: the working directory of the driver.
         threads: of torch, in each process that makes masks.
         batch_size: images encoded together; None for the generator's own.
         skip: see :func:`clipes.runs.publishing.refuse`.
         decode: reads the picture of a sample.
+        folder: the working directory of the driver.
     """
 
     load: Callable[[], MaskGenerator]
     class_names: Sequence[str]
     output: Output
     header: Mapping[str, Any]
-    folder: str
     threads: int
     batch_size: int | None = None
     skip: tuple[str, ...] = ()
     decode: Decoder = decode_image
+    folder: str = field(default_factory=os.getcwd)
 
     def enter_folder(self) -> None:
         """Go to the driver's folder; ValueError where this machine does not have it."""
@@ -90,34 +82,23 @@ def load_pixels(table: pyarrow.Table, work: Work) -> Iterator[pyarrow.Table]:
     A task that is tried again, because its process died, reads in a process of its own: a picture that kills that,
     too, has failed, and no other.
     """
-    items = items_of(table)
+    samples = [item.sample for item in items_of(table)]
     decoded: list[Item] = []
     size = 0
     try:
         work.enter_folder()
         writer, names = new_writer(work.output, ""), frozenset(work.class_names)
-        for loaded in _loaded([item.sample for item in items], work.decode, isolate=_attempt() > 0):
-            outcome = refuse(loaded, names, work.skip, writer)
-            arrays = {} if outcome or loaded.pixels is None else {"pixels": loaded.pixels}
-            row = row_of(outcome) if outcome else None
-            decoded.append(Item(loaded.sample, row, None, loaded.warnings, arrays))
-            size += sum(array.nbytes for array in arrays.values())
+        isolated = chain.from_iterable(load_ahead(samples, 4, 1, work.decode))
+        for loaded in isolated if _attempt() > 0 else map(work.decode, samples):
+            row = refuse(loaded, names, work.skip, writer)
+            decoded.append(Item(loaded.sample, row, None, loaded.warnings, None if row else loaded.pixels))
+            size += 0 if loaded.pixels is None else loaded.pixels.nbytes
             if size > TABLE_BYTES:
-                yield table_of(decoded, PIXELS)
+                yield table_of(decoded)
                 decoded, size = [], 0
     except Exception as error:
-        decoded.append(Item(items[0].sample, error=error))
-    yield table_of(decoded, PIXELS)
-
-
-def _loaded(samples: Sequence[Sample], decode: Decoder, isolate: bool) -> Iterator[Loaded]:
-    if not isolate:
-        yield from map(decode, samples)
-        return
-    from .loading import load_ahead
-
-    for batch in load_ahead(samples, 4, 1, decode):
-        yield from batch
+        decoded.append(Item(samples[0], error=error))
+    yield table_of(decoded)
 
 
 def _attempt() -> int:
@@ -155,80 +136,55 @@ class GenerateMasks:
 
     def __call__(self, table: pyarrow.Table) -> Iterator[pyarrow.Table]:
         """The results of a table of pixels, batch by batch; jobs side by side as in one process."""
-        items = items_of(table, PIXELS)
-        passed = [item for item in items if item.row or item.error]
+        items = items_of(table)
         todo = [item for item in items if not (item.row or item.error)]
-        if passed:
-            yield table_of(passed, RESULT)
+        if len(todo) < len(items):
+            yield table_of([item for item in items if item.row or item.error])
         done = 0
         try:
             if todo:
                 self._generate  # noqa: B018 loads the model
-                batches = _batches(todo, self._batch_size)
-                for made in self._jobs.map(self._batch, batches):
-                    yield table_of(made, RESULT)
+                size = self._batch_size
+                for made in self._jobs.map(self._batch, [todo[i : i + size] for i in range(0, len(todo), size)]):
+                    yield table_of(made)
                     done += len(made)
         except Exception as error:
-            yield table_of([Item(todo[done].sample, error=error)], RESULT)
+            yield table_of([Item(todo[done].sample, error=error)])
 
     def _batch(self, batch: Sequence[Item]) -> list[Item]:
-        started = time.monotonic()
-        results = self._generate([Loaded(item.sample, item.arrays["pixels"]) for item in batch])
-        seconds = round((time.monotonic() - started) / len(batch), 4)
-        return [self._item(item, result, seconds) for item, result in zip(batch, results, strict=True)]
-
-    def _item(self, item: Item, result: PseudoMask | Outcome, seconds: float) -> Item:
-        if isinstance(result, Outcome):
-            return replace(item, row=row_of(result), arrays={})
-        sample, output = item.sample, self._work.output
-        row = Row(sample.id, "ok", labels=sample.labels, size=result.size, seconds=seconds)
-        arrays: dict[str, NDArray[Any]] = {"mask": result.mask, "class_ids": result.class_ids}
-        if output.confidence:
-            arrays["confidence"] = result.confidence
-        if output.cams:
-            arrays["patch_cams"] = result.patch_cams
-        if output.cams == "full":
-            arrays["cams"] = result.cams
-        return replace(item, row=row, arrays=arrays)
+        made = self._generate([Loaded(item.sample, item.content) for item in batch])
+        return [
+            replace(item, row=row, content=None if result is None else _saved_part(result, self._work.output))
+            for item, (row, result) in zip(batch, made, strict=True)
+        ]
 
 
-def _batches(items: Iterable[Item], size: int) -> Iterator[list[Item]]:
-    source = iter(items)
-    return iter(lambda: list(islice(source, size)), [])
+def _saved_part(result: PseudoMask, output: Output) -> PseudoMask:
+    """A result without the arrays that none of its files is made of."""
+    nothing = np.empty((0, 0, 0), np.float32)
+    return replace(
+        result,
+        image=Image.new("RGB", (1, 1)),
+        scores=nothing,
+        confidence=result.confidence if output.confidence else nothing,
+        patch_cams=result.patch_cams if output.cams else nothing,
+        cams=result.cams if output.cams == "full" else nothing,
+    )
 
 
 def encode_files(table: pyarrow.Table, work: Work) -> pyarrow.Table:
     """Encode the files of results; a result that memory does not suffice for has failed."""
-    encoded = []
-    for item in items_of(table, RESULT):
-        if item.arrays:
-            try:
-                files = work.output.encode(_result(item, len(work.class_names)))
-                arrays = {f"files.{kind}": np.frombuffer(data, np.uint8) for kind, data in files.items()}
-                item = replace(item, arrays=arrays)
-            except MemoryError as error:
-                row = Row(item.sample.id, "failed", str(error) or "out of memory", item.sample.labels)
-                item = replace(item, row=row, arrays={})
-            except Exception as error:
-                item = Item(item.sample, error=error)
-        encoded.append(item)
-    return table_of(encoded, FILES)
+    return table_of([item if item.content is None else _encoded(item, work.output) for item in items_of(table)])
 
 
-def _result(item: Item, class_count: int) -> PseudoMask:
-    """As much of a result as its files are made of."""
-    mask, nothing = item.arrays["mask"], np.empty((0, 0, 0), np.float32)
-    return PseudoMask(
-        labels=item.sample.labels,
-        class_ids=item.arrays["class_ids"],
-        patch_cams=item.arrays.get("patch_cams", nothing),
-        cams=item.arrays.get("cams", nothing),
-        scores=nothing,
-        mask=mask,
-        confidence=item.arrays.get("confidence", nothing),
-        image=Image.new("RGB", (1, 1)),
-        num_classes=class_count,
-    )
+def _encoded(item: Item, output: Output) -> Item:
+    try:
+        return replace(item, content=output.encode(item.content))
+    except MemoryError as error:
+        row = row_without_mask(item.sample, "failed", str(error) or "out of memory")
+        return replace(item, row=row, content=None)
+    except Exception as error:
+        return Item(item.sample, error=error)
 
 
 class WriteFiles:
@@ -246,7 +202,7 @@ class WriteFiles:
 
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
         """How the images ended; when it returns, their files and rows are on the disk."""
-        items = items_of(table, FILES)
+        items = items_of(table)
         errors, todo = [item for item in items if item.error], [item for item in items if not item.error]
         done: list[Item] = []
         try:
@@ -264,16 +220,13 @@ class WriteFiles:
 
     def _staged(self, item: Item) -> Future[dict[str, bytes]] | None:
         publisher = self._publisher
-        if not item.arrays:
-            return None
-        files = {name.removeprefix("files."): array.tobytes() for name, array in item.arrays.items()}
-        return self._threads.submit(publisher.stage, item.sample.id, files)
+        return self._threads.submit(publisher.stage, item.sample.id, item.content) if item.content else None
 
     def _published(self, item: Item, files: Future[dict[str, bytes]] | None) -> Item:
         if item.row is None:
             raise ValueError(f"{item.sample.image}: no stage has decided how it ends")
         outcome = self._publisher.publish(item.sample, item.row, files)
-        return replace(item, row=row_of(outcome), arrays={})
+        return replace(item, row=row_without_mask(item.sample, outcome.status, outcome.reason), content=None)
 
     def _closed(self, error: Exception) -> bool:
         """End the record after an error; whether what was published before it is safe."""

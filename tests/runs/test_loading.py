@@ -5,8 +5,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
+import textwrap
+import threading
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +24,6 @@ from clipes.io.images import open_image
 from clipes.runs import decoding
 from clipes.runs.loading import KILLED, load_ahead
 
-pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")
 POSIX = pytest.mark.skipif(os.name != "posix", reason="processes are forked on POSIX")
 
 
@@ -119,15 +123,45 @@ def test_a_process_that_dies_while_it_sends_is_noticed(
 ) -> None:
     """Half of a picture is in the pipe, and the end of the message never comes."""
     Image.new("RGB", (2000, 2000)).save(Path(str(scenes[1].image)))
-    _dies(monkeypatch, {"2"}, None, tmp_path)
+
+    def read(image):
+        if Path(str(image)).stem == "1" and not (tmp_path / "death").exists():
+            (tmp_path / "death").touch()
+            threading.Timer(1, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        return open_image(image)
+
+    monkeypatch.setattr(decoding, "open_image", read)
+    before = set(multiprocessing.active_children())
     reads = load_ahead(scenes, 1, 1)
     found = next(reads)
-    deadline = time.monotonic() + 30
-    while not list(tmp_path.glob("death-*")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    (process,) = set(multiprocessing.active_children()) - before
+    process.join(30)
+    assert process.exitcode == -signal.SIGKILL
     found += [read for batch in reads for read in batch]
-    assert [read.sample for read in found] == scenes
-    assert [read.reason for read in found] == ["", "", KILLED, "", ""]
+    assert [read.sample for read in found] == scenes and [read.reason for read in found] == [""] * 5
+
+
+@POSIX
+def test_many_samples_in_a_batch_do_not_block_the_pipe(scenes: list[Sample]) -> None:
+    """More than the pipe holds, in both directions at once."""
+    many = [replace(scenes[0], labels=("x" * 2_000_000,))] * 6
+    assert [read.sample for batch in load_ahead(many, 1, 1) for read in batch] == many
+
+
+@POSIX
+def test_readers_end_with_the_process_that_started_them(scenes: list[Sample], tmp_path: Path) -> None:
+    code = textwrap.dedent("""
+        import multiprocessing, os, signal, sys
+        from clipes.datasets import Sample
+        from clipes.runs.loading import load_ahead
+
+        reads = load_ahead([Sample("a", sys.argv[1], ("cat",))] * 9, 1, 2)
+        next(reads)
+        print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """)
+    done = subprocess.run([sys.executable, "-c", code, scenes[0].image], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL and len(done.stdout.split()) == 2  # which waits for the end of stdout
 
 
 @POSIX
@@ -166,11 +200,9 @@ def test_a_bug_in_a_process_is_told(scenes: list[Sample], monkeypatch: pytest.Mo
 
 
 @POSIX
-def test_the_handler_of_dying_children_is_given_back(scenes: list[Sample]) -> None:
-    list(load_ahead(scenes, 2, 1))
-    before = signal.getsignal(signal.SIGCHLD)
+def test_the_signals_of_this_process_are_left_alone(scenes: list[Sample]) -> None:
+    handlers = [signal.getsignal(number) for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)]
     reads = load_ahead(scenes, 2, 1)
     next(reads)
-    assert signal.getsignal(signal.SIGCHLD) != before
+    assert [signal.getsignal(number) for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)] == handlers
     reads.close()
-    assert signal.getsignal(signal.SIGCHLD) == before

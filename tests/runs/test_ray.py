@@ -36,6 +36,7 @@ from clipes.runs.generation import MasksFromImages
 from clipes.runs.loading import KILLED
 from clipes.runs.local_engine import MaskWriter
 from clipes.runs.outcome import Outcome
+from clipes.runs.plan import RayEngine
 from clipes.scenes import THINGS
 from clipes.store.output import Output
 from clipes.store.record import read_records
@@ -45,8 +46,9 @@ pyarrow = pytest.importorskip("pyarrow")
 
 from clipes.runs import ray_engine  # noqa: E402
 from clipes.runs.arrow_tables import Item, items_of, table_of  # noqa: E402
-from clipes.runs.ray_engine import RaySettings, write_with_ray  # noqa: E402
+from clipes.runs.ray_engine import write_with_ray  # noqa: E402
 from clipes.runs.ray_session import connected  # noqa: E402
+from clipes.runs.ray_stages import Work  # noqa: E402
 
 HEADER = {"settings": "x"}
 NAMES = tuple(THINGS)
@@ -84,13 +86,22 @@ def rows(folder: Path) -> list[list[str]]:
     return [[row.id for row in record.rows()] for record in read_records(folder)]
 
 
+def work_of(load: Callable[[], MaskGenerator], output: Output, threads: int = 1, **options: Any) -> Work:
+    return Work(load, NAMES, output, HEADER, threads, **options)
+
+
 def write(
-    load: Callable[[], MaskGenerator], output: Output, samples: Iterable[Sample], **options: Any
+    load: Callable[[], MaskGenerator],
+    output: Output,
+    samples: Iterable[Sample],
+    actors: tuple[int, int | None] = (1, None),
+    address: str | None = None,
+    **options: Any,
 ) -> Iterator[Outcome]:
-    """Two actors of one CPU at most, unless ``options`` say otherwise: fields of RaySettings, or arguments."""
-    fields = {name: options.pop(name) for name in RaySettings.__dataclass_fields__ if name in options}
-    settings = RaySettings(**{"cpus_per_actor": 1, "threads": 1, **fields})
-    return write_with_ray(load, NAMES, output, HEADER, samples, settings, **options)
+    """Actors of one CPU; ``options`` are those of Work or arguments."""
+    told = {name: options.pop(name) for name in Work.__dataclass_fields__ if name in options}
+    engine = RayEngine(actors, cpus_per_actor=1, address=address)
+    return write_with_ray(work_of(load, output, **told), samples, engine, **options)
 
 
 def check_written(
@@ -348,7 +359,9 @@ def test_ray_is_started_and_ended(samples, tmp_path):
         from clipes.datasets import Sample
         from clipes.generator import load
         from clipes.store.output import Output
-        from clipes.runs.ray_engine import RaySettings, write_with_ray
+        from clipes.runs.plan import RayEngine
+        from clipes.runs.ray_engine import write_with_ray
+        from clipes.runs.ray_stages import Work
         from clipes.scenes import THINGS
         import ray
 
@@ -356,8 +369,8 @@ def test_ray_is_started_and_ended(samples, tmp_path):
             def own(*arguments): raise KeyboardInterrupt
             signal.signal(signal.SIGTERM, own)
             found = [Sample(str(index), sys.argv[1], ("cat",)) for index in range(9)]
-            settings = RaySettings(cpus_per_actor=1, threads=1, block_size=1)
-            outcomes = write_with_ray(load, THINGS, Output("m"), {"settings": "x"}, found, settings)
+            work = Work(load, tuple(THINGS), Output("m"), {"settings": "x"}, threads=1)
+            outcomes = write_with_ray(work, found, RayEngine(cpus_per_actor=1), block_size=1)
             print(next(outcomes).status, signal.getsignal(signal.SIGTERM) is own)
             outcomes.close()
             print(ray.is_initialized())
@@ -466,14 +479,21 @@ def test_samples_come_through_as_they_are(samples):
 def test_arrays_come_through_as_they_are():
     """Empty ones, missing ones, and those of several blocks."""
     sample = Sample("a", Path("a.png"), ("cat",))
-    arrays = [{"x": np.arange(6, dtype=np.uint16).reshape(2, 3)}, {}, {"x": np.empty((0, 3, 4), np.float32)}]
-    items = [Item(sample, arrays=one) for one in arrays] + [Item(sample, error=OSError(errno.ENOSPC, "full", "/m"))]
-    table = pyarrow.concat_tables([table_of(items, ["x"])] * 2)
-    for item, back in zip(items * 2, items_of(table, ["x"]), strict=True):
-        assert item.arrays.keys() == back.arrays.keys()
-        assert all(np.array_equal(array, back.arrays[name]) for name, array in item.arrays.items())
-        assert all(array.dtype == back.arrays[name].dtype for name, array in item.arrays.items())
+    arrays = [np.arange(6, dtype=np.uint16).reshape(2, 3), None, np.empty((0, 3, 4), np.float32)]
+    items = [Item(sample, content=one) for one in arrays] + [Item(sample, error=OSError(errno.ENOSPC, "full", "/m"))]
+    table = pyarrow.concat_tables([table_of(items)] * 2)
+    for item, back in zip(items * 2, items_of(table), strict=True):
+        assert np.array_equal(item.content, back.content) and type(item.content) is type(back.content)
+        assert item.content is None or item.content.dtype == back.content.dtype
         assert repr(item.error) == repr(back.error) and (item.row, item.sample) == (back.row, back.sample)
+
+
+def test_an_error_that_does_not_pickle_keeps_its_text():
+    class Local(Exception):
+        pass
+
+    (back,) = items_of(table_of([Item(Sample("a", Path("a.png"), ()), error=Local("no memory"))]))
+    assert repr(back.error) == "RuntimeError('Local: no memory')"
 
 
 @pytest.mark.parametrize(("tar_size", "size"), [(1000, 50), (64, 64), (4, 4), (997, 64), (1, 1)])
