@@ -18,7 +18,7 @@ import clipes
 from clipes.datasets import Sample, find_samples
 from clipes.runs.generation import MasksFromImages
 from clipes.runs.local_engine import MaskWriter
-from clipes.runs.run import Run
+from clipes.runs.run import Remaining, claim_folder, record_header
 from clipes.scenes import draw_scenes
 from clipes.store.output import Output
 
@@ -69,10 +69,10 @@ def run(samples: list[Sample], folder: Path, workers: int) -> list[tuple[int, fl
     generator, output = clipes.load(device="cpu"), Output(folder)
     found = []
     with (
-        Run.open(generator.settings, generator.class_names, output) as begun,
-        MaskWriter(MasksFromImages(generator), output, begun.header, batch_size=8, readers=workers) as writer,
+        claim_folder(generator.settings, generator.class_names, output) as store,
+        MaskWriter(MasksFromImages(generator), output, record_header(store), batch_size=8, readers=workers) as writer,
     ):
-        for done, _ in enumerate(writer.write(begun.remaining(samples)), start=1):
+        for done, _ in enumerate(writer.write(Remaining(samples, store, output)), start=1):
             if done in MARKS:
                 found.append((done, resident()))
     return found

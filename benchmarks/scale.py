@@ -19,7 +19,7 @@ import clipes
 from clipes.datasets import find_samples
 from clipes.runs.generation import MasksFromImages
 from clipes.runs.local_engine import MaskWriter
-from clipes.runs.run import Run
+from clipes.runs.run import Remaining, claim_folder, record_header
 from clipes.scenes import THINGS, draw_scenes
 from clipes.store.output import Output
 from clipes.store.record import Recorder, Row
@@ -44,17 +44,17 @@ def draw(folder: Path, count: int, size: tuple[int, int]) -> Path:
 def rate(generator: clipes.MaskGenerator, table: Path, out: Path) -> tuple[float, float, float]:
     """Images/s end to end, the model loaded; bytes of a mask; seconds to find one finished at a restart."""
     samples, output = find_samples(table), Output(out)
-    with Run.open(generator.settings, generator.class_names, output) as run:
+    with claim_folder(generator.settings, generator.class_names, output) as store:
         started = time.monotonic()
-        with MaskWriter(MasksFromImages(generator), output, run.header, readers=1) as writer:
-            ends = [outcome.status for outcome in writer.write(run.remaining(samples))]
+        with MaskWriter(MasksFromImages(generator), output, record_header(store), readers=1) as writer:
+            ends = [outcome.status for outcome in writer.write(Remaining(samples, store, output))]
         taken = time.monotonic() - started
     if set(ends) != {"ok"}:
         raise SystemExit(f"{out}: {ends}")
     size = sum(path.stat().st_size for path in out.glob("*.png")) / len(samples)
-    with Run.open(generator.settings, generator.class_names, output) as run:
+    with claim_folder(generator.settings, generator.class_names, output) as store:
         started = time.monotonic()
-        if list(run.remaining(samples)):
+        if list(Remaining(samples, store, output)):
             raise SystemExit("not all are finished")
         again = (time.monotonic() - started) / len(samples)
     return len(samples) / taken, size, again

@@ -14,10 +14,10 @@ from PIL import Image
 from clipes.cli import main
 from clipes.datasets import Sample
 from clipes.generator import MaskGenerator
-from clipes.runs import run as runs
 from clipes.runs.generation import MasksFromImages
 from clipes.runs.local_engine import MaskWriter
 from clipes.runs.outcome import Outcome
+from clipes.runs.run import Remaining, claim_folder, record_header
 from clipes.runs.shards import WHOLE, Shard
 from clipes.scenes import draw_scenes
 from clipes.store.output import Output
@@ -110,12 +110,12 @@ def write_masks(
 ) -> Generator[Outcome, None, None]:
     """Write the masks of a list of samples, as a plan's run does those of a source.
 
-    Arguments as in :class:`Run` and :class:`clipes.runs.local_engine.MaskWriter`; errors, too.
+    Arguments as in :class:`clipes.runs.run.Remaining` and :class:`clipes.runs.local_engine.MaskWriter`; errors, too.
     """
     with ExitStack() as stack:
-        run = stack.enter_context(runs.Run.open(generator.settings, generator.class_names, output, about))
-        header = {**run.header, "shard": str(shard)}
+        store = stack.enter_context(claim_folder(generator.settings, generator.class_names, output, about))
+        header = {**record_header(store), "shard": str(shard)}
         source = MasksFromImages(generator)
         writer = MaskWriter(source, output, header, batch_size=batch_size, readers=readers, skip=skip, stop=stop)
         stack.enter_context(writer)
-        yield from writer.write(run.remaining(samples, shard, stop))
+        yield from writer.write(Remaining(samples, store, output, shard, stop))

@@ -27,7 +27,7 @@ import clipes
 from clipes.datasets import find_samples
 from clipes.runs.generation import MasksFromImages
 from clipes.runs.local_engine import MaskWriter
-from clipes.runs.run import Run
+from clipes.runs.run import Remaining, claim_folder, record_header
 from clipes.store.output import Output
 from speed.clock import Busy, Clock, quartiles, ratios
 from speed.subjects import BASELINE, Subjects
@@ -47,10 +47,10 @@ def write(generator: clipes.MaskGenerator, table: Path, out: Path, **given: Any)
     """clipes' run over a table, its record and all; ``given`` to MaskWriter."""
     samples, output = find_samples(table), Output(out)
     with (
-        Run.open(generator.settings, generator.class_names, output) as run,
-        MaskWriter(MasksFromImages(generator), output, run.header, **given) as writer,
+        claim_folder(generator.settings, generator.class_names, output) as store,
+        MaskWriter(MasksFromImages(generator), output, record_header(store), **given) as writer,
     ):
-        ends = {outcome.status for outcome in writer.write(run.remaining(samples))}
+        ends = {outcome.status for outcome in writer.write(Remaining(samples, store, output))}
     if ends != {"ok"}:
         raise SystemExit(f"{out}: {ends}")
 

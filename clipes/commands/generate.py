@@ -57,7 +57,7 @@ def _write(prepared: PreparedRun) -> int:
     """Write the masks that are not finished yet; returns the exit code."""
     from clipes.device.errors import DeviceLost
     from clipes.runs.engines import write_masks
-    from clipes.runs.execute import ActiveRun
+    from clipes.runs.execute import start_run
 
     plan = prepared.plan
     generator = None
@@ -65,8 +65,10 @@ def _write(prepared: PreparedRun) -> int:
         prepared, generator = _with_suggested_background(prepared)
     with ExitStack() as stack:
         stop = stack.enter_context(stopping())
-        run = stack.enter_context(ActiveRun(prepared, generator, stop))
-        summary = RunSummary(run.images, f"masks written to {printable(plan.output.folder)}", lambda: run.finished)
+        run = stack.enter_context(start_run(prepared, generator, stop))
+        summary = RunSummary(
+            run.images, f"masks written to {printable(plan.output.folder)}", lambda: run.remaining.finished
+        )
         try:
             summary.consume(stack.enter_context(closing(write_masks(run))), plan.faults.strict)
         except DeviceLost as error:

@@ -14,10 +14,10 @@ from clipes.store.status import RunStatus
 from clipes.store.store import Store
 
 from .engines import write_masks
-from .execute import ActiveRun
+from .execute import start_run
 from .outcome import Outcome
 from .plan import Faults, LocalEngine, Names, Placement, Plan
-from .prepare import prepare
+from .prepare import PreparedRun, prepare
 
 
 def run(
@@ -73,7 +73,7 @@ def run(
         placement=placement,
         faults=faults or Faults(),
     )
-    return _execute(ActiveRun(prepare(plan, generator.vocabulary), generator), progress)
+    return _execute(prepare(plan, generator.vocabulary), generator, progress)
 
 
 def run_plan(plan: Plan, progress: Callable[[Outcome], object] | None = None) -> RunStatus:
@@ -83,17 +83,19 @@ def run_plan(plan: Plan, progress: Callable[[Outcome], object] | None = None) ->
     """
     if plan.vocabulary and plan.vocabulary.background == "auto":
         raise ValueError("background='auto': choose the words first, by clipes.prompting.suggest_background")
-    return _execute(ActiveRun(prepare(plan)), progress)
+    return _execute(prepare(plan), None, progress)
 
 
-def _execute(active: ActiveRun, progress: Callable[[Outcome], object] | None) -> RunStatus:
-    with active as run, closing(write_masks(run)) as outcomes:
+def _execute(
+    prepared: PreparedRun, generator: MaskGenerator | None, progress: Callable[[Outcome], object] | None
+) -> RunStatus:
+    with start_run(prepared, generator) as run, closing(write_masks(run)) as outcomes:
         for outcome in outcomes:
             if progress:
                 progress(outcome)
             if run.plan.faults.strict and outcome.status == "failed":
                 break
-    with Store.open(active.plan.output.folder) as store:
+    with Store.open(prepared.plan.output.folder) as store:
         return store.status()
 
 

@@ -7,14 +7,14 @@ from functools import partial
 
 import torch
 
-from .execute import ActiveRun, load_generator, remote_device, write_here
+from .execute import Run, load_generator, remote_device, write_here
 from .launch import write_on_devices
 from .outcome import Outcome
 from .plan import RayEngine
 
 
-def write_masks(run: ActiveRun) -> Generator[Outcome, None, None]:
-    """Write the masks of an entered run by the engine of its plan; yields how each image ends, lazily.
+def write_masks(run: Run) -> Generator[Outcome, None, None]:
+    """Write the masks of a run by the engine of its plan; yields how each image ends, lazily.
 
     Close the generator where it is not used up. Raises OSError where the folder cannot be written to, and
     :class:`clipes.device.errors.DeviceLost`.
@@ -25,7 +25,7 @@ def write_masks(run: ActiveRun) -> Generator[Outcome, None, None]:
     return write_on_devices(run) if len(engine.devices) > 1 else write_here(run)
 
 
-def _write_with_ray(run: ActiveRun, engine: RayEngine) -> Generator[Outcome, None, None]:
+def _write_with_ray(run: Run, engine: RayEngine) -> Generator[Outcome, None, None]:
     from .ray_engine import write_with_ray  # an extra
     from .ray_stages import Work
 
@@ -41,4 +41,4 @@ def _write_with_ray(run: ActiveRun, engine: RayEngine) -> Generator[Outcome, Non
         placement.batch_size,
         plan.faults.skip,
     )
-    return write_with_ray(work, run.remaining(), engine, readers=placement.readers or None, stop=run.stop)
+    return write_with_ray(work, run.remaining, engine, readers=placement.readers or None, stop=run.stop)

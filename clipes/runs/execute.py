@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from clipes.clip import weights
 from clipes.config import Config
-from clipes.datasets import Sample, absolute_source
+from clipes.datasets import absolute_source
 from clipes.device.choice import dtype_name, gpu_of
 from clipes.device.threads import configure_threads
 from clipes.generator import MaskGenerator
 from clipes.store.cleanup import clear
+from clipes.store.store import Store
 from clipes.vocabulary import Vocabulary
 
 from .generation import MasksFromImages
@@ -22,7 +23,7 @@ from .local_engine import MaskWriter
 from .outcome import Outcome
 from .plan import LocalEngine, ModelChoice, Placement, Plan, RayEngine
 from .prepare import PreparedRun
-from .run import Run
+from .run import Remaining, claim_folder, record_header
 
 Stop = Callable[[], bool]
 
@@ -51,80 +52,63 @@ def _load_clip(model: ModelChoice, device: str | None) -> weights.CLIP:
     )
 
 
-class ActiveRun:
-    """A run while it is executed. Use it in a ``with``; nothing is loaded or written before.
-
-    Args:
-        prepared: the plan and its images.
-        generator: makes the masks in this process; by default the plan's model is loaded.
-        stop: asked between batches whether to end early.
+class Run:
+    """A run while it is executed. Made by :func:`start_run`.
 
     Attributes:
-        prepared, stop: as above.
-        generator: the generator; on the CPU where other processes make the masks, because this machine may lack
-            their device.
+        prepared, plan: the plan and its images.
+        generator: makes the masks in this process; on the CPU where other processes make them, because this machine
+            may lack their device.
+        stop: asked between batches whether to end early.
+        images: how many images the plan's shard has.
         header: what each record of this start says first.
-        images: images of the plan's shard.
-
-    Entering raises what loading the model raises, ValueError for a folder of another run's settings, and OSError for
-    a folder that cannot be written to.
+        remaining: the samples of the plan's shard that are not finished.
     """
 
-    generator: MaskGenerator
-    header: dict[str, Any]
-
-    def __init__(self, prepared: PreparedRun, generator: MaskGenerator | None = None, stop: Stop = lambda: False):
-        self.prepared, self.stop = prepared, stop
+    def __init__(self, prepared: PreparedRun, generator: MaskGenerator, store: Store, stop: Stop):
+        self.prepared, self.plan, self.generator, self.stop = prepared, prepared.plan, generator, stop
         self.images = prepared.images
-        self._given, self._stack = generator, ExitStack()
-
-    def __enter__(self) -> ActiveRun:
-        plan = self.prepared.plan
-        self.generator = self._given or MaskGenerator(load_model(plan), self.prepared.vocabulary, plan.config)
-        if plan.faults.overwrite:
-            clear(plan.output.folder)
-        settings = self.generator.settings
-        if remote := remote_device(plan.placement):
-            precision = plan.model.precision if plan.model else None
-            settings = {**settings, "dtype": dtype_name(precision, remote.partition(":")[0])}
-        claimed = Run.open(settings, self.generator.class_names, plan.output, self._about())
-        self._run = self._stack.enter_context(claimed)
-        total = len(self.prepared.samples)
-        self.header = {**self._run.header, "shard": str(plan.placement.shard), "images": self.images, "total": total}
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        self._stack.close()
-
-    @property
-    def plan(self) -> Plan:
-        """The plan."""
-        return self.prepared.plan
-
-    @property
-    def finished(self) -> int:
-        """Images that :meth:`remaining` has left out so far, because an earlier start has finished them."""
-        return self._run.finished
-
-    def remaining(self) -> Iterator[Sample]:
-        """The samples of the plan's shard that are not finished, one in memory at a time, until ``stop`` says so."""
-        return self._run.remaining(self.prepared.samples, self.plan.placement.shard, self.stop)
-
-    def _about(self) -> dict[str, Any]:
-        """What ``run.json`` says beside the settings."""
-        plan = self.plan
-        classes = plan.vocabulary.classes if plan.vocabulary and not isinstance(plan.vocabulary.classes, dict) else None
-        return {
-            "source": absolute_source(plan.source),
-            **({"model": plan.model.model, "pretrained": plan.model.pretrained} if plan.model else {}),
-            "classes": classes or self.prepared.vocabulary.name,
-            "preset": plan.preset,
-            "category_ids": self.prepared.samples.category_ids,
-            "plan": plan.to_dict(),
-        }
+        shard, total = self.plan.placement.shard, len(prepared.samples)
+        self.header = {**record_header(store), "shard": str(shard), "images": self.images, "total": total}
+        self.remaining = Remaining(prepared.samples, store, self.plan.output, shard, stop)
 
 
-def write_here(run: ActiveRun) -> Generator[Outcome, None, None]:
+@contextmanager
+def start_run(
+    prepared: PreparedRun, generator: MaskGenerator | None = None, stop: Stop = lambda: False
+) -> Iterator[Run]:
+    """Load the model of a plan, unless a ``generator`` is given, and claim the output folder for its settings.
+
+    Raises what loading the model raises, ValueError for a folder of another run's settings, and OSError for a folder
+    that cannot be written to.
+    """
+    plan = prepared.plan
+    generator = generator or MaskGenerator(load_model(plan), prepared.vocabulary, plan.config)
+    if plan.faults.overwrite:
+        clear(plan.output.folder)
+    settings = generator.settings
+    if remote := remote_device(plan.placement):
+        precision = plan.model.precision if plan.model else None
+        settings = {**settings, "dtype": dtype_name(precision, remote.partition(":")[0])}
+    with claim_folder(settings, generator.class_names, plan.output, _about(prepared)) as store:
+        yield Run(prepared, generator, store, stop)
+
+
+def _about(prepared: PreparedRun) -> dict[str, Any]:
+    """What ``run.json`` says beside the settings."""
+    plan = prepared.plan
+    classes = plan.vocabulary.classes if plan.vocabulary and not isinstance(plan.vocabulary.classes, dict) else None
+    return {
+        "source": absolute_source(plan.source),
+        **({"model": plan.model.model, "pretrained": plan.model.pretrained} if plan.model else {}),
+        "classes": classes or prepared.vocabulary.name,
+        "preset": plan.preset,
+        "category_ids": prepared.samples.category_ids,
+        "plan": plan.to_dict(),
+    }
+
+
+def write_here(run: Run) -> Generator[Outcome, None, None]:
     """Write the masks of a run by this process; yields how each image ends, in order."""
     placement, generator = run.plan.placement, run.generator
     with MaskWriter(
@@ -138,7 +122,7 @@ def write_here(run: ActiveRun) -> Generator[Outcome, None, None]:
         jobs=configure_threads(placement.threads, generator.device, run.images),
         processes=int(os.environ.get("LOCAL_WORLD_SIZE") or 1),
     ) as writer:
-        yield from writer.write(run.remaining())
+        yield from writer.write(run.remaining)
 
 
 def remote_device(placement: Placement) -> str | None:

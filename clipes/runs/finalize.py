@@ -6,11 +6,10 @@ The loop is that of ``clipes generate``; the maps come from the run's files inst
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 
 from clipes.config import Config
 from clipes.datasets import find_images
@@ -25,7 +24,7 @@ from clipes.store.store import Store
 from .local_engine import MaskWriter
 from .outcome import Outcome
 from .preflight import check_folder
-from .run import Run
+from .run import Remaining, claim_folder, record_header
 from .saved_maps import MasksFromSavedMaps, SavedSample
 
 MIXED = "finalize was stopped: some masks are of other settings than config says; run it again"
@@ -58,19 +57,22 @@ class SavedRun:
     Attributes:
         store: its folder.
         config: the settings that its masks were made with.
-        finished: images that :meth:`finalize` has left out so far, because an earlier start has finished them.
     """
 
     def __init__(self, store: Store, config: Config):
-        self.store, self.config, self.finished = store, config, 0
+        self.store, self.config = store, config
+        self._remaining: Remaining | None = None
 
     def __enter__(self) -> SavedRun:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *raised: object) -> None:
         self.store.close()
+
+    @property
+    def finished(self) -> int:
+        """How many images :meth:`finalize` has left out so far, because an earlier start has finished them."""
+        return self._remaining.finished if self._remaining else 0
 
     @property
     def count(self) -> int:
@@ -118,7 +120,7 @@ class SavedRun:
 
         Raises ValueError for a ``config`` that needs the network, and for a run of .tar files without ``out``;
         FileNotFoundError for a missing source; other errors as :func:`clipes.datasets.find_images` and
-        :meth:`clipes.runs.run.Run.open`.
+        :meth:`clipes.runs.run.claim_folder`.
         """
         self._check(config, source, out)
         try:
@@ -134,8 +136,7 @@ class SavedRun:
             settings["output"] = output.settings()
             if images and source is not None:
                 check_folder(source, samples, output)
-        masks = MasksFromSavedMaps(self.store.class_names, config)
-        return self._write(masks, samples, output, settings, readers, jobs, stop)
+        return self._write(samples, config, output, settings, stop, readers, jobs)
 
     def _check(self, config: Config, source: object, out: str | os.PathLike[str] | None) -> None:
         for name in ("image", "cam", "affinity"):
@@ -151,59 +152,47 @@ class SavedRun:
 
     def _write(
         self,
-        masks: MasksFromSavedMaps,
         samples: _SavedSamples,
+        config: Config,
         output: Output,
         settings: Mapping[str, object],
+        stop: Callable[[], bool],
         readers: int,
         jobs: int,
-        stop: Callable[[], bool],
     ) -> Generator[Outcome, None, None]:
         in_place = output.folder == self.store.folder
         written = 0
         with ExitStack() as stack:
-            run = stack.enter_context(self._begin(settings) if in_place else self._copy(output, settings))
-            header = {**run.header, "total": self._total()}
+            store = stack.enter_context(self._begin(settings) if in_place else self._copy(output, settings))
+            others = [stack.enter_context(rows) for rows in _rows_of_other_settings(store)]
+            self._remaining = Remaining(samples, store, output, stop=stop, others=others)
+            masks = MasksFromSavedMaps(self.store.class_names, config)
+            header = {**record_header(store), "total": self._total()}
             loop = MaskWriter(masks, output, header, readers=readers, jobs=jobs, stop=stop, keep_masks=in_place)
             writer = stack.enter_context(loop)
-            writer.record(self._rows_to_keep(run.store))
-            others = [stack.enter_context(rows) for rows in _rows_of_other_settings(run.store)]
-            for outcome in writer.write(self._remaining(run, samples, others, stop)):
+            writer.record(self._rows_to_keep(store))
+            for outcome in writer.write(self._remaining):
                 written += outcome.status == "ok"
                 yield outcome
         if in_place and not stop():
             self._end(settings, changed=written + self.finished > 0)
 
-    def _remaining(
-        self, run: Run, samples: _SavedSamples, others: Sequence[LatestRows], stop: Callable[[], bool]
-    ) -> Iterator[SavedSample]:
-        """The samples without a mask of these settings, or whose files were overwritten with ``others`` since."""
-        for sample in samples:
-            if stop():
-                return
-            row = run.store.latest.get(sample.id)
-            later = [other for rows in others if row and (other := rows.get(sample.id)) and other.time >= row.time]
-            if not later and run.store.is_done(sample.id, sample.labels, run.output.saved):
-                self.finished += 1
-            else:
-                yield sample
-
-    def _begin(self, settings: Mapping[str, object]) -> Run:
+    def _begin(self, settings: Mapping[str, object]) -> Store:
         """The run itself, as one of the new settings; from here on ``run.json`` says that masks may be mixed."""
         store = self.store
         overwrite_manifest(store.folder, store.settings, {**store.manifest, "mixed": MIXED})
         new = Store(store.folder, {**store.manifest, "settings": settings, "digest": settings_digest(settings)})
         new.remove_stale()
-        return Run(new, Output(store.folder, store.has("confidence")))
+        return new
 
     def _end(self, settings: Mapping[str, object], changed: bool) -> None:
         """Write the new settings to ``run.json``; what it said before, where no mask has them."""
         about = {name: value for name, value in self.store.manifest.items() if name != "mixed" or not changed}
         overwrite_manifest(self.store.folder, settings if changed else self.store.settings, about)
 
-    def _copy(self, output: Output, settings: Mapping[str, object]) -> Run:
+    def _copy(self, output: Output, settings: Mapping[str, object]) -> Store:
         about = {name: self.store.manifest[name] for name in _COPIED if name in self.store.manifest}
-        return Run.open(settings, self.store.class_names, output, about)
+        return claim_folder(settings, self.store.class_names, output, about)
 
     def _total(self) -> int:
         """Images of the data set, as far as the run knows."""

@@ -29,7 +29,7 @@ from clipes.device.errors import DeviceLost, is_device_error
 from clipes.store.layout import RECORDS
 from clipes.store.record import Row
 
-from .execute import ActiveRun, write_here
+from .execute import Run, start_run, write_here
 from .outcome import Outcome
 from .plan import LocalEngine, Plan
 from .prepare import prepare
@@ -59,7 +59,7 @@ def choose_devices(names: str) -> tuple[str, ...]:
     return devices
 
 
-def write_on_devices(run: ActiveRun) -> Generator[Outcome, None, None]:
+def write_on_devices(run: Run) -> Generator[Outcome, None, None]:
     """Write the masks of a run by a process for each of its devices; yields how each image ends, in any order.
 
     Raises what a process raised, with its own type, after the others have ended; ChildProcessError if one is killed
@@ -67,7 +67,7 @@ def write_on_devices(run: ActiveRun) -> Generator[Outcome, None, None]:
     """
     records = run.plan.output.folder / RECORDS
     earlier = frozenset(records.glob("*.jsonl"))
-    if not sum(1 for _ in run.remaining()):  # which counts those that are finished
+    if not sum(1 for _ in run.remaining):  # which counts those that are finished
         return
     told = set(multiprocessing.active_children())  # the caller's own are left alone
     pool = ThreadPoolExecutor(1, thread_name_prefix="clipes-job")  # cli.entry does not wait for threads of this name
@@ -133,7 +133,7 @@ def _work(plan: Plan, parent: int) -> Exception | None:
     rank, count = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     try:
-        with ActiveRun(prepare(_plan_of_rank(plan, rank)), stop=stop.is_set) as run:
+        with start_run(prepare(_plan_of_rank(plan, rank)), stop=stop.is_set) as run:
             for outcome in write_here(run):
                 if plan.faults.strict and outcome.status == "failed":
                     break

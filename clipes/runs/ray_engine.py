@@ -18,7 +18,7 @@ from clipes.store.output import Output
 from .arrow_tables import Item, items_of, table_of
 from .outcome import Outcome
 from .plan import RayEngine
-from .ray_session import connected, context_of, import_ray, python_errors, quiet
+from .ray_session import connected, context_of, import_ray, python_errors
 from .ray_stages import TABLE_BYTES, GenerateMasks, Work, WriteFiles, encode_files, load_pixels
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def write_with_ray(
     if not (tables := _next_tables(source, size)):
         return
     each = {"CPU": cpus, "GPU": engine.gpus_per_actor}
-    with connected(ray, engine.address, engine.actors[0], each), quiet():
+    with connected(ray, engine.address, engine.actors[0], each):
         while tables:
             with ray.data.DataContext.current(context_of(ray, timeout_s)):
                 results = _pipeline(ray, tables, work, engine, cpus, readers)

@@ -35,9 +35,16 @@ def connected(ray: Any, address: str | None, actors: int, each: Mapping[str, flo
     opened_here = not ray.is_initialized()
     address = address or os.environ.get("RAY_ADDRESS") or "local"  # None would connect to any Ray on this machine
     if opened_here:
-        with _own_sigterm():
+        handler = signal.getsignal(signal.SIGTERM)
+        try:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        finally:
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, handler)  # ray.init replaces it
+    logger = logging.getLogger("ray.data")  # silenced, because its errors are also raised as exceptions
+    level = logger.level
     try:
+        logger.setLevel(logging.CRITICAL)
         resources = ray.cluster_resources()
         for kind, amount in each.items() if opened_here and address == "local" else ():
             if amount * actors > resources.get(kind, 0):
@@ -47,6 +54,7 @@ def connected(ray: Any, address: str | None, actors: int, each: Mapping[str, flo
                 )
         yield
     finally:
+        logger.setLevel(level)
         if opened_here:
             gc.collect()  # stops the executions of Ray Data that are still running
             for thread in threading.enumerate():
@@ -54,31 +62,6 @@ def connected(ray: Any, address: str | None, actors: int, each: Mapping[str, flo
                 if thread.name.startswith("StreamingExecutor-"):
                     thread.join(30)
             ray.shutdown()
-
-
-@contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Restore this process's handler of SIGTERM, which ``ray.init`` replaces."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the log of Ray Data, whose errors are also raised as exceptions."""
-    logger = logging.getLogger("ray.data")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logger.setLevel(before)
 
 
 def context_of(ray: Any, timeout_s: float) -> Any:

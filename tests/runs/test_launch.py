@@ -17,7 +17,7 @@ from PIL import Image
 from clipes.cli import main
 from clipes.device.errors import DeviceLost
 from clipes.runs import launch
-from clipes.runs.execute import ActiveRun
+from clipes.runs.execute import Run
 from clipes.runs.plan import Faults, LocalEngine, Placement, Plan
 from clipes.runs.prepare import prepare
 from clipes.runs.shards import Shard
@@ -165,7 +165,7 @@ def test_an_error_of_a_process_keeps_its_type(data: Path, tmp_path: Path, monkey
     ],
 )
 def test_what_a_process_returns(data: Path, tmp_path: Path, monkeypatch, error: Exception, expected: type) -> None:
-    def fail(run: ActiveRun) -> Iterator[None]:
+    def fail(run: Run) -> Iterator[None]:
         assert run.plan.placement.shard == Shard(1, 2) and run.plan.placement.device == "cpu"
         raise error
         yield

@@ -15,7 +15,7 @@ import clipes
 from clipes.datasets import Sample
 from clipes.ids import class_table
 from clipes.runs.outcome import Outcome
-from clipes.runs.run import Run
+from clipes.runs.run import Remaining
 from clipes.runs.shards import Shard
 from clipes.store.manifest import read_manifest
 from clipes.store.output import Output
@@ -77,8 +77,9 @@ def test_shards_are_parts_and_together_all(tiny, scenes: list[Sample], tmp_path:
 
 def test_a_stop_ends_the_search_for_what_is_left(tiny, scenes: list[Sample], tmp_path: Path) -> None:
     list(write_masks(tiny, scenes, Output(tmp_path / "m")))
-    with Run.open(tiny.settings, tiny.class_names, Output(tmp_path / "m")) as run:
-        assert list(run.remaining(scenes, stop=lambda: run.finished == 2)) == [] and run.finished == 2
+    with clipes.open_run(tmp_path / "m") as store:
+        remaining = Remaining(scenes, store, Output(tmp_path / "m"), stop=lambda: remaining.finished == 2)
+        assert list(remaining) == [] and remaining.finished == 2
 
 
 def test_other_settings_are_refused(scenes: list[Sample], tiny, tmp_path: Path) -> None:
