@@ -41,9 +41,10 @@ def run(options: argparse.Namespace) -> int:
         jobs = configure_threads(None, torch.device("cpu"), count)
         readers = 1 if count > 1 else 0
         outcomes = saved.finalize(config, source, out=options.out, readers=readers, jobs=jobs, stop=stop)
-        unsaved, first = saved.unsaved
-        if unsaved:
-            print_error(f"{unsaved} mask(s) without saved maps stay as they are, {first!r} the first")
+        if saved.unsaved:
+            print_error(
+                f"{saved.unsaved} mask(s) without saved maps stay as they are, {saved.first_unsaved!r} the first"
+            )
         done = f"masks decided again in {printable(options.out or options.folder)}"
         summary = RunSummary(count, done, lambda: saved.finished)
         with closing(outcomes):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
-from functools import cached_property
 from pathlib import Path
 
 from clipes.config import Config
@@ -44,11 +43,10 @@ def read_run(folder: str | os.PathLike[str]) -> SavedRun:
         config = Config.from_dict(store.settings["config"])
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{store.folder / MANIFEST}: no record of a run: {error}") from error
-    run = SavedRun(store, config)
-    if not store.has("cams") or not run.count:
-        store.close()
-        raise FileNotFoundError(f"{folder} has no saved maps; make it with `clipes generate --save-cams`")
-    return run
+    if store.has("cams") and (run := SavedRun(store, config)).count:
+        return run
+    store.close()
+    raise FileNotFoundError(f"{folder} has no saved maps; make it with `clipes generate --save-cams`")
 
 
 class SavedRun:
@@ -57,11 +55,20 @@ class SavedRun:
     Attributes:
         store: its folder.
         config: the settings that its masks were made with.
+        count: how many images have saved maps.
+        unsaved: how many images have a mask and no maps.
+        first_unsaved: the id of the first of those; empty where there is none.
     """
 
     def __init__(self, store: Store, config: Config):
         self.store, self.config = store, config
+        self.count, self.unsaved, self.first_unsaved = 0, 0, ""
         self._remaining: Remaining | None = None
+        for row in store.rows():
+            if _maps_of(store, row):
+                self.count += 1
+            elif row.status == "ok":
+                self.first_unsaved, self.unsaved = self.first_unsaved or row.id, self.unsaved + 1
 
     def __enter__(self) -> SavedRun:
         return self
@@ -73,26 +80,6 @@ class SavedRun:
     def finished(self) -> int:
         """How many images :meth:`finalize` has left out so far, because an earlier start has finished them."""
         return self._remaining.finished if self._remaining else 0
-
-    @property
-    def count(self) -> int:
-        """Images whose maps are saved."""
-        return self._counts[0]
-
-    @property
-    def unsaved(self) -> tuple[int, str]:
-        """How many images have a mask and no maps, and the id of the first."""
-        return self._counts[1:]
-
-    @cached_property
-    def _counts(self) -> tuple[int, int, str]:
-        saved, unsaved, first = 0, 0, ""
-        for row in self.store.rows():
-            if _maps_of(self.store, row):
-                saved += 1
-            elif row.status == "ok":
-                first, unsaved = first or row.id, unsaved + 1
-        return saved, unsaved, first
 
     def finalize(
         self,
@@ -106,7 +93,7 @@ class SavedRun:
     ) -> Generator[Outcome, None, None]:
         """Decide the masks again with the refinement and the decision of ``config``, lazily; yields how each ends.
 
-        Images that an earlier start has finished with these settings are left out. Saved confidences are made anew
+        Images that an earlier start has finished with these settings are left out. Saved confidences are written again
         with the masks. An image whose maps or pixels cannot be read has failed. Images that had no mask before, and
         have no maps, get the same row as before.
 
@@ -120,14 +107,13 @@ class SavedRun:
 
         Raises ValueError for a ``config`` that needs the network, and for a run of .tar files without ``out``;
         FileNotFoundError for a missing source; other errors as :func:`clipes.datasets.find_images` and
-        :meth:`clipes.runs.run.claim_folder`.
+        :func:`clipes.runs.run.claim_folder`.
         """
         self._check(config, source, out)
         try:
             images = find_images(source) if config.refine is not None and source is not None else {}
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; say where the images are (--source), or --refine none") from error
-        samples = _SavedSamples(self.store, images)
         settings = {**self.store.settings, "config": config.to_dict()}
         output_settings = settings.get("output", {})
         folder = self.store.folder if out is None else Path(out)
@@ -135,8 +121,8 @@ class SavedRun:
         if out is not None:
             settings["output"] = output.settings()
             if images and source is not None:
-                check_folder(source, samples, output)
-        return self._write(samples, config, output, settings, stop, readers, jobs)
+                check_folder(source, self._samples(images), output)
+        return self._write(images, config, output, settings, stop, readers, jobs)
 
     def _check(self, config: Config, source: object, out: str | os.PathLike[str] | None) -> None:
         for name in ("image", "cam", "affinity"):
@@ -152,7 +138,7 @@ class SavedRun:
 
     def _write(
         self,
-        samples: _SavedSamples,
+        images: Mapping[str, Path | TarMember],
         config: Config,
         output: Output,
         settings: Mapping[str, object],
@@ -164,10 +150,12 @@ class SavedRun:
         written = 0
         with ExitStack() as stack:
             store = stack.enter_context(self._begin(settings) if in_place else self._copy(output, settings))
-            others = [stack.enter_context(rows) for rows in _rows_of_other_settings(store)]
-            self._remaining = Remaining(samples, store, output, stop=stop, others=others)
+            digests = {record.settings for record in read_records(store.folder)} - {store.digest}
+            others = [stack.enter_context(LatestRows(store.folder, digest)) for digest in digests]
+            self._remaining = Remaining(self._samples(images), store, output, stop=stop, others=others)
             masks = MasksFromSavedMaps(self.store.class_names, config)
-            header = {**record_header(store), "total": self._total()}
+            total = self.store.status(0).total
+            header = {**record_header(store), "total": len(self.store.latest) if total is None else total}
             loop = MaskWriter(masks, output, header, readers=readers, jobs=jobs, stop=stop, keep_masks=in_place)
             writer = stack.enter_context(loop)
             writer.record(self._rows_to_keep(store))
@@ -194,34 +182,17 @@ class SavedRun:
         about = {name: self.store.manifest[name] for name in _COPIED if name in self.store.manifest}
         return claim_folder(settings, self.store.class_names, output, about)
 
-    def _total(self) -> int:
-        """Images of the data set, as far as the run knows."""
-        total = self.store.status(0).total
-        return len(self.store.latest) if total is None else total
+    def _samples(self, images: Mapping[str, Path | TarMember]) -> Iterator[SavedSample]:
+        """The images whose maps are saved, by id; memory does not grow with their number."""
+        for row in self.store.rows():
+            if maps := _maps_of(self.store, row):
+                yield SavedSample(row.id, images.get(row.id, maps), row.labels, maps=maps)
 
     def _rows_to_keep(self, store: Store) -> Iterator[Row]:
         """The rows of images without mask and maps that ``store`` does not have yet."""
         for row in self.store.latest.not_done():
             if not _maps_of(self.store, row) and store.latest.get(row.id) is None:
                 yield row
-
-
-class _SavedSamples:
-    """The images whose maps are saved, by id; memory does not grow with their number."""
-
-    def __init__(self, store: Store, images: Mapping[str, Path | TarMember]):
-        self._store, self._images = store, images
-
-    def __iter__(self) -> Iterator[SavedSample]:
-        for row in self._store.rows():
-            if maps := _maps_of(self._store, row):
-                yield SavedSample(row.id, self._images.get(row.id, maps), row.labels, maps=maps)
-
-
-def _rows_of_other_settings(store: Store) -> Iterator[LatestRows]:
-    """The rows that processes with other settings have written into the folder, by settings."""
-    for digest in sorted({record.settings for record in read_records(store.folder)} - {store.digest}):
-        yield LatestRows(store.folder, digest)
 
 
 def _maps_of(store: Store, row: Row) -> Path | TarMember | None:

@@ -188,45 +188,43 @@ class Plan:
     def to_dict(self) -> dict[str, Any]:
         """The plan as JSON holds it: with absolute paths, without what only one start of a run is told (its shard, its
         ``overwrite``)."""
-        engine = self.placement.engine
+        values = asdict(self)
+        engine, placement = self.placement.engine, values["placement"]
         name = next(name for name, kind in ENGINES.items() if isinstance(engine, kind))
-        own = ("engine", "shard", "local_rank")
-        placement = {
-            item.name: getattr(self.placement, item.name) for item in fields(Placement) if item.name not in own
-        }
-        return {
-            "source": absolute_source(self.source),
-            "labels": os.path.abspath(self.labels) if isinstance(self.labels, str) else self.labels,
-            "model": self.model and _with_absolute_files(asdict(self.model)),
-            "vocabulary": self.vocabulary and _with_absolute_files(asdict(self.vocabulary)),
-            "config": self.config.to_dict(),
-            "preset": self.preset,
-            "output": {**asdict(self.output), "folder": os.path.abspath(self.output.folder)},
-            "placement": {**placement, "engine": {name: asdict(engine)}},
-            "faults": {name: value for name, value in asdict(self.faults).items() if name != "overwrite"},
-        }
+        placement["engine"] = {name: placement["engine"]}
+        del placement["shard"], placement["local_rank"], values["faults"]["overwrite"]
+        for part in (values["model"], values["vocabulary"]):
+            if part:
+                part.update((key, _absolute_file(value)) for key, value in part.items() if isinstance(value, str))
+        if isinstance(self.labels, str):
+            values["labels"] = os.path.abspath(self.labels)
+        values["output"]["folder"] = os.path.abspath(self.output.folder)
+        return {**values, "source": absolute_source(self.source), "config": self.config.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Plan:
         """The plan that :meth:`to_dict` gave ``values``. Raises ValueError for anything else."""
         try:
-            parts = dict(values)
-            placement = dict(parts["placement"])
-            ((name, engine),) = placement["engine"].items()
-            placement["engine"] = _build(ENGINES[name], engine)
-            return cls(
-                source=parts.pop("source"),
-                labels=_frozen(parts.pop("labels")),
-                model=_build_or_none(ModelChoice, parts.pop("model")),
-                vocabulary=_build_or_none(VocabularyChoice, parts.pop("vocabulary")),
-                config=Config.from_dict(parts.pop("config")),
-                preset=parts.pop("preset"),
-                output=_build(Output, parts.pop("output")),
-                placement=_build(Placement, placement),
-                faults=_build(Faults, parts.pop("faults")),
-            )
+            parts = {item.name: values[item.name] for item in fields(cls)}
+            ((name, engine),) = parts["placement"]["engine"].items()
+            parts["placement"] = {**parts["placement"], "engine": _build(ENGINES[name], engine)}
+            parts["config"] = Config.from_dict(parts["config"])
+            for name, kind in _PARTS.items():
+                if parts[name] is not None or name not in ("model", "vocabulary"):
+                    parts[name] = _build(kind, parts[name])
+            plan: Plan = _build(cls, parts)
+            return plan
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"this is not the plan of a run of this version of clipes: {error}") from error
+
+
+_PARTS: dict[str, type] = {
+    "output": Output,
+    "model": ModelChoice,
+    "vocabulary": VocabularyChoice,
+    "placement": Placement,
+    "faults": Faults,
+}
 
 
 def read_plan(path: str | os.PathLike[str]) -> Plan:
@@ -246,14 +244,11 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _with_absolute_files(values: dict[str, Any]) -> dict[str, Any]:
-    """The values that name a file, or ``local-dir:`` a folder, with its absolute path."""
-    for name, value in values.items():
-        if isinstance(value, str) and value.startswith("local-dir:"):
-            values[name] = f"local-dir:{os.path.abspath(value.removeprefix('local-dir:'))}"
-        elif isinstance(value, str) and os.path.isfile(value):
-            values[name] = os.path.abspath(value)
-    return values
+def _absolute_file(value: str) -> str:
+    """A text that names a file, or ``local-dir:`` a folder, with its absolute path; any other text as it is."""
+    if value.startswith("local-dir:"):
+        return f"local-dir:{os.path.abspath(value.removeprefix('local-dir:'))}"
+    return os.path.abspath(value) if os.path.isfile(value) else value
 
 
 def _build(kind: Any, values: Mapping[str, Any]) -> Any:
@@ -263,10 +258,6 @@ def _build(kind: Any, values: Mapping[str, Any]) -> Any:
     if wrong := (set(values) - known) | (needed - set(values)):
         raise ValueError(f"{kind.__name__} has unknown or missing names: {', '.join(sorted(wrong))}")
     return kind(**{name: _frozen(value) for name, value in values.items()})
-
-
-def _build_or_none(kind: Any, values: Mapping[str, Any] | None) -> Any:
-    return None if values is None else _build(kind, values)
 
 
 def _frozen(value: Any) -> Any:

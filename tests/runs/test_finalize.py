@@ -73,7 +73,7 @@ def test_saved_files_hold_what_the_result_does(tiny, saved: Path, photos: Path) 
 def test_back_at_the_first_settings_are_the_same_bytes(saved: Path, photos: Path) -> None:
     before = _files(saved)
     with read_run(saved) as run:
-        assert run.config == clipes.config.SCENES and run.count == 3 and run.unsaved == (0, "")
+        assert run.config == clipes.config.SCENES and run.count == 3 and run.unsaved == 0
         assert [outcome.status for outcome in run.finalize(OTHER, photos)] == ["ok"] * 3
     assert _files(saved)["a.png"] != before["a.png"]
     with read_run(saved) as run:
@@ -138,7 +138,7 @@ def test_images_that_had_failed_count_under_the_new_settings(tiny, photos: Path,
     out = None if in_place else photos.parent / "out"
     for _ in range(2):
         with read_run(folder) as run:
-            assert run.count == 2 and run.unsaved == (0, "")
+            assert run.count == 2 and run.unsaved == 0
             list(run.finalize(OTHER, photos, out=out))
     with Store.open(out or folder) as store:
         status = store.status()
