@@ -56,8 +56,7 @@ def run(options: argparse.Namespace) -> int:
 def _write(prepared: PreparedRun) -> int:
     """Write the masks that are not finished yet; returns the exit code."""
     from clipes.device.errors import DeviceLost
-    from clipes.runs.engines import write_masks
-    from clipes.runs.execute import start_run
+    from clipes.runs.execute import start_run, write_masks
 
     plan = prepared.plan
     generator = None

@@ -13,8 +13,7 @@ from clipes.store.output import Output
 from clipes.store.status import RunStatus
 from clipes.store.store import Store
 
-from .engines import write_masks
-from .execute import start_run
+from .execute import start_run, write_masks
 from .outcome import Outcome
 from .plan import Faults, LocalEngine, Names, Placement, Plan
 from .prepare import PreparedRun, prepare

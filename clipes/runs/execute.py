@@ -6,7 +6,10 @@ import os
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
+
+import torch
 
 from clipes.clip import weights
 from clipes.config import Config
@@ -106,6 +109,39 @@ def _about(prepared: PreparedRun) -> dict[str, Any]:
         "category_ids": prepared.samples.category_ids,
         "plan": plan.to_dict(),
     }
+
+
+def write_masks(run: Run) -> Generator[Outcome, None, None]:
+    """Write the masks of a run by the engine of its plan; yields how each image ends, lazily.
+
+    Close the generator where it is not used up. Raises OSError where the folder cannot be written to, and
+    :class:`clipes.device.errors.DeviceLost`.
+    """
+    from .launch import write_on_devices
+
+    engine = run.plan.placement.engine
+    if isinstance(engine, RayEngine):
+        return _write_with_ray(run, engine)
+    return write_on_devices(run) if len(engine.devices) > 1 else write_here(run)
+
+
+def _write_with_ray(run: Run, engine: RayEngine) -> Generator[Outcome, None, None]:
+    from .ray_engine import write_with_ray  # an extra
+    from .ray_stages import Work
+
+    plan, placement, vocabulary = run.plan, run.plan.placement, run.prepared.vocabulary
+    if plan.model is None:
+        raise ValueError("Ray's actors load their model; give a plan that names one")
+    work = Work(
+        partial(load_generator, plan.model, vocabulary, plan.config, remote_device(placement)),
+        vocabulary.class_names,
+        plan.output,
+        run.header,
+        placement.threads or torch.get_num_threads(),
+        placement.batch_size,
+        plan.faults.skip,
+    )
+    return write_with_ray(work, run.remaining, engine, readers=placement.readers or None, stop=run.stop)
 
 
 def write_here(run: Run) -> Generator[Outcome, None, None]:

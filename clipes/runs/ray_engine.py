@@ -15,11 +15,20 @@ from typing import TYPE_CHECKING, Any
 from clipes.datasets import Sample
 from clipes.store.output import Output
 
-from .arrow_tables import Item, items_of, table_of
 from .outcome import Outcome
 from .plan import RayEngine
 from .ray_session import connected, context_of, import_ray, python_errors
-from .ray_stages import TABLE_BYTES, GenerateMasks, Work, WriteFiles, encode_files, load_pixels
+from .ray_stages import (
+    TABLE_BYTES,
+    GenerateMasks,
+    Item,
+    Work,
+    WriteFiles,
+    encode_files,
+    items_of,
+    load_pixels,
+    table_of,
+)
 
 if TYPE_CHECKING:
     import pyarrow

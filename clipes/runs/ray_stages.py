@@ -7,6 +7,7 @@ which raises it there as what it was, after all images before it are written.
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,11 +20,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from clipes.datasets import Sample
 from clipes.result import PseudoMask
 from clipes.store.output import Output
+from clipes.store.record import Row
 from clipes.store.writer import new_writer
 
-from .arrow_tables import Item, items_of, table_of
 from .decoding import Decoder, Loaded, decode_image
 from .loading import load_ahead
 from .publishing import Publisher, refuse, row_without_mask
@@ -74,6 +76,48 @@ class Work:
         except OSError as error:
             host = socket.gethostname()
             raise ValueError(f"{self.folder} is not on {host}; start in a folder that all machines share") from error
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image between two stages.
+
+    Attributes:
+        sample: the sample.
+        row: how it ended, where that is decided; a mask's row before its files are written, too.
+        error: what ends the run, as it was raised in a stage; the image is not done then.
+        warnings: what was warned of while it was read.
+        content: what the next stage needs of it: its pixels, its result or its files; None where it
+            needs no more work.
+    """
+
+    sample: Sample
+    row: Row | None = None
+    error: Exception | None = None
+    warnings: tuple[str, ...] = ()
+    content: Any = None
+
+
+def table_of(items: Sequence[Item]) -> pyarrow.Table:
+    """Items as an Arrow table of one column: a row each, pickled."""
+    import pyarrow as pa
+
+    return pa.table({"item": pa.array([_pickled(item) for item in items], pa.large_binary())})
+
+
+def items_of(table: pyarrow.Table) -> list[Item]:
+    """The items that :func:`table_of` made a table of."""
+    return [pickle.loads(data.as_buffer()) for data in table["item"]]
+
+
+def _pickled(item: Item) -> bytes:
+    """The item; an error that does not pickle is a RuntimeError with its text."""
+    if item.error:
+        try:
+            pickle.loads(pickle.dumps(item.error))
+        except Exception:
+            item = replace(item, error=RuntimeError(f"{type(item.error).__name__}: {item.error}"))
+    return pickle.dumps(item, protocol=5)
 
 
 def load_pixels(table: pyarrow.Table, work: Work) -> Iterator[pyarrow.Table]:

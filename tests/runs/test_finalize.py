@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from generating import write_masks
+from generating import files, masks, write_masks
 from PIL import Image
 
 import clipes
@@ -38,20 +38,10 @@ def saved(tiny, photos: Path) -> Path:
     return photos.parent / "m"
 
 
-def _files(folder: Path) -> dict[str, bytes]:
-    """All files but the records, whose names tell the time."""
-    files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "records")
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
-def _masks(folder: Path) -> dict[str, bytes]:
-    return {name: data for name, data in _files(folder).items() if name.endswith(".png")}
-
-
 def test_a_run_saves_what_was_asked_for(saved: Path) -> None:
     names = {"a", "b", "sub/c"}
     expected = {f"{name}.png" for name in names} | {f"confidence/{name}.png" for name in names}
-    assert set(_files(saved)) == {"classes.json", "run.json", *expected, *(f"cams/{name}.npz" for name in names)}
+    assert set(files(saved)) == {"classes.json", "run.json", *expected, *(f"cams/{name}.npz" for name in names)}
     record = json.loads((saved / "run.json").read_text())
     assert record["x"] == 1 and record["settings"]["clipes"] == clipes.__version__
     assert Config.from_dict(record["settings"]["config"]) == clipes.config.SCENES
@@ -71,22 +61,22 @@ def test_saved_files_hold_what_the_result_does(tiny, saved: Path, photos: Path) 
 
 
 def test_back_at_the_first_settings_are_the_same_bytes(saved: Path, photos: Path) -> None:
-    before = _files(saved)
+    before = files(saved)
     with read_run(saved) as run:
         assert run.config == clipes.config.SCENES and run.count == 3 and run.unsaved == 0
         assert [outcome.status for outcome in run.finalize(OTHER, photos)] == ["ok"] * 3
-    assert _files(saved)["a.png"] != before["a.png"]
+    assert files(saved)["a.png"] != before["a.png"]
     with read_run(saved) as run:
         assert [outcome.status for outcome in run.finalize(clipes.config.SCENES, photos)] == ["ok"] * 3
-    assert _files(saved) == before
+    assert files(saved) == before
 
 
 def test_what_has_the_settings_is_finished(saved: Path, photos: Path) -> None:
     """At once, and where a start with other settings was stopped."""
-    before = _files(saved)
+    before = files(saved)
     with read_run(saved) as run:
         assert list(run.finalize(clipes.config.SCENES, photos)) == [] and run.finished == 3
-        assert _files(saved) == before
+        assert files(saved) == before
         outcomes = run.finalize(OTHER, photos, jobs=1)
         next(outcomes)
         outcomes.close()
@@ -97,7 +87,7 @@ def test_what_has_the_settings_is_finished(saved: Path, photos: Path) -> None:
     assert next(half).status == "ok"
     half.close()
     assert [outcome.status for outcome in read_run(saved).finalize(clipes.config.SCENES, photos)].count("ok") >= 1
-    assert _files(saved) == before
+    assert files(saved) == before
 
 
 @pytest.mark.parametrize("format", ["png", "tar"])
@@ -106,7 +96,7 @@ def test_into_another_folder(tiny, photos: Path, format: str) -> None:
     samples, folder = find_samples(photos, photos.parent / "labels.csv"), photos.parent / "maps"
     output = Output(folder, confidence=True, cams="patch", format=format)
     assert all(outcome.status == "ok" for outcome in write_masks(tiny, samples, output, about={"source": "photos"}))
-    before, out = _files(folder), photos.parent / "again"
+    before, out = files(folder), photos.parent / "again"
     with read_run(folder) as run:
         if format == "tar":
             with pytest.raises(ValueError, match=r"holds \.tar files, which are not overwritten; give another folder"):
@@ -118,7 +108,7 @@ def test_into_another_folder(tiny, photos: Path, format: str) -> None:
         outcomes.close()
         rest = list(run.finalize(OTHER, photos, out=out))
         assert run.finished + len(rest) == 3 and {outcome.status for outcome in rest} <= {"ok"}
-    assert _files(folder) == before
+    assert files(folder) == before
     fresh = Output(photos.parent / "fresh", confidence=True, format=format)
     generator = clipes.load(config=OTHER)
     list(write_masks(generator, samples, fresh))
@@ -158,16 +148,16 @@ def test_images_that_had_failed_count_under_the_new_settings(tiny, photos: Path,
     ids=["none", "par", "crf"],
 )
 def test_other_settings_give_what_a_new_run_gives(saved: Path, photos: Path, config: Config) -> None:
-    before = _files(saved)
+    before = files(saved)
     list(read_run(saved).finalize(config, photos))
     again = Output(photos.parent / "again", confidence=True, cams="full")
     samples = find_samples(photos, photos.parent / "labels.csv")
     generator = clipes.load(config=config)
     list(write_masks(generator, samples, again))
-    found = _files(saved)
+    found = files(saved)
     maps = [name for name in found if name.startswith("cams/")]
     assert {name: found[name] for name in maps} == {name: before[name] for name in maps}
-    assert _masks(saved) == _masks(again.folder) and found["a.png"] != before["a.png"]
+    assert masks(saved) == masks(again.folder) and found["a.png"] != before["a.png"]
     ours, theirs = (json.loads((folder / "run.json").read_text()) for folder in (saved, again.folder))
     assert (ours["settings"], ours["digest"]) == (theirs["settings"], theirs["digest"])
     assert [*write_masks(generator, samples, Output(saved, confidence=True, cams="full"))] == []  # all are finished
@@ -184,9 +174,9 @@ def test_patch_maps_are_smaller_and_enough(tiny, saved: Path, photos: Path) -> N
     small = photos.parent / "small"
     list(write_masks(tiny, samples, Output(small, cams="patch")))
     assert (small / "cams/a.npz").stat().st_size < (saved / "cams/a.npz").stat().st_size / 2
-    before = _files(small)
+    before = files(small)
     list(read_run(small).finalize(clipes.config.SCENES, photos))
-    assert _files(small) == before and not (small / "confidence").exists()
+    assert files(small) == before and not (small / "confidence").exists()
 
 
 def test_what_no_run_wrote_is_not_touched(tiny, photos: Path) -> None:
@@ -196,15 +186,15 @@ def test_what_no_run_wrote_is_not_touched(tiny, photos: Path) -> None:
     samples = find_samples(photos, ["cat"])
     with pytest.raises(ValueError, match="cams is not of an earlier run; choose another folder for the masks"):
         list(write_masks(tiny, samples, Output(folder, cams="patch")))
-    assert _files(folder) == {"cams/a.npz": b"mine"}
+    assert files(folder) == {"cams/a.npz": b"mine"}
 
 
 def test_maps_of_other_settings_are_not_mixed(saved: Path, photos: Path) -> None:
-    samples, before = find_samples(photos, photos.parent / "labels.csv"), _files(saved)
+    samples, before = find_samples(photos, photos.parent / "labels.csv"), files(saved)
     initial = clipes.load(config=replace(clipes.config.SCENES, affinity=None))
     with pytest.raises(ValueError, match=r"is of a run with other settings \(config\.affinity"):
         list(write_masks(initial, samples, Output(saved, confidence=True, cams="full")))
-    assert _files(saved) == before
+    assert files(saved) == before
 
 
 def test_images_in_a_folder_of_a_reserved_name(photos: Path) -> None:
@@ -283,14 +273,14 @@ def test_the_command(
     saved: Path, photos: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(photos.parent)
-    before = _files(saved)
+    before = files(saved)
     assert main(["finalize", str(saved), "--source", str(photos), "--ignore-below", "none"]) == 0
     assert capsys.readouterr().out.startswith(f"3 of 3 masks decided again in {saved}; ")
     assert (
         Config.from_dict(json.loads((saved / "run.json").read_text())["settings"]["config"]).effective_ignore_below
         is None
     )
-    assert _files(saved)["confidence/a.png"] == before["confidence/a.png"]
+    assert files(saved)["confidence/a.png"] == before["confidence/a.png"]
     (saved / "cams" / "b.npz").unlink()
     assert main(["finalize", str(saved), "--refine", "none"]) == 0
     assert "1 mask(s) without saved maps stay as they are, 'b' the first" in capsys.readouterr().err
@@ -298,19 +288,19 @@ def test_the_command(
     assert "needs the images" in capsys.readouterr().err
     assert main(["finalize", str(photos)]) == 2
     assert "has no run.json" in capsys.readouterr().err
-    before = _files(saved)
+    before = files(saved)
     for said in ("2 of 2 masks decided again in", "0 of 2 masks decided again in"):
         assert main(["finalize", str(saved), "--refine", "none", "--ignore-below", "0.5", "--out", "other"]) == 0
         assert capsys.readouterr().out.startswith(said)
-    assert _files(saved) == before and set(_masks(Path("other"))) >= {"a.png", "sub/c.png"}
+    assert files(saved) == before and set(masks(Path("other"))) >= {"a.png", "sub/c.png"}
 
 
 def test_the_command_finds_the_images_of_the_run(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos.parent)
     assert main(["generate", "photos", "--labels", "cat,tree", "--out", "m", "--save-cams", "--save-confidence"]) == 0
-    before = _files(Path("m"))
+    before = files(Path("m"))
     assert main(["finalize", "m"]) == 0
-    assert _files(Path("m")) == before
+    assert files(Path("m")) == before
     with np.load("m/cams/a.npz", allow_pickle=False) as file:
         assert "attn_highres" in file
     assert main(["generate", "photos", "--labels", "cat,tree", "--out", "m", "--save-patch-cams", "--overwrite"]) == 0
@@ -329,12 +319,12 @@ def test_a_stopped_finalize_says_that_masks_are_mixed(saved: Path, photos: Path)
 
 
 def test_scores_that_are_not_finite_make_no_mask(saved: Path, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = _files(saved)
+    before = files(saved)
     monkeypatch.setitem(REFINERS, CrfConfig, lambda images, scores, config: [s * np.nan for s in scores])
     outcomes = list(read_run(saved).finalize(OTHER, photos))
     assert [outcome.status for outcome in outcomes] == ["failed", "failed", "ok"]  # the last has no label
     assert "a score is not finite" in outcomes[0].error
-    assert _files(saved)["a.png"] == before["a.png"]
+    assert files(saved)["a.png"] == before["a.png"]
 
 
 def test_images_that_failed_before_keep_their_reasons(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:

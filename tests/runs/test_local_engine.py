@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from generating import files
 from PIL import Image
 
 from clipes.datasets import Sample, find_samples
@@ -60,11 +61,6 @@ def _write(generator: Any, samples: Sequence[Sample], folder: Path, **options: A
         return list(writer.write(samples))
 
 
-def _masks(folder: Path) -> dict[str, bytes]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "records")
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
 def _rows(folder: Path) -> list[Row]:
     return [row for record in read_records(folder) for row in record.rows()]
 
@@ -80,13 +76,13 @@ def test_masks_are_those_of_the_generator(tiny, photos: Path, tmp_path: Path) ->
 def test_on_a_cpu_no_bit_depends_on_batches_or_readers(tiny, scenes: list[Sample], tmp_path: Path) -> None:
     """Pictures of one size, which would be encoded together on a GPU."""
     _write(tiny, scenes, tmp_path / "first", cams="patch")
-    first = _masks(tmp_path / "first")
+    first = files(tmp_path / "first")
     maps = {name: np.load(tmp_path / "first" / name)["patch_cams"] for name in first if name.endswith(".npz")}
     assert len(first) == 2 * len(scenes)
     for number, (size, readers) in enumerate([(2, 0), (5, 1), (3, 2), (1, 3)]):
         folder = tmp_path / str(number)
         _write(tiny, scenes, folder, cams="patch", batch_size=size, readers=readers)
-        again = _masks(folder)
+        again = files(folder)
         assert {name: data for name, data in again.items() if name.endswith(".png")} == {
             name: data for name, data in first.items() if name.endswith(".png")
         }
@@ -106,7 +102,7 @@ def test_batches_side_by_side(tiny, scenes: list[Sample], tmp_path: Path) -> Non
     outcomes = _write(faulty, scenes, tmp_path / "m", cams="patch", batch_size=1, jobs=3)
     assert outcomes == [Outcome(sample, "ok") for sample in scenes]
     assert [row.id for row in _rows(tmp_path / "m")] == [sample.id for sample in scenes]
-    masks, first = _masks(tmp_path / "m"), _masks(tmp_path / "first")
+    masks, first = files(tmp_path / "m"), files(tmp_path / "first")
     assert masks.keys() == first.keys()
     assert all(masks[f"{sample.id}.png"] == first[f"{sample.id}.png"] for sample in scenes)
 
@@ -123,7 +119,7 @@ def test_an_error_beside_others(tiny, scenes: list[Sample], tmp_path: Path) -> N
     with pytest.raises(DeviceLost, match="unspecified launch failure"):
         _write(Faulty(tiny, fails), scenes[:3], tmp_path / "m", batch_size=1, jobs=3)
     assert [row.id for row in _rows(tmp_path / "m")] == ["0", "2"]
-    assert sorted(_masks(tmp_path / "m")) == ["0.png", "2.png"]
+    assert sorted(files(tmp_path / "m")) == ["0.png", "2.png"]
 
 
 def test_too_little_memory_side_by_side_is_said_once(tiny, scenes: list[Sample], tmp_path: Path) -> None:
@@ -163,7 +159,7 @@ def test_stopping_at_once_waits_for_nobody(tiny, scenes: list[Sample], tmp_path:
     with writer, pytest.raises(KeyboardInterrupt):
         list(writer.write(scenes))
     assert not go_on.is_set()
-    rows, masks = [row.id for row in _rows(tmp_path / "m")], _masks(tmp_path / "m")
+    rows, masks = [row.id for row in _rows(tmp_path / "m")], files(tmp_path / "m")
     assert "0" in rows and "1" not in rows and {f"{name}.png" for name in rows} <= set(masks)
     go_on.set()
 
@@ -218,7 +214,7 @@ def test_masks_are_written_as_they_are_asked_for(tiny, photos: Path, tmp_path: P
         assert 1 <= len(asked) < 7
         outcomes.close()
     assert len(_rows(tmp_path / "m")) >= 1
-    assert {row.id for row in _rows(tmp_path / "m")} == {name.removesuffix(".png") for name in _masks(tmp_path / "m")}
+    assert {row.id for row in _rows(tmp_path / "m")} == {name.removesuffix(".png") for name in files(tmp_path / "m")}
 
 
 def test_a_bad_image_is_named_and_the_others_are_done(tiny, photos: Path, tmp_path: Path) -> None:
@@ -230,7 +226,7 @@ def test_a_bad_image_is_named_and_the_others_are_done(tiny, photos: Path, tmp_pa
         assert (a.status, a.error) == ("failed", f"{photos / 'a.jpg'}: the file is empty")
         assert (c.status, c.error) == ("failed", f"{photos / 'sub/c.jpg'}: no such image")
         assert (b.status, b.error) == ("ok", "")
-        assert set(_masks(tmp_path / str(readers))) == {"b.png"}
+        assert set(files(tmp_path / str(readers))) == {"b.png"}
 
 
 def test_an_image_that_fails_leaves_no_mask_of_before(tiny, photos: Path, tmp_path: Path) -> None:
@@ -239,7 +235,7 @@ def test_an_image_that_fails_leaves_no_mask_of_before(tiny, photos: Path, tmp_pa
     (photos / "a.jpg").write_bytes(b"")
     _write(tiny, samples, tmp_path / "m", confidence=True, cams="patch")
     wanted = {f"{where}{name}" for name in ("b", "sub/c") for where in ("", "confidence/", "cams/")}
-    assert {name.rpartition(".")[0] for name in _masks(tmp_path / "m")} == wanted
+    assert {name.rpartition(".")[0] for name in files(tmp_path / "m")} == wanted
 
 
 def test_one_culprit_does_not_spoil_its_batch(tiny, photos: Path, tmp_path: Path) -> None:
@@ -251,7 +247,7 @@ def test_one_culprit_does_not_spoil_its_batch(tiny, photos: Path, tmp_path: Path
     faulty = Faulty(tiny, fails)
     a, b, c = _write(faulty, _samples(photos), tmp_path / "m")
     assert (b.status, b.reason) == ("failed", "a map is not finite")
-    assert a.status == c.status == "ok" and set(_masks(tmp_path / "m")) == {"a.png", "sub/c.png"}
+    assert a.status == c.status == "ok" and set(files(tmp_path / "m")) == {"a.png", "sub/c.png"}
     assert faulty.batches == [3, 1, 2, 1, 1]
 
 
@@ -259,7 +255,7 @@ def test_what_is_not_finite_in_half_precision_is_done_in_float32(tiny, photos: P
     faulty = Faulty(tiny, lambda images: FloatingPointError("a map is not finite"), torch.bfloat16)
     assert {outcome.status for outcome in _write(faulty, _samples(photos), tmp_path / "wide")} == {"ok"}
     _write(tiny, _samples(photos), tmp_path / "float")
-    assert _masks(tmp_path / "wide") == _masks(tmp_path / "float")
+    assert files(tmp_path / "wide") == files(tmp_path / "float")
 
 
 def test_the_generator_in_float32(photos: Path) -> None:
@@ -288,7 +284,7 @@ def test_too_large_a_batch_is_halved(tiny, scenes: list[Sample], tmp_path: Path,
     assert [outcome.status for outcome in outcomes] == ["ok"] * 20
     assert faulty.batches == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
     _write(tiny, scenes, tmp_path / "plain")
-    assert _masks(tmp_path / "m") == _masks(tmp_path / "plain")
+    assert files(tmp_path / "m") == files(tmp_path / "plain")
 
 
 @pytest.mark.filterwarnings("ignore:out of memory")
@@ -296,7 +292,7 @@ def test_too_large_a_batch_is_halved(tiny, scenes: list[Sample], tmp_path: Path,
 def test_too_large_an_image_fails(tiny, photos: Path, tmp_path: Path, error: Exception) -> None:
     outcomes = _write(Faulty(tiny, lambda images: error), _samples(photos), tmp_path / "m")
     assert [outcome.reason for outcome in outcomes] == [str(error) or "out of memory"] * 3
-    assert not _masks(tmp_path / "m")
+    assert not files(tmp_path / "m")
 
 
 def test_a_lost_gpu_is_no_images_fault(tiny, photos: Path, tmp_path: Path) -> None:
@@ -338,7 +334,7 @@ def test_a_full_disk_ends_the_run(tiny, scenes: list[Sample], tmp_path: Path, mo
         _write(tiny, scenes, tmp_path / "m")
     monkeypatch.undo()
     rows = _rows(tmp_path / "m")
-    assert {f"{row.id}.png" for row in rows} == set(_masks(tmp_path / "m")) and len(rows) == 3
+    assert {f"{row.id}.png" for row in rows} == set(files(tmp_path / "m")) and len(rows) == 3
 
 
 def test_want_of_memory_while_a_mask_is_encoded(tiny, photos: Path, tmp_path: Path, monkeypatch) -> None:
@@ -426,7 +422,7 @@ def test_it_stops_when_it_is_told_to(tiny, scenes: list[Sample], tmp_path: Path)
     """After the batch in hand, whose masks are written."""
     asked = []
     outcomes = _write(tiny, scenes, tmp_path / "m", batch_size=2, stop=lambda: bool(asked.append(1)) or len(asked) > 1)
-    assert len(outcomes) == len(_rows(tmp_path / "m")) == len(_masks(tmp_path / "m")) == 4
+    assert len(outcomes) == len(_rows(tmp_path / "m")) == len(files(tmp_path / "m")) == 4
 
 
 def test_an_image_without_labels_is_background(tiny, photos: Path, tmp_path: Path) -> None:
@@ -449,7 +445,7 @@ def test_ids_that_leave_the_folder_are_refused(tiny, photos: Path, tmp_path: Pat
     for kind in ("png", "tar"):
         (outcome,) = _write(tiny, [Sample(name, photos / "a.jpg", ("cat",))], tmp_path / "m", format=kind)
         assert outcome.status == "failed" and "cannot name a mask: it " in outcome.reason
-    assert not _masks(tmp_path / "m") and {path.name for path in tmp_path.iterdir()} == {"m", "photos", "labels.csv"}
+    assert not files(tmp_path / "m") and {path.name for path in tmp_path.iterdir()} == {"m", "photos", "labels.csv"}
 
 
 def test_a_mask_never_replaces_its_image(tiny, photos: Path) -> None:

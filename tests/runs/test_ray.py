@@ -45,10 +45,9 @@ ray = pytest.importorskip("ray")
 pyarrow = pytest.importorskip("pyarrow")
 
 from clipes.runs import ray_engine  # noqa: E402
-from clipes.runs.arrow_tables import Item, items_of, table_of  # noqa: E402
 from clipes.runs.ray_engine import write_with_ray  # noqa: E402
 from clipes.runs.ray_session import connected  # noqa: E402
-from clipes.runs.ray_stages import Work  # noqa: E402
+from clipes.runs.ray_stages import Item, Work, items_of, table_of  # noqa: E402
 
 HEADER = {"settings": "x"}
 NAMES = tuple(THINGS)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from generating import write_masks
+from generating import masks, write_masks
 
 import clipes
 from clipes.datasets import Sample
@@ -24,10 +24,6 @@ from clipes.store.record import read_records
 
 def _made(generator, samples: list[Sample], output: Output, **options: object) -> list[str]:
     return [outcome.sample.id for outcome in write_masks(generator, samples, output, **options)]
-
-
-def _masks(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("*.png")}
 
 
 def test_the_folder_tells_what_was_done(tiny, scenes: list[Sample], tmp_path: Path) -> None:
@@ -49,12 +45,12 @@ def test_only_what_is_left_is_made(tiny, scenes: list[Sample], tmp_path: Path) -
     """A mask that is gone, other labels, and what is saved beside a mask and is gone."""
     output = Output(tmp_path / "m", confidence=True, cams="patch")
     assert _made(tiny, scenes, output) == ["0", "1", "2", "3", "4"]
-    before = _masks(output.folder)
+    before = masks(output.folder)
     assert _made(tiny, scenes, output) == []
     (output.folder / "1.png").unlink()
     (output.folder / "confidence" / "2.png").unlink()
     (output.folder / "cams" / "4.npz").unlink()
-    assert _made(tiny, scenes, output) == ["1", "2", "4"] and _masks(output.folder) == before
+    assert _made(tiny, scenes, output) == ["1", "2", "4"] and masks(output.folder) == before
     other = [replace(scenes[0], labels=("cat",)), *scenes[1:]]
     assert _made(tiny, other, output) == ["0"] and _made(tiny, scenes, output) == ["0"]
 
@@ -90,7 +86,7 @@ def test_other_settings_are_refused(scenes: list[Sample], tiny, tmp_path: Path) 
         list(write_masks(other, scenes, Output(tmp_path / "m")))
     with pytest.raises(ValueError, match=r"output\.confidence: false → true"):
         list(write_masks(tiny, scenes, Output(tmp_path / "m", confidence=True)))
-    assert len(_masks(tmp_path / "m")) == 1
+    assert len(masks(tmp_path / "m")) == 1
 
 
 def test_a_shard_without_rows_is_removed_and_its_images_are_made_again(
@@ -118,7 +114,7 @@ def test_a_run_that_is_left_alone_half_way(tiny, scenes: list[Sample], tmp_path:
     outcomes = write_masks(tiny, iter(scenes), Output(tmp_path / "m"), readers=1)
     next(outcomes)
     outcomes.close()
-    made = set(_masks(tmp_path / "m"))
+    made = set(masks(tmp_path / "m"))
     rows = {f"{row.id}.png" for record in read_records(tmp_path / "m") for row in record.rows()}
     assert rows == made and 1 <= len(made) < 5
     assert len(_made(tiny, scenes, Output(tmp_path / "m"))) == 5 - len(made)
