@@ -1,3 +1,3 @@
-"""Pictures of arrays: overlays, figures, panels.
+"""Pictures of arrays: overlays and figures.
 
 Nothing here computes a map or reads the folder of a run."""

@@ -6,6 +6,7 @@ matplotlib (``pip install clipes[plot]``) is imported when a picture is drawn.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,21 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipes.config import refinement_name
-from clipes.drawing.figure import CONFIDENCE, check_plot
+from clipes.drawing.figure import CONFIDENCE, Panel, check_plot
 from clipes.drawing.overlay import IGNORED, colours_of, draw_mask
-from clipes.drawing.panels import (
-    Panel,
-    draw_bars,
-    draw_panels,
-    mark_borders,
-    mark_boxes,
-    mark_grid,
-    mark_patch,
-    mark_patches,
-)
 from clipes.ids import ignore_index, voc_palette
 from clipes.result import PseudoMask
 
+from .panels import draw_bars, draw_panels, mark_borders, mark_boxes, mark_grid, mark_patch, mark_patches
 from .stages import AffinityTrace, Stages
 
 NAMES = (
@@ -80,12 +72,16 @@ def draw_walkthrough(folder: str | os.PathLike[str], stages: Stages, focus: Focu
     """
     folder = Path(folder)
     check_plot(folder / "1.png")
-    files = [folder / f"{place}-{name}.png" for place, name in enumerate(NAMES, 1)]
-    drawers = (_patches, _words, _initial, _affinity, _boxes, _propagated, _scores_before, _scores_after, _masks)
-    drawn = [path for path, draw in zip(files, drawers, strict=True) if draw(path, stages, focus)]
-    for path in set(files).difference(drawn):
-        path.unlink(missing_ok=True)
-    return drawn
+    files = {name: folder / f"{place}-{name}.png" for place, name in enumerate(NAMES, 1)}
+    drawn = {"words": files["words"]} if stages.words else {}
+    if stages.words:
+        _draw_words(files["words"], stages)
+    for name, options in _pictures(stages, focus):
+        drawn[name] = files[name]
+        draw_panels(files[name], **options, size=stages.result.size, grid=stages.grid)
+    for name in set(NAMES).difference(drawn):
+        files[name].unlink(missing_ok=True)
+    return sorted(drawn.values())
 
 
 def describe(stages: Stages, focus: Focus) -> list[str]:
@@ -142,118 +138,77 @@ def _decided(stages: Stages) -> dict[str, PseudoMask]:
     return ran
 
 
-# --- the pictures: each function returns False if its stage did not run
-
-
-def _patches(path: Path, stages: Stages, focus: Focus) -> bool:
-    (height, width), (h, w), p = stages.resized.shape[:2], stages.grid, stages.patch_size
-    picture = _picture(stages, f"picture, {stages.result.size[0]} x {stages.result.size[1]} pixels")
-    marks = (mark_grid(stages.grid), mark_patch(*focus.patch))
-    cut = Panel(f"{height} x {width}: {h} x {w} patches of {p} x {p}", stages.resized, marks)
-    draw_panels(path, [picture, cut], stages.result.size, stages.grid)
-    return True
-
-
-def _words(path: Path, stages: Stages, focus: Focus) -> bool:
-    if not stages.words:
-        return False
+def _draw_words(path: Path, stages: Stages) -> None:
     own, shares = len(stages.labels), stages.probabilities.tolist()
     order = sorted(range(own, len(shares)), key=lambda i: -shares[i])
     bars = [(stages.words[i], shares[i]) for i in (*range(own), *order[:_WORDS])]
     if order[_WORDS:]:
         bars.append((f"{len(order) - _WORDS} more", sum(shares[i] for i in order[_WORDS:])))
     draw_bars(path, "probability: labels (blue) against background words (grey)", bars, own)
-    return True
 
 
-def _initial(path: Path, stages: Stages, focus: Focus) -> bool:
-    return _maps(path, stages, stages.initial, focus)
+def _pictures(stages: Stages, focus: Focus) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield name, and panels and options of :func:`draw_panels`, of the picture of each stage that ran."""
+    image, labels, affinity = np.asarray(stages.result.image), stages.labels, stages.affinity
+    (height, width), (h, w), p = stages.resized.shape[:2], stages.grid, stages.patch_size
+    patch = (mark_patch(*focus.patch),)
+    picture = Panel(f"picture, {stages.result.size[0]} x {stages.result.size[1]} pixels", image)
+    resized = Panel(f"{height} x {width}: {h} x {w} patches of {p} x {p}", stages.resized, (mark_grid((h, w)), *patch))
+    yield "patches", {"panels": [picture, resized]}
+    picture = Panel("picture", image)
+    if labels:
+        yield "initial-maps", {"panels": [picture, *_maps(stages.initial, patch)], "bar": "map"}
+    if affinity is not None:
+        yield "affinity", {"panels": [picture, *_affinity(stages, affinity, focus)], "columns": 2}
+    if affinity is not None and labels:
+        rows = zip(labels, stages.initial.patch_cams, affinity.above, affinity.boxes, strict=True)
+        boxes = (Panel(label, cam, (mark_boxes(found), mark_patches(above))) for label, cam, above, found in rows)
+        yield "boxes", {"panels": [picture, *boxes], "bar": "initial map"}
+        yield "propagated-maps", {"panels": [picture, *_maps(stages.propagated, patch)], "bar": "map"}
+    if labels:
+        yield "scores", {"panels": _scores(stages.propagated), "bar": "score"}
+    if labels and stages.config.refine is not None:
+        yield "refined-scores", {"panels": _scores(stages.result), "bar": "score"}
+    yield "masks", _masks(stages)
 
 
-def _affinity(path: Path, stages: Stages, focus: Focus) -> bool:
-    """The patch, its attention, its row of the affinity, and the contributions to its value of the label's map."""
-    if (affinity := stages.affinity) is None:
-        return False
-    marks, place = (mark_patch(*focus.patch),), f"patch {focus.patch[0]},{focus.patch[1]}"
+def _maps(one: PseudoMask, marks: tuple[Any, ...]) -> list[Panel]:
+    return [Panel(label, cam, marks) for label, cam in zip(one.labels, one.patch_cams, strict=True)]
+
+
+def _scores(one: PseudoMask) -> list[Panel]:
+    return [Panel(name, row) for name, row in zip(("background", *one.labels), one.scores, strict=True)]
+
+
+def _affinity(stages: Stages, affinity: AffinityTrace, focus: Focus) -> Iterator[Panel]:
+    """The patch's attention, its row of the affinity, and the contributions to its value of the label's map."""
+    place = f"patch {focus.patch[0]},{focus.patch[1]}"
     power = "" if affinity.hops == 1 else f", {affinity.hops} hops"
+    weights = affinity.affinity_of(*focus.patch)
     maps: dict[str, NDArray[Any]] = {
         f"attention of {place}": affinity.attention_of(*focus.patch),
-        f"affinity of {place}{power}": affinity.affinity_of(*focus.patch),
+        f"affinity of {place}{power}": weights,
     }
     if focus.label is not None:
-        maps[f"contributions to {stages.labels[focus.label]}"] = _contributions(stages, affinity, focus)
-    # The colours end at the largest value of another patch: the patch's own value would darken all others.
-    shown = [Panel(title, one, marks, _most_of_others(one, focus)) for title, one in maps.items()]
-    panels = [_picture(stages, f"picture, {place}", marks), *shown]
-    draw_panels(path, panels, stages.result.size, stages.grid, columns=2)
-    return True
+        source = affinity.inside[focus.label] * stages.initial.patch_cams[focus.label]
+        maps[f"contributions to {stages.labels[focus.label]}"] = weights * source
+    for title, values in maps.items():
+        # The colours end at the largest value of another patch: the patch's own value would darken all others.
+        others = values.copy()
+        others[focus.patch] = 0
+        most = float(others.max()) or float(values.max()) or 1.0
+        yield Panel(title, values, (mark_patch(*focus.patch),), most)
 
 
-def _contributions(stages: Stages, affinity: AffinityTrace, focus: Focus) -> NDArray[np.float64]:
-    """Each patch's contribution to the propagated value of the patch in focus, (h, w)."""
-    source = affinity.inside[focus.label] * stages.initial.patch_cams[focus.label]
-    return np.asarray(affinity.affinity_of(*focus.patch) * source)
-
-
-def _most_of_others(shares: NDArray[Any], focus: Focus) -> float:
-    others = shares.copy()
-    others[focus.patch] = 0
-    return float(others.max()) or float(shares.max()) or 1.0
-
-
-def _boxes(path: Path, stages: Stages, focus: Focus) -> bool:
-    affinity = stages.affinity
-    if affinity is None or not stages.labels:
-        return False
-    rows = zip(stages.labels, stages.initial.patch_cams, affinity.above, affinity.boxes, strict=True)
-    panels = [Panel(label, cam, (mark_boxes(boxes), mark_patches(above))) for label, cam, above, boxes in rows]
-    draw_panels(path, [_picture(stages), *panels], stages.result.size, stages.grid, bar="initial map")
-    return True
-
-
-def _propagated(path: Path, stages: Stages, focus: Focus) -> bool:
-    return stages.affinity is not None and _maps(path, stages, stages.propagated, focus)
-
-
-def _maps(path: Path, stages: Stages, one: PseudoMask, focus: Focus) -> bool:
-    if not stages.labels:
-        return False
-    marks = (mark_patch(*focus.patch),)
-    panels = [Panel(label, cam, marks) for label, cam in zip(stages.labels, one.patch_cams, strict=True)]
-    draw_panels(path, [_picture(stages, marks=marks), *panels], stages.result.size, stages.grid, bar="map")
-    return True
-
-
-def _scores_before(path: Path, stages: Stages, focus: Focus) -> bool:
-    return _scores(path, stages, stages.propagated)
-
-
-def _scores_after(path: Path, stages: Stages, focus: Focus) -> bool:
-    return stages.config.refine is not None and _scores(path, stages, stages.result)
-
-
-def _scores(path: Path, stages: Stages, one: PseudoMask) -> bool:
-    if not stages.labels:
-        return False
-    panels = [Panel(name, row) for name, row in zip(("background", *one.labels), one.scores, strict=True)]
-    draw_panels(path, panels, stages.result.size, stages.grid, bar="score")
-    return True
-
-
-def _masks(path: Path, stages: Stages, focus: Focus) -> bool:
+def _masks(stages: Stages) -> dict[str, Any]:
     """The mask of each stage, and its confidence below it."""
     decided, ignored = _decided(stages), ignore_index(stages.result.num_classes)
-    panels = [
-        Panel(title, np.asarray(draw_mask(one.mask)), (mark_borders(one.mask, ignored, stages.grid),))
+    masks = [
+        Panel(title, np.asarray(draw_mask(one.mask)), (mark_borders(one.mask, ignored, stages.grid),), smooth=False)
         for title, one in decided.items()
     ]
-    panels += [Panel("its confidence", one.confidence, colours=CONFIDENCE) for one in decided.values()]
+    confidences = [Panel("its confidence", one.confidence, colours=CONFIDENCE) for one in decided.values()]
     names, palette = ("background", *stages.labels, "ignored"), voc_palette()
     colours = (palette[0], *colours_of(stages.result.class_ids), palette[IGNORED])
-    legend = [(name, tuple(colour / 255)) for name, colour in zip(names, colours, strict=True)]
-    draw_panels(path, panels, stages.result.size, stages.grid, len(decided), "confidence", legend)
-    return True
-
-
-def _picture(stages: Stages, title: str = "picture", marks: tuple[Any, ...] = ()) -> Panel:
-    return Panel(title, np.asarray(stages.result.image), marks)
+    legend = [*zip(names, colours, strict=True)]
+    return {"panels": [*masks, *confidences], "columns": len(decided), "bar": "confidence", "legend": legend}

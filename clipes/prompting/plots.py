@@ -13,15 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from clipes.drawing.figure import GREY, INK
-from clipes.drawing.panels import drawing, shorten
+from clipes.drawing.figure import GREY, INK, drawing, fit_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _BLUE, _ORANGE, _FAINT = "#0072B2", "#D55E00", "#E4E4E4"  # Okabe and Ito's first two
 _ROWS_PER_COLUMN = 100  # templates in the first plot
-_NAME_LENGTH = 46  # of a template that are shown
+_NAME_WIDTH = 3.1  # inches of a template that are shown
 _MAX_ROWS = 30  # above which the axis is written at the top, too
 _GAPS = (6, 10, 16, 24, 36, 50, 70, 95, 125)  # points between a dot and its name, to be tried in this order
 _DIRECTIONS = np.array(
@@ -59,7 +58,7 @@ def plot_sharpness(
             axis.set_ylim(len(columns[0]) - 0.4, -0.6)
             axis.axvline(best, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
             names = [
-                f"{shorten(templates[i], _NAME_LENGTH)}  {place:>2}" for i, place in zip(column, rank, strict=True)
+                f"{fit_text(templates[i], _NAME_WIDTH, 8)}  {place:>2}" for i, place in zip(column, rank, strict=True)
             ]
             _draw_rows(axis, names, values[column], ends[column], [templates[i] in marked for i in column])
         figure.suptitle(title, color=INK, fontsize=12, fontweight="bold", parse_math=False)
@@ -94,7 +93,9 @@ def plot_miou(
         axis.margins(y=0.12)
         figure.draw_without_rendering()  # from here on the axes stay where they are
         figure.set_layout_engine("none")
-        _place_names(axis, np.stack([x, y], 1), {int(i): shorten(templates[i], _NAME_LENGTH) for i in named}, stand_out)
+        _place_names(
+            axis, np.stack([x, y], 1), {int(i): fit_text(templates[i], _NAME_WIDTH, 8) for i in named}, stand_out
+        )
 
 
 def _caption(templates: Sequence[str], marked: Collection[str], *parts: str) -> str:
