@@ -106,9 +106,8 @@ def match_files(masks: Path, truth: Path) -> MatchedFiles:
             f"no mask has the name of a truth file: {min(mask_names)!r} in {masks}, {min(truth_names)!r} in {truth}; "
             "give the folders below which the names agree"
         )
-    return MatchedFiles(
-        sorted(mask_names & truth_names), sorted(truth_names - mask_names), sorted(mask_names - truth_names)
-    )
+    both, missing, extra = mask_names & truth_names, truth_names - mask_names, mask_names - truth_names
+    return MatchedFiles(sorted(both), sorted(missing), sorted(extra))
 
 
 def _mask_names(folder: Path) -> Iterator[str]:

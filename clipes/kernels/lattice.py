@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import accumulate
-from typing import Protocol
+from typing import Any
 
 import torch
 import triton
@@ -29,24 +29,7 @@ _TILE = 32
 
 _FUSED = {"enable_fp_fusion": True}  # explicit, because Triton warns that its default will change
 
-
-class _Lattice(Protocol):
-    """The attributes of :class:`clipes.refine.lattice.Lattice` used here; that module imports this one."""
-
-    @property
-    def vertices(self) -> Tensor: ...
-    @property
-    def weights(self) -> Tensor: ...
-    @property
-    def starts(self) -> Tensor: ...
-    @property
-    def points(self) -> Tensor: ...
-    @property
-    def shares(self) -> Tensor: ...
-    @property
-    def neighbours(self) -> Tensor: ...
-    @property
-    def factor(self) -> float: ...
+_Lattice = Any  # clipes.refine.lattice.Lattice; that module imports this one
 
 
 def filter_values(lattice: _Lattice, values: Tensor) -> Tensor:

@@ -31,10 +31,8 @@ TABLE = {"0": "background", "1": "cat", "2": "dog", "3": "bus"}
 
 def random_ids(seed: int, shape: tuple[int, int] = (12, 15), ignored: float = 0.2) -> np.ndarray:
     """Blobs of 3 pixels of the ids 0..3, and 255."""
-    rng = np.random.default_rng(seed)
-    small = rng.choice(
-        [0, 1, 2, 3, 255], size=(-(-shape[0] // 3), -(-shape[1] // 3)), p=[*[(1 - ignored) / 4] * 4, ignored]
-    )
+    size, shares = (-(-shape[0] // 3), -(-shape[1] // 3)), [*[(1 - ignored) / 4] * 4, ignored]
+    small = np.random.default_rng(seed).choice([0, 1, 2, 3, 255], size, p=shares)
     return small.repeat(3, axis=0).repeat(3, axis=1)[: shape[0], : shape[1]].astype(np.uint8)
 
 
@@ -126,15 +124,8 @@ def test_json_holds_everything(folders: tuple[Path, Path]) -> None:
     assert found["missing"] == ["less.png"] and found["extra"] == ["more.png"] and found["coverage"] == 0.75
     assert found["images"] == 3 and found["failed"] == [] == found["mis_sized"]
     assert [row["name"] for row in found["classes"]] == ["background", *NAMES, "nowhere"]
-    assert found["classes"][4] == {
-        "id": 4,
-        "name": "nowhere",
-        "iou": None,
-        "boundary_iou": None,
-        "truth_pixels": 0,
-        "mask_pixels": 0,
-        "ignored_pixels": 0,
-    }
+    pixels = {"truth_pixels": 0, "mask_pixels": 0, "ignored_pixels": 0}
+    assert found["classes"][4] == {"id": 4, "name": "nowhere", "iou": None, "boundary_iou": None, **pixels}
     assert "ignores as missed" in found["note"]
 
 
@@ -537,12 +528,8 @@ def test_a_sweep_says_that_it_uses_the_truth(said: Said, swept: tuple[Path, Path
 def test_a_sweep_over_maps_says_what_it_leaves_out(said: Said, swept: tuple[Path, Path]) -> None:
     masks, truth = swept
     (masks / "cams").mkdir()
-    np.savez(
-        masks / "cams" / "a.npz",
-        keys=np.array([0]),
-        patch_cams=np.ones((1, 2, 2), np.float32),
-        size=np.array([12, 15]),
-    )
+    maps = {"keys": np.array([0]), "patch_cams": np.ones((1, 2, 2), np.float32), "size": np.array([12, 15])}
+    np.savez(masks / "cams" / "a.npz", **maps)
     (masks / "cams" / "b.npz").write_bytes(b"")
     code, out, error = said(masks, truth, "--sweep")
     assert code == 3 and "background_power over 1 images: before any refinement by colours; a sweep uses" in out
@@ -563,14 +550,9 @@ def test_ctrl_c_ends_all_processes_without_noise(tmp_path: Path) -> None:
         write_mask(tmp_path / folder / "0.png", big, 3)
         for index in range(1, 400):
             os.link(tmp_path / folder / "0.png", tmp_path / folder / f"{index}.png")
-    arguments = [tmp_path / "m", tmp_path / "t", "--classes", "a,b,c", "--workers", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "clipes.cli", "evaluate", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    command = [sys.executable, "-m", "clipes.cli", "evaluate", tmp_path / "m", tmp_path / "t", "--classes", "a,b,c"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*command, "--workers", "2"], start_new_session=True, **pipes)
     time.sleep(4)  # into the work of the pool
     os.killpg(process.pid, signal.SIGINT)
     out, error = process.communicate(timeout=60)

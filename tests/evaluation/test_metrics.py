@@ -10,15 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from clipes.evaluation.metrics import (
-    ClassCounts,
-    boundary_counts,
-    class_counts,
-    class_iou,
-    confusion_matrix,
-    mean_iou,
-    mean_over_occurring,
-)
+from clipes.evaluation import class_iou, confusion_matrix, mean_iou
+from clipes.evaluation.metrics import ClassCounts, boundary_counts, class_counts, mean_over_occurring
 from clipes.ids import ignore_index
 
 

@@ -108,7 +108,7 @@ def test_a_map_of_ones_leaves_no_background(run: tuple[Path, Path]) -> None:
     masks, truth = run
     for name in ("a", "sub/b"):
         _save_maps(masks / "cams" / f"{name}.npz", keys=np.array([1]), patch_cams=np.ones((1, 2, 2), np.float32))
-    (found,) = (one for one in sweep(masks, truth) if one.setting == "background_power")
+    found = sweep(masks, truth)[1]
     for counts in found.variants:
         assert counts.mask[[0, 1, 3]].sum() == 0 < counts.mask[2]
 
@@ -118,7 +118,7 @@ def test_an_image_without_labels_is_all_background(run: tuple[Path, Path]) -> No
     for name in ("a", "sub/b"):
         empty = {"keys": np.zeros(0, np.int64), "patch_cams": np.zeros((0, 3, 4), np.float32)}
         _save_maps(masks / "cams" / f"{name}.npz", **empty)
-    (found,) = (one for one in sweep(masks, truth) if one.setting == "background_power")
+    found = sweep(masks, truth)[1]
     assert all(counts.mask[1:].sum() == 0 < counts.mask[0] for counts in found.variants)
 
 
@@ -200,12 +200,8 @@ def test_json_holds_everything() -> None:
     sweep = Evaluation(("cat",), counts, 1, setting="ignore_below", values=(0.5,))
     found = sweep.as_dict()
     assert json.loads(json.dumps(found)) == found
-    row = {
-        "ignore_below": 0.5,
-        "miou": pytest.approx(1 / 6),
-        "miou_decided": pytest.approx(0.2),
-        "ignored_share": 1 / 8,
-    }
+    figures = {"miou": pytest.approx(1 / 6), "miou_decided": pytest.approx(0.2), "ignored_share": 1 / 8}
+    row = {"ignore_below": 0.5, **figures}
     assert found == {"images": 1, "rows": [row], "mis_sized": [], "failed": []}
     whole = replace(sweep, setting="", values=(), sweeps=(sweep,)).as_dict()
     assert whole["sweep"] == {"note": SWEEP_NOTE, "ignore_below": found} and "upper bound, not a result" in SWEEP_NOTE
