@@ -69,7 +69,7 @@ def write_on_devices(run: Run) -> Generator[Outcome, None, None]:
     earlier = frozenset(records.glob("*.jsonl"))
     if not sum(1 for _ in run.remaining):  # which counts those that are finished
         return
-    told = set(multiprocessing.active_children())  # the caller's own are left alone
+    asked = set(multiprocessing.active_children())  # the caller's own are left alone
     pool = ThreadPoolExecutor(1, thread_name_prefix="clipes-job")  # cli.entry does not wait for threads of this name
     launched = pool.submit(_launch, run.plan)
     try:
@@ -77,23 +77,23 @@ def write_on_devices(run: Run) -> Generator[Outcome, None, None]:
             if row is not None:
                 yield Outcome(Sample(row.id, Path(row.id), row.labels), row.status, row.reason)
             elif run.stop():
-                _terminate(told)
+                _terminate(asked)
         error = launched.result()
         if error and not (run.stop() and isinstance(error, ChildProcessError)):
             raise error
     except GeneratorExit:  # the caller has seen enough
         while not launched.done():
-            _terminate(told)
+            _terminate(asked)
             time.sleep(POLL_SECONDS)
         raise
     finally:
         pool.shutdown(wait=False)
 
 
-def _terminate(told: set[BaseProcess]) -> None:
+def _terminate(asked: set[BaseProcess]) -> None:
     """Ask the processes, each once, to end after the images that they are working on."""
-    for process in set(multiprocessing.active_children()) - told:
-        told.add(process)
+    for process in set(multiprocessing.active_children()) - asked:
+        asked.add(process)
         process.terminate()
 
 
@@ -119,7 +119,7 @@ def _launch(plan: Plan) -> Exception | None:
     try:
         errors = elastic_launch(config, _work)(plan, os.getpid())
     except ChildFailedError as error:
-        return ChildProcessError(f"the processes were killed {RESTARTS + 1} times; start again to go on: {error}")
+        return ChildProcessError(f"the processes were killed {RESTARTS + 1} times; start again to continue: {error}")
     return next((errors[rank] for rank in sorted(errors) if errors[rank] is not None), None)
 
 
@@ -160,7 +160,7 @@ def _plan_of_rank(plan: Plan, rank: int) -> Plan:
 
 
 def _watch(parent: int, stop: threading.Event, ended: threading.Event) -> None:
-    """Stop when the launching process is gone, and end: nobody would take the result."""
+    """Stop and exit when the launching process has ended, because it can no longer take the result."""
     while os.getppid() == parent:
         time.sleep(1)
     stop.set()

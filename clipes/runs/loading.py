@@ -31,8 +31,8 @@ def load_ahead(
     processes.
 
     When a reader process dies (a fault of the decoder, or too little memory), the images that it and the others had
-    been given are read again one by one, each in a process of its own. Only those that kill that process, too, are
-    given up.
+    been given are read again one by one, each in a process of its own. Only those that also kill that process
+    have failed.
     """
     source = iter(samples)
     batches = iter(lambda: list(islice(source, batch_size)), [])
@@ -89,7 +89,7 @@ def _read(
 
 
 class _ReaderDied(Exception):
-    """A reader process is gone."""
+    """A reader process has died."""
 
 
 class _Reader:

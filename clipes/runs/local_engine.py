@@ -80,8 +80,8 @@ class MaskWriter:
         device = self._source.device
         self._publisher = self._open()
         self._writer_pool = ThreadPoolExecutor(WRITER_THREADS[device.type], thread_name_prefix="clipes-write")
-        begin = partial(init_worker_thread, torch.get_num_threads(), device)
-        self._job_pool = ThreadPoolExecutor(self._jobs, "clipes-job", initializer=begin)
+        initializer = partial(init_worker_thread, torch.get_num_threads(), device)
+        self._job_pool = ThreadPoolExecutor(self._jobs, "clipes-job", initializer=initializer)
         return self
 
     def __exit__(self, *raised: object) -> None:
@@ -135,7 +135,7 @@ class MaskWriter:
             raise raised
 
     def _drain(self, batches: deque[Future[list[_Pending]]]) -> Iterator[Outcome]:
-        """Wait for the first batch and publish its images; also those whose outcomes nobody asks for."""
+        """Wait for the first batch and publish its images; also when the consumer has stopped iterating."""
         wait([batches[0]])  # before popping: on Ctrl-C the batch must still be in the queue
         pending = deque(batches.popleft().result())
         try:

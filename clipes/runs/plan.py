@@ -38,7 +38,7 @@ class ModelChoice:
 class VocabularyChoice:
     """Which words, as :func:`clipes.vocabulary.load_vocabulary` takes them.
 
-    ``background="auto"`` stands for words that the images choose; whoever executes the plan replaces it first.
+    ``background="auto"`` stands for words that are chosen by the images; they replace it before the plan is executed.
     """
 
     classes: Names | Mapping[str, Names] = "scenes"
@@ -186,7 +186,7 @@ class Plan:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as JSON holds it: with absolute paths, without what only one start of a run is told (its shard, its
+        """The plan as JSON holds it: with absolute paths, without the settings of a single start (shard, rank,
         ``overwrite``)."""
         values = asdict(self)
         engine, placement = self.placement.engine, values["placement"]

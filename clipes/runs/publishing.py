@@ -69,8 +69,8 @@ class Publisher:
     def publish(self, sample: Sample, row: Row, files: Future[dict[str, bytes]] | None) -> Outcome:
         """Wait for an image's staged files, if it has any, and write down how it ended. For one thread.
 
-        Raises OSError where the folder or the record cannot be written to; a file whose name no file can have, or a
-        want of memory, fails the image alone.
+        Raises OSError where the folder or the record cannot be written to; an impossible file name, or too
+        little memory, fails the image alone.
         """
         if files is not None:
             try:

@@ -1,4 +1,4 @@
-"""Masks by many machines: Ray Data streams images through processes that decode, generate, encode and write.
+"""Masks by many machines: Ray Data streams images through processes that decode, generate and write.
 
 Queues, scheduling, back-pressure and the restart of processes are Ray's. :mod:`clipes.runs.ray_stages` says what each
 stage does; this file says how many processes it has, and in which pieces images are handed to Ray.
@@ -24,7 +24,6 @@ from .ray_stages import (
     Item,
     Work,
     WriteFiles,
-    encode_files,
     items_of,
     load_pixels,
     table_of,
@@ -58,10 +57,10 @@ def write_with_ray(
     machines must see the images, the output folder and the folder this process was started in.
 
     Args:
-        work: what the processes are told. The output folder must be that of a run, see :mod:`clipes.runs.run`.
+        work: what the processes need to know. The output folder must be that of a run, see :mod:`clipes.runs.run`.
         samples: read on demand, ``IMAGES_PER_SUBMISSION`` at a time.
-        engine: how many actors, and what each reserves. The processes that decode, encode and write reserve no CPUs:
-            there are as many as CPUs are free beside the actors.
+        engine: how many actors, and what each reserves. The processes that decode and write reserve no CPUs: there are
+            as many as CPUs are free beside the actors.
         readers: processes that decode at most; by default by the CPUs of the cluster.
         block_size: images that a process gets at a time; by default ``BLOCK``, for ``.tar`` output about as many.
         timeout_s: seconds in which anything must get ready, the wait for machines included. A block whose actor dies
@@ -72,7 +71,7 @@ def write_with_ray(
         ImportError: Ray is not installed.
         ValueError: more actors, CPUs or GPUs than this machine has, where Ray runs on it alone.
         TimeoutError: nothing got ready for ``timeout_s`` seconds.
-        ConnectionError: the cluster cannot be reached, or is gone.
+        ConnectionError: the cluster cannot be reached, or the connection to it ends.
         OSError, DeviceLost, and what ``work.load`` raises: as they were raised in a process, after the images before
             them are written.
     """
@@ -121,7 +120,6 @@ def _pipeline(
             num_gpus=engine.gpus_per_actor or None,
             **table,
         )
-        .map_batches(encode_files, concurrency=helpers, **task)
         .map_batches(
             WriteFiles,
             fn_constructor_args=(work,),
@@ -152,8 +150,8 @@ def _outcomes(items: Sequence[Item]) -> Iterator[Outcome]:
     for item in items:
         for text in item.warnings:
             warnings.warn(text, stacklevel=2)
-        if item.row:
-            yield Outcome(item.sample, item.row.status, item.row.reason)
+        if not item.error:
+            yield item.content
     for item in items:
         if item.error:
             raise item.error

@@ -84,7 +84,7 @@ def python_errors(ray: Any, tables: Iterable[pyarrow.Table]) -> Generator[pyarro
     except ExecutionTimeoutError as error:
         raise TimeoutError(
             "no block of images got ready in time: the cluster has no room for an actor, or an image kills each "
-            "process that makes its mask; start again to go on"
+            "process that makes its mask; start again to continue"
         ) from error
     except ray.exceptions.RayError as error:
-        raise ConnectionError(f"Ray broke off: {error}; start again to go on") from error
+        raise ConnectionError(f"the connection to Ray ended: {error}; start again to continue") from error

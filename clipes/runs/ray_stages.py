@@ -1,6 +1,6 @@
-"""The stages of the Ray engine, each in processes of its own: decode, generate, encode, write.
+"""The stages of the Ray engine, each in processes of its own: decode, generate, write.
 
-Decoding, encoding and writing load no torch. A stage never raises: an error travels as an :class:`Item` to the driver,
+Decoding and writing load no torch. A stage never raises: an error travels as an :class:`Item` to the driver,
 which raises it there as what it was, after all images before it are written.
 """
 
@@ -16,9 +16,6 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-from PIL import Image
 
 from clipes.datasets import Sample
 from clipes.result import PseudoMask
@@ -40,12 +37,13 @@ if TYPE_CHECKING:  # they load torch, or Ray
 TABLE_BYTES = 2**25
 """A stage hands on what it has once that is so much."""
 
-_WRITER_THREADS = 8
+_THREADS = 8
+"""That encode in a process that makes masks, and that write in one that writes."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """What all stages are told; it pickles.
+    """What the processes of all stages need to know; it pickles.
 
     Attributes:
         load: makes the generator; called in each process that makes masks.
@@ -87,8 +85,7 @@ class Item:
         row: how it ended, where that is decided; a mask's row before its files are written, too.
         error: what ends the run, as it was raised in a stage; the image is not done then.
         warnings: what was warned of while it was read.
-        content: what the next stage needs of it: its pixels, its result or its files; None where it
-            needs no more work.
+        content: what the next stage needs of it, its pixels or its files, if it has any; at the end, its outcome.
     """
 
     sample: Sample
@@ -174,12 +171,13 @@ class GenerateMasks:
         torch.set_num_threads(self._work.threads)  # Ray has set it to the CPUs that the actor reserves
         source = MasksFromImages(self._work.load())
         self._batch_size = self._work.batch_size or source.batch_size
-        begin = partial(init_worker_thread, self._work.threads, source.device)
-        self._jobs = ThreadPoolExecutor(default_concurrency(source.device), "clipes-job", initializer=begin)
+        self._encoders = ThreadPoolExecutor(_THREADS, "clipes-write")
+        initializer = partial(init_worker_thread, self._work.threads, source.device)
+        self._jobs = ThreadPoolExecutor(default_concurrency(source.device), "clipes-job", initializer=initializer)
         return BatchGenerator(source, self._batch_size)
 
     def __call__(self, table: pyarrow.Table) -> Iterator[pyarrow.Table]:
-        """The results of a table of pixels, batch by batch; jobs side by side as in one process."""
+        """The encoded files of a table of pixels, batch by batch; jobs side by side as in one process."""
         items = items_of(table)
         todo = [item for item in items if not (item.row or item.error)]
         if len(todo) < len(items):
@@ -197,38 +195,15 @@ class GenerateMasks:
 
     def _batch(self, batch: Sequence[Item]) -> list[Item]:
         made = self._generate([Loaded(item.sample, item.content) for item in batch])
-        return [
-            replace(item, row=row, content=None if result is None else _saved_part(result, self._work.output))
-            for item, (row, result) in zip(batch, made, strict=True)
-        ]
+        return list(self._encoders.map(self._encoded, batch, *zip(*made, strict=True)))
 
-
-def _saved_part(result: PseudoMask, output: Output) -> PseudoMask:
-    """A result without the arrays that none of its files is made of."""
-    nothing = np.empty((0, 0, 0), np.float32)
-    return replace(
-        result,
-        image=Image.new("RGB", (1, 1)),
-        scores=nothing,
-        confidence=result.confidence if output.confidence else nothing,
-        patch_cams=result.patch_cams if output.cams else nothing,
-        cams=result.cams if output.cams == "full" else nothing,
-    )
-
-
-def encode_files(table: pyarrow.Table, work: Work) -> pyarrow.Table:
-    """Encode the files of results; a result that memory does not suffice for has failed."""
-    return table_of([item if item.content is None else _encoded(item, work.output) for item in items_of(table)])
-
-
-def _encoded(item: Item, output: Output) -> Item:
-    try:
-        return replace(item, content=output.encode(item.content))
-    except MemoryError as error:
-        row = row_without_mask(item.sample, "failed", str(error) or "out of memory")
-        return replace(item, row=row, content=None)
-    except Exception as error:
-        return Item(item.sample, error=error)
+    def _encoded(self, item: Item, row: Row, result: PseudoMask | None) -> Item:
+        """The files of a result; one that is too large for the memory has failed."""
+        try:
+            return replace(item, row=row, content=None if result is None else self._work.output.encode(result))
+        except MemoryError as error:
+            row = row_without_mask(item.sample, "failed", str(error) or "out of memory")
+            return replace(item, row=row, content=None)
 
 
 class WriteFiles:
@@ -241,7 +216,7 @@ class WriteFiles:
     @cached_property
     def _publisher(self) -> Publisher:
         self._work.enter_folder()
-        self._threads = ThreadPoolExecutor(_WRITER_THREADS, "clipes-write")
+        self._threads = ThreadPoolExecutor(_THREADS, "clipes-write")
         return Publisher(self._work.output, {**self._work.header, "threads": self._work.threads})
 
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
@@ -253,7 +228,9 @@ class WriteFiles:
             if self._error:
                 raise self._error
             for item, files in [(item, self._staged(item)) for item in todo]:
-                done.append(self._published(item, files))
+                if item.row is None:
+                    raise ValueError(f"{item.sample.image}: no stage has decided how it ends")
+                done.append(replace(item, content=self._publisher.publish(item.sample, item.row, files)))
             if done:
                 self._publisher.flush()
         except Exception as error:
@@ -265,12 +242,6 @@ class WriteFiles:
     def _staged(self, item: Item) -> Future[dict[str, bytes]] | None:
         publisher = self._publisher
         return self._threads.submit(publisher.stage, item.sample.id, item.content) if item.content else None
-
-    def _published(self, item: Item, files: Future[dict[str, bytes]] | None) -> Item:
-        if item.row is None:
-            raise ValueError(f"{item.sample.image}: no stage has decided how it ends")
-        outcome = self._publisher.publish(item.sample, item.row, files)
-        return replace(item, row=row_without_mask(item.sample, outcome.status, outcome.reason), content=None)
 
     def _closed(self, error: Exception) -> bool:
         """End the record after an error; whether what was published before it is safe."""
