@@ -13,7 +13,6 @@ import torch
 
 from clipes.datasets import Sample
 from clipes.device.threads import default_concurrency, init_worker_thread
-from clipes.result import PseudoMask
 from clipes.store.output import Output
 from clipes.store.record import Row
 
@@ -24,7 +23,7 @@ from .outcome import Outcome
 from .publishing import Publisher, refuse
 
 WRITER_THREADS = {"cpu": 2, "cuda": 8}
-"""Threads that compress and write; results wait for them, each with maps at the image's size."""
+"""Threads that encode and write files, by device."""
 
 
 _Pending = tuple[Sample, Row, "Future[dict[str, bytes]] | None"]
@@ -68,8 +67,7 @@ class MaskWriter:
         if size < 1 or readers < 0 or jobs < 1:
             values = f"batch_size is {size}, readers {readers} and jobs {jobs}"
             raise ValueError(f"{values}; they must be at least 1, 0 and 1")
-        self.output = output
-        self._open = partial(Publisher, output, header, keep_masks)
+        self._open = partial(Publisher, output, header, WRITER_THREADS[source.device.type], keep_masks)
         self._source, self._size, self._readers, self._jobs = source, size, readers, jobs
         self._generate = BatchGenerator(source, size, processes)
         self._class_names = frozenset(source.class_names)
@@ -79,7 +77,6 @@ class MaskWriter:
     def __enter__(self) -> MaskWriter:
         device = self._source.device
         self._publisher = self._open()
-        self._writer_pool = ThreadPoolExecutor(WRITER_THREADS[device.type], thread_name_prefix="clipes-write")
         initializer = partial(init_worker_thread, torch.get_num_threads(), device)
         self._job_pool = ThreadPoolExecutor(self._jobs, "clipes-job", initializer=initializer)
         return self
@@ -87,7 +84,6 @@ class MaskWriter:
     def __exit__(self, *raised: object) -> None:
         """Bring what is done to the disk and end the record."""
         self._job_pool.shutdown(wait=not self._abort, cancel_futures=True)
-        self._writer_pool.shutdown(cancel_futures=True)
         self._publisher.close()
 
     def record(self, rows: Iterable[Row]) -> None:
@@ -153,9 +149,6 @@ class MaskWriter:
         made = iter(self._generate([loaded for loaded, row in zip(batch, rows, strict=True) if row is None]))
         ended = [(row, None) if row else next(made) for row in rows]
         return [
-            (loaded.sample, row, None if result is None else self._writer_pool.submit(self._files, row.id, result))
+            (loaded.sample, row, None if result is None else self._publisher.stage(row.id, result))
             for loaded, (row, result) in zip(batch, ended, strict=True)
         ]
-
-    def _files(self, image_id: str, result: PseudoMask) -> dict[str, bytes]:
-        return self._publisher.stage(image_id, self.output.encode(result))

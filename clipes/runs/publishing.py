@@ -5,12 +5,13 @@ from __future__ import annotations
 import errno
 import hashlib
 from collections.abc import Collection, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from clipes.datasets import Sample
+from clipes.result import PseudoMask
 from clipes.store.output import Output
 from clipes.store.record import Recorder, Row, Status
 from clipes.store.writer import Writer, new_writer
@@ -52,19 +53,24 @@ class Publisher:
     Args:
         output: what is saved, and where.
         header: what the record says of this process, see :class:`clipes.store.record.Recorder`.
+        threads: that encode and write files; results wait for them, each with maps at the image's size.
         keep_masks: whether an image that now has no mask keeps that of an earlier run.
     """
 
-    def __init__(self, output: Output, header: Mapping[str, Any], keep_masks: bool = False):
-        self.output, self._keep_masks = output, keep_masks
+    def __init__(self, output: Output, header: Mapping[str, Any], threads: int, keep_masks: bool = False):
+        self._output, self._keep_masks = output, keep_masks
+        self._threads = ThreadPoolExecutor(threads, "clipes-write")
         self._recorder = Recorder(output.folder, header)
-        self.name = self._recorder.path.stem
-        self.writer = new_writer(output, f"masks-{self.name}")
+        self.writer = new_writer(output, f"masks-{self._recorder.path.stem}")
 
-    def stage(self, image_id: str, files: dict[str, bytes]) -> dict[str, bytes]:
-        """Do with an image's files what can be done out of order; may be called in threads. Returns the files."""
-        self.writer.write_files(image_id, files)
-        return files
+    def stage(self, image_id: str, files: PseudoMask | dict[str, bytes]) -> Future[dict[str, bytes]]:
+        """Let a thread do what can be done out of order with an image's files, or with the files of its result."""
+        return self._threads.submit(self._stage, image_id, files)
+
+    def _stage(self, image_id: str, files: PseudoMask | dict[str, bytes]) -> dict[str, bytes]:
+        contents = files if isinstance(files, dict) else self._output.encode(files)
+        self.writer.write_files(image_id, contents)
+        return contents
 
     def publish(self, sample: Sample, row: Row, files: Future[dict[str, bytes]] | None) -> Outcome:
         """Wait for an image's staged files, if it has any, and write down how it ended. For one thread.
@@ -99,6 +105,7 @@ class Publisher:
 
     def close(self) -> None:
         """Bring everything to the disk and end the record."""
+        self._threads.shutdown(cancel_futures=True)
         try:
             self.flush()
         finally:
@@ -111,4 +118,4 @@ class Publisher:
 
     def _is_of_the_name(self, error: OSError) -> bool:
         of_name = isinstance(error, FileExistsError) or error.errno in _ERRORS_OF_NAMES
-        return of_name and self.output.folder.is_dir()
+        return of_name and self._output.folder.is_dir()

@@ -10,7 +10,7 @@ import os
 import pickle
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -216,8 +216,7 @@ class WriteFiles:
     @cached_property
     def _publisher(self) -> Publisher:
         self._work.enter_folder()
-        self._threads = ThreadPoolExecutor(_THREADS, "clipes-write")
-        return Publisher(self._work.output, {**self._work.header, "threads": self._work.threads})
+        return Publisher(self._work.output, {**self._work.header, "threads": self._work.threads}, _THREADS)
 
     def __call__(self, table: pyarrow.Table) -> pyarrow.Table:
         """How the images ended; when it returns, their files and rows are on the disk."""
@@ -227,7 +226,8 @@ class WriteFiles:
         try:
             if self._error:
                 raise self._error
-            for item, files in [(item, self._staged(item)) for item in todo]:
+            staged = [self._publisher.stage(item.sample.id, item.content) if item.content else None for item in todo]
+            for item, files in zip(todo, staged, strict=True):
                 if item.row is None:
                     raise ValueError(f"{item.sample.image}: no stage has decided how it ends")
                 done.append(replace(item, content=self._publisher.publish(item.sample, item.row, files)))
@@ -239,16 +239,11 @@ class WriteFiles:
                 done = []
         return table_of([*done, *errors])
 
-    def _staged(self, item: Item) -> Future[dict[str, bytes]] | None:
-        publisher = self._publisher
-        return self._threads.submit(publisher.stage, item.sample.id, item.content) if item.content else None
-
     def _closed(self, error: Exception) -> bool:
         """End the record after an error; whether what was published before it is safe."""
         first, self._error = self._error is None, error
         if first and "_publisher" in vars(self):
             with suppress(Exception):
-                self._threads.shutdown()
                 self._publisher.close()
                 return True
         return False

@@ -26,16 +26,10 @@ def claim_folder(
     output: Output,
     about: Mapping[str, Any] | None = None,
 ) -> Store:
-    """Make or open the folder of ``output``, and remove what killed processes left there.
+    """Make or open the folder of ``output`` for masks with ``settings``, and remove what killed processes left there.
 
-    Args:
-        settings: what the masks depend on: :attr:`clipes.MaskGenerator.settings`.
-        class_names: K names; ``classes.json`` holds them.
-        output: what is saved, and where.
-        about: what else ``run.json`` says: the model's name, the source.
-
-    Raises ValueError for a folder of other settings, with the differences, and for broken records; OSError where it
-    cannot be written to.
+    ``settings`` are :attr:`clipes.MaskGenerator.settings`; ``about`` is what else ``run.json`` holds. Raises ValueError
+    for a folder of other settings, with the differences, and for broken records; OSError where it cannot be written to.
     """
     settings = {"clipes": __version__, **settings, "output": output.settings()}
     store = Store.create(output.folder, settings, class_names, {**_start(), **(about or {})})

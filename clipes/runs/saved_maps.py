@@ -84,14 +84,12 @@ class MasksFromSavedMaps:
     def make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
         """The masks of images whose maps are loaded."""
         maps = [loaded.maps for loaded in batch if loaded.maps]
-        images = [_picture(loaded, one.size) for loaded, one in zip(batch, maps, strict=True)]
+        images = [  # without a picture a black one, of which only the size is used
+            Image.new("RGB", one.size[::-1]) if loaded.pixels is None else loaded.image
+            for loaded, one in zip(batch, maps, strict=True)
+        ]
         class_ids, cams = [one.class_ids.tolist() for one in maps], [torch.from_numpy(one.patch_cams) for one in maps]
         return decide_masks(images, class_ids, cams, self.class_names, self._config)
 
     def in_float32(self) -> None:
         """None: the maps are float32."""
-
-
-def _picture(loaded: Loaded, size: tuple[int, int]) -> Image.Image:
-    """The picture; without one a black one, of which only the size is used."""
-    return Image.new("RGB", size[::-1]) if loaded.pixels is None else loaded.image
