@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -37,6 +37,7 @@ from clipes.runs.loading import KILLED
 from clipes.runs.local_engine import MaskWriter
 from clipes.runs.outcome import Outcome
 from clipes.runs.plan import RayEngine
+from clipes.runs.publishing import Publisher
 from clipes.scenes import THINGS
 from clipes.store.output import Output
 from clipes.store.record import read_records
@@ -47,7 +48,7 @@ pyarrow = pytest.importorskip("pyarrow")
 from clipes.runs import ray_engine  # noqa: E402
 from clipes.runs.ray_engine import write_with_ray  # noqa: E402
 from clipes.runs.ray_session import connected  # noqa: E402
-from clipes.runs.ray_stages import Item, Work, items_of, table_of  # noqa: E402
+from clipes.runs.ray_stages import GenerateMasks, Item, Work, WriteFiles, items_of, load_pixels, table_of  # noqa: E402
 
 HEADER = {"settings": "x"}
 NAMES = tuple(THINGS)
@@ -468,6 +469,7 @@ found = st.builds(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(found, min_size=1, max_size=5))
 def test_samples_come_through_as_they_are(samples):
     """Surrogates among them: names of files need not be UTF-8."""
@@ -485,6 +487,53 @@ def test_arrays_come_through_as_they_are():
         assert np.array_equal(item.content, back.content) and type(item.content) is type(back.content)
         assert item.content is None or item.content.dtype == back.content.dtype
         assert repr(item.error) == repr(back.error) and (item.row, item.sample) == (back.row, back.sample)
+
+
+def by_stages(work: Work, samples: list[Sample]) -> list[Item]:
+    """What the stages return, one after the other in this process."""
+    generate, write_files = GenerateMasks(work), WriteFiles(work)
+    threads = torch.get_num_threads()
+    try:
+        pixels = load_pixels(table_of([Item(sample) for sample in samples]), work)
+        return [item for table in pixels for made in generate(table) for item in items_of(write_files(made))]
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_the_stages_write_what_one_process_does(samples, plain, tmp_path):
+    done = by_stages(work_of(load, Output(tmp_path / "m"), batch_size=3), samples)
+    assert not any(item.error for item in done)
+    check_written(tmp_path / "m", [item.content for item in done], samples, plain)
+
+
+def test_too_little_memory_to_encode_fails_one_image(samples, tmp_path, monkeypatch):
+    encode = Output.encode
+
+    def fails(self: Output, result: Any) -> dict[str, bytes]:
+        if result.labels == samples[1].labels:
+            raise MemoryError
+        return encode(self, result)
+
+    monkeypatch.setattr(Output, "encode", fails)
+    outcomes = [item.content for item in by_stages(work_of(load, Output(tmp_path / "m")), samples[:3])]
+    failed = [(one.sample.id, "failed", "out of memory") for one in outcomes if one.sample.labels == samples[1].labels]
+    assert failed and [one for one in by_id(outcomes) if one[1] != "ok"] == sorted(failed)
+
+
+def test_an_error_of_the_writer_ends_its_record(samples, plain, tmp_path, monkeypatch):
+    """What was published before it is on the disk; the tables after it are not done."""
+    publish, calls = Publisher.publish, itertools.count()
+
+    def fails(self: Publisher, *arguments: Any) -> Outcome:
+        if next(calls) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return publish(self, *arguments)
+
+    monkeypatch.setattr(Publisher, "publish", fails)
+    done = by_stages(work_of(load, Output(tmp_path / "m"), batch_size=2), samples[:5])
+    assert [item.sample.id for item in done if not item.error] == ["sub/0", "sub/1"]
+    assert {item.error.errno for item in done if item.error} == {errno.ENOSPC}
+    assert rows(tmp_path / "m") == [["sub/0", "sub/1"]]
 
 
 def test_an_error_that_does_not_pickle_keeps_its_text():
