@@ -94,7 +94,6 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _candidates(text: str) -> list[str]:
-    """Return the words of a file, or of ``a,b``."""
     from clipes.vocabulary.words import read_words, unique_strings
 
     path = Path(text)

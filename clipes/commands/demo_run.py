@@ -89,16 +89,15 @@ def _make_room(folder: Path) -> None:
     taken = [name for name in (*FOLDERS, *FILES, "demo.json") if os.path.lexists(folder / name)]
     linked = any((folder / name).is_symlink() for name in taken)
     if taken and (linked or not _is_of_a_demo(folder / "demo.json")):
-        raise ValueError(f"{folder} has {taken[0]} and is no folder of a demo; choose another folder")
+        raise ValueError(f"{folder / taken[0]} was not written by `clipes demo`; choose another folder")
     scenes = [file for name in ("images", "truth") for file in sorted((folder / name).glob("*"))]
     if foreign := [file for file in scenes if not re.fullmatch(r"\d{5,}\.(jpg|png)", file.name)]:
-        raise ValueError(f"{foreign[0]} is not of a demo; move it away, or choose another folder")
+        raise ValueError(f"{foreign[0]} was not written by `clipes demo`; move it away, or choose another folder")
     for file in scenes:
         file.unlink()
 
 
 def _is_of_a_demo(file: Path) -> bool:
-    """Whether a demo wrote ``file``."""
     try:
         report = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -99,7 +99,6 @@ def _with_suggested_background(prepared: PreparedRun) -> tuple[PreparedRun, Any]
 
 
 def _description(prepared: PreparedRun) -> Iterator[tuple[str, str]]:
-    """What a plan says, for a reader: names and values."""
     plan = prepared.plan
     placement, faults = plan.placement, plan.faults
     yield "source", plan.source

@@ -78,7 +78,6 @@ def _model(options: argparse.Namespace, base: Plan | None) -> ModelChoice:
 
 
 def _method(options: argparse.Namespace, base: Plan | None) -> tuple[VocabularyChoice, str, Config]:
-    """The vocabulary, the name of the preset, and the config."""
     same_classes = base is not None and base.vocabulary is not None and options.classes is None
     if base and base.vocabulary and same_classes:
         given = vocabulary_settings(options, base.vocabulary.classes)

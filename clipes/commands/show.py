@@ -118,7 +118,6 @@ def _write(out: Path, result: PseudoMask, overlay: bool) -> bytes:
 
 
 def _print_shares(result: PseudoMask) -> None:
-    """Print each label's share of the picture and its mean confidence."""
     from clipes.ids import ignore_index
 
     segments = {segment.label: segment for segment in result.segments()}

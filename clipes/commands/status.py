@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
     status = add_command(commands, "status", run, help)
     add_run_folder(status)
     status.add_argument("--json", type=json_path, metavar="FILE", help="write everything here")
-    reasons = "how many of the commonest reasons to show (default: %(default)s)"
+    reasons = "how many of the most common reasons to show (default: %(default)s)"
     status.add_argument("--reasons", type=positive_int, default=10, metavar="N", help=reasons)
 
 
@@ -46,16 +46,11 @@ def run(options: argparse.Namespace) -> int:
 
 def _print_counts(status: RunStatus) -> None:
     unknown = "unknown: no worker was told the number of images"
-    rows: list[tuple[str, object]] = [
-        ("images", unknown if status.total is None else status.total),
-        ("ok", status.ok),
-        ("skipped", status.skipped),
-        ("failed", status.failed),
-        ("left", "unknown" if status.left is None else status.left),
-        ("images/s", f"{_rate(status.rate)}  while at least one worker was running"),
-    ]
-    for name, value in rows:
-        print(f"{name:10}{value}")
+    print(f"images    {unknown if status.total is None else status.total}")
+    for name in ("ok", "skipped", "failed"):
+        print(f"{name:10}{getattr(status, name)}")
+    print(f"left      {'unknown' if status.left is None else status.left}")
+    print(f"images/s  {_rate(status.rate)}  while at least one worker was running")
 
 
 def _print_reasons(status: RunStatus) -> None:

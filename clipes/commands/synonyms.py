@@ -29,7 +29,7 @@ def add(commands: Any) -> None:
     details = (
         "With NAMEs: their senses, to choose from. With --classes: the senses of a set's classes in short; and with "
         "--out a class file in which every class has the synonyms of one sense. Senses are ranked by how well they "
-        "agree with the classes in the model's text space; without --model the order is WordNet's, the commonest first."
+        "agree with the classes in the model's text space; without --model the order is WordNet's: most common first."
     )
     parser = add_command(commands, "synonyms", run, help, details, _EXIT_CODES)
     parser.add_argument("names", metavar="NAME", nargs="*", type=nonempty, help="a noun: tvmonitor, 'hot dog'")
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         if options.model == "tiny":
             print_error("the bundled model knows the words of the drawn scenes alone: it cannot tell senses apart")
     else:
-        print("No model: senses in WordNet's order, the commonest first, and no synonym is compared with its class.")
+        print("No model: senses in WordNet's order, most common first, and no synonym is compared with its class.")
     if classes and options.out:
         return _write(classes, tower, wordnet, options)
     names = options.names or (classes.class_names if classes else ())
@@ -106,7 +106,6 @@ def _sense(text: str) -> tuple[str, str]:
 def _ranked_senses(
     names: Sequence[str], classes: Vocabulary | None, tower: TextEncoder | None, wordnet: WordNet
 ) -> list[tuple[Sense, ...]]:
-    """The senses of each name, ranked if there is a model to rank them, otherwise in WordNet's order."""
     senses = [wordnet.senses(name) for name in names]
     if classes is None or tower is None:
         return senses
@@ -117,7 +116,6 @@ def _ranked_senses(
 
 
 def _print_senses(name: str, senses: Sequence[Sense], wordnet: WordNet, hypernyms: bool) -> None:
-    """Print the senses of one name with key, score, gloss and lemmas, and with their hypernyms if asked for."""
     print(f"\n{printable(name + _spelling_note(name, senses))}")
     if not senses:
         near = ", ".join(wordnet.near(name))

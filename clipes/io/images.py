@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -78,28 +80,34 @@ def open_image(source: str | os.PathLike[str] | TarMember | Image.Image | NDArra
         return _from_array(source)
     if isinstance(source, Image.Image):
         return _decode(source, str(getattr(source, "filename", "") or "image"))
-    if isinstance(source, TarMember):
-        if source.size == 0:
-            raise ImageError(f"{source}: the file is empty")
-        with _opened(BytesIO(source.read()), str(source)) as opened:
-            return _decode(opened, str(source))
-    if not isinstance(source, str | os.PathLike):
+    if not isinstance(source, str | os.PathLike | TarMember):
         raise TypeError(f"an image is a path, a PIL image or a numpy array, not {type(source).__name__}")
-    path = Path(source)
-    _check_file(path)
-    with _opened(path, str(path)) as opened:
-        return _decode(opened, str(path))
+    file = source if isinstance(source, TarMember) else Path(source)
+    with _opened(file) as opened:
+        return _decode(opened, str(file))
 
 
-def _opened(file: Path | BytesIO, path: str) -> Image.Image:
+def _opened(file: Path | TarMember) -> Image.Image:
+    _check_file(file)
+    data = BytesIO(file.read()) if isinstance(file, TarMember) else file
+    with _errors_named(str(file), "opened"):
+        try:
+            return Image.open(data, formats=FORMATS)
+        except UnidentifiedImageError as error:
+            raise ImageError(f"not a {', '.join(FORMATS)} image; convert it first") from error
+
+
+@contextmanager
+def _errors_named(name: str, what: str) -> Iterator[None]:
+    """Raise any error but MemoryError as an ImageError that says that ``name`` cannot be ``what``."""
     try:
-        return Image.open(file, formats=FORMATS)
+        yield
     except MemoryError:
         raise
-    except UnidentifiedImageError as error:
-        raise ImageError(f"{path}: not a {', '.join(FORMATS)} image; convert it first") from error
+    except ImageError as error:
+        raise ImageError(f"{name}: {error}") from error
     except Exception as error:  # Pillow's parsers raise nearly anything on hostile bytes
-        raise ImageError(f"{path}: cannot be opened: {_cause(error)}") from error
+        raise ImageError(f"{name}: cannot be {what}: {_cause(error)}") from error
 
 
 def patch_grid(size: tuple[int, int], patch: int, max_patches: int) -> tuple[int, int]:
@@ -138,19 +146,16 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
     return Image.fromarray(array).convert("RGB")
 
 
-def _check_file(path: Path) -> None:
+def _check_file(file: Path | TarMember) -> None:
     """Raise an error for what is no file before it is opened: opening a named pipe would block for ever."""
-    try:
-        if not path.exists():
-            raise FileNotFoundError(f"no such image: {path}")
-        if not path.is_file():
-            raise ImageError(f"{path}: not a file")
-        if path.stat().st_size == 0:
-            raise ImageError(f"{path}: the file is empty")
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise ImageError(f"{path}: cannot be opened: {_cause(error)}") from error
+    with _errors_named(str(file), "opened"):
+        exists = isinstance(file, TarMember) or file.exists()
+        if exists and isinstance(file, Path) and not file.is_file():
+            raise ImageError("not a file")
+        if exists and (file.size if isinstance(file, TarMember) else file.stat().st_size) == 0:
+            raise ImageError("the file is empty")
+    if not exists:
+        raise FileNotFoundError(f"no such image: {file}")
 
 
 def _decode(image: Image.Image, name: str) -> Image.Image:
@@ -159,15 +164,9 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
         raise ImageError(f"{name}: {width} x {height} pixels, more than {MAX_PIXELS}; make it smaller first")
     if width * height == 0:
         raise ImageError(f"{name}: {width} x {height} has no pixels")
-    try:
+    with _errors_named(name, "decoded"):  # a truncated file, for example
         image.load()
         rgb = _to_rgb(image)
-    except MemoryError:
-        raise
-    except ImageError as error:
-        raise ImageError(f"{name}: {error}") from error
-    except Exception as error:  # as above; a truncated file ends up here
-        raise ImageError(f"{name}: cannot be decoded: {_cause(error)}") from error
     turn = _UPRIGHT.get(exif_orientation(image, name))
     upright = rgb if turn is None else rgb.transpose(turn)
     upright.info = {}  # without the EXIF, which would turn it again

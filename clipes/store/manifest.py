@@ -144,6 +144,5 @@ def flatten(value: Any, path: str = "", *, lists: bool = True) -> Iterator[tuple
 
 
 def _shown(value: Any) -> str:
-    """``value`` as JSON, cut to :data:`_MAX_VALUE` characters."""
     text = json.dumps(value)
     return text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 1]}…"

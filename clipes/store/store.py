@@ -114,8 +114,7 @@ class Store:
     @property
     def settings(self) -> dict[str, Any]:
         """What the files of the run depend on."""
-        settings: dict[str, Any] = self.manifest["settings"]
-        return settings
+        return dict(self.manifest["settings"])
 
     @property
     def digest(self) -> str:
@@ -125,8 +124,7 @@ class Store:
     @property
     def config(self) -> dict[str, Any]:
         """The settings of the method, as :meth:`clipes.Config.from_dict` takes them."""
-        config: dict[str, Any] = self.settings.get("config", {})
-        return config
+        return dict(self.settings.get("config", {}))
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:

@@ -719,7 +719,7 @@ def test_demo(said) -> None:
 def test_demo_in_a_folder_of_ones_own(said) -> None:
     Path("masks").mkdir()
     code, _, err = said("demo", "--count", 1, "--out", ".")
-    assert code == 2 and "has masks and is no folder of a demo" in err
+    assert code == 2 and "masks was not written by `clipes demo`" in err
 
 
 def test_models(said) -> None:

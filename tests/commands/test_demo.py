@@ -79,7 +79,7 @@ def test_a_second_demo_replaces_the_first_and_nothing_else(demo: Path, tmp_path:
     first = run_demo(tmp_path, 2)
     (tmp_path / "notes.txt").touch()
     (tmp_path / "images" / "mine.jpg").touch()
-    with pytest.raises(ValueError, match=r"mine\.jpg is not of a demo; move it away"):
+    with pytest.raises(ValueError, match=r"mine\.jpg was not written by `clipes demo`; move it away"):
         run_demo(tmp_path, 1)
     assert len(_names(tmp_path / "truth")) == 2
     (tmp_path / "images" / "mine.jpg").unlink()
@@ -94,7 +94,7 @@ def test_a_second_demo_replaces_the_first_and_nothing_else(demo: Path, tmp_path:
 def test_a_folder_of_ones_own_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "00000.jpg").write_text("mine")
-    with pytest.raises(ValueError, match="has images and is no folder of a demo; choose another folder"):
+    with pytest.raises(ValueError, match="images was not written by `clipes demo`; choose another folder"):
         run_demo(tmp_path, 1)
     assert (tmp_path / "images" / "00000.jpg").read_text() == "mine"
     assert _names(tmp_path) == ["images"]
@@ -126,7 +126,7 @@ def test_a_foreign_report_does_not_make_a_folder_a_demos(tmp_path: Path, report:
     (tmp_path / "demo.json").write_text(report)
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "00012.jpg").write_text("mine")
-    with pytest.raises(ValueError, match="is no folder of a demo; choose another folder"):
+    with pytest.raises(ValueError, match="was not written by `clipes demo`; choose another folder"):
         run_demo(tmp_path, 1)
     assert (tmp_path / "images" / "00012.jpg").read_text() == "mine"
 
@@ -135,6 +135,6 @@ def test_links_out_of_a_demos_folder_are_not_followed(tmp_path: Path) -> None:
     run_demo(tmp_path / "d", 1)
     (tmp_path / "d" / "images").rename(tmp_path / "elsewhere")
     (tmp_path / "d" / "images").symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="is no folder of a demo"):
+    with pytest.raises(ValueError, match="was not written by `clipes demo`"):
         run_demo(tmp_path / "d", 1)
     assert _names(tmp_path / "elsewhere") == ["00000.jpg"]

@@ -418,7 +418,7 @@ def run(small: WordNet, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
 
 
 HEAD = """WordNet 3.0 in FOLDER
-No model: senses in WordNet's order, the commonest first, and no synonym is compared with its class.
+No model: senses in WordNet's order, most common first, and no synonym is compared with its class.
 """
 
 
