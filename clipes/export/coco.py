@@ -7,7 +7,6 @@ import json
 import shutil
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from clipes.io.tempdb import encode_name, temporary_database, transaction
 
 from .names import check_unicode
 from .outlines import outlines
-from .walk import Item, new_file
+from .walk import FormatWriter, Item, new_file
 
 Place = tuple[slice, slice]
 
@@ -31,7 +30,7 @@ class CocoError(ImportError):
     """pycocotools cannot be imported; the message says how to install it."""
 
 
-class CocoWriter:
+class CocoWriter(FormatWriter):
     """``annotations/instances_SPLIT.json`` and the pictures in ``SPLIT/``.
 
     There is one annotation for each class of an image or, with ``regions``, for each of its 4-connected regions, as
@@ -61,7 +60,7 @@ class CocoWriter:
         self._new = sum(name not in category_ids for name in class_names) if category_ids else 0
         path = new_file(root, f"annotations/instances_{split}.json")
         self._scratch_path = path.with_name("scratch")
-        self._open = ExitStack()
+        super().__init__()
         self._file = self._open.enter_context(open(path, "w", encoding="ascii"))  # noqa: SIM115
         self._scratch = self._open.enter_context(open(self._scratch_path, "w+", encoding="ascii"))  # noqa: SIM115
         self._ids = _image_ids(source)
@@ -108,10 +107,6 @@ class CocoWriter:
         self._file.write(f'],\n"categories": {json.dumps(categories)}}}\n')
         self.close()
         self._scratch_path.unlink()
-
-    def close(self) -> None:
-        """As :class:`clipes.export.walk.FormatWriter` says."""
-        self._open.close()
 
     def notes(self) -> Iterator[str]:
         """As :class:`clipes.export.walk.FormatWriter` says."""

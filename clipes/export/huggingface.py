@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from PIL import Image
 from clipes.io.masks import mask_png
 
 from .names import check_unicode
-from .walk import Item, new_file
+from .walk import FormatWriter, Item, new_file
 
 KEPT = frozenset({"JPEG", "PNG"})
 
@@ -39,7 +38,7 @@ given.{confidence}
 _CONFIDENCE = " `confidence` is grey, 255 for 1."
 
 
-class HuggingFaceWriter:
+class HuggingFaceWriter(FormatWriter):
     """``SPLIT/metadata.jsonl``, ``SPLIT/images``, ``SPLIT/masks``, ``README.md``; ``SPLIT/confidence`` if saved.
 
     Files are numbered in the order of the ids, because datasets assigns a file such as ``test_1.jpg`` to a test split.
@@ -49,7 +48,7 @@ class HuggingFaceWriter:
     def __init__(self, root: Path, class_names: Sequence[str], split: str) -> None:
         self._root, self._names, self._split = root, class_names, split
         self._images, self._confident = 0, False
-        self._open = ExitStack()
+        super().__init__()
         metadata = new_file(root, f"{split}/metadata.jsonl")
         self._metadata = self._open.enter_context(open(metadata, "w", encoding="ascii", newline="\n"))  # noqa: SIM115
 
@@ -84,14 +83,6 @@ class HuggingFaceWriter:
         names = [(0, "background"), *enumerate(self._names, start=1), (ignore, "(ignored: not decided)")]
         rows = "".join(f"| {index} | {_cell(name)} |\n" for index, name in names)
         (self._root / "README.md").write_text(card + rows, encoding="utf-8", newline="\n")
-
-    def close(self) -> None:
-        """As :class:`clipes.export.walk.FormatWriter` says."""
-        self._open.close()
-
-    def notes(self) -> Iterator[str]:
-        """As :class:`clipes.export.walk.FormatWriter` says."""
-        return iter(())
 
 
 def _cell(name: str) -> str:

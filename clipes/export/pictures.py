@@ -78,9 +78,7 @@ class PictureReader:
             raise ValueError(f"{image_id!r}: no such image in the source; say where the images are (--source)")
         place: Path | TarMember = self._images[image_id]
         upright = open_image(place) if self._how != "none" else None
-        if (
-            isinstance(place, Path) and place.exists() and not place.is_file()
-        ):  # opening a named pipe would block forever
+        if isinstance(place, Path) and place.exists() and not place.is_file():  # a named pipe would block forever
             raise ImageError(f"{place}: not a file")
         file = BytesIO(place.read()) if isinstance(place, TarMember) else place
         try:

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from clipes.ids import voc_palette
 from clipes.io.masks import mask_png
 
 from .names import file_name, label_name
-from .walk import Item, new_file
+from .walk import FormatWriter, Item, new_file
 
 KEPT = frozenset({"JPEG"})
 
 
-class VocWriter:
+class VocWriter(FormatWriter):
     """``JPEGImages/ID.jpg``, ``SegmentationClass/ID.png``, ``ImageSets/Segmentation/SPLIT.txt``, ``labelmap.txt``.
 
     Raises ValueError for more than 254 classes.
@@ -28,7 +27,7 @@ class VocWriter:
                 "export --to coco or --to huggingface"
             )
         self._root, self._names = root, class_names
-        self._open = ExitStack()
+        super().__init__()
         path = new_file(root, f"ImageSets/Segmentation/{split}.txt")
         self._list = self._open.enter_context(open(path, "w", encoding="utf-8", newline="\n"))  # noqa: SIM115
         self._renamed = 0
@@ -58,10 +57,6 @@ class VocWriter:
         ]
         text = "\n".join(["# label:color_rgb:parts:actions", *lines, ""])
         (self._root / "labelmap.txt").write_text(text, encoding="utf-8", newline="\n")
-
-    def close(self) -> None:
-        """As :class:`clipes.export.walk.FormatWriter` says."""
-        self._open.close()
 
     def notes(self) -> Iterator[str]:
         """As :class:`clipes.export.walk.FormatWriter` says."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,23 +43,31 @@ class Item:
     picture: Picture
 
 
-class FormatWriter(Protocol):
+class FormatWriter(ABC):
     """Writes one format. It receives the images one by one, in the order of their ids."""
 
+    def __init__(self) -> None:
+        self._open = ExitStack()  # of the files that stay open until close()
+
+    @abstractmethod
     def check(self, item: Item) -> None:
         """Raise ValueError for an image that cannot be written. Writes nothing."""
 
+    @abstractmethod
     def add(self, item: Item) -> None:
         """Write the image's files."""
 
+    @abstractmethod
     def finish(self) -> None:
         """Write the files that describe all images together."""
 
     def close(self) -> None:
         """Close the open files. A second call does nothing."""
+        self._open.close()
 
     def notes(self) -> Iterator[str]:
         """Remarks for the user about this export."""
+        return iter(())
 
 
 @dataclass

@@ -9,12 +9,12 @@ import numpy as np
 
 from .names import file_name
 from .outlines import outlines
-from .walk import Item, new_file
+from .walk import FormatWriter, Item, new_file
 
 KEPT = frozenset({"JPEG", "PNG"})
 
 
-class YoloWriter:
+class YoloWriter(FormatWriter):
     """``images/SPLIT/ID.jpg`` (or .png), ``labels/SPLIT/ID.txt``, ``data.yaml``.
 
     Each line of a text file is a 4-connected region: the class, counted from 0, then the x and y of its polygon's
@@ -22,6 +22,7 @@ class YoloWriter:
     """
 
     def __init__(self, root: Path, class_names: Sequence[str], split: str) -> None:
+        super().__init__()
         self._root, self._names, self._split = root, class_names, split
         self._renamed = self._ignored = 0
         (root / "images" / split).mkdir(parents=True)
@@ -52,10 +53,6 @@ class YoloWriter:
             "",
         ]
         (self._root / "data.yaml").write_text("\n".join(lines), encoding="utf-8", newline="\n")
-
-    def close(self) -> None:
-        """As :class:`clipes.export.walk.FormatWriter` says."""
-        # no file is kept open
 
     def notes(self) -> Iterator[str]:
         """As :class:`clipes.export.walk.FormatWriter` says."""
