@@ -6,7 +6,6 @@ import argparse
 import shutil
 import textwrap
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .arguments import add_command, nonempty, path
@@ -49,6 +48,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show the senses of names or classes, or write a class file."""
+    from clipes.prompting.senses import ranked_senses
     from clipes.prompting.wordnet import open_wordnet
     from clipes.vocabulary import load_vocabulary
     from clipes.vocabulary.class_file import check_path
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     if classes and options.out:
         return _write(classes, tower, wordnet, options)
     names = options.names or (classes.class_names if classes else ())
-    senses_by_name = _ranked_senses(names, classes, tower, wordnet)
+    senses_by_name = ranked_senses(names, classes.class_names if classes else (), tower, wordnet)
     widths = max(map(len, names)), max((len(sense.key) for senses in senses_by_name for sense in senses), default=0)
     for name, senses in zip(names, senses_by_name, strict=True):
         if options.names:
@@ -101,18 +101,6 @@ def _sense(text: str) -> tuple[str, str]:
     if not name.strip() or not key.strip():
         raise argparse.ArgumentTypeError(f"{text!r} is not NAME=KEY, such as mouse=mouse%1:06:00::")
     return name.strip(), key.strip()
-
-
-def _ranked_senses(
-    names: Sequence[str], classes: Vocabulary | None, tower: TextEncoder | None, wordnet: WordNet
-) -> list[tuple[Sense, ...]]:
-    senses = [wordnet.senses(name) for name in names]
-    if classes is None or tower is None:
-        return senses
-    from clipes.clip.text import encode_sentences
-    from clipes.prompting.senses import rank_senses
-
-    return rank_senses(senses, classes.class_names, partial(encode_sentences, tower), wordnet)
 
 
 def _print_senses(name: str, senses: Sequence[Sense], wordnet: WordNet, hypernyms: bool) -> None:

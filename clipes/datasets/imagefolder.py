@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from .names import to_names
 from .sample import DatasetError, RawSample, check_text
-from .tables import READERS, split_labels
+from .tables import READERS, split_labels, to_names
 
 _NAMES = tuple(f"metadata{suffix}" for suffix in READERS)
 

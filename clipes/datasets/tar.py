@@ -14,8 +14,8 @@ from typing import Any, BinaryIO
 
 from clipes.io.images import IMAGE_SUFFIXES, TarMember
 
-from .names import to_names
 from .sample import DatasetError, RawSample, check_id
+from .tables import to_names
 
 _TAR = re.compile(r"\.(tar|tgz|tbz2?|txz|tzst)(\.\w+)?$", re.IGNORECASE)
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")

@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clipes.cams.gradcam import label_probabilities
+from clipes.clip.head import Head
 from clipes.clip.text import text_features
 from clipes.clip.weights import CLIP
 from clipes.config import PRESETS, Config, refinement_name
@@ -29,14 +32,14 @@ from clipes.vocabulary import Vocabulary
 
 from .feature_pass import FeaturePass
 from .selection import LabelledImage, select_images
-from .sharpness import DRAWS, RankCorrelation, bootstrap, interval, pooled, rank_correlation
+from .sharpness import DRAWS, Moments, RankCorrelation, bootstrap, interval, label_moments, pooled, rank_correlation
 from .template_judge import TemplateJudge
-from .template_moments import template_moments
 
 NOTE = (
     f"lower is better; low and high hold 95 % of {DRAWS:,} bootstrap draws of the images, over_best_low and "
     "over_best_high those of the difference from the best template in the same draws; ranked by the micro average"
 )
+_BLOCK = 1024  # images whose probabilities are computed at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,7 +179,7 @@ def analyse_templates(
         cache,
         batch_size or default_batch_size(clip.vision.device),
         needed=[image.has_multiple_labels for image in images],
-        consumer=judge if truth is not None else None,
+        judge=judge if truth is not None else None,
     )
     with closing(features.run()) as steps:
         for _ in progress(steps, sum(image.needs_encoding for image in images), "images"):
@@ -208,7 +211,7 @@ def _analysis(
             f"{'judged' if used else 'encoded'}; the first: {failed[0].reason}"
         )
     class_ids = [images[index].class_ids for index in used]
-    moments = template_moments(clip.vision.head, text, features.features[used], class_ids, len(vocabulary.class_names))
+    moments = _template_moments(clip.vision.head, text, features.features[used], class_ids, len(vocabulary.class_names))
     sharpness = pooled(moments)
     draws = bootstrap(moments)
     miou = np.array([ClassCounts(*counts).miou for counts in judge.counts]) if judge else None
@@ -230,6 +233,36 @@ def _analysis(
         encoded=features.newly_encoded,
         failed=failed,
     )
+
+
+def _template_moments(
+    head: Head,
+    text: Sequence[Tensor],
+    features: NDArray[np.float32],
+    class_ids: Sequence[Sequence[int]],
+    class_count: int,
+) -> Moments:
+    """Variance and mean of each image's label probabilities by each template: two (T, N) float64.
+
+    Takes the text features of T templates, (K + M, V, E) each, image features (N, E), and each image's ids 1..K of
+    ``class_count`` = K classes.
+    """
+    parts = []
+    for start in range(0, len(features), _BLOCK):
+        block = class_ids[start : start + _BLOCK]
+        image = torch.tensor([i for i, ids in enumerate(block) for _ in ids])
+        label = torch.tensor([number - 1 for ids in block for number in ids])
+        present = torch.zeros(len(block), class_count, dtype=torch.bool)
+        present[image, label] = True
+        on_device = torch.from_numpy(features[start : start + _BLOCK]).to(head.projection)
+        present = present.to(head.projection.device)
+        rows = []
+        with torch.inference_mode():
+            for one in text:
+                probabilities = label_probabilities(on_device, one, present, head.logit_scale)
+                rows.append(probabilities.cpu()[image, label].numpy())
+        parts.append(label_moments(np.stack(rows), np.array([len(ids) for ids in block])))
+    return Moments(*(np.concatenate(moments, axis=1) for moments in zip(*parts, strict=True)))
 
 
 def _correlation(sharpness: NDArray[np.float64], miou: NDArray[np.float64] | None) -> RankCorrelation | None:

@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -31,30 +31,11 @@ from clipes.io.atomic import remove_stale
 from clipes.io.images import TarMember, open_image
 from clipes.io.keyed_cache import KeyedCache
 
+if TYPE_CHECKING:
+    from .template_judge import TemplateJudge
+
 CHUNK = 64
 """Images whose features are one file of the cache: what a run that is killed loses at most."""
-
-
-class Consumer(Protocol):
-    """What else is made of the encoded images while they are in memory. Images are named by their indices."""
-
-    def start(self, images: range) -> None:
-        """Begin a chunk of the data set."""
-
-    def needs(self, index: int) -> bool:
-        """Whether an image is to be encoded for the consumer."""
-
-    def open(self, index: int, image: Image.Image) -> None:
-        """Read what else an image needs. Raises ValueError, OSError or MemoryError, which is the image's fault."""
-
-    def consume(self, indices: Sequence[int], encoded: Encoded, images: Sequence[Image.Image]) -> None:
-        """Take images that were encoded together; some may not have been needed."""
-
-    def save(self) -> None:
-        """Cache the results of the chunk, which may not be complete."""
-
-    def finish(self) -> None:
-        """End a complete chunk."""
 
 
 class FeaturePass:
@@ -75,14 +56,14 @@ class FeaturePass:
         cache: KeyedCache,
         batch_size: int = 1,
         needed: Sequence[bool] | None = None,
-        consumer: Consumer | None = None,
+        judge: TemplateJudge | None = None,
     ):
         self.samples, self.needed = samples, needed or [True] * len(samples)
         self.features = np.zeros((len(samples), clip.vision.head.projection.shape[1]), np.float32)
         self.encoded = np.zeros(len(samples), bool)
         self.newly_encoded = 0
         self.reasons: dict[int, str] = {}
-        self._encoder, self._config, self._batch_size, self._consumer = clip.vision, config, batch_size, consumer
+        self._encoder, self._config, self._batch_size, self._judge = clip.vision, config, batch_size, judge
         self._cache, self._backoff = cache, Backoff(batch_size)
         stages = config.to_dict()
         self._settings = [*encoder_settings(clip), stages["image"], stages["cam"]]
@@ -109,9 +90,9 @@ class FeaturePass:
         where = slice(chunk.start, chunk.stop)
         self._load(where, key)
         cached = self.encoded[where].sum()
-        if self._consumer:
-            self._consumer.start(chunk)
-        wanted = [index for index in chunk if self.needed[index] or (self._consumer and self._consumer.needs(index))]
+        if self._judge:
+            self._judge.start(chunk)
+        wanted = [index for index in chunk if self.needed[index] or (self._judge and self._judge.needs(index))]
         missing = [index for index in wanted if self._is_missing(index)]
         try:
             yield from (self.samples[index] for index in wanted if index not in set(missing))
@@ -122,10 +103,10 @@ class FeaturePass:
         finally:  # when the run is stopped, too
             if self.encoded[where].sum() > cached:
                 self._cache.put(key, {"has_feature": self.encoded[where], "features": self.features[where]})
-            if self._consumer:
-                self._consumer.save()
-        if self._consumer:
-            self._consumer.finish()
+            if self._judge:
+                self._judge.save()
+        if self._judge:
+            self._judge.finish()
 
     def _samples_of(self, indices: Sequence[int]) -> list[Sample]:
         return [self.samples[index] for index in indices]
@@ -140,7 +121,7 @@ class FeaturePass:
 
     def _is_missing(self, index: int) -> bool:
         lacks_feature = self.needed[index] and not self.encoded[index]
-        return lacks_feature or bool(self._consumer and self._consumer.needs(index))
+        return lacks_feature or bool(self._judge and self._judge.needs(index))
 
     def _encode(self, batch: Sequence[int]) -> None:
         images: dict[int, Image.Image] = {}
@@ -160,19 +141,19 @@ class FeaturePass:
         image = open_image(self.samples[index].image)
         if self.needed[index] and not self.encoded[index]:
             images[index] = image
-        if self._consumer and self._consumer.needs(index):
-            self._consumer.open(index, image)
+        if self._judge and self._judge.needs(index):
+            self._judge.open(index, image)
             images[index] = image
 
     def _encode_together(self, images: dict[int, Image.Image], indices: Sequence[int]) -> list[None]:
         config = self._config
-        if not (self._consumer and any(map(self._consumer.needs, indices))):
+        if not (self._judge and any(map(self._judge.needs, indices))):
             config = replace(config, affinity=None)  # only maps need the attention
         for places, encoded in encode_images(self._encoder, [images[index] for index in indices], config):
             group = [indices[place] for place in places]
             self._take_features(group, encoded)
-            if self._consumer:
-                self._consumer.consume(group, encoded, [images[index] for index in group])
+            if self._judge:
+                self._judge.consume(group, encoded, [images[index] for index in group])
         return [None] * len(indices)
 
     def _take_features(self, group: Sequence[int], encoded: Encoded) -> None:

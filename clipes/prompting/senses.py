@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .wordnet import Sense, WordNet, open_wordnet
 
 if TYPE_CHECKING:  # they load torch
-    from torch import Tensor
-
+    from clipes.clip.text import TextEncoder
     from clipes.generator import MaskGenerator
-
-    Encode = Callable[[Sequence[str]], NDArray[np.float32] | Tensor]  # n sentences to (n, E), unit
 
 _MAX_PROMPT_WORDS = 40  # CLIP reads 77 tokens
 
@@ -54,32 +49,31 @@ def synonyms(
         WordNetMissing: There is no WordNet; the message says how to get it.
     """
     database = wordnet if isinstance(wordnet, WordNet) else open_wordnet(wordnet)
-    senses = database.senses(name)
-    if generator is None or not senses:
+    class_names, tower = (generator.class_names, generator.clip.text) if generator else ((), None)
+    return ranked_senses([name], class_names, tower, database)[0]
+
+
+def ranked_senses(
+    names: Sequence[str], class_names: Sequence[str], tower: TextEncoder | None, wordnet: WordNet
+) -> list[tuple[Sense, ...]]:
+    """The senses of each of several names, ranked by the formula in :func:`synonyms`.
+
+    They are in WordNet's order without a ``tower`` to encode texts, and with fewer than 3 classes.
+    """
+    senses = [wordnet.senses(name) for name in names]
+    if tower is None or len(class_names) < 3 or not any(senses):  # nothing to agree with, or no spread
         return senses
     from clipes.clip.text import encode_sentences
 
-    return rank_senses([senses], generator.class_names, partial(encode_sentences, generator.clip.text), database)[0]
-
-
-def rank_senses(
-    senses: Sequence[tuple[Sense, ...]], class_names: Sequence[str], encode: Encode, wordnet: WordNet
-) -> list[tuple[Sense, ...]]:
-    """Rank the senses of each of several names; the formula is in :func:`synonyms`.
-
-    ``encode`` turns n sentences into unit features (n, E). With fewer than 3 classes the order stays as it is.
-    """
-    if len(class_names) < 3:  # nothing to agree with, or no spread
-        return list(senses)
     classes = [_photo(_spelled(name, wordnet)) for name in class_names]
     glosses = [_photo(f"{sense.matched}, {sense.gloss}") for row in senses for sense in row]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".* is cut$")  # the beginning of a long gloss is enough
-        features = np.asarray(encode([*classes, *glosses]))
-    names, texts = features[: len(classes)], features[len(classes) :]
-    similarity = names @ names.T
-    others = (similarity.sum(1) - similarity.diagonal()) / (len(names) - 1)
-    agreement = iter((texts @ names.mean(0)).tolist())
+        features = np.asarray(encode_sentences(tower, [*classes, *glosses]))
+    labels, texts = features[: len(classes)], features[len(classes) :]
+    similarity = labels @ labels.T
+    others = (similarity.sum(1) - similarity.diagonal()) / (len(labels) - 1)
+    agreement = iter((texts @ labels.mean(0)).tolist())
     spread = float(others.std())
     scored = [[replace(s, score=next(agreement) - r * spread) for r, s in enumerate(row)] for row in senses]
     return [tuple(sorted(row, key=lambda sense: -(sense.score or 0.0))) for row in scored]

@@ -6,7 +6,7 @@ Axes: n images of a chunk, T templates, K classes, M backgrounds, V names.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,26 +28,14 @@ from .feature_pass import encoder_settings, file_stat, key_of
 from .selection import LabelledImage
 
 
-@dataclass
-class _Chunk:
-    """What is known of n images.
-
-    ``counts`` has a row for each image, template and class that occurs: their three indices, then the four fields of
-    :class:`clipes.evaluation.metrics.ClassCounts`. ``judged`` (n, T') says which images' masks are in it; T' >= T,
-    because a cached file may hold further templates.
-    """
-
-    images: range
-    templates: list[str]  # T' fingerprints, those of this analysis first
-    judged: NDArray[np.bool_]  # (n, T')
-    counts: list[NDArray[np.int64]]  # each (R, 7)
-
-
 class TemplateJudge:
     """Makes the masks of images by each of T templates and counts how they agree with the truth.
 
-    A :class:`clipes.prompting.feature_pass.Consumer`. Adds up: ``counts`` (T, 4, K+1) int64, the fields of
-    :class:`clipes.evaluation.metrics.ClassCounts`, over ``judged`` images that have a mask by every template.
+    :class:`clipes.prompting.feature_pass.FeaturePass` calls it, chunk by chunk; images are named by their indices.
+
+    Attributes:
+        counts: (T, 4, K+1) int64, the fields of :class:`clipes.evaluation.metrics.ClassCounts`, summed.
+        judged: over how many images: those that have a mask by every template.
     """
 
     def __init__(
@@ -66,7 +54,10 @@ class TemplateJudge:
         self._templates = [replace(vocabulary, templates=(one,)).fingerprint for one in vocabulary.templates]
         self._settings = [*encoder_settings(clip), clip.text.fingerprint, config.to_dict()]
         self._truths: dict[int, NDArray[Any]] = {}
-        self._key, self._cached, self._chunk = "", 0, self._new_chunk(range(0))
+        self._key, self._first, self._cached = "", 0, 0
+        # By template and place in the chunk: a row for each class that occurs, of the place, the class and its four
+        # counts. The cache may hold further templates.
+        self._rows: dict[str, dict[int, NDArray[np.int64]]] = {}
 
     def start(self, images: range) -> None:
         """Begin a chunk with what earlier runs counted."""
@@ -74,16 +65,15 @@ class TemplateJudge:
         parts = [[r.sample.id, file_stat(r.sample.image), r.class_ids, file_stat(r.truth)] for r in rows]
         self._key = key_of("counts", self._settings, parts)
         self._truths.clear()
-        self._chunk = self._load(images)
-        self._cached = self._chunk.judged.sum()
+        self._first, self._rows = images.start, self._load(len(images))
+        self._cached = sum(map(len, self._rows.values()))
 
     def needs(self, index: int) -> bool:
         """Whether an image has a truth and lacks the mask of a template."""
-        judged = self._chunk.judged[index - self._chunk.images.start, : len(self._templates)]
-        return self._images[index].truth is not None and not judged.all()
+        return self._images[index].truth is not None and not self._is_complete(index - self._first)
 
     def open(self, index: int, image: Image.Image) -> None:
-        """Read an image's truth; errors as :func:`clipes.evaluation.judge.read_pair`."""
+        """Read the truth of an image. Errors as :func:`clipes.evaluation.judge.read_pair`."""
         path, picture = self._images[index].truth, self._images[index].sample.image
         if path is not None:
             truth = read_ids(path, len(self._class_names))
@@ -92,45 +82,40 @@ class TemplateJudge:
 
     def consume(self, indices: Sequence[int], encoded: Encoded, images: Sequence[Image.Image]) -> None:
         """Judge the masks of images encoded together, for each template that is not done."""
-        first, chunk = self._chunk.images.start, self._chunk
         class_ids = [self._images[index].class_ids if index in self._truths else () for index in indices]
-        for template, text in enumerate(self._text):
-            places = [
-                place
-                for place, index in enumerate(indices)
-                if index in self._truths and not chunk.judged[index - first, template]
-            ]
+        for template, text in zip(self._templates, self._text, strict=True):
+            rows = self._rows[template]
+            places = [p for p, i in enumerate(indices) if i in self._truths and i - self._first not in rows]
             if not places:
                 continue
             maps = self._maps(encoded, text, class_ids)
             chosen = [images[p] for p in places], [class_ids[p] for p in places], [maps[p] for p in places]
             results = decide_masks(*chosen, self._class_names, self._config)
             for place, result in zip(places, results, strict=True):
-                index = indices[place]
-                counts = np.stack(class_counts(result.mask, self._truths[index], len(self._class_names)), axis=1)
-                classes = np.flatnonzero(counts.any(1))
-                which = np.broadcast_to([index - first, template], (len(classes), 2))
-                chunk.counts.append(np.column_stack([which, classes, counts[classes]]))
-                chunk.judged[index - first, template] = True
+                rows[indices[place] - self._first] = self._count(result.mask, indices[place])
 
     def save(self) -> None:
-        """Cache the counts of the chunk. Drops counts whose ``judged`` flag a stop left unset."""
-        chunk = self._chunk
-        if chunk.judged.sum() > self._cached:
-            counts = np.concatenate(chunk.counts)
-            counts = counts[chunk.judged[counts[:, 0], counts[:, 1]]]
-            arrays = {"templates": np.array(chunk.templates), "judged": chunk.judged, "counts": counts}
+        """Cache the counts of the chunk, which may not be complete."""
+        if sum(map(len, self._rows.values())) > self._cached:
+            arrays = {template: np.concatenate(list(rows.values())) for template, rows in self._rows.items() if rows}
             self._cache.put(self._key, arrays)
 
     def finish(self) -> None:
         """Add the chunk's images that have a mask by every template."""
-        templates, chunk = len(self._templates), self._chunk
-        complete = chunk.judged[:, :templates].all(1)
-        complete &= np.array([self._images[index].truth is not None for index in chunk.images])
-        self.judged += int(complete.sum())
-        for rows in chunk.counts:
-            kept = rows[complete[rows[:, 0]] & (rows[:, 1] < templates)]
-            np.add.at(self.counts.transpose(0, 2, 1), (kept[:, 1], kept[:, 2]), kept[:, 3:])
+        complete = [place for place in self._rows[self._templates[0]] if self._is_complete(place)]
+        self.judged += len(complete)
+        for counts, template in zip(self.counts, self._templates, strict=True):
+            for rows in (self._rows[template][place] for place in complete):
+                counts[:, rows[:, 1]] += rows[:, 2:].T
+
+    def _is_complete(self, place: int) -> bool:
+        return all(place in self._rows[template] for template in self._templates)
+
+    def _count(self, mask: NDArray[Any], index: int) -> NDArray[np.int64]:
+        counts = np.stack(class_counts(mask, self._truths[index], len(self._class_names)), axis=1)
+        # Class 0 always has a row, so that an image counts as judged even if its truth ignores every pixel.
+        classes = np.union1d(0, np.flatnonzero(counts.any(1)))
+        return np.column_stack([np.full(len(classes), index - self._first), classes, counts[classes]])
 
     def _maps(self, encoded: Encoded, text: Tensor, ids: Sequence[Sequence[int]]) -> list[Tensor]:
         """Each image's maps (C, h, w); none for an image without a label, whose mask is all background."""
@@ -138,28 +123,17 @@ class TemplateJudge:
             return [text.new_zeros(0, *grid) for grid in encoded.grids]
         return compute_cams(self._encoder, encoded, text, ids, len(self._class_names), self._config)
 
-    def _new_chunk(self, images: range) -> _Chunk:
-        return _Chunk(images, self._templates, np.zeros((len(images), len(self._templates)), bool), [])
-
-    def _load(self, images: range) -> _Chunk:
-        """The chunk from the cache, its templates in the order of this analysis; else an empty one."""
-        chunk, arrays = self._new_chunk(images), self._cache.get(self._key)
-        if arrays and _has_valid_counts(arrays, len(images)):
-            cached, counts = arrays["templates"].tolist(), arrays["counts"]
-            templates = list(dict.fromkeys([*self._templates, *cached]))
-            places = np.array([templates.index(template) for template in cached])
-            judged = np.zeros((len(images), len(templates)), bool)
-            judged[:, places] = arrays["judged"]
-            counts[:, 1] = places[counts[:, 1]]
-            chunk = _Chunk(images, templates, judged, [counts])
-        return chunk
+    def _load(self, images: int) -> dict[str, dict[int, NDArray[np.int64]]]:
+        """The cached rows of a chunk; none if one has another form or an index outside the chunk or the classes."""
+        cached = self._cache.get(self._key) or {}
+        size = images, len(self._class_names) + 1
+        if not all(_are_valid(rows, size) for rows in cached.values()):
+            cached = {}
+        by_place = {t: {int(place): r[r[:, 0] == place] for place in np.unique(r[:, 0])} for t, r in cached.items()}
+        return {template: {} for template in self._templates} | by_place
 
 
-def _has_valid_counts(arrays: dict[str, NDArray[Any]], images: int) -> bool:
-    """Whether a cached file of counts has the expected shapes and indices."""
-    if arrays.keys() != {"templates", "judged", "counts"} or arrays["counts"].shape[1:] != (7,):
+def _are_valid(rows: NDArray[Any], size: tuple[int, int]) -> bool:
+    if rows.dtype != np.int64 or rows.shape[1:] != (6,):
         return False
-    size = images, len(arrays["templates"])
-    indices = arrays["counts"][:, :2]
-    inside = (indices >= 0) & (indices < size)
-    return arrays["judged"].shape == size and arrays["counts"].dtype == np.int64 and bool(inside.all())
+    return bool(((rows[:, :2] >= 0) & (rows[:, :2] < size)).all())

@@ -8,15 +8,14 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import NamedTuple
 
-from clipes.clip.text import TextEncoder, encode_sentences, text_features
+from clipes.clip.text import TextEncoder, text_features
 from clipes.vocabulary import Vocabulary
 from clipes.vocabulary.class_file import Synonyms
 from clipes.vocabulary.words import unknown_name
 
-from .senses import rank_senses
+from .senses import ranked_senses
 from .wordnet import Sense, WordNet, letters, open_wordnet
 
 IN_PROMPT = "its prompt says so already"
@@ -106,8 +105,9 @@ def with_synonyms(
         cure = "it is a cosine, -1..1" if tower else "give a model, too, whose text features are compared"
         raise ValueError(f"min_similarity is {min_similarity}; {cure}")
     wordnet = wordnet or open_wordnet()
-    rows = zip(vocabulary.class_names, vocabulary.synonyms, _ranked_senses(vocabulary, tower, wordnet), strict=True)
-    choices = tuple(_choice(name, own, ranked, senses.get(name), wordnet) for name, own, ranked in rows)
+    ranked = ranked_senses(vocabulary.class_names, vocabulary.class_names, tower, wordnet)
+    rows = zip(vocabulary.class_names, vocabulary.synonyms, ranked, strict=True)
+    choices = tuple(_choice(name, own, row, senses.get(name), wordnet) for name, own, row in rows)
     _drop_named(choices, without)
     _drop_clashes(choices, vocabulary)
     _drop_ambiguous(choices, wordnet)
@@ -116,14 +116,6 @@ def with_synonyms(
         threshold, similarity = _drop_dissimilar(choices, vocabulary, tower, min_similarity)
     notes = Notes(choices, threshold, similarity)
     return replace(vocabulary, synonyms=tuple(choice.synonyms for choice in choices)), notes
-
-
-def _ranked_senses(vocabulary: Vocabulary, tower: TextEncoder | None, wordnet: WordNet) -> list[tuple[Sense, ...]]:
-    """The senses of each class, ranked."""
-    senses = [wordnet.senses(name) for name in vocabulary.class_names]
-    if tower is None:
-        return senses
-    return rank_senses(senses, vocabulary.class_names, partial(encode_sentences, tower), wordnet)
 
 
 def _choice(

@@ -229,24 +229,15 @@ def _usual_places() -> list[Path]:
 @cache
 def _open(place: str) -> WordNet:
     with _reading(place):
-        files = _zipped(place) if place.endswith(".zip") else _plain(place)
+        folder = zipfile.Path(place, f"{Path(place).stem}/") if place.endswith(".zip") else Path(place)
+        present = [name for name in (*_NEEDED, *_OPTIONAL) if (folder / name).is_file()]
+        files = {name: (folder / name).read_bytes() for name in present}
         files.setdefault("lexnames", "\n".join(f"{n:02} {x} 0" for n, x in enumerate(_LEXNAMES.split())).encode())
         for name in _NEEDED:
             if not files.get(name, b"").endswith(b"\n"):
                 raise ValueError(f"{name} is cut short" if name in files else f"there is no {name}")
         version = re.search(rb"WordNet (\d+\.\d+) Copyright", files["data.noun"][:4096])
         return WordNet(place, version[1].decode() if version else "?", _reader(files))
-
-
-def _plain(place: str) -> dict[str, bytes]:
-    paths = [path for name in (*_NEEDED, *_OPTIONAL) if (path := Path(place, name)).is_file()]
-    return {path.name: path.read_bytes() for path in paths}
-
-
-def _zipped(place: str) -> dict[str, bytes]:
-    with zipfile.ZipFile(place) as archive:
-        paths = {name: f"{Path(place).stem}/{name}" for name in (*_NEEDED, *_OPTIONAL)}
-        return {name: archive.read(path) for name, path in paths.items() if path in archive.namelist()}
 
 
 def _reader(files: dict[str, bytes]) -> Any:

@@ -298,9 +298,9 @@ def test_a_run_that_was_stopped_goes_on(clip, data, vocabulary, tmp_path, seen, 
 
 
 def test_a_stop_between_a_count_and_its_mark_counts_nothing_twice(clip, data, vocabulary, tmp_path, monkeypatch):
-    class Stopping(list):
-        def append(self, item):
-            super().append(item)
+    class Stopping(dict):
+        def __setitem__(self, place, rows):
+            super().__setitem__(place, rows)
             if len(self) == 3:
                 raise Stop
 
@@ -308,7 +308,7 @@ def test_a_stop_between_a_count_and_its_mark_counts_nothing_twice(clip, data, vo
     whole = analyse_templates(clip, vocabulary, samples_of(data), truth=settings["truth"])
     load = TemplateJudge._load
     with monkeypatch.context() as patch:
-        patch.setattr(TemplateJudge, "_load", lambda *a: replace(chunk := load(*a), counts=Stopping(chunk.counts)))
+        patch.setattr(TemplateJudge, "_load", lambda *a: {name: Stopping(rows) for name, rows in load(*a).items()})
         with pytest.raises(Stop):
             analyse_templates(clip, vocabulary, samples_of(data), **settings)
     assert any(path.name.startswith("counts-") for path in (tmp_path / "partial").iterdir())
@@ -491,8 +491,8 @@ def reshaped(file: Path) -> None:
     """The right key over other arrays."""
     with np.load(file) as arrays:
         kept = {name: arrays[name] for name in arrays.files}
-    name = "features" if "features" in kept else "judged"
-    np.savez(file, **{**kept, name: kept[name][:-1]})
+    name = max(kept, key=lambda name: kept[name].ndim)
+    np.savez(file, **{**kept, name: kept[name][:, :-1]})
 
 
 def nan(file: Path) -> None:
@@ -501,13 +501,13 @@ def nan(file: Path) -> None:
     if "features" in kept:
         kept["features"] = kept["features"] * np.float32("nan")
     else:
-        kept["counts"] = kept["counts"] + 1000
+        kept = {name: array if name == "key" else array + 1000 for name, array in kept.items()}
     np.savez(file, **kept)
 
 
 def partly(file: Path) -> None:
     with np.load(file) as arrays:
-        kept = {name: arrays[name] for name in ("key", "features", "counts") if name in arrays.files}
+        kept = {name: arrays[name] for name in ("key", "features") if name in arrays.files}
     np.savez(file, **kept)
 
 
