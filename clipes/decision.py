@@ -11,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipes.config import Config, CrfConfig, ParConfig
+from clipes.device.inference import inference
 from clipes.device.pixels import pixels_of, to_host
 from clipes.ids import ignore_index
 from clipes.refine import REFINERS
@@ -35,6 +36,7 @@ class Decision(NamedTuple):
     confidence: Any
 
 
+@inference()
 def decide_batch(
     images: Sequence[Image.Image],
     class_ids: Sequence[Sequence[int]],
@@ -47,9 +49,8 @@ def decide_batch(
     Raises ValueError, as the refinements do, for settings that do not suit a picture's size; FloatingPointError for
     a score that is not finite.
     """
-    with torch.inference_mode():
-        cams = [upsample(m, (i.height, i.width)) for m, i in zip(patch_cams, images, strict=True)]
-        scores = refine_scores(images, [score_maps(c, config.mask.background_power) for c in cams], config.refine)
+    cams = [upsample(m, (i.height, i.width)) for m, i in zip(patch_cams, images, strict=True)]
+    scores = refine_scores(images, [score_maps(c, config.mask.background_power) for c in cams], config.refine)
     if not torch.stack([score.isfinite().all() for score in scores]).all():
         raise FloatingPointError("a score is not finite; look at the maps and at the refinement's settings")
     ignore = ignore_index(num_classes)

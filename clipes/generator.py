@@ -21,6 +21,7 @@ from clipes.clip.vision import Encoded
 from clipes.clip.weights import CLIP, load_clip
 from clipes.config import PRESETS, VOC12, Config, Fuse, refinement_name
 from clipes.device.choice import Precision, default_batch_size
+from clipes.device.inference import inference
 from clipes.io.images import open_image, patch_grid
 from clipes.result import PseudoMask, decide_masks
 from clipes.vocabulary import Vocabulary, load_vocabulary
@@ -53,6 +54,8 @@ def model_settings(clip: CLIP, vocabulary: Vocabulary) -> dict[str, Any]:
         "dtype": str(clip.vision.dtype).removeprefix("torch."),
         "mean": clip.vision.mean,
         "std": clip.vision.std,
+        "interpolation": clip.vision.interpolation,
+        "activation": clip.vision.blocks[-1].activation,
         "vocabulary": vocabulary.fingerprint,
         "background": vocabulary.background_names,
         "templates": vocabulary.templates,
@@ -78,7 +81,9 @@ class MaskGenerator:
         self.vocabulary = vocabulary
         self.config = config
         projection = clip.vision.head.projection  # text features need the head's dtype and device
-        self._text_features = text_features(clip.text, vocabulary.sentences()).to(projection)  # (K + M, V, E)
+        with inference():
+            features = text_features(clip.text, vocabulary.sentences())
+        self._text_features = features.to(projection)  # (K + M, V, E)
 
     def __repr__(self) -> str:
         vision, config = self.clip.vision, self.config
@@ -234,7 +239,7 @@ class MaskGenerator:
         for index in set(range(len(images))) - set(labelled):
             size = (images[index].height, images[index].width)
             grid = patch_grid(size, vision.patch_size, config.image.max_patches)
-            maps[index] = torch.zeros(0, *grid, device=vision.device)
+            maps[index] = torch.zeros(0, *grid, dtype=torch.float32, device=vision.device)
         return decide_masks(images, class_ids, [maps[index] for index in range(len(images))], self.class_names, config)
 
 
@@ -242,6 +247,7 @@ def load(
     model: str = "tiny",
     pretrained: str | Path | None = None,
     *,
+    like: str | None = None,
     classes: str | Path | Sequence[str] | Mapping[str, str | Sequence[str]] | None = None,
     background: str | Sequence[str] | None = None,
     templates: str | Sequence[str] | None = None,
@@ -256,6 +262,8 @@ def load(
     Args:
         model, pretrained: as in open_clip: a name and a tag or weights file, ``hf-hub:org/repo``,
             ``local-dir:PATH``; or ``"tiny"``, the bundled model of drawn scenes.
+        like: for a weights file, the tag of that name whose activation, mean, standard deviation and interpolation it
+            has, such as ``"openai"``; a file does not say.
         classes: ``"voc12"``, ``"coco14"``, ``"scenes"``, each also with WordNet's synonyms (``"voc12-wordnet"``), a
             list of names, a dict from name to prompt name(s), or a JSON or text file. The default is ``"scenes"`` for
             the bundled model; other models need it.
@@ -271,7 +279,7 @@ def load(
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``; by default fp16 on CUDA and fp32 elsewhere. The gradient behind
             the maps goes through the last block, which stays in float32 except for its MLP; with a lower precision on
             CUDA its products are computed in TF32.
-        trusted: allow weights files that are TorchScript archives, whose loading can run code.
+        trusted: allow weights files whose loading can run code: TorchScript archives, pickles of any classes.
 
     Raises:
         ValueError: an argument that does not exist or does not fit; the message says what to do.
@@ -282,5 +290,5 @@ def load(
             raise ValueError(f"no classes given for {model}; pass classes='voc12', 'coco14' or your own names")
         classes = "scenes"
     vocabulary = load_vocabulary(classes, background, templates, fuse)
-    clip = load_clip(model, pretrained, device=device, precision=precision, trusted=trusted)
+    clip = load_clip(model, pretrained, like=like, device=device, precision=precision, trusted=trusted)
     return MaskGenerator(clip, vocabulary, PRESETS[vocabulary.preset] if config is None else config)

@@ -11,6 +11,7 @@ from torch import Tensor
 from clipes.clip.pairs import Pairs
 from clipes.clip.vision import Encoded, VisionEncoder
 from clipes.config import Config
+from clipes.device.inference import inference
 from clipes.device.matmul_precision import matmul_precision
 from clipes.device.memory import free_gpu_memory
 from clipes.device.pixels import prepare
@@ -34,7 +35,9 @@ def encode_images(
     patch, device = vision.patch_size, vision.device
     grids = [patch_grid((image.height, image.width), patch, config.image.max_patches) for image in images]
     for indices in _batches_by_size([h * w for h, w in grids], vision):
-        pixels = [prepare(images[i], grids[i], patch, vision.mean, vision.std, device) for i in indices]
+        pixels = [
+            prepare(images[i], grids[i], patch, vision.mean, vision.std, device, vision.interpolation) for i in indices
+        ]
         yield indices, encode_pixels(vision, pixels, config)
 
 
@@ -61,12 +64,14 @@ def estimate_memory(vision: VisionEncoder, patches: int) -> int:
     return 3 * attention + 30 * hidden
 
 
+@inference()
 def encode_pixels(vision: VisionEncoder, pixels: Tensor | Sequence[Tensor], config: Config) -> Encoded:
     """Encode normalised pixels, (B, 3, h * p, w * p) or a list of (3, h * p, w * p), as ``config`` needs it."""
-    with torch.inference_mode(), matmul_precision(vision.device, vision.dtype):
+    with matmul_precision(vision.device, vision.dtype):
         return vision.encode(pixels, config.needs)
 
 
+@inference()
 def compute_cams(
     vision: VisionEncoder,
     encoded: Encoded,
@@ -85,7 +90,7 @@ def compute_cams(
     pairs = Pairs([[i - 1 for i in ids] for ids in class_ids], text.device)
     label_mask = torch.zeros(len(class_ids), num_classes, dtype=torch.bool, device=text.device)
     label_mask[pairs.image, pairs.label] = True
-    with torch.inference_mode(), matmul_precision(vision.device, vision.dtype):
+    with matmul_precision(vision.device, vision.dtype):
         last, head = vision.blocks[-1], vision.head
         cams = softmax_gradcam(last, head, encoded.last_block, text, label_mask, pairs, config.cam.pool)
         if config.affinity:

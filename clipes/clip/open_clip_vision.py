@@ -7,9 +7,11 @@ its main branch are accepted. Any other structure is refused.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast, get_args
 
 from torch import Tensor, nn
+
+from clipes.device.pixels import Interpolation
 
 from .head import Head
 from .transformer import Activation, Block, Norm
@@ -71,11 +73,22 @@ def vision_encoder(model: Any) -> VisionEncoder:
         ),
         mean=tuple(preprocess.get("mean", (0.48145466, 0.4578275, 0.40821073))),
         std=tuple(preprocess.get("std", (0.26862954, 0.26130258, 0.27577711))),
+        interpolation=_interpolation(preprocess.get("interpolation")),
     )
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in module.state_dict().items()}
+
+
+def _interpolation(name: str | None) -> Interpolation:
+    if name in (None, "random"):  # training with both
+        return "bicubic"
+    if name in get_args(Interpolation):
+        return cast(Interpolation, name)
+    raise ModelError(
+        f"the interpolation {name!r} is not supported; clipes resizes {' or '.join(get_args(Interpolation))}"
+    )
 
 
 def _norm(layer: Any) -> Norm:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipes.config import EncodeRequest
+from clipes.device.pixels import Interpolation
 
 from .head import Head
 from .transformer import Block, BlockActivations, Norm, run_block, run_block_keeping_all, run_block_with_map
@@ -42,7 +43,10 @@ class Encoded:
 
 @dataclass(frozen=True)
 class VisionEncoder:
-    """The vision side of a CLIP ViT as frozen tensors. ``mean`` and ``std`` normalise RGB in [0, 1]."""
+    """The vision side of a CLIP ViT as frozen tensors.
+
+    Pictures are resized by ``interpolation``; ``mean`` and ``std`` normalise RGB in [0, 1].
+    """
 
     patch_size: int
     patch_weight: Tensor  # (D, 3, p, p)
@@ -53,6 +57,7 @@ class VisionEncoder:
     head: Head
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    interpolation: Interpolation = "bicubic"
 
     @property
     def device(self) -> torch.device:

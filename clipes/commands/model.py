@@ -22,7 +22,9 @@ def add_clip_flags(parser: argparse.ArgumentParser, model: str | None = "tiny", 
     default = f" (default: {model})" if model else ""
     group.add_argument("--model", default=model, help=f"open_clip name, hf-hub:ID, local-dir:PATH, or tiny{default}")
     group.add_argument("--pretrained", metavar="TAG", help="a tag of that name, or a weights file")
-    group.add_argument("--trusted", action="store_true", help="allow TorchScript weights, whose loading can run code")
+    like = "the tag whose activation, mean and deviation a weights file has, such as openai"
+    group.add_argument("--weights-of", metavar="TAG", help=like)
+    group.add_argument("--trusted", action="store_true", help="allow weights files whose loading can run code")
     group.add_argument("--device", help="cpu, cuda, cuda:1 (default: cuda where there is one)")
     group.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="(default: fp16 on cuda, else fp32)")
     if batch:
@@ -32,7 +34,8 @@ def add_clip_flags(parser: argparse.ArgumentParser, model: str | None = "tiny", 
 
 def clip_settings(options: argparse.Namespace) -> dict[str, Any]:
     """What :func:`clipes.clip.weights.load_clip` takes."""
-    return {name: getattr(options, name) for name in ("model", "pretrained", "device", "precision", "trusted")}
+    names = ("model", "pretrained", "device", "precision", "trusted")
+    return {"like": options.weights_of, **{name: getattr(options, name) for name in names}}
 
 
 def add_vocabulary_flags(
@@ -74,6 +77,7 @@ def model_record(options: argparse.Namespace, clip: CLIP, vocabulary: Vocabulary
     return {
         "model": options.model,
         "pretrained": options.pretrained,
+        "like": options.weights_of,
         "classes": parse_words(options.classes) or vocabulary.name,
         "preset": options.preset or vocabulary.preset,
         **model_settings(clip, vocabulary),

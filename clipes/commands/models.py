@@ -18,7 +18,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print the supported and the unsupported models."""
-    from clipes.clip.weights import supported_models
+    from clipes.clip.architecture import supported_models
 
     rows = [row for row in supported_models() if options.pattern.lower() in row[0].lower()]
     if not rows and options.pattern.lower() not in "tiny":

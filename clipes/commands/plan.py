@@ -56,6 +56,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
 
 _FLAGS = {
     "folder": "out",
+    "like": "weights_of",
     "confidence": "save_confidence",
     "cams": "save_cams",
     "format": "out_format",

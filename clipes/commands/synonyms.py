@@ -91,7 +91,11 @@ def _check_use(options: argparse.Namespace) -> None:
     for_out = [f"--{flag.replace('_', '-')}" for flag in _FOR_OUT if getattr(options, flag) not in (None, [])]
     if for_out and not options.out:
         raise ValueError(f"{', '.join(for_out)}: only for a class file; give --out FILE.json")
-    of_model = [f"--{flag}" for flag in ("pretrained", "device", "precision", "trusted") if getattr(options, flag)]
+    of_model = [
+        f"--{flag}"
+        for flag in ("pretrained", "weights-of", "device", "precision", "trusted")
+        if getattr(options, flag.replace("-", "_"))
+    ]
     if of_model and not options.model:
         raise ValueError(f"{of_model[0]} without a model; give --model, too")
 

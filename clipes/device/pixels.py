@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
+
+Interpolation = Literal["bicubic", "bilinear"]
 
 
 def prepare(
@@ -21,19 +23,20 @@ def prepare(
     mean: Sequence[float],
     std: Sequence[float],
     device: torch.device | str = "cpu",
+    interpolation: Interpolation = "bicubic",
 ) -> Tensor:
     """Resize `image` to `grid` (h, w) patches and normalise it: (3, h*P, w*P) float32 on `device`.
 
-    Antialiased bicubic on the 8-bit RGB picture, scaled to [0, 1], then `(x - mean) / std` per channel.
+    Antialiased ``interpolation`` on the 8-bit RGB picture, scaled to [0, 1], then `(x - mean) / std` per channel.
     Raises ValueError for a picture that is not RGB; see :func:`clipes.io.images.open_image`.
     """
     if image.mode != "RGB":
         raise ValueError(f"prepare takes an RGB image, not mode {image.mode!r}; use open_image first")
     size = (grid[0] * patch, grid[1] * patch)
     if torch.device(device).type == "cpu":
-        resized = pixels_of(image.resize(size[::-1], Image.Resampling.BICUBIC)).permute(2, 0, 1).float()
+        resized = pixels_of(image.resize(size[::-1], Image.Resampling[interpolation.upper()])).permute(2, 0, 1).float()
     else:
-        resized = resize(pixels_of(image, device), size)
+        resized = resize(pixels_of(image, device), size, interpolation)
     centre, spread = (_per_channel(tuple(values), torch.device(device)) for values in (mean, std))
     return ((resized / 255 - centre) / spread).contiguous()
 
@@ -41,10 +44,10 @@ def prepare(
 @lru_cache(maxsize=64)
 def _per_channel(values: tuple[float, ...], device: torch.device) -> Tensor:
     """(3, 1, 1) float32; cached, since a host-to-device copy would synchronise."""
-    return torch.tensor(values, dtype=torch.float32)[:, None, None].to(device)
+    return torch.tensor(values, dtype=torch.float32, device="cpu")[:, None, None].to(device)
 
 
-def resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+def resize(pixels: Tensor, size: tuple[int, int], interpolation: Interpolation = "bicubic") -> Tensor:
     """A picture (H, W, 3) uint8 resized on its device as Pillow does: (3, h, w) float32 with integer values.
 
     Rows are resized first, then columns, rounded after each. A few values differ from Pillow's by 1, because Pillow
@@ -52,7 +55,7 @@ def resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
     """
     resized = pixels.permute(2, 0, 1)[None].float()
     for step in ((len(pixels), size[1]), size):
-        resized = F.interpolate(resized, step, mode="bicubic", antialias=True).clamp(0, 255).round()
+        resized = F.interpolate(resized, step, mode=interpolation, antialias=True).clamp(0, 255).round()
     return resized[0]
 
 

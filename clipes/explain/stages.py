@@ -21,6 +21,7 @@ from clipes.cams.gradcam import label_probabilities
 from clipes.clip.head import image_features
 from clipes.clip.vision import Encoded
 from clipes.config import AffinityConfig, Config
+from clipes.device.inference import inference
 from clipes.device.matmul_precision import matmul_precision
 from clipes.device.pixels import prepare
 from clipes.generator import ImageLike, MaskGenerator
@@ -147,7 +148,7 @@ def trace_stages(generator: MaskGenerator, image: ImageLike, labels: Iterable[st
     maps = [compute_cams(vision, encoded, generator._text_features, [ids], len(names), c)[0] for c in configs]
     initial, propagated = (decide_masks([picture], [ids], [m], names, unrefined)[0] for m in maps)
     grid = patch_grid((picture.height, picture.width), vision.patch_size, config.image.max_patches)
-    unit = prepare(picture, grid, vision.patch_size, (0, 0, 0), (1, 1, 1), vision.device)
+    unit = prepare(picture, grid, vision.patch_size, (0, 0, 0), (1, 1, 1), vision.device, vision.interpolation)
     return Stages(
         config=config,
         patch_size=vision.patch_size,
@@ -166,7 +167,7 @@ def _probabilities(generator: MaskGenerator, encoded: Encoded, ids: tuple[int, .
     vision, text, count = generator.clip.vision, generator._text_features, len(generator.class_names)
     own = torch.tensor([i - 1 for i in ids], dtype=torch.int64, device=text.device)
     label_mask = torch.zeros(1, count, dtype=torch.bool, device=text.device).index_fill(1, own, True)
-    with torch.inference_mode(), matmul_precision(vision.device, vision.dtype):
+    with inference(), matmul_precision(vision.device, vision.dtype):
         features = image_features(vision.head, encoded.last_block, generator.config.cam.pool)
         probabilities = label_probabilities(features, text, label_mask, vision.head.logit_scale)[0]
         return torch.cat([probabilities[own], probabilities[count:]]).cpu().numpy()
@@ -175,7 +176,7 @@ def _probabilities(generator: MaskGenerator, encoded: Encoded, ids: tuple[int, .
 def _affinity_trace(encoded: Encoded, maps: Tensor, config: AffinityConfig | None) -> AffinityTrace | None:
     if config is None or encoded.attention is None:
         return None
-    with torch.inference_mode():
+    with inference():
         matrix = affinity_matrix(encoded.attention, config.sinkhorn_iterations)[0]
         boxes = region_boxes(maps, config.box_threshold, config.boxes)
         return AffinityTrace(

@@ -24,6 +24,7 @@ from clipes.clip.weights import CLIP
 from clipes.config import PRESETS, Config, refinement_name
 from clipes.datasets import Sample
 from clipes.device.choice import default_batch_size
+from clipes.device.inference import inference
 from clipes.evaluation.accumulate import Problem, Progress
 from clipes.evaluation.metrics import ClassCounts
 from clipes.evaluation.result import number
@@ -257,7 +258,7 @@ def _template_moments(
         on_device = torch.from_numpy(features[start : start + _BLOCK]).to(head.projection)
         present = present.to(head.projection.device)
         rows = []
-        with torch.inference_mode():
+        with inference():
             for one in text:
                 probabilities = label_probabilities(on_device, one, present, head.logit_scale)
                 rows.append(probabilities.cpu()[image, label].numpy())

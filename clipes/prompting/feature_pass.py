@@ -26,6 +26,7 @@ from clipes.clip.weights import CLIP
 from clipes.config import Config
 from clipes.datasets import Sample
 from clipes.device.backoff import Backoff, Failure
+from clipes.device.inference import inference
 from clipes.evaluation.accumulate import Problem
 from clipes.io.atomic import remove_stale
 from clipes.io.images import TarMember, open_image
@@ -157,7 +158,7 @@ class FeaturePass:
         return [None] * len(indices)
 
     def _take_features(self, group: Sequence[int], encoded: Encoded) -> None:
-        with torch.inference_mode():
+        with inference():
             features = image_features(self._encoder.head, encoded.last_block, self._config.cam.pool).float()
         if not features.isfinite().all():
             raise FloatingPointError(

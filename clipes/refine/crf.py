@@ -23,6 +23,7 @@ from torch.nn.functional import pad
 
 from clipes import kernels
 from clipes.config import CrfConfig
+from clipes.device.inference import inference
 
 from .compiled import compiled_mean_field, library
 from .lattice import Lattice, build_lattice, fits, join
@@ -95,7 +96,7 @@ def _check_reach(height: int, width: int, config: CrfConfig) -> None:
         )
 
 
-@torch.no_grad()
+@inference()
 def mean_field(images: Sequence[Tensor], scores: Sequence[Tensor], config: CrfConfig) -> list[Tensor]:
     """:func:`refine_crf` in torch, on any device; repeated runs on one device give the same bits."""
     refined: list[Tensor] = []

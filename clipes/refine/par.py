@@ -24,6 +24,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipes.config import ParConfig
+from clipes.device.inference import inference
 
 from .validate import check_picture, check_scores
 
@@ -71,7 +72,7 @@ def refine_par(images: Sequence[Tensor], scores: Sequence[Tensor], config: ParCo
     return [refine_par_batch(image.permute(2, 0, 1)[None], rows[None], config)[0] for image, rows in pairs]
 
 
-@torch.no_grad()
+@inference()
 def refine_par_batch(images: Tensor, scores: Tensor, config: ParConfig) -> Tensor:
     """Refine the scores of several pictures of one size, on any device that has float64.
 

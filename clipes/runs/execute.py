@@ -51,7 +51,12 @@ def load_model(plan: Plan) -> weights.CLIP:
 
 def _load_clip(model: ModelChoice, device: str | None) -> weights.CLIP:
     return weights.load_clip(
-        model.model, model.pretrained, device=device, precision=model.precision, trusted=model.trusted
+        model.model,
+        model.pretrained,
+        like=model.like,
+        device=device,
+        precision=model.precision,
+        trusted=model.trusted,
     )
 
 
@@ -103,7 +108,11 @@ def _about(prepared: PreparedRun) -> dict[str, Any]:
     classes = plan.vocabulary.classes if plan.vocabulary and not isinstance(plan.vocabulary.classes, dict) else None
     return {
         "source": absolute_source(plan.source),
-        **({"model": plan.model.model, "pretrained": plan.model.pretrained} if plan.model else {}),
+        **(
+            {"model": plan.model.model, "pretrained": plan.model.pretrained, "like": plan.model.like}
+            if plan.model
+            else {}
+        ),
         "classes": classes or prepared.vocabulary.name,
         "preset": plan.preset,
         "category_ids": prepared.samples.category_ids,

@@ -30,6 +30,7 @@ class ModelChoice:
 
     model: str = "tiny"
     pretrained: str | None = None
+    like: str | None = None
     trusted: bool = False
     precision: Literal["fp32", "bf16", "fp16"] | None = None
 

@@ -21,10 +21,11 @@ from open_clip import factory, pretrained
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from clipes.clip.architecture import supported_models
 from clipes.clip.head import image_features
 from clipes.clip.open_clip_vision import ModelError, unsupported_reason
 from clipes.clip.text import encode_sentences
-from clipes.clip.weights import CLIP, TINY_FOLDER, load_clip, supported_models
+from clipes.clip.weights import CLIP, TINY_FOLDER, load_clip
 
 SMALL = clip_config()
 IMAGES = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -244,7 +245,7 @@ def test_every_tag_of_open_clip_has_a_name_that_loads_it(monkeypatch: pytest.Mon
     def reached(*_: Any, **__: Any) -> None:
         raise Reached
 
-    monkeypatch.setattr("clipes.clip.weights._open_clip_model", reached)
+    monkeypatch.setattr("clipes.clip.weights._from_open_clip", reached)
     refused = 0
     for name, listed, reason in supported_models():
         for weights in open_clip.list_pretrained_tags_by_model(name) if reason is None else ():
@@ -318,7 +319,7 @@ def test_an_archive_that_is_not_openais(tmp_path: Path, plain_name: str) -> None
 @pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_an_archive_of_another_architecture(archive: Path) -> None:
-    with pytest.raises(ModelError, match=r"openai\.pt could not be loaded: .*size mismatch.*this very architecture"):
+    with pytest.raises(ModelError, match=r"openai\.pt does not fit small: .* of another size .*this very architecture"):
         load_clip("small", archive, trusted=True)
 
 
@@ -421,22 +422,24 @@ def test_weights_given_twice(folder: Path) -> None:
 
 # --- wrong weights ------------------------------------------------------------------------------------------
 
-WRONG = r"weights of small with .* could not be loaded: .*; they must be a whole safetensors file or state dict"
+WRONG = "is not a whole file of safetensors.*; get it again|is empty; get the file again"
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])
 def test_weights_with_a_key_missing_or_too_many(suffix: str, save: Save, state: dict[str, Tensor]) -> None:
     part = {name: value for name, value in state.items() if name != "visual.proj"}
-    with pytest.raises(ModelError, match=r"Missing key\(s\) in state_dict: \"visual.proj\""):
+    with pytest.raises(ModelError, match=r"does not fit small: of its weights 1 missing \(visual\.proj\); they"):
         load_clip("small", save(f"part{suffix}", part))
     more = {**state, "visual.extra": torch.zeros(1)}
-    with pytest.raises(ModelError, match=r"Unexpected key\(s\) in state_dict: \"visual.extra\""):
+    with pytest.raises(ModelError, match=r"1 unknown \(visual\.extra\); they"):
         load_clip("small", save(f"more{suffix}", more))
 
 
 def test_weights_of_another_shape(save: Save) -> None:
     other = whole_state(build(clip_config(width=48)))
-    with pytest.raises(ModelError, match=r"size mismatch for visual\.class_embedding"):
+    with pytest.raises(
+        ModelError, match=r"of another size \(visual\.class_embedding \(48,\), not \(32,\), visual\.conv1"
+    ):
         load_clip("small", save("wide.safetensors", other))
 
 
@@ -457,11 +460,8 @@ class Payload:
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("trusted", [False, True])
 @pytest.mark.parametrize("how", ["torch", "pickle", "folder"])
-def test_a_pickle_that_runs_code(
-    how: str, trusted: bool, save: Save, folder: Path, state: dict[str, Tensor], tmp_path: Path
-) -> None:
+def test_a_pickle_that_runs_code(how: str, save: Save, folder: Path, state: dict[str, Tensor], tmp_path: Path) -> None:
     mark = tmp_path / "ran"
     content = {**state, "payload": Payload(mark)}
     path = save("bad.pt", pickle.dumps(content) if how == "pickle" else content)
@@ -471,15 +471,15 @@ def test_a_pickle_that_runs_code(
         (folder / "open_clip_model.safetensors").unlink()
         shutil.copy(path, folder / "model.pth")
         name, weights = f"local-dir:{folder}", None
-    with pytest.raises(ModelError, match=r"not a state dict of tensors alone.* could run code") as caught:
-        load_clip(name, weights, trusted=trusted)
+    with pytest.raises(ModelError, match=r"could run code|can run code|not a whole file") as caught:
+        load_clip(name, weights)
     assert not mark.exists()
     assert "weights_only" not in str(caught.value)  # torch's advice to switch the safety off is not passed on
-    with path.open("rb") as file:  # and the payload is a live one
-        if how == "pickle":
-            pickle.load(file)
-        else:
-            torch.load(file, weights_only=False)
+    if how == "torch":  # who trusts it gets it: the payload is a live one
+        load_clip(name, weights, trusted=True)
+    else:
+        with path.open("rb") as file:
+            pickle.load(file) if how == "pickle" else torch.load(file, weights_only=False)
     assert mark.exists()
 
 
@@ -512,7 +512,7 @@ def test_numpy_arrays(tmp_path: Path, state: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("content", [{}, [1, 2], 3, {"state_dict": {}}, {"a": 1}])
 def test_a_pickle_that_is_no_state_dict(content: Any, save: Save) -> None:
-    with pytest.raises(ModelError, match=WRONG):
+    with pytest.raises(ModelError, match=r"odd\.pt holds no state dict but a (dict|list|int)"):
         load_clip("small", save("odd.pt", content))
 
 

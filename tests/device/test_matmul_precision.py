@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 import torch
 
+from clipes.clip.weights import load_clip
 from clipes.device import matmul_precision as products
-from clipes.device.matmul_precision import EXACT, matmul_precision
+from clipes.device.matmul_precision import EXACT, float32_products, matmul_precision
 
 if not hasattr(torch.backends.mkldnn, "matmul"):
     pytest.skip("torch before 2.9 has no such settings", allow_module_level=True)
 
 CPU = torch.device("cpu")
-MATMUL = torch.backends.mkldnn.matmul
+MATMUL, TF32 = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
 
 
 @pytest.fixture(autouse=True)
-def _anew() -> None:
-    products._probe.cache_clear()
+def _not_found_out_yet() -> None:
+    products.onednn_is_exact.cache_clear()
 
 
 @pytest.mark.parametrize("shapes", [((769, 768), (768, 3072)), ((4, 12, 70, 64), (4, 12, 64, 70)), ((3, 5), (5, 7))])
@@ -45,7 +47,8 @@ def test_a_processor_that_rounds_keeps_the_slow_way(monkeypatch: pytest.MonkeyPa
         context = matmul_precision(CPU, torch.float32)
     before = MATMUL.fp32_precision
     with context:
-        assert MATMUL.fp32_precision == before
+        assert MATMUL.fp32_precision == "ieee"
+    assert MATMUL.fp32_precision == before
 
 
 def test_no_thread_multiplies_while_another_probes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +80,7 @@ def test_no_thread_multiplies_while_another_probes(monkeypatch: pytest.MonkeyPat
 
 
 def test_settings_are_restored_by_the_last_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(products, "_is_exact", lambda: True)
+    monkeypatch.setattr(products, "onednn_is_exact", lambda: True)
     before = MATMUL.fp32_precision
     inside, leave = threading.Event(), threading.Event()
 
@@ -98,19 +101,67 @@ def test_settings_are_restored_by_the_last_thread(monkeypatch: pytest.MonkeyPatc
     assert MATMUL.fp32_precision == before
 
 
-def test_a_gpu_has_tf32_beside_lower_precisions_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    cuda = torch.device("cuda")
-    before = torch.backends.cuda.matmul.fp32_precision
+def test_text_is_encoded_by_mkl_while_no_thread_uses_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "onednn_is_exact", lambda: True)
+    seen = []
+
+    def encode() -> None:
+        with float32_products():
+            seen.append(MATMUL.fp32_precision)
+
+    with matmul_precision(CPU, torch.float32):
+        thread = threading.Thread(target=encode)
+        thread.start()
+        thread.join(0.2)
+        assert not seen and MATMUL.fp32_precision == "bf16"
+    thread.join(60)
+    assert seen == ["ieee"]
+
+
+def test_a_gpu_has_tf32_beside_lower_precisions_only() -> None:
+    cuda, before = torch.device("cuda"), TF32.fp32_precision
     with matmul_precision(cuda, torch.float32):
-        assert torch.backends.cuda.matmul.fp32_precision == before
+        assert TF32.fp32_precision == "ieee"
     with matmul_precision(cuda, torch.float16):
-        assert torch.backends.cuda.matmul.fp32_precision == "tf32"
-    assert torch.backends.cuda.matmul.fp32_precision == before
+        assert TF32.fp32_precision == "tf32"
+        with matmul_precision(cuda, torch.bfloat16):
+            assert TF32.fp32_precision == "tf32"
+        with pytest.raises(RuntimeError, match="computes with the precision 'tf32' and asks for 'ieee'"):
+            matmul_precision(cuda, torch.float32).__enter__()
+    assert TF32.fp32_precision == before
+
+
+def test_threads_of_either_precision_take_turns() -> None:
+    """Float32 images of one thread, lower precisions of others, which never leave a gap of their own."""
+    cuda, before = torch.device("cuda"), TF32.fp32_precision
+    wrong, turns = [], []
+
+    def work(dtype: torch.dtype, value: str, count: int) -> None:
+        for _ in range(count):
+            with matmul_precision(cuda, dtype):
+                turns.append(value)
+                time.sleep(0.002)
+                if TF32.fp32_precision != value:
+                    wrong.append(value)
+
+    kinds = [(torch.float16, "tf32", 60)] * 3 + [(torch.float32, "ieee", 20)]
+    threads = [threading.Thread(target=work, args=kind) for kind in kinds]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong and len(turns) == 200 and TF32.fp32_precision == before
+    assert turns.index("ieee") < 150, "float32 does not wait for all the others to end"
 
 
 def test_an_older_torch_has_no_such_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = torch.backends.cuda.matmul.fp32_precision
+    before = TF32.fp32_precision
     monkeypatch.setattr(torch.backends, "mkldnn", object())
     for kind in ("cpu", "cuda"):
         with matmul_precision(torch.device(kind), torch.float16):
-            assert (torch.backends.cuda.matmul.fp32_precision, MATMUL.fp32_precision) == (before, "none")
+            assert (TF32.fp32_precision, MATMUL.fp32_precision) == (before, "none")
+
+
+def test_a_model_finds_out_before_any_thread_computes() -> None:
+    load_clip("tiny", device="cpu")
+    assert products.onednn_is_exact.cache_info().currsize == 1

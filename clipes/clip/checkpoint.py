@@ -1,0 +1,201 @@
+"""A weights file to a state dict in open_clip's names: which kind of file it is, what it may hold, how it is named."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .open_clip_vision import ModelError
+
+_ANCHOR, _TRANSFORMERS_ANCHOR = "visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight"
+_SIZES = ("input_resolution", "context_length", "vocab_size")  # buffers of OpenAI's archives
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "weights")
+
+
+class Checkpoint(NamedTuple):
+    """The tensors of a weights file, in open_clip's names.
+
+    Attributes:
+        state: name to tensor.
+        quick_gelu: True for OpenAI's archives, which have QuickGELU inside; else None, the file does not say.
+    """
+
+    state: dict[str, Tensor]
+    quick_gelu: bool | None = None
+
+
+def read_checkpoint(path: Path, trusted: bool = False) -> Checkpoint:
+    """Read a safetensors file, a pickled state dict or training checkpoint, or a TorchScript archive.
+
+    Names may have one common prefix, such as ``module.``, and may be those of transformers' ``CLIPModel``.
+    ``trusted`` allows files whose loading can run code: TorchScript archives and pickles of any classes.
+
+    Raises ModelError, which says what the file is, if it holds no whole CLIP or is not trusted.
+    """
+    _refuse_other_files(path)
+    if _is_torchscript(path):
+        return _read_archive(path, trusted)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path, trusted)
+    return Checkpoint(_in_open_clip_names(_tensors_of(content, path), path))
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Raise ModelError for what a broken download leaves."""
+    with open(path, "rb") as file:
+        head = file.read(512)
+    start = head.lstrip().lower()
+    if not head:
+        raise ModelError(f"{path} is empty; get the file again")
+    if head.startswith(b"version https://git-lfs"):
+        raise ModelError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its repository")
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise ModelError(f"{path} is a web page, not weights; open the address in a browser and get the file itself")
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("constants.pkl") for name in archive.namelist())
+
+
+def _read_archive(path: Path, trusted: bool) -> Checkpoint:
+    if not trusted:
+        raise ModelError(
+            f"{path} is a TorchScript archive, and loading one can run code; pass trusted=True (--trusted) if you "
+            "trust its origin, or convert its state dict to safetensors and load that with like='openai' "
+            "(--weights-of openai) if it is one of OpenAI's"
+        )
+    try:
+        state = torch.jit.load(str(path), map_location="cpu").state_dict()  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise ModelError(f"{path} is a damaged TorchScript archive ({str(error)[:200]}); get the file again") from error
+    sizes = [state.pop(name, None) for name in _SIZES]
+    return Checkpoint(_in_open_clip_names(dict(state), path), None not in sizes or None)
+
+
+def _read_safetensors(path: Path) -> Any:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelError(f"{path} is not a whole file of safetensors ({error}); get it again") from error
+
+
+def _read_pickle(path: Path, trusted: bool) -> Any:
+    try:
+        with torch.serialization.safe_globals(_harmless()):
+            return torch.load(path, map_location="cpu", weights_only=not trusted)
+    except Exception as error:  # of pickle, zipfile, torch or a class in the file: many types
+        found = re.search(r"GLOBAL ([\w.]+)", str(error))
+        if found and not trusted:
+            raise ModelError(
+                f"{path} holds an object of {found[1]} beside its tensors, and loading one can run code; pass "
+                "trusted=True (--trusted) if you trust its origin, or save its state dict alone"
+            ) from error
+        why = "" if "weights_only" in str(error) else f" ({str(error).split(chr(10))[0][:150] or type(error).__name__})"
+        raise ModelError(
+            f"{path} is not a whole file of safetensors or torch.save{why}; get it again, or save its state dict anew"
+        ) from error
+
+
+def _harmless() -> list[Any]:
+    """Classes that training scripts save beside weights, and that run no code when they are loaded."""
+    scalar = np.float64(0).__reduce__()[0]
+    reconstruct = np.zeros(0).__reduce__()[0]
+    names = [(scalar, "scalar"), (reconstruct, "_reconstruct")]
+    places = ("numpy.core.multiarray", "numpy._core.multiarray")
+    dtypes = {type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdUS"}
+    functions = [(function, f"{place}.{name}") for function, name in names for place in places]
+    return [*functions, np.ndarray, np.dtype, *dtypes, argparse.Namespace]
+
+
+def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
+    """The state dict in what a file holds: itself, or under one of the names that training scripts use."""
+    if isinstance(content, torch.nn.Module):
+        content = content.state_dict()
+    while isinstance(content, Mapping) and not any(isinstance(value, Tensor) for value in content.values()):
+        inner = [content[name] for name in _WRAPPERS if isinstance(content.get(name), Mapping)]
+        if not inner:
+            break
+        content = inner[0]
+    tensors = content.items() if isinstance(content, Mapping) else ()
+    state = {str(name): value for name, value in tensors if isinstance(value, Tensor)}
+    if not state:
+        keys = f" with the keys {', '.join(map(repr, list(content)[:5]))}" if isinstance(content, Mapping) else ""
+        raise ModelError(
+            f"{path} holds no state dict but a {type(content).__name__}{keys}; save model.state_dict() alone, or under "
+            "'state_dict'"
+        )
+    return state
+
+
+def _in_open_clip_names(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """The same tensors without a common prefix, renamed if they have transformers' names."""
+    anchors = [name for name in state if name.endswith((_ANCHOR, _TRANSFORMERS_ANCHOR))]
+    prefixes = {name.removesuffix(_ANCHOR).removesuffix(_TRANSFORMERS_ANCHOR) for name in anchors}
+    if len(prefixes) > 1:
+        raise ModelError(f"{path} holds several models ({', '.join(map(repr, sorted(prefixes)))}); save one alone")
+    prefix = next(iter(prefixes), "")
+    state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    if _TRANSFORMERS_ANCHOR in state:
+        state = _from_transformers(state, path)
+    if "conv1.weight" in state or (_ANCHOR in state and all(name.startswith("visual.") for name in state)):
+        raise ModelError(f"{path} holds the vision side alone; save the whole CLIP, because labels are text")
+    return state
+
+
+_TRANSFORMERS_NAMES = {
+    "vision_model.embeddings.class_embedding": "visual.class_embedding",
+    _TRANSFORMERS_ANCHOR: _ANCHOR,
+    "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
+    "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
+    "text_model.embeddings.position_embedding.weight": "positional_embedding",
+    "visual_projection.weight": "visual.proj",
+    "text_projection.weight": "text_projection",
+    "logit_scale": "logit_scale",
+}
+_TRANSFORMERS_PARTS = {
+    "vision_model.pre_layrnorm.": "visual.ln_pre.",
+    "vision_model.post_layernorm.": "visual.ln_post.",
+    "text_model.final_layer_norm.": "ln_final.",
+    "vision_model.encoder.layers.": "visual.transformer.resblocks.",
+    "text_model.encoder.layers.": "transformer.resblocks.",
+    ".self_attn.out_proj.": ".attn.out_proj.",
+    ".layer_norm1.": ".ln_1.",
+    ".layer_norm2.": ".ln_2.",
+    ".mlp.fc1.": ".mlp.c_fc.",
+    ".mlp.fc2.": ".mlp.c_proj.",
+}
+
+
+def _from_transformers(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Transformers' ``CLIPModel``: its projections are transposed, and q, k and v are three layers."""
+    renamed = {}
+    for name, value in state.items():
+        new = _TRANSFORMERS_NAMES.get(name, name)
+        for part, other in _TRANSFORMERS_PARTS.items():
+            new = new.replace(part, other)
+        if new.endswith(
+            ("embeddings.position_ids", ".k_proj.weight", ".k_proj.bias", ".v_proj.weight", ".v_proj.bias")
+        ):
+            continue
+        if ".self_attn.q_proj." in new:
+            parts = [name.replace(".q_proj.", f".{letter}_proj.") for letter in "qkv"]
+            missing = [part for part in parts if part not in state]
+            if missing:
+                raise ModelError(f"{path} lacks {missing[0]}; get the file again")
+            new = new.replace(".self_attn.q_proj.", ".attn.in_proj_")
+            value = torch.cat([state[part] for part in parts])
+        renamed[new] = value.T.contiguous() if name.endswith("_projection.weight") else value
+    return renamed
