@@ -141,7 +141,7 @@ class PseudoMask:
         ``width`` is its width in inches; 6.9 fits a page of two columns, 3.3 one column. Text has 7 and 8 points at any
         width. ``result.figure().savefig("dog.pdf")`` writes it; the default resolution is 300 dots per inch.
 
-        Raises ValueError for a width below 3, :class:`clipes.drawing.figure.PlotError` without matplotlib
+        Raises ValueError for a width below 3, :class:`clipes.drawing.optional.PlotError` without matplotlib
         (``pip install clipes[plot]``).
         """
         from clipes.drawing.figure import draw_figure

@@ -129,7 +129,7 @@ def _check_out(out: Path, *taken: str | Path | None) -> None:
 
 
 def _write(out: Path, analysis: TemplateAnalysis, record: dict[str, Any]) -> None:
-    from clipes.drawing.figure import PlotError
+    from clipes.drawing.optional import PlotError
     from clipes.io.atomic import atomic, write_json
     from clipes.prompting.plots import plot_miou, plot_sharpness
 

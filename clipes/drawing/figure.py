@@ -23,6 +23,7 @@ from PIL import Image
 from clipes.ids import ignore_index, voc_palette
 from clipes.io.atomic import atomic
 
+from .optional import require_matplotlib
 from .overlay import IGNORED, colours_of, outline_mask
 
 if TYPE_CHECKING:
@@ -63,10 +64,6 @@ Mark = Callable[["Axes"], None]
 """Draws on a panel."""
 
 
-class PlotError(ImportError):
-    """matplotlib cannot be imported; the message says how to install it."""
-
-
 class Panel(NamedTuple):
     """A map (h, w) or a picture (h, w, 3) uint8 of the full image, of any resolution, and the marks drawn on it."""
 
@@ -81,20 +78,14 @@ class Panel(NamedTuple):
 def check_plot(path: str | os.PathLike[str]) -> Path:
     """Check that a plot can be written to ``path`` and return it as a Path.
 
-    Raises ValueError unless its suffix is one of :data:`SUFFIXES`, PlotError without matplotlib.
+    Raises ValueError unless its suffix is one of :data:`SUFFIXES`, :class:`clipes.drawing.optional.PlotError` without
+    matplotlib.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"a plot is {', '.join(SUFFIXES)}, not {path.name!r}; end its name in one of them")
-    _require_matplotlib()
+    require_matplotlib()
     return path
-
-
-def _require_matplotlib() -> None:
-    try:
-        import matplotlib.figure  # noqa: F401
-    except ImportError as error:
-        raise PlotError(f"plots need matplotlib ({error}): pip install clipes[plot]") from error
 
 
 @contextmanager
@@ -175,11 +166,11 @@ def draw_figure(
     The figure has 300 dots per inch and text of 7 and 8 points. The mask's colours are those of its file's palette. A
     picture with a side above 1,200 pixels is reduced to 1,200; one flatter than 20:1 is distorted to that ratio.
 
-    Raises ValueError for a width below 3 inches, :class:`PlotError` without matplotlib.
+    Raises ValueError for a width below 3 inches, :class:`clipes.drawing.optional.PlotError` without matplotlib.
     """
     if not _MIN_WIDTH <= width < np.inf:
         raise ValueError(f"a figure {width} inches wide has no room for its text; give {_MIN_WIDTH} or more")
-    _require_matplotlib()
+    require_matplotlib()
     picture = _reduced(image)
     panels = [
         Panel("picture", picture),

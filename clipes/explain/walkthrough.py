@@ -68,7 +68,7 @@ def draw_walkthrough(folder: str | os.PathLike[str], stages: Stages, focus: Focu
 
     Pictures of stages that did not run this time, from an earlier call, are removed.
 
-    Raises :class:`clipes.drawing.figure.PlotError` without matplotlib, OSError where nothing can be written.
+    Raises :class:`clipes.drawing.optional.PlotError` without matplotlib, OSError where nothing can be written.
     """
     folder = Path(folder)
     check_plot(folder / "1.png")

@@ -44,7 +44,7 @@ def plot_sharpness(
     the order: they are wider, because images differ more than templates do.) The axis is logarithmic where the values
     differ by more than five times. ``path`` is a .png, .svg or .pdf, written atomically.
 
-    Raises ValueError for another suffix, :class:`clipes.drawing.figure.PlotError` without matplotlib.
+    Raises ValueError for another suffix, :class:`clipes.drawing.optional.PlotError` without matplotlib.
     """
     values = np.asarray(sharpness, float)
     best, ends = values.min(), values.min() + np.asarray(over_best, float)

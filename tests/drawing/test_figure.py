@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipes.drawing.figure import PlotError, check_plot, draw_figure, figure_png, save_figure
+from clipes.drawing.figure import check_plot, draw_figure, figure_png, save_figure
+from clipes.drawing.optional import PlotError
 from clipes.ids import voc_palette
 from clipes.result import PseudoMask
 

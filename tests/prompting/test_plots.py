@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from clipes.drawing.figure import PlotError, check_plot
+from clipes.drawing.figure import check_plot
+from clipes.drawing.optional import PlotError
 from clipes.prompting import plots
 from clipes.prompting.plots import plot_miou, plot_sharpness
 
