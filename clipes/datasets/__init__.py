@@ -1,14 +1,16 @@
 """The images of a data set and the labels of each: files, tables, VOC, COCO, .tar shards, imagefolder.
 
-Nothing is decoded here: a sample holds the image's path, or its place in a .tar.
+Nothing is decoded here: a sample holds the image's path, or its place in a .tar. `PseudoMaskDataset`, which reads the
+masks of a run for a training, is of :mod:`clipes.training`, and torch is loaded when it is asked for.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .catalog import Images, Samples, add_images, catalogue
 from .class_labels import read_class_labels
@@ -17,7 +19,24 @@ from .sample import AnyImage, AnyPath, DatasetError, LabelRow, RawSample, Sample
 from .sources import absolute_source, open_source
 from .tables import read_table
 
-__all__ = ["DatasetError", "Sample", "Samples", "absolute_source", "find_images", "find_samples"]
+if TYPE_CHECKING:
+    from clipes.training import PseudoMaskDataset
+
+__all__ = [
+    "DatasetError",
+    "PseudoMaskDataset",
+    "Sample",
+    "Samples",
+    "absolute_source",
+    "find_images",
+    "find_samples",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "PseudoMaskDataset":
+        return importlib.import_module("clipes.training").PseudoMaskDataset
+    raise AttributeError(f"module 'clipes.datasets' has no attribute {name!r}")
 
 
 def find_samples(
