@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_NO_CLASS = frozenset({"background", "bg", "void", "ignore", "ignored", "unlabeled", "unlabelled"})
+_IGNORE = frozenset({"ignore", "ignored"})
 _WIDEST = 65534  # 0..65534 are ids in a 16-bit mask; 65535 is its ignore value
 
 
@@ -60,13 +63,51 @@ def voc_palette() -> NDArray[np.uint8]:
     return palette
 
 
+def is_background(name: str) -> bool:
+    """Whether a name in a list of classes is that of the background or of ignored pixels, which are no classes.
+
+    >>> is_background("__background__"), is_background("Void"), is_background("backgammon")
+    (True, True, False)
+    """
+    return _plain(name) in _NO_CLASS
+
+
+def split_background(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the names at the head of a list that are no classes, and the classes, whose ids are then 1 to K.
+
+    In a list that begins with the background, the ids count from 0; labelme's begins with `__ignore__`, too, whose id
+    is -1. Raises ValueError for such a name elsewhere: the ids of the classes after it would change without it.
+
+    >>> split_background(["__ignore__", "_background_", "cat", "dog"])
+    (('__ignore__', '_background_'), ('cat', 'dog'))
+    """
+    head = int(bool(names) and is_background(names[0]))
+    if len(names) > 1 and _plain(names[0]) in _IGNORE and is_background(names[1]):
+        head = 2
+    for number, name in enumerate(names[head:], start=head + 1):
+        if is_background(name):
+            after = names[number : number + 1]
+            shift = f" (the ids after it are one lower then: {after[0]!r} is {number - head})" if after else ""
+            raise ValueError(
+                f"class names: entry {number}, {name!r}, is no class: in a mask 0 is the background and "
+                f"{ignore_index(max(len(names), 1))} is ignored; remove it{shift}"
+            )
+    if head and head == len(names):
+        raise ValueError(f"class names: {names[-1]!r} is the background, and no class is named; add the classes")
+    return tuple(names[:head]), tuple(names[head:])
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_<>\[\]-]+", "", name).casefold()
+
+
 def class_table(class_names: Iterable[str]) -> dict[str, str]:
     """What ``classes.json`` holds: id to name."""
     return {str(index): name for index, name in enumerate(("background", *class_names))}
 
 
 def read_class_names(masks: Path, given: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the class names given, or those of the ``classes.json`` beside the masks, the background apart.
+    """Return the class names given, or those of the ``classes.json`` beside the masks, without the background.
 
     Raises ValueError when there are neither, when they disagree, and for a file that is no such table.
     """
@@ -74,7 +115,7 @@ def read_class_names(masks: Path, given: Sequence[str] | None) -> tuple[str, ...
     if not file.is_file():
         if not given:
             raise ValueError(f"no class names: there is no {file}; give the classes (--classes)")
-        return tuple(given)
+        return split_background(given)[1]
     try:
         table = json.loads(file.read_text(encoding="utf-8"))
         names = tuple(table[str(index)] for index in range(1, len(table)))
@@ -82,7 +123,7 @@ def read_class_names(masks: Path, given: Sequence[str] | None) -> tuple[str, ...
             raise ValueError("names are missing")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f'{file} is no table of ids and names, {{"0": "background", "1": ...}}: {error}') from error
-    if given is not None and tuple(given) != names:
+    if given is not None and split_background(given)[1] != names:
         raise ValueError(f"the classes given are not those of {file}; leave them out, or remove that file")
     return names
 

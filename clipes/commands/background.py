@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         check_path(options.out)
     vocabulary = load_vocabulary(**vocabulary_settings(options))
     candidates = stuff_words() if options.candidates is None else _candidates(options.candidates)
-    samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.class_names)
+    samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.numbered_names)
     check_labels(samples, vocabulary if judged else replace(vocabulary, background_names=tuple(candidates)))
 
     from clipes.clip.text_cache import cache_folder

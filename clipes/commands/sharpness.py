@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
     from clipes.vocabulary.class_file import check_path
 
     vocabulary = _vocabulary(vocabulary_settings(options))
-    samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.class_names)
+    samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.numbered_names)
     options.refine = options.refine or "none"
     config = read_config(options, vocabulary.preset)
     select_images(samples, vocabulary, options.truth)

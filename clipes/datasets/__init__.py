@@ -66,8 +66,9 @@ def find_samples(
     names that every image has. A row belongs to the image whose relative path it is; otherwise to the image whose
     full path ends with it, if only one does. The suffix may be left out. Rows without an image are fine.
 
-    `class_names`, in the data set's order, are needed where labels are indices. Images that are named but do not
-    exist are refused; with `missing="skip"` they are samples like others.
+    `class_names`, in the data set's order, are needed where labels are indices, which count from 0; the background may
+    be the first of them. Images that are named but do not exist are refused; with `missing="skip"` they are samples
+    like others.
 
     Raises FileNotFoundError for a missing source or labels file, OSError for a full disk, and DatasetError for a
     source without images or labels, images with one id, missing images, anything malformed, images without a row.

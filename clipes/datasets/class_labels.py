@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from clipes.ids import is_background
+
 from .sample import AnyPath, DatasetError, LabelRow
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ _CODES = (
 def read_class_labels(path: AnyPath, class_names: Sequence[str] | None) -> Iterator[LabelRow]:
     """Yield the rows of a `cls_labels.npy`: a dict from an image's id to a vector (K,) of 0 and 1, K the classes.
 
+    Where `class_names` begins with the background, vectors may have a number for it, which is left out.
     A whole number of ten digits is a VOC id without its underscore, as IRN writes them. The file is read into memory.
     Raises FileNotFoundError; DatasetError without `class_names`, for another K, and for anything else in the file.
     """
@@ -56,11 +59,14 @@ def _names(value: Any, class_names: Sequence[str], where: str) -> tuple[str, ...
         vector = np.array(vector, dtype=float)
     if not isinstance(vector, np.ndarray) or vector.ndim != 1 or not np.isin(vector, (0, 1)).all():
         raise DatasetError(f"{where}: not a vector of 0 and 1, one for each class")
+    if len(vector) == len(class_names) - 1 and is_background(class_names[0]):
+        class_names = class_names[1:]
     if len(vector) != len(class_names):
         raise DatasetError(
             f"{where}: {len(vector)} numbers for {len(class_names)} classes; give the file's own classes"
         )
-    return tuple(name for name, present in zip(class_names, vector, strict=True) if present)
+    rows = zip(class_names, vector, strict=True)
+    return tuple(name for name, present in rows if present and not is_background(name))
 
 
 def _read(path: Path) -> dict[int | str, Any]:

@@ -9,7 +9,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from clipes.ids import is_background
+
 from .sample import AnyPath, DatasetError, LabelRow, clean_labels
+
+_BACKGROUND = object()
 
 
 def read_table(path: AnyPath) -> Iterator[LabelRow]:
@@ -60,12 +64,14 @@ def split_labels(cell: str) -> list[str]:
 def to_names(values: Iterable[Any], class_names: Sequence[str] | None, where: str) -> tuple[str, ...]:
     """Return names of classes: strings as they are; whole numbers, also as digits, as indices from 0 in `class_names`.
 
+    Where `class_names` begins with the background, the number 0 stands for it and is left out.
     Raises DatasetError for a number without `class_names` or beyond them, and for anything else.
 
     >>> to_names(["dog", 0, "1"], ["cat", "fox"], "labels.json")
     ('dog', 'cat', 'fox')
     """
-    return clean_labels([_name(value, class_names, where) for value in values], where)
+    labels = [_name(value, class_names, where) for value in values]
+    return clean_labels([label for label in labels if label is not _BACKGROUND], where)
 
 
 def _name(value: Any, class_names: Sequence[str] | None, where: str) -> Any:
@@ -78,6 +84,8 @@ def _name(value: Any, class_names: Sequence[str] | None, where: str) -> Any:
         return value  # clean_labels refuses it
     if class_names is None:
         raise DatasetError(f"{where}: the label {value} is the index of a class, but no classes are given; give them")
+    if value == 0 and class_names and is_background(class_names[0]):
+        return _BACKGROUND
     if not 0 <= value < len(class_names):
         raise DatasetError(f"{where}: the label {value} is not an index of {len(class_names)} classes, counted from 0")
     return class_names[value]

@@ -114,6 +114,7 @@ def _about(prepared: PreparedRun) -> dict[str, Any]:
             else {}
         ),
         "classes": classes or prepared.vocabulary.name,
+        "class_set": prepared.vocabulary.to_dict(),
         "preset": plan.preset,
         "category_ids": prepared.samples.category_ids,
         "plan": plan.to_dict(),

@@ -29,7 +29,7 @@ from .saved_maps import MasksFromSavedMaps, SavedSample
 MIXED = "finalize was stopped: some masks are of other settings than config says; run it again"
 """What ``run.json`` says while masks are overwritten by those of other settings."""
 
-_COPIED = ("source", "model", "pretrained", "like", "classes", "preset", "category_ids")
+_COPIED = ("source", "model", "pretrained", "like", "classes", "class_set", "preset", "category_ids")
 """What the ``run.json`` of a new folder says as that of the run does."""
 
 

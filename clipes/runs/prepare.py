@@ -60,7 +60,7 @@ def prepare(plan: Plan, vocabulary: Vocabulary | None = None) -> PreparedRun:
         if plan.vocabulary.background == "auto":  # any of these may be chosen, so labels are checked with all
             vocabulary = replace(vocabulary, background_names=stuff_words())
     faults = plan.faults
-    samples = find_samples(plan.source, plan.labels, class_names=vocabulary.class_names, missing=faults.missing)
+    samples = find_samples(plan.source, plan.labels, class_names=vocabulary.numbered_names, missing=faults.missing)
     unknown, first = check_labels(samples, vocabulary, faults.unknown == "skip")
     check_folder(plan.source, samples, plan.output, faults.overwrite)
     notes = []

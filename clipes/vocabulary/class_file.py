@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from clipes.config import PRESETS, Fuse
-from clipes.ids import ignore_index
+from clipes.ids import ignore_index, split_background
 from clipes.io.atomic import owned, write_text
 
+from .class_ids import is_number, read_id_map, read_numbered_lines
 from .words import as_tuple, check_keys, read_data, strings, unique_strings, unknown_name
 
-_SET_KEYS = ("name", "description", "config", "background", "templates", "fuse", "classes")
+_SET_KEYS = ("name", "description", "config", "background", "templates", "fuse", "numbers_from", "classes")
 _CLASS_KEYS = ("id", "name", "prompts", "synonyms")
 
 
@@ -41,6 +42,16 @@ class ClassSet(NamedTuple):
     fuse: Fuse
     preset: str
     description: str
+    numbers_from: int = 0  # the whole number that stands for the first class in files of labels: 0 or 1
+    left_out: tuple[str, ...] = ()  # names beside the classes that are the background's
+
+
+class _Entries(NamedTuple):
+    """The classes as a class file lists them, and what :class:`ClassSet` says of their numbers."""
+
+    entries: list[Mapping[str, Any]]
+    numbers_from: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 @cache
@@ -63,7 +74,10 @@ def background_words(given: object) -> tuple[str, ...]:
         )
     if isinstance(given, str) and given not in sets:
         raise unknown_name("background set", given, sets, "give a list of words")
-    return unique_strings(sets[given] if isinstance(given, str) else given, "background", at_least=0)
+    words = unique_strings(sets[given] if isinstance(given, str) else given, "background", at_least=0)
+    if number := next(filter(is_number, words), None):
+        raise ValueError(f"background: {number!r} is a number, which tells CLIP nothing about a picture; remove it")
+    return words
 
 
 def template_list(given: object) -> tuple[str, ...]:
@@ -105,18 +119,27 @@ def write_class_set(path: str | os.PathLike[str], class_set: ClassSet) -> None:
     path = check_path(path)
     sets = {tuple(words): name for name, words in shipped()["backgrounds"].items()}
     words = class_set.background or ()
-    head = {
-        "name": path.stem,
-        "description": class_set.description,
-        "config": class_set.preset,
-        "background": sets.get(words, words),
-        "templates": class_set.templates,
-        "fuse": class_set.fuse,
-    }
-    lines = [f"  {_json(key)}: {_json(value)}," for key, value in head.items() if value != ""]
-    classes = ",\n".join(f"    {_json(entry)}" for entry in _entries(class_set))
+    data = class_set_data(class_set._replace(name=path.stem))
+    data["background"] = sets.get(words, words)
+    lines = [f"  {_json(key)}: {_json(value)}," for key, value in data.items() if key != "classes"]
+    classes = ",\n".join(f"    {_json(entry)}" for entry in data["classes"])
     text = "\n".join(["{", *lines, '  "classes": [', classes, "  ]", "}", ""])
     write_text(path, text)
+
+
+def class_set_data(class_set: ClassSet) -> dict[str, Any]:
+    """Return the content of the class file that reads back as ``class_set``."""
+    numbered = class_set.category_ids or class_set.numbers_from
+    head = {
+        "name": class_set.name,
+        "description": class_set.description,
+        "config": class_set.preset,
+        "background": class_set.background or (),
+        "templates": class_set.templates,
+        "fuse": class_set.fuse,
+        "numbers_from": class_set.numbers_from if numbered else "",
+    }
+    return {**{key: value for key, value in head.items() if value != ""}, "classes": list(_entries(class_set))}
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
@@ -148,8 +171,13 @@ def _entries(class_set: ClassSet) -> Iterable[dict[str, Any]]:
 def _read_file(path: Path) -> ClassSet:
     data = read_data(path)
     try:
-        is_class_set = isinstance(data, dict) and "classes" in data
-        return _class_set(data, path.stem) if is_class_set else _from_entries(data, path.stem, {})
+        if isinstance(data, dict) and "settings" in data and "digest" in data:  # run.json
+            if not isinstance(data := data.get("class_set"), dict):
+                raise ValueError("the record of a run without its classes; give the classes.json beside it")
+            return _class_set(data, str(data.get("name", path.stem)))
+        if isinstance(data, dict) and "classes" in data:
+            return _class_set(data, path.stem)
+        return _from_entries(data, path.stem, {})
     except (TypeError, ValueError) as error:
         # What is wrong inside a file is a wrong value, whatever its type.
         raise ValueError(f"{path}: {error}") from error
@@ -162,23 +190,27 @@ def _class_set(data: Mapping[str, Any], name: str) -> ClassSet:
 
 
 def _from_entries(classes: object, name: str, data: Mapping[str, Any]) -> ClassSet:
-    entries = _class_entries(classes)
-    names = unique_strings([entry.get("name") for entry in entries], "class names")
+    found = _class_entries(classes)
+    names = unique_strings([entry.get("name") for entry in found.entries], "class names")
     ignore_index(len(names))  # refuses more classes than a mask can hold
-    named = list(zip(names, entries, strict=True))
+    named = list(zip(names, found.entries, strict=True))
     prompts = tuple(_prompts(class_name, entry.get("prompts", class_name)) for class_name, entry in named)
-    others = tuple(_synonyms(*each) for each in zip(names, prompts, entries, strict=True))
+    others = tuple(_synonyms(*each) for each in zip(names, prompts, found.entries, strict=True))
+    ids = _category_ids(named)
+    numbers_from = data.get("numbers_from", int(found.numbers_from or ids == tuple(range(1, len(names) + 1))))
     return ClassSet(
         name=name,
         class_names=names,
         prompt_names=prompts,
         synonyms=others,
-        category_ids=_category_ids(named),
+        category_ids=ids,
         background=None if data.get("background") is None else background_words(data["background"]),
         templates=template_list(data.get("templates", "clip-es")),
         fuse=_one_of("fuse", data.get("fuse", "sentence"), get_args(Fuse)),
         preset=_one_of("config", data.get("config", "voc12"), PRESETS),
         description=_text(data, "description"),
+        numbers_from=_zero_or_one("numbers_from", numbers_from),
+        left_out=found.left_out,
     )
 
 
@@ -195,20 +227,47 @@ def _one_of(key: str, value: object, known: Iterable[str]) -> Any:
     return value
 
 
-def _class_entries(classes: object) -> list[Mapping[str, Any]]:
+def _zero_or_one(key: str, value: object) -> int:
+    if value not in (0, 1) or not isinstance(value, int):
+        raise ValueError(f"{key} is {reprlib.repr(value)}; it is 0 or 1, the number of the first class")
+    return int(value)
+
+
+def _class_entries(classes: object) -> _Entries:
     """Bring every way to give classes to the form of a class file: a list of mappings with a name."""
+    numbered = read_id_map(classes) if isinstance(classes, Mapping) else read_numbered_lines(classes)
+    if numbered:
+        return _Entries([{"name": name} for name in numbered.names], 1, numbered.left_out)
     if isinstance(classes, Mapping):
-        return [{"name": name, "prompts": prompts} for name, prompts in classes.items()]
+        return _without_background([{"name": name, "prompts": prompts} for name, prompts in classes.items()])
     entries: list[Mapping[str, Any]] = []
     for number, entry in enumerate(as_tuple(classes, "class names"), start=1):
         if isinstance(entry, Mapping):
             check_keys(entry, _CLASS_KEYS, f"class {number}")
         entries.append(entry if isinstance(entry, Mapping) else {"name": entry})
-    return entries
+    return _without_background(entries)
+
+
+def _without_background(entries: list[Mapping[str, Any]]) -> _Entries:
+    """The entries of the classes, in the order of ids that are those of a mask, 1 to K."""
+    names = [name if isinstance(name := entry.get("name"), str) else "" for entry in entries]
+    left_out, _ = split_background(names)
+    entries = entries[len(left_out) :]
+    ids = [entry.get("id") for entry in entries]
+    if all(isinstance(number, int) for number in ids) and sorted(ids) == list(range(1, len(ids) + 1)):  # type: ignore[type-var]
+        entries = sorted(entries, key=lambda entry: entry["id"])
+    return _Entries(entries, int(bool(left_out)), left_out)
 
 
 def _prompts(class_name: str, given: object) -> tuple[str, ...]:
-    return unique_strings([given] if isinstance(given, str) else given, f"prompts of {class_name!r}")
+    prompts = unique_strings([given] if isinstance(given, str) else given, f"prompts of {class_name!r}")
+    for prompt in prompts:
+        if is_number(prompt):
+            raise ValueError(
+                f"prompts of {class_name!r}: {prompt!r} is a number, which tells CLIP nothing about a picture; "
+                "write the class's name in words"
+            )
+    return prompts
 
 
 def _synonyms(class_name: str, prompts: tuple[str, ...], entry: Mapping[str, Any]) -> tuple[Synonyms, ...]:

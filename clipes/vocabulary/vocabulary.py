@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import get_args
+from typing import Any, get_args
 
 from clipes.config import Fuse
 from clipes.datasets import Sample
@@ -38,6 +38,7 @@ class Vocabulary:
     fuse: Fuse = "sentence"  # how the names of a class become one: see `sentences`
     preset: str = "voc12"  # whose settings belong to it, of `clipes.config.PRESETS`
     category_ids: tuple[int, ...] = ()  # (K,) the data set's own ids, or none; masks hold positions
+    numbers_from: int = 0  # the whole number, 0 or 1, that stands for the first class in files of labels
     description: str = field(default="", compare=False)
 
     def ids(self, labels: Iterable[str]) -> tuple[int, ...]:
@@ -98,8 +99,26 @@ class Vocabulary:
         The vocabulary that is read back differs only in its name, which is the file's stem. Raises ValueError if
         `path` does not end in .json, OSError if it cannot be written.
         """
-        values = {name: getattr(self, name) for name in ClassSet._fields if name != "background"}
-        class_file.write_class_set(path, ClassSet(**values, background=self.background_names))
+        class_file.write_class_set(path, self._class_set)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of the class file that :meth:`save` writes, as JSON types."""
+        return class_file.class_set_data(self._class_set)
+
+    @property
+    def numbered_names(self) -> tuple[str, ...]:
+        """The names that whole numbers in files of labels stand for, counted from 0; may begin with the background.
+
+        >>> load_vocabulary({0: "background", 1: "cat"}).numbered_names, load_vocabulary(["cat"]).numbered_names
+        (('background', 'cat'), ('cat',))
+        """
+        return ("background", *self.class_names) if self.numbers_from else self.class_names
+
+    @property
+    def _class_set(self) -> ClassSet:
+        own = ("background", "left_out")
+        values = {name: getattr(self, name) for name in ClassSet._fields if name not in own}
+        return ClassSet(**values, background=self.background_names)
 
     def _rows(self, names: tuple[str, ...]) -> list[list[str]]:
         if self.fuse not in get_args(Fuse):
@@ -146,7 +165,10 @@ def load_vocabulary(
     Args:
         classes: A set's name (`class_set_names`); names; a mapping of names to one or more prompt names; or a
             file's path: `.json` with any of these or a class set in the format of `prompts/README.md`, else
-            text with one name per line, blank lines and lines that begin with `#` ignored.
+            text with one name per line, blank lines and lines that begin with `#` ignored. Names may be numbered:
+            a mapping of ids to names (a run's `classes.json`) or of names to ids, lines such as `1: cat`; ids are 1
+            to K. A background at the head of names, or of id 0, is left out, with a warning. A run's `run.json` gives
+            the run's own classes and words.
         background: A set's name, or words. Default: the class set's own; for names VOC's, less any
             word that equals or contains a name of a class. Other words that do are kept, with a warning.
         templates: One template, several, or a set's name. Default: the class set's own, else the paper's
@@ -155,8 +177,8 @@ def load_vocabulary(
             `Vocabulary.sentences`. Default: the class set's own, else `"sentence"`, as in the paper.
 
     Raises:
-        ValueError: An unknown set; an empty list; a blank or repeated name; a template without exactly one `{}`; a
-            file that breaks any of these rules.
+        ValueError: An unknown set; an empty list; a blank or repeated name; a prompt of digits alone; ids that a mask
+            cannot have; a template without exactly one `{}`; a file that breaks any of these rules.
         TypeError: A value or an entry of another type than the above.
         FileNotFoundError: `classes` is a path where there is no file.
     """
@@ -164,11 +186,14 @@ def load_vocabulary(
     if fuse is not None and fuse not in get_args(Fuse):
         raise unknown_name("fuse", str(fuse), get_args(Fuse), "leave it out")
     values = class_set._asdict()
+    left_out = values.pop("left_out")
     values["templates"] = class_set.templates if templates is None else template_list(templates)
     values["fuse"] = fuse or class_set.fuse
     default = values.pop("background")
     words = default if background is None else background_words(background)
     vocabulary = Vocabulary(**values, background_names=words or ())
+    if left_out:
+        _warn_left_out(vocabulary, left_out)
     _warn_identical_prompts(vocabulary)
     if words is None:
         return replace(vocabulary, background_names=_default_background(vocabulary))
@@ -218,6 +243,15 @@ def _default_background(classes: Vocabulary) -> tuple[str, ...]:
     words = background_words("voc12")
     clashes = overlaps(replace(classes, background_names=words))
     return tuple(word for word in words if word not in clashes)
+
+
+def _warn_left_out(vocabulary: Vocabulary, names: tuple[str, ...]) -> None:
+    ids = f"1 to {len(vocabulary.class_names)}" if len(vocabulary.class_names) > 1 else "1"
+    warnings.warn(
+        f"{', '.join(map(repr, names))} among the classes of {vocabulary.name} is no class, as every mask has a "
+        f"background, 0; it is left out, and the classes keep their ids, {ids}",
+        stacklevel=3,
+    )
 
 
 def _warn_identical_prompts(vocabulary: Vocabulary) -> None:

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipes.ids import is_background
 from clipes.vocabulary import (
     Vocabulary,
     background_set_names,
@@ -27,7 +28,9 @@ from clipes.vocabulary.class_file import Synonyms
 WriteFile = Callable[[str, "str | bytes"], Path]
 
 NAMES = st.lists(
-    st.text("abcdefghij -'{}é", min_size=1, max_size=12).map(lambda text: " ".join(text.split())).filter(bool),
+    st.text("abcdefghij -'{}é", min_size=1, max_size=12)
+    .map(lambda text: " ".join(text.split()))
+    .filter(lambda name: bool(name) and not is_background(name)),
     min_size=1,
     max_size=12,
     unique_by=str.casefold,
@@ -475,7 +478,7 @@ SETS = f"choose one of {', '.join(class_set_names())}, or give a list of names, 
             "class names: entry 1, 'barn\\nowl', has stray white space; write 'barn owl'",
         ),
         (["owl", 5], TypeError, "class names: entry 2 is 5, not a string"),
-        ({5: "owl"}, TypeError, "class names: entry 1 is 5, not a string"),
+        ({5: ["owl"]}, TypeError, "class names: entry 1 is 5, not a string"),
         ({"owl": None}, TypeError, "prompts of 'owl': expected a list of strings, got None"),
         ({"owl": []}, ValueError, "prompts of 'owl': the list is empty; give at least one"),
         ({"owl": ""}, ValueError, "prompts of 'owl': entry 1 is blank; remove it"),
@@ -553,7 +556,7 @@ def test_what_is_no_text_is_refused(word: str) -> None:
             "own.json",
             '{"classes": ["owl"], "backgrounds": []}',
             "unknown key in the class set: 'backgrounds'; did you mean 'background'? "
-            "choose one of name, description, config, background, templates, fuse, classes, or leave it out",
+            "choose one of name, description, config, background, templates, fuse, numbers_from, classes, or leave",
         ),
         (
             "own.json",
