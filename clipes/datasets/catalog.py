@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, overload
 
-from clipes.io.images import IMAGE_SUFFIXES, TarMember
+from clipes.io.images import TarMember
+from clipes.io.kinds import IMAGE_SUFFIXES
 from clipes.io.tempdb import decode_name, encode_name, temporary_database, transaction
 
 from .sample import AnyImage, DatasetError, RawSample, Sample, check_id, without_suffix

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from clipes.io.images import IMAGE_SUFFIXES
+from clipes.io.kinds import IMAGE_SUFFIXES
 from clipes.io.tempdb import temporary_database, transaction
 from clipes.io.walk import walk_files
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
-from clipes.io.images import IMAGE_SUFFIXES, TarMember
+from clipes.io.images import TarMember
+from clipes.io.kinds import IMAGE_SUFFIXES
 
 AnyPath: TypeAlias = str | os.PathLike[str]
 AnyImage: TypeAlias = Path | TarMember

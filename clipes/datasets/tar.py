@@ -12,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from clipes.io.images import IMAGE_SUFFIXES, TarMember
+from clipes.io.images import TarMember
+from clipes.io.kinds import IMAGE_SUFFIXES
 
 from .sample import DatasetError, RawSample, check_id
 from .tables import to_names

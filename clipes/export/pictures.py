@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from PIL import Image
 
-from clipes.io.images import FORMATS, IMAGE_SUFFIXES, ImageError, TarMember, exif_orientation, open_image
+from clipes.io.images import ImageError, TarMember, exif_orientation, open_image
+from clipes.io.kinds import FORMATS, IMAGE_SUFFIXES
 from clipes.io.masks import check_size
 
 PictureMode = Literal["copy", "link", "none"]

@@ -10,20 +10,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""The formats that are read, whatever a file is called. EPS, PDF and the like run interpreters and are refused."""
-
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif"}
-    | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
-)
-"""Suffixes, in lower case, that mark a file of a folder as an image."""
+from .kinds import FORMATS, READ_INSTEAD, kind_of
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused before they are decoded: Pillow's own error limit, about 179 megapixels."""
@@ -70,11 +63,12 @@ def open_image(source: str | os.PathLike[str] | TarMember | Image.Image | NDArra
 
     `source` is a file, one inside a .tar, a PIL image (its current frame) or a uint8 array, (H, W, 3) RGB or (H, W)
     grey. The first frame of an animation counts; EXIF orientation is applied, and ignored with a warning where it is
-    broken; transparency is laid over white; 16-bit grey is scaled to 8 bits.
+    broken; transparency is laid over white; 16-bit levels are scaled to 8 bits, with a warning where that leaves an
+    image nearly black, because it holds data of fewer bits.
 
     Raises FileNotFoundError for a missing file; ImageError for anything unreadable: not an image,
-    truncated, a format outside FORMATS, more than MAX_PIXELS, float or 32-bit pixels; TypeError or
-    ValueError for an unsuitable array.
+    truncated, a format outside FORMATS, a camera's raw file, more than MAX_PIXELS, float or 32-bit pixels; TypeError
+    or ValueError for an unsuitable array.
     """
     if isinstance(source, np.ndarray):
         return _from_array(source)
@@ -94,7 +88,10 @@ def _opened(file: Path | TarMember) -> Image.Image:
         try:
             return Image.open(data, formats=FORMATS)
         except UnidentifiedImageError as error:
-            raise ImageError(f"not a {', '.join(FORMATS)} image; convert it first") from error
+            kind = kind_of(file.read() if isinstance(file, TarMember) else file.read_bytes())
+            raise ImageError(
+                f"not a {', '.join(FORMATS)} image{f', but {kind}' if kind else ''}; {READ_INSTEAD}"
+            ) from error
 
 
 @contextmanager
@@ -143,6 +140,8 @@ def _from_array(array: NDArray[Any]) -> Image.Image:
             f"an image array is (H, W, 3) RGB or (H, W) grey, not {array.shape}; "
             "put the channels last and drop the alpha channel"
         )
+    if array.max() == 1 and array.min() == 0:
+        warnings.warn("the image array holds 0 and 1 alone, of 0..255; multiply levels in [0, 1] by 255", stacklevel=3)
     return Image.fromarray(array).convert("RGB")
 
 
@@ -165,20 +164,60 @@ def _decode(image: Image.Image, name: str) -> Image.Image:
     if width * height == 0:
         raise ImageError(f"{name}: {width} x {height} has no pixels")
     with _errors_named(name, "decoded"):  # a truncated file, for example
+        _refuse_raw(image)
+        bits = _sample_bits(image)
         image.load()
-        rgb = _to_rgb(image)
+        rgb = _to_rgb(image, bits)
+    if bits > 8 and (text := _dark(image, bits)):
+        warnings.warn(f"{name}: {text}", stacklevel=3)
     turn = _UPRIGHT.get(exif_orientation(image, name))
     upright = rgb if turn is None else rgb.transpose(turn)
     upright.info = {}  # without the EXIF, which would turn it again
     return upright
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+_SUBFILE, _BITS, _DNG_VERSION = (
+    254,
+    258,
+    50706,
+)  # tags of TIFF; bit 0 of the first: a reduced version of another picture
+
+
+def _refuse_raw(image: Image.Image) -> None:
+    """Raise ImageError for a camera's raw file: Pillow takes it for a TIFF, and reads the small preview in it."""
+    if image.format != "TIFF":
+        return
+    tags, file = getattr(image, "tag_v2", {}), getattr(image, "fp", None)
+    subfile, is_cr2 = tags.get(_SUBFILE), False
+    if file is not None:
+        place = file.tell()
+        file.seek(8)
+        is_cr2 = file.read(2) == b"CR"
+        file.seek(place)
+    if _DNG_VERSION in tags or is_cr2 or (isinstance(subfile, int) and subfile & 1):
+        raise ImageError(f"a camera's raw file, which is not read; {READ_INSTEAD}")
+
+
+def _sample_bits(image: Image.Image) -> int:
+    """Return how many bits a file has for a level of an image that is not loaded yet; 8 where that is unknown."""
+    tag = getattr(image, "tag_v2", {}).get(_BITS) if image.format == "TIFF" else None
+    if isinstance(tag, tuple) and tag:
+        return int(max(tag))
+    parts = [part for tile in getattr(image, "tile", ()) for part in (tile[3] if isinstance(tile[3], tuple) else tile)]
+    scaled = image.format == "PPM" and any(isinstance(part, int) and part > 255 for part in parts)
+    return 16 if _is_grey_16(image) or scaled or any(";16" in str(part) for part in parts) else 8
+
+
+def _is_grey_16(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
+
+
+def _to_rgb(image: Image.Image, bits: int) -> Image.Image:
     """Return a new RGB image; every mode of Pillow is converted or refused."""
-    sixteen_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
-    if sixteen_bit:  # Pillow's own conversion clips at 255 instead of scaling
-        levels = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((levels * 255 + 32767) // 65535).astype(np.uint8)).convert("RGB")
+    if _is_grey_16(image):  # Pillow's own conversion clips at 255 instead of scaling
+        most = (1 << min(max(bits, 9), 16)) - 1  # 4095 of a TIFF of 12 bits
+        levels = np.asarray(image).astype(np.int64).clip(0, most)
+        return Image.fromarray(((levels * 255 + most // 2) // most).astype(np.uint8)).convert("RGB")
     if image.mode in ("I", "F"):
         kind = "32-bit" if image.mode == "I" else "float"
         raise ImageError(f"{kind} pixels have no known range; scale them to 0..255 and save 8 bits")
@@ -187,6 +226,30 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     rgba = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
     white = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(white, rgba).convert("RGB")
+
+
+def _dark(image: Image.Image, bits: int) -> str:
+    """What to say of a loaded image whose levels use so few of the file's `bits` that it is nearly black; else empty.
+
+    A quarter of the range is the limit: data of 14 bits in a file of 16.
+    """
+    grey = _is_grey_16(image)
+    if grey:
+        most = int(np.asarray(image).max())
+    elif image.mode.upper() in ("L", "LA", "RGB", "RGBA", "RGBX"):  # in CMYK, little is white
+        bands = zip(image.split(), image.getbands(), strict=True)
+        most = max(int(cast(Any, band.getextrema())[1]) for band, name in bands if name not in "AaX")
+    else:
+        return ""
+    if most > ((1 << bits) - 1 if grey else 255) >> 2 or (grey and most == 0):
+        return ""
+    if not grey:  # Pillow keeps the upper 8 bits of each level alone
+        most = (most + 1 << bits - 8) - 1
+    used = next(one for one in (8, 10, 12, 14) if most < 1 << one)
+    return (
+        f"the image is read as nearly black: the brightest of its {bits}-bit levels is {most} of {(1 << bits) - 1}; if "
+        f"it holds data of {used} bits, multiply its levels by {1 << bits - used} and save it again"
+    )
 
 
 def exif_orientation(image: Image.Image, name: str = "") -> int:

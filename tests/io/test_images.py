@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from clipes.io import images as image_module
-from clipes.io.images import IMAGE_SUFFIXES, ImageError, open_image, patch_grid
+from clipes.io.images import ImageError, open_image, patch_grid
+from clipes.io.kinds import FORMATS, IMAGE_SUFFIXES
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 CORNERS = np.array([[[255, 0, 0], [0, 255, 0], [0, 0, 255]], [[9, 9, 9], [99, 99, 99], [200, 200, 200]]], np.uint8)
@@ -42,8 +43,17 @@ def _png_header(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
+AVIF, JPEG2000 = {".avif"}, {".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"}
+
+
+def _skip_unread(suffix):
+    if (suffix in AVIF and "AVIF" not in FORMATS) or (suffix in JPEG2000 and "JPEG2000" not in FORMATS):
+        pytest.skip(f"this Pillow does not read {suffix}")
+
+
 @pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES - {".pgm", ".pbm"}))
 def test_every_known_suffix_is_read(tmp_path, suffix):
+    _skip_unread(suffix)
     flat = Image.new("RGB", (5, 3), (200, 100, 50))
     image = open_image(_saved(tmp_path / f"a{suffix}", flat))
     assert (image.mode, image.size) == ("RGB", (5, 3))
@@ -102,7 +112,7 @@ def test_unsuitable_arguments(array, error, message):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "avif"])
 def test_exif_orientation_is_applied(tmp_path, orientation, suffix):
     rows, columns = 32, 48
     upright = np.zeros((rows, columns, 3), np.uint8)
@@ -120,6 +130,7 @@ def test_exif_orientation_is_applied(tmp_path, orientation, suffix):
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
+    _skip_unread(f".{suffix}")
     path = _saved(tmp_path / f"a.{suffix}", Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
     image = np.asarray(open_image(path)).astype(int)
     assert image.shape == upright.shape
@@ -149,6 +160,112 @@ def test_16_bit_grey_is_scaled(tmp_path):
         np.testing.assert_array_equal(np.asarray(image), np.repeat(expected[..., None], 3, axis=2))
     (tmp_path / "a.pgm").write_bytes(b"P5\n3 2\n65535\n" + levels.astype(">u2").tobytes())
     np.testing.assert_array_equal(np.asarray(open_image(tmp_path / "a.pgm"))[..., 0], expected)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14])
+@pytest.mark.parametrize("suffix", ["png", "tif", "pgm"])
+def test_data_of_fewer_bits_in_16_is_warned_of(tmp_path, bits, suffix):
+    levels = np.arange(1 << bits, dtype=np.uint16)[-64:].reshape(8, 8)
+    path = _saved(tmp_path / f"a.{suffix}", Image.fromarray(levels))
+    most, factor = (1 << bits) - 1, 1 << 16 - bits
+    text = rf"a\.{suffix}: the image is read as nearly black: the brightest of its 16-bit levels is {most} of 65535; "
+    with pytest.warns(
+        UserWarning, match=rf"{text}.* data of {bits} bits, multiply its levels by {factor} and"
+    ) as caught:
+        dark = np.asarray(open_image(path))
+    assert dark.max() <= 64 and caught[-1].filename == __file__
+    cured = _saved(tmp_path / f"b.{suffix}", Image.fromarray(levels * factor))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.asarray(open_image(cured)).max() >= 254
+
+
+def test_data_of_fewer_bits_in_a_picture_or_a_colour_file(tmp_path):
+    """A PNG of 16-bit RGB, with and without alpha, of which Pillow keeps the upper halves; a picture of no file."""
+    with pytest.warns(UserWarning, match="image: the image is read as nearly black"):
+        open_image(Image.fromarray(np.full((4, 4), 4095, np.uint16)))
+    for kind, channels in ((2, 3), (6, 4)):
+        for most, word in ((4095, "4095 of 65535"), (200, "255 of 65535"), (60000, None)):
+            levels = np.full((4, 4, channels), most, ">u2")
+            levels[..., 3:] = 65535
+            path = tmp_path / "a.png"
+            path.write_bytes(_png(levels, kind))
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                open_image(path)
+            assert [word in str(one.message) for one in caught] == ([True] if word else [])
+
+
+def _png(levels, kind):
+    def chunk(name, data):
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b"".join(b"\0" + row.tobytes() for row in levels)
+    header = struct.pack(">IIBBBBB", levels.shape[1], levels.shape[0], 16, kind, 0, 0, 0)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def _tiff(levels, tags):
+    """An uncompressed little-endian TIFF of one strip; `tags` are (number, type, value)."""
+    data = levels.tobytes()
+    place = 8 + 2 + 12 * (len(tags) + 5) + 4
+    height, width = levels.shape[:2]
+    own = [(256, 4, width), (257, 4, height), (273, 4, place), (278, 4, height), (279, 4, len(data))]
+    entries = b"".join(struct.pack("<HHII", number, kind, 1, value) for number, kind, value in sorted(own + tags))
+    return struct.pack("<2sHI", b"II", 42, 8) + struct.pack("<H", len(own + tags)) + entries + bytes(4) + data
+
+
+def test_a_tiff_of_12_bits_has_the_range_of_12_bits(tmp_path):
+    packed = np.array([[0xFF, 0xF8, 0x00], [0x00, 0x00, 0x10]], np.uint8)  # 4095 2048, 0 16
+    data = _tiff(packed, [(258, 3, 12), (259, 3, 1), (262, 3, 1), (277, 3, 1)])
+    data = data.replace(struct.pack("<HHII", 256, 4, 1, 3), struct.pack("<HHII", 256, 4, 1, 2))
+    (tmp_path / "a.tif").write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.asarray(open_image(tmp_path / "a.tif"))[..., 0].tolist() == [[255, 128], [0, 1]]
+
+
+def test_black_and_dark_pictures_of_8_bits_are_not_warned_of(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for image in (Image.new("RGB", (4, 4)), Image.new("L", (4, 4), 40), Image.new("CMYK", (4, 4))):
+            open_image(_saved(tmp_path / "a.tif", image))
+        open_image(Image.fromarray(np.zeros((4, 4), np.uint16)))
+        open_image(np.zeros((4, 4), np.uint8))
+
+
+def test_an_array_of_0_and_1_is_warned_of():
+    array = np.eye(4, dtype=np.uint8)
+    with pytest.warns(
+        UserWarning, match=r"holds 0 and 1 alone, of 0\.\.255; multiply levels in \[0, 1\] by 255"
+    ) as caught:
+        open_image(array)
+    assert caught[-1].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.asarray(open_image(array * 255)).max() == 255
+
+
+RAW = {
+    "dng": [(50706, 1, 1)],
+    "nef": [(254, 4, 1)],
+}
+
+
+@pytest.mark.parametrize("name", ["dng", "nef", "cr2"])
+def test_the_preview_in_a_raw_file_is_no_image(tmp_path, name):
+    rest = [(258, 3, 8), (259, 3, 1), (262, 3, 1), (277, 3, 1)]
+    data = _tiff(np.full((4, 4), 99, np.uint8), sorted(RAW.get(name, []) + rest))
+    if name == "cr2":  # its directory begins behind its own mark
+        data = data[:4] + struct.pack("<I", 16) + b"CR\2\0" + bytes(4) + data[8:]
+    (tmp_path / f"a.{name}").write_bytes(data)
+    with Image.open(tmp_path / f"a.{name}") as image:
+        assert image.format == "TIFF"
+    with pytest.raises(
+        ImageError, match=rf"a\.{name}: a camera's raw file, which is not read; convert it to PNG or JPEG"
+    ):
+        open_image(tmp_path / f"a.{name}")
 
 
 def test_16_bit_big_endian_tiff(tmp_path):
@@ -221,6 +338,13 @@ def test_missing_file(tmp_path):
         (b"hello, world", r"a\.jpg: not a JPEG, PNG, .* image; convert it"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", r"a\.jpg: not a JPEG"),
         (b"SIMPLE  =                    T", r"a\.jpg: not a JPEG"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", r"a\.jpg: not a .* image, but HEIC; convert it to PNG or JPEG first"),
+        (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", r"HEIC|cannot be"),
+        (b"\xff\x0a" + bytes(9), "image, but JPEG XL; convert"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", "image, but JPEG XL; convert"),
+        (b"8BPS\0\1" + bytes(20), "image, but Photoshop; convert"),
+        (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "image, but SVG; convert"),
+        (b"%PDF-1.4", "image, but PDF; convert"),
     ],
 )
 def test_unreadable_bytes(tmp_path, data, message):
@@ -248,6 +372,33 @@ def test_half_a_file_is_refused(tmp_path, format):
         open_image(path)
     with pytest.raises((ImageError, OSError)):
         open_image(Image.open(path))
+
+
+@pytest.mark.skipif("JPEG2000" not in FORMATS, reason="this Pillow does not read JPEG 2000")
+def test_jpeg_2000(tmp_path):
+    levels = (np.arange(64 * 64, dtype=np.uint16) * 16).reshape(64, 64)
+    image = open_image(_saved(tmp_path / "a.jp2", Image.fromarray(levels)))
+    np.testing.assert_allclose(np.asarray(image)[..., 0], np.rint(levels / 257), atol=1)
+    data = (tmp_path / "a.jp2").read_bytes()
+    (tmp_path / "a.jp2").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ImageError, match=r"a\.jp2: cannot be decoded"):
+        open_image(tmp_path / "a.jp2")
+
+
+@pytest.mark.skipif("AVIF" not in FORMATS, reason="this Pillow does not read AVIF")
+def test_half_an_avif_is_refused(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = _encoded(Image.fromarray(noise), "AVIF")
+    (tmp_path / "a.avif").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ImageError, match=r"a\.avif: (cannot be|not a)"):
+        open_image(tmp_path / "a.avif")
+
+
+def test_a_format_that_this_pillow_lacks_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_module, "FORMATS", ("JPEG", "PNG"))
+    (tmp_path / "a.avif").write_bytes(b"\0\0\0\x18ftypavif\0\0\0\0mif1avif")
+    with pytest.raises(ImageError, match=r"a\.avif: not a JPEG, PNG image, but AVIF; convert it to PNG or JPEG first"):
+        open_image(tmp_path / "a.avif")
 
 
 def test_folder_is_refused(tmp_path):

@@ -21,6 +21,7 @@ from PIL import Image
 
 from clipes.datasets import Sample
 from clipes.io.images import open_image
+from clipes.io.kinds import FORMATS
 from clipes.runs import decoding
 from clipes.runs.loading import KILLED, load_ahead
 
@@ -53,7 +54,7 @@ def test_what_cannot_be_read_has_a_reason(scenes: list[Sample], readers: int) ->
         ("the file is empty", False),
         ("", False),
         ("no such image", True),
-        ("not a JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM image", False),
+        (f"not a {', '.join(FORMATS)} image", False),
         ("", False),
     ]
     assert [read.pixels is None for read in reads] == [True, False, True, True, False]

@@ -31,6 +31,7 @@ from clipes.datasets import Sample
 from clipes.device.errors import DeviceLost
 from clipes.generator import MaskGenerator, load
 from clipes.io.images import TarMember
+from clipes.io.kinds import FORMATS, READ_INSTEAD
 from clipes.runs.decoding import Loaded, decode_image
 from clipes.runs.generation import MasksFromImages
 from clipes.runs.loading import KILLED
@@ -110,7 +111,7 @@ def check_written(
     """Each image ended once; all masks are those without Ray, except for the broken image and the ``lost``."""
     assert {one.sample for one in outcomes} == set(samples) and len(outcomes) == COUNT
     assert {one.sample.id: one.sample.origin for one in outcomes} == {one.id: one.origin for one in samples}
-    broken = (f"sub/{BAD}", "failed", "not a JPEG, PNG, WEBP, BMP, GIF, TIFF, PPM image; convert it first")
+    broken = (f"sub/{BAD}", "failed", f"not a {', '.join(FORMATS)} image; {READ_INSTEAD}")
     bad = [broken, *((name, "failed", KILLED) for name in lost)]
     assert [one for one in by_id(outcomes) if one[1] != "ok"] == sorted(bad)
     assert masks(out) == {name: data for name, data in masks(plain).items() if name.removesuffix(".png") not in lost}
