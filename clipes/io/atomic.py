@@ -14,7 +14,6 @@ import secrets
 import shutil
 import socket
 import stat
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -53,7 +52,6 @@ PROCESS_NAME = r"(?P<machine>[0-9a-f]{8})-(?P<pid>\d+)"
 
 _TEMPORARY = re.compile(rf"\.clipes-{PROCESS_NAME}-[0-9a-f]{{16}}\.tmp(?P<suffix>\..*)?")
 _REPLACED = ".old"  # the suffix of a folder that holds the one that is being replaced, under its own name
-_STALE_SECONDS = 24 * 3600
 _ENDS = 1 << 16  # bytes at a file's ends that hold its "Software": PNG and SVG begin with it, PDF ends with it
 
 
@@ -111,16 +109,16 @@ def write_json(path: AnyPath, value: Any) -> None:
 def remove_stale(root: AnyPath, *, recursive: bool = True) -> int:
     """Remove the temporary files and folders that dead processes left under `root`; return how many.
 
-    A file is stale when its process on this machine is dead, or when it is a day old; a folder only in the first case.
-    A folder that a process was replacing when it was killed gets its name back. Links to folders are not followed.
+    They are stale when their process ran on this machine and is dead; their age says nothing where a clock is wrong. A
+    folder that a process was replacing when it was killed gets its name back. Links to folders are not followed.
     """
-    removed, a_day_ago = 0, time.time() - _STALE_SECONDS
+    removed = 0
     for parent, folders, files in os.walk(root):
         for name in (*files, *folders):
             match = _TEMPORARY.fullmatch(name)
             path = Path(parent, name)
             with suppress(FileNotFoundError, PermissionError):  # another process removes it too, or another user's
-                if match and (is_dead(match) or (name in files and path.lstat().st_mtime < a_day_ago)):
+                if match and is_dead(match):
                     _remove(path, match["suffix"])
                     removed += 1
         folders[:] = [name for name in folders if recursive and not _TEMPORARY.fullmatch(name)]

@@ -99,7 +99,8 @@ def start_run(
         precision = plan.model.precision if plan.model else None
         settings = {**settings, "dtype": dtype_name(precision, remote.partition(":")[0])}
     with claim_folder(settings, generator.class_names, plan.output, _about(prepared)) as store:
-        yield Run(prepared, generator, store, stop)
+        yield Run(prepared, generator, store, lambda: stop() or store.is_lost)
+        store.check_lease()
 
 
 def _about(prepared: PreparedRun) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from clipes.config import Config
 from clipes.datasets import find_images
 from clipes.io.images import TarMember
 from clipes.store.layout import MANIFEST
+from clipes.store.lease import take_lease
 from clipes.store.manifest import overwrite_manifest, settings_digest
 from clipes.store.output import Output
 from clipes.store.record import Row, read_records
@@ -156,21 +157,33 @@ class SavedRun:
             masks = MasksFromSavedMaps(self.store.class_names, config)
             total = self.store.status(0).total
             header = {**record_header(store), "total": len(self.store.latest) if total is None else total}
-            loop = MaskWriter(masks, output, header, readers=readers, jobs=jobs, stop=stop, keep_masks=in_place)
-            writer = stack.enter_context(loop)
-            writer.record(self._rows_to_keep(store))
-            for outcome in writer.write(self._remaining):
-                written += outcome.status == "ok"
-                yield outcome
-        if in_place and not stop():
-            self._end(settings, changed=written + self.finished > 0)
+
+            def ended() -> bool:
+                return stop() or store.is_lost
+
+            loop = MaskWriter(masks, output, header, readers=readers, jobs=jobs, stop=ended, keep_masks=in_place)
+            with loop as writer:
+                writer.record(self._rows_to_keep(store))
+                for outcome in writer.write(self._remaining):
+                    written += outcome.status == "ok"
+                    yield outcome
+            store.check_lease()
+            if in_place and not stop():
+                self._end(settings, changed=written + self.finished > 0)
 
     def _begin(self, settings: Mapping[str, object]) -> Store:
         """The run itself, as one of the new settings; from here on ``run.json`` says that masks may be mixed."""
-        store = self.store
-        overwrite_manifest(store.folder, store.settings, {**store.manifest, "mixed": MIXED})
-        new = Store(store.folder, {**store.manifest, "settings": settings, "digest": settings_digest(settings)})
-        new.remove_stale()
+        old, digest = self.store, settings_digest(settings)
+        new = Store(old.folder, {**old.manifest, "settings": settings, "digest": digest})
+        mixed = Store(old.folder, {**old.manifest, "mixed": MIXED})
+        new.lease = take_lease(old.folder, digest, "clipes finalize", alone=True, check=mixed.check_unchanged)
+        try:
+            old.check_unchanged()
+            overwrite_manifest(old.folder, old.settings, mixed.manifest)
+            new.remove_stale()
+        except BaseException:
+            new.close()
+            raise
         return new
 
     def _end(self, settings: Mapping[str, object], changed: bool) -> None:

@@ -80,9 +80,9 @@ class Remaining:
                 yield sample
 
     def _is_overwritten(self, sample: Sample) -> bool:
-        row = self._store.latest.get(sample.id)
-        later = (other for rows in self._others if (other := rows.get(sample.id)))
-        return any(row is not None and other.time >= row.time for other in later)
+        own = self._store.latest.order(sample.id)
+        others = (other for rows in self._others if (other := rows.order(sample.id)))
+        return own is not None and any(other >= own for other in others)
 
 
 def _start() -> dict[str, Any]:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from clipes.ids import CLASSES
 from clipes.io import atomic
-from clipes.io.atomic import is_alive, is_dead, owned
+from clipes.io.atomic import is_dead, owned
 
 from .layout import MANIFEST, RECORD_FILE, RECORDS, RESERVED, SAVED, TAR_FILE
+from .lease import FolderInUse, owners, take_lease
 from .manifest import read_manifest
 
 
@@ -22,7 +23,8 @@ def check_output_folder(folder: Path, overwrite: bool = False) -> None:
     """
     taken = [name for name in RESERVED if os.path.lexists(folder / name)]
     if overwrite and RECORDS in taken:
-        _check_no_active_writer(folder)
+        for owner in owners(folder).values():
+            raise FolderInUse(f"{folder}: {owner or 'another process'} is writing there; stop it before --overwrite")
     elif os.path.lexists(folder / MANIFEST):  # checked last: a run that starts right now writes it first
         read_manifest(folder)
     elif taken:
@@ -34,7 +36,15 @@ def clear(folder: Path) -> None:
 
     Masks are recognised by the software they name (:func:`clipes.io.atomic.owned`), so that those of a killed run,
     which have no row yet, are removed too. Interrupted, it can be called again.
+
+    Raises :class:`clipes.store.lease.FolderInUse` while another process writes there.
     """
+    if folder.is_dir():
+        with take_lease(folder, "", "clipes generate --overwrite", alone=True):
+            _clear(folder)
+
+
+def _clear(folder: Path) -> None:
     for path in folder.rglob("*.png"):
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name.partition("/")[0] not in SAVED and owned(path, "mask"):
@@ -66,10 +76,3 @@ def remove_stale(folder: Path, recorded_tars: Collection[str] | None) -> None:
         match = TAR_FILE.fullmatch(path.name)
         if match and is_dead(match) and path.name not in (recorded_tars or ()):
             path.unlink()
-
-
-def _check_no_active_writer(folder: Path) -> None:
-    for match in map(RECORD_FILE.fullmatch, os.listdir(folder / RECORDS)):
-        alive = match and int(match["pid"]) != os.getpid() and is_alive(int(match["pid"]))
-        if match and alive and match["machine"] == atomic.MACHINE_ID:
-            raise ValueError(f"{folder}: process {match['pid']} is writing there; stop it before --overwrite")

@@ -2,7 +2,7 @@
 
 ``OUT/records/TIME-MACHINE-PID-RANDOM.jsonl`` is ASCII JSON, one object per line: first the header, which says what the
 worker was started with, then a row for each image. Lines are never changed or removed. If an image has several rows,
-the newest counts.
+the newest counts: that of the later start, as the headers number the starts; a clock may be wrong.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any, Literal, get_args
 
 from clipes.io.atomic import MACHINE_ID
 
-from .layout import RECORDS
+from .layout import RECORD_FILE, RECORDS
+from .lease import owners
 
 Status = Literal["ok", "skipped", "failed"]
 
@@ -85,6 +86,7 @@ _DEFAULTS = {item.name: item.default for item in fields(Row)}
 
 
 _MAX_TIME = 2.5e11  # the year 9892; datetime ends with 9999
+_EPOCH = datetime.fromtimestamp(0, timezone.utc)
 
 
 def _is_finite(item: object) -> bool:
@@ -115,8 +117,10 @@ class Recorder:
     """Creates a file ``folder/records/*.jsonl``, writes its header and appends rows. Not thread-safe.
 
     ``header`` is a dict that JSON can hold. Its ``settings`` is the digest of the run's settings. ``clipes status``
-    also reads ``total`` (number of images of the data set) and ``shard``. The recorder adds ``started``, ``machine``
-    and ``pid``.
+    also reads ``total`` (number of images of the data set) and ``shard``. The recorder adds ``start`` (one more than
+    those of earlier records), ``started``, ``machine`` and ``pid``.
+
+    Workers that write at the same time share the number of their start, so that the times of their rows decide.
 
     Raises ValueError if ``records`` is a symbolic link, OSError if the file cannot be written.
     """
@@ -124,12 +128,13 @@ class Recorder:
     def __init__(self, folder: str | os.PathLike[str], header: Mapping[str, Any]) -> None:
         if not isinstance(header.get("settings"), str):
             raise ValueError(f"the header's 'settings' is {header.get('settings')!r}; give the digest of the run")
-        now, machine = datetime.now(timezone.utc), socket.gethostname()
-        about = {"started": now.isoformat(), "machine": machine, "pid": os.getpid()}
-        header_line = json.dumps({**header, **about}, allow_nan=False)
+        now, machine = max(datetime.now(timezone.utc), _EPOCH), socket.gethostname()
         records = Path(folder, RECORDS)
         _refuse_link(records)
         records.mkdir(parents=True, exist_ok=True)
+        start = 1 + max(_ended_starts(Path(folder)), default=0)
+        about = {"start": start, "started": now.isoformat(), "machine": machine, "pid": os.getpid()}
+        header_line = json.dumps({**header, **about}, allow_nan=False)
         stamp = now.strftime("%Y%m%dT%H%M%S.%f")
         self.path = records / f"{stamp}-{MACHINE_ID}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         flags = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | getattr(os, "O_BINARY", 0)
@@ -148,7 +153,7 @@ class Recorder:
         Raises OSError if they cannot be written, as on a full disk; the record stays valid, and ``add`` can be called
         again. Raises FileNotFoundError if the file was removed meanwhile.
         """
-        now = round(time.time(), 3)
+        now = max(round(time.time(), 3), 0.0)  # a clock may be before 1970
         if rows:
             self._append("\n".join(replace(row, time=now).to_json() for row in rows))
 
@@ -204,8 +209,13 @@ class Record:
         return str(self.header["settings"])
 
     @property
+    def start(self) -> int:
+        """The number of this start in the folder; workers that start together may share it. 0 for older records."""
+        return int(self.header.get("start", 0))
+
+    @property
     def started(self) -> float:
-        """When the worker started, in seconds since 1970."""
+        """When the worker started by its clock, in seconds since 1970."""
         return datetime.fromisoformat(self.header["started"]).timestamp()
 
     def rows(self) -> Iterator[Row]:
@@ -223,20 +233,31 @@ class Record:
 
 
 def read_records(folder: str | os.PathLike[str]) -> Iterator[Record]:
-    """Yield the records of all workers of the run in ``folder``, in the order in which the workers started.
+    """Yield the records of all workers of the run in ``folder``, in the order of their starts.
 
     A record with an incomplete header is left out: its worker was killed while it started. Raises ValueError, with the
-    file and the line number, for a broken header, and for a symbolic link, because links are not followed.
+    file and the line number, for a broken header, and for what is no ordinary file, such as a link or a pipe.
     """
     records = Path(folder, RECORDS)
     _refuse_link(records)
     if not records.is_dir():
         return
+    found = []
     for path in sorted(records.glob("[!.]*.jsonl")):
         _refuse_link(path)
         number, line = next(_complete_lines(path), (0, b""))
         if number:
-            yield Record(path, _parse_header(path, line))
+            found.append(Record(path, _parse_header(path, line)))
+    yield from sorted(found, key=lambda record: record.start)
+
+
+def _ended_starts(folder: Path) -> Iterator[int]:
+    """The starts of the records that no living process writes, as far as leases tell."""
+    living = owners(folder)
+    for record in read_records(folder):
+        match = RECORD_FILE.fullmatch(record.path.name)
+        if match is None or (match["machine"], match["pid"]) not in living:
+            yield record.start
 
 
 def _parse_header(path: Path, line: bytes) -> dict[str, Any]:
@@ -246,6 +267,8 @@ def _parse_header(path: Path, line: bytes) -> dict[str, Any]:
             raise ValueError("the header has no 'settings'")
         if not 0 <= datetime.fromisoformat(header["started"]).timestamp() < _MAX_TIME:
             raise ValueError(f"started is {header['started']!r}")
+        if type(header.get("start", 0)) is not int:
+            raise ValueError(f"start is {header['start']!r}")
     except (ValueError, TypeError, KeyError, OverflowError) as error:
         raise _line_error(path, 1, error) from error
     return header
@@ -264,5 +287,8 @@ def _line_error(path: Path, number: int, error: Exception) -> ValueError:
 
 
 def _refuse_link(path: Path) -> None:
+    """Raise ValueError for a link, and for a record that is no ordinary file: reading a pipe would wait forever."""
     if path.is_symlink():
         raise ValueError(f"{path} is a link, and records are never followed out of their folder; remove the link")
+    if path.name != RECORDS and not path.is_file():
+        raise ValueError(f"{path} is a folder, a pipe or a device, not a record; remove it or move it away")

@@ -45,8 +45,9 @@ class Worker:
 class LatestRows:
     """The newest row of every image, of all records of ``folder`` whose settings have ``digest``.
 
-    Newest is the row with the latest time, of equal ones that of the worker that started last. The rows are in a
-    temporary database on disk; memory does not grow with the number of images.
+    Newest is the row of the latest start. In one record it is the last one, and of workers that started together the
+    one with the latest time. The rows are in a temporary database on disk; memory does not grow with the number of
+    images.
 
     Attributes:
         workers: in the order in which they started.
@@ -59,7 +60,10 @@ class LatestRows:
 
     def __init__(self, folder: str | os.PathLike[str], digest: str) -> None:
         self._rows = temporary_database()
-        self._rows.execute("CREATE TABLE rows (id BLOB PRIMARY KEY, time REAL, status TEXT, line TEXT) WITHOUT ROWID")
+        self._rows.execute(
+            "CREATE TABLE rows (id BLOB PRIMARY KEY, start INTEGER, record INTEGER, time REAL, status TEXT, line TEXT) "
+            "WITHOUT ROWID"
+        )
         self.tar_files: set[str] = set()
         self.workers: list[Worker] = []
         self.total: int | None = None
@@ -96,6 +100,12 @@ class LatestRows:
         line = self._rows.execute("SELECT line FROM rows WHERE id = ?", (encode_name(id),)).fetchone()
         return Row.from_json(line[0]) if line else None
 
+    def order(self, id: str) -> tuple[int, float] | None:
+        """What says which of two rows of an image is newer: the number of its start, and its time."""
+        query = "SELECT start, time FROM rows WHERE id = ?"
+        found: tuple[int, float] | None = self._rows.execute(query, (encode_name(id),)).fetchone()
+        return found
+
     def select(self, *statuses: Status) -> Iterator[Row]:
         """The newest rows, by id, of the images that ended with one of ``statuses``."""
         places = ", ".join("?" * len(statuses))
@@ -111,22 +121,24 @@ class LatestRows:
         return self.select(*get_args(Status))
 
     def _insert(self, record: Record) -> Worker:
-        """Insert the rows of a record that are newer than those of earlier records."""
+        """Insert the rows of a record that are newer than those of earlier records, whose starts are not later."""
         counts: Counter[Status] = Counter()
         last = record.started
+        number = len(self.workers)
 
-        def values() -> Iterator[tuple[bytes, float, str, str]]:
+        def values() -> Iterator[tuple[bytes, int, int, float, str, str]]:
             nonlocal last
             for row in record.rows():
                 counts[row.status] += 1
                 last = max(last, row.time)
                 if row.shard is not None:
                     self.tar_files.add(row.shard)
-                yield encode_name(row.id), row.time, row.status, row.to_json()
+                yield encode_name(row.id), record.start, number, row.time, row.status, row.to_json()
 
         self._rows.executemany(
-            "INSERT INTO rows VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET "
-            "time = excluded.time, status = excluded.status, line = excluded.line WHERE excluded.time >= time",
+            "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET start = excluded.start, "
+            "record = excluded.record, time = excluded.time, status = excluded.status, line = excluded.line "
+            "WHERE excluded.start > start OR excluded.record = record OR excluded.time >= time",
             values(),
         )
         machine, shard = record.header.get("machine"), record.header.get("shard")

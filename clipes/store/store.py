@@ -22,6 +22,7 @@ from clipes.io.masks import check_size, read_ids, read_png
 
 from .cleanup import check_output_folder, remove_stale
 from .layout import Kind, file_path, member_name
+from .lease import FolderInUse, Lease, owners, take_lease
 from .manifest import OVERWRITE, create_or_verify_manifest, read_manifest
 from .record import Recorder, Row, Status
 from .rows import LatestRows
@@ -54,10 +55,12 @@ class Store:
     Attributes:
         folder: where it is.
         manifest: all of ``run.json``.
+        lease: this process's claim to write masks there; None for a reader. Closing gives it back.
     """
 
     def __init__(self, folder: AnyPath, manifest: Mapping[str, Any]) -> None:
         self.folder, self.manifest = Path(folder), manifest
+        self.lease: Lease | None = None
         self._lock = Lock()
         self._latest: LatestRows | None = None
         self._tars = TarIndex(self.folder)
@@ -82,15 +85,21 @@ class Store:
             about: what else ``run.json`` says: versions, command, machine, source.
 
         Raises ValueError for a folder of other settings, with the differences, for masks of mixed settings, and for
-        files in the folder that no run wrote; OSError where it cannot be written.
+        files in the folder that no run wrote; :class:`clipes.store.lease.FolderInUse` while a process writes masks of
+        other settings; OSError where it cannot be written.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         check_output_folder(folder)
         create_or_verify_manifest(folder, settings, about)
         store = cls.open(folder)
-        store.check_not_mixed(f", or {OVERWRITE}")
-        write_json(folder / CLASSES, class_table(class_names))
+        try:
+            store.lease = take_lease(folder, store.digest, check=store.check_unchanged)
+            store.check_not_mixed(f", or {OVERWRITE}")
+            write_json(folder / CLASSES, class_table(class_names))
+        except BaseException:
+            store.close()
+            raise
         return store
 
     def __enter__(self) -> Store:
@@ -100,7 +109,9 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        """Delete the temporary databases; a second call does nothing."""
+        """Delete the temporary databases, and give the lease back; a second call does nothing."""
+        if self.lease is not None:
+            self.lease.close()
         self._tars.close()
         if self._latest is not None:
             self._latest.close()
@@ -138,13 +149,26 @@ class Store:
     def check_not_mixed(self, cure: str = "") -> None:
         """Raise ValueError if ``run.json`` says that some masks are of other settings: a stopped ``finalize``."""
         if mixed := self.manifest.get("mixed"):
+            for owner in owners(self.folder).values():
+                if owner is not None and owner.alone:
+                    raise FolderInUse(f"{self.folder}: {owner} is deciding its masks again; wait until it ends")
             raise ValueError(f"{self.folder}: {mixed}{cure}")
 
     def check_unchanged(self) -> None:
-        """Raise ValueError if the settings have changed since the run was opened, so that masks may be of both."""
+        """Raise ValueError if ``run.json`` has changed since it was read, so that masks may be of two settings."""
         manifest = read_manifest(self.folder)
-        if manifest.get("mixed") or manifest["digest"] != self.digest:
+        if manifest.get("mixed") != self.manifest.get("mixed") or manifest["digest"] != self.digest:
             raise ValueError(f"{self.folder}: its masks were decided again meanwhile; start again")
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether this process must stop writing, because the folder is no longer its own; soon after the fact."""
+        return self.lease is not None and self.lease.fault is not None
+
+    def check_lease(self) -> None:
+        """Raise what :attr:`is_lost` is about, looking once more now."""
+        if self.lease is not None:
+            self.lease.verify()
 
     # --- images
 

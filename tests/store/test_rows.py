@@ -15,6 +15,7 @@ import pytest
 
 from clipes.store import record
 from clipes.store.layout import tar_key
+from clipes.store.lease import take_lease
 from clipes.store.record import Recorder, Row
 from clipes.store.rows import LatestRows
 from clipes.store.store import Store
@@ -44,7 +45,7 @@ def test_no_records_no_rows(tmp_path: Path) -> None:
 
 
 def test_the_newest_row_counts(tmp_path: Path, clock: list[float]) -> None:
-    with _recorder(tmp_path) as first, _recorder(tmp_path) as second:
+    with take_lease(tmp_path, "x"), _recorder(tmp_path) as first, _recorder(tmp_path) as second:
         first.add(Row("in one file", "failed"))
         first.add(Row("in one file", "ok"))
         first.add(Row("in both at once", "failed"))
@@ -61,6 +62,23 @@ def test_the_newest_row_counts(tmp_path: Path, clock: list[float]) -> None:
         assert [worker.file for worker in rows.workers] == [first.path.name, second.path.name]
         worker = rows.workers[0]
         assert (worker.failed, worker.ok, worker.skipped, worker.last) == (3, 1, 0, 4e9 + 1)
+
+
+@pytest.mark.parametrize("later", [-400 * 86400, -3600, -3600 * 24 * 365 * 80], ids=["year", "hour", "before 1970"])
+def test_a_later_start_counts_whatever_its_clock_says(tmp_path: Path, clock: list[float], later: float) -> None:
+    """A first start with a clock in the future, and a second one with the right clock."""
+    with _recorder(tmp_path) as first:
+        first.add(Row("a", "failed", "broken"), Row("b", "failed", "broken"))
+    clock[0] += later
+    with _recorder(tmp_path) as second:
+        second.add(Row("a", "failed"))
+        clock[0] -= 10  # set back in mid-run
+        second.add(Row("a", "ok"))
+    with _recorder(tmp_path) as third:
+        third.add(Row("b", "ok"))
+    with LatestRows(tmp_path, "x") as rows:
+        assert [row.status for row in rows] == ["ok", "ok"]
+        assert rows.order("a") < rows.order("b") and rows.order("c") is None
 
 
 def test_records_of_other_settings_are_left_out(tmp_path: Path) -> None:
