@@ -68,6 +68,8 @@ def run(options: argparse.Namespace) -> int:
     vocabulary = load_vocabulary(**vocabulary_settings(options))
     candidates = stuff_words() if options.candidates is None else _candidates(options.candidates)
     samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.numbered_names)
+    for note in samples.notes:
+        print_error(note)
     check_labels(samples, vocabulary if judged else replace(vocabulary, background_names=tuple(candidates)))
 
     from clipes.clip.text_cache import cache_folder

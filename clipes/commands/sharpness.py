@@ -60,6 +60,8 @@ def run(options: argparse.Namespace) -> int:
 
     vocabulary = _vocabulary(vocabulary_settings(options))
     samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.numbered_names)
+    for note in samples.notes:
+        print_error(note)
     options.refine = options.refine or "none"
     config = read_config(options, vocabulary.preset)
     select_images(samples, vocabulary, options.truth)

@@ -18,6 +18,7 @@ from .match import add_rows, match_rows
 from .sample import AnyImage, AnyPath, DatasetError, LabelRow, RawSample, Sample, clean_labels
 from .sources import absolute_source, open_source
 from .tables import read_table
+from .unread import unread_note
 
 if TYPE_CHECKING:
     from clipes.training import PseudoMaskDataset
@@ -50,10 +51,11 @@ def find_samples(
 
     `source` is one of
 
-    - an image, a folder (searched with its sub-folders; hidden files and other suffixes are left out), a glob
-      pattern, or a .txt list: one image path per line, relative to the list, blank lines and `#` lines ignored.
-      Ids are relative to the folder, to the pattern's fixed part or to the list's folder; when a list names
-      images outside its folder, to the folder that contains them all;
+    - an image, a folder (searched with its sub-folders; hidden files and other suffixes are left out; images of
+      kinds that are not read, such as HEIC, are counted in the `notes` of what is returned), a glob pattern, or a
+      .txt list: one image path per line, relative to the list, blank lines and `#` lines ignored. Ids are relative
+      to the folder, to the pattern's fixed part or to the list's folder; when a list names images outside its
+      folder, to the folder that contains them all;
     - a .csv or .jsonl table, its images relative to it, their ids as of a list;
     - `voc:ROOT[:SPLIT]` (:func:`clipes.datasets.voc.read_voc`) and `coco:ROOT[:SPLIT]`
       (:func:`clipes.datasets.coco.read_coco`);
@@ -87,7 +89,8 @@ def find_samples(
         if rows is not None:
             add_rows(database, rows)
             unused = match_rows(database)
-    return Samples(database, *unused, category_ids=opened.category_ids)
+        notes = list(filter(None, [unread_note(database, os.fspath(source))]))
+    return Samples(database, *unused, category_ids=opened.category_ids, notes=notes)
 
 
 def find_images(source: AnyPath) -> Mapping[str, AnyImage]:

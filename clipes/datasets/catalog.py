@@ -13,6 +13,7 @@ from clipes.io.images import TarMember
 from clipes.io.kinds import IMAGE_SUFFIXES
 from clipes.io.tempdb import decode_name, encode_name, temporary_database, transaction
 
+from . import unread
 from .sample import AnyImage, DatasetError, RawSample, Sample, check_id, without_suffix
 
 _TABLES = """
@@ -25,7 +26,7 @@ CREATE TABLE row (
     position INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, labels TEXT NOT NULL, origin BLOB NOT NULL,
     used INTEGER NOT NULL DEFAULT 0
 );
-"""
+"""  # `used`: 1 by an image, 2 by a file that is not read
 
 _SAMPLES = """
 SELECT id, path, member, start, size, coalesce(row.labels, sample.labels), coalesce(row.origin, sample.origin)
@@ -42,6 +43,7 @@ class Samples(Sequence[Sample]):
         unused_rows: how many rows of the given labels file name no image.
         first_unused: the image that the first of them names; empty if there is none.
         category_ids: of COCO: class name to the JSON's own category id; None elsewhere.
+        notes: what was left out, a sentence each: files of kinds that are not read.
     """
 
     def __init__(
@@ -50,12 +52,14 @@ class Samples(Sequence[Sample]):
         unused_rows: int = 0,
         first_unused: str = "",
         category_ids: dict[str, int] | None = None,
+        notes: Sequence[str] = (),
     ) -> None:
         self._database = database
         self._length: int = database.execute("SELECT count(*) FROM sample").fetchone()[0]
         self.unused_rows = unused_rows
         self.first_unused = first_unused
         self.category_ids = category_ids
+        self.notes = tuple(notes)
 
     def __len__(self) -> int:
         return self._length
@@ -112,7 +116,7 @@ def _sample(row: tuple[Any, ...]) -> Sample:
 def catalogue() -> Iterator[sqlite3.Connection]:
     """Yield a new, empty catalogue to be filled. Raises OSError when the disk is full."""
     database = temporary_database()
-    database.executescript(_TABLES)
+    database.executescript(_TABLES + unread.TABLE)
     with transaction(database, "the list of images"):
         yield database
 
@@ -131,6 +135,9 @@ def add_images(
     missing = 0
     first: list[str] = []
     for image in images:
+        if not image.listed and unread.is_unread(image.name):
+            unread.add_unread(database, image)
+            continue
         sample_id = without_suffix(image.name)
         check_id(sample_id, image.listed or str(image.image))
         labels = None if image.labels is None else json.dumps(image.labels)
@@ -148,7 +155,8 @@ def add_images(
             "the names, or go on without them (--missing skip)"
         )
     if database.execute("SELECT 1 FROM sample LIMIT 1").fetchone() is None:
-        raise DatasetError(f"{source}: no image found; known are {' '.join(sorted(IMAGE_SUFFIXES))}")
+        note = unread.unread_note(database, source)
+        raise DatasetError(note or f"{source}: no image found; known are {' '.join(sorted(IMAGE_SUFFIXES))}")
 
 
 def _place(image: AnyImage) -> tuple[bytes, bytes | None, int | None, int | None]:

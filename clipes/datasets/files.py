@@ -8,22 +8,30 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from clipes.io.kinds import IMAGE_SUFFIXES
+from clipes.io.kinds import IMAGE_SUFFIXES, READ_INSTEAD, UNREAD_SUFFIXES
 from clipes.io.tempdb import temporary_database, transaction
 from clipes.io.walk import walk_files
 
 from .sample import DatasetError, LabelRow, RawSample, check_text
 from .tables import READERS, read_lines, read_table
+from .unread import is_unread
+
+_SUFFIXES = IMAGE_SUFFIXES | UNREAD_SUFFIXES
 
 
 def find_files(source: Path) -> Iterator[RawSample]:
-    """Yield the images of `source`, in the order of a list or table, otherwise sorted by path."""
+    """Yield the images of `source`, in the order of a list or table, otherwise sorted by path.
+
+    Among those of a folder or a pattern are files of kinds that are not read, which the catalogue counts.
+    """
     if source.is_dir():
-        return (RawSample(name, source / name) for name in walk_files(source, IMAGE_SUFFIXES))
+        return (RawSample(name, source / name) for name in walk_files(source, _SUFFIXES))
     if source.is_file() and source.suffix.lower() == ".txt":
         return _relative(source.parent, lambda: _listed(source))
     if source.is_file() and source.suffix.lower() in READERS:
         return _relative(source.parent, lambda: read_table(source))
+    if source.is_file() and is_unread(source.name):
+        raise DatasetError(f"{source}: an image of a kind that is not read, {source.suffix}; {READ_INSTEAD}")
     if source.is_file() and not _is_image(source):
         raise DatasetError(f"{source}: neither an image by its suffix, a .txt list nor a table; name it in a list")
     if source.is_file():
@@ -36,7 +44,7 @@ def find_files(source: Path) -> Iterator[RawSample]:
 def _is_image(path: Path) -> bool:
     hidden = path.name.startswith(".")
     exists = os.path.lexists(path) and not os.path.isdir(path)  # a broken link is an image that cannot be read
-    return exists and not hidden and path.suffix.lower() in IMAGE_SUFFIXES
+    return exists and not hidden and path.suffix.lower() in _SUFFIXES
 
 
 def _globbed(source: Path) -> Iterator[RawSample]:

@@ -12,6 +12,7 @@ from clipes.io.tempdb import decode_name, encode_name
 
 from .sample import DatasetError, LabelRow, without_suffix
 from .tables import row_key
+from .unread import unread_paths
 
 
 def add_rows(database: sqlite3.Connection, rows: Iterable[LabelRow]) -> None:
@@ -44,6 +45,7 @@ def match_rows(database: sqlite3.Connection) -> tuple[int, str]:
     if missing:
         raise DatasetError(_unmatched(database, missing))
     _mark_used(database)
+    _mark_unread(database)
     (unused,) = database.execute("SELECT count(*) FROM row WHERE NOT used").fetchone()
     first = database.execute("SELECT key FROM row WHERE NOT used ORDER BY position LIMIT 1").fetchone()
     return unused, decode_name(first[0]) if first else ""
@@ -51,6 +53,15 @@ def match_rows(database: sqlite3.Connection) -> tuple[int, str]:
 
 def _mark_used(database: sqlite3.Connection) -> None:
     database.execute("UPDATE row SET used = 1 WHERE position IN (SELECT row FROM sample WHERE row IS NOT NULL)")
+
+
+def _mark_unread(database: sqlite3.Connection) -> None:
+    """Mark the rows that name a file of a kind that is not read: the file is there."""
+    for path in unread_paths(database):
+        for name in (path, os.path.splitext(path)[0]):
+            row, used = _row_of_longest_suffix(database, name) or (0, True)
+            if not used:
+                database.execute("UPDATE row SET used = 2 WHERE position = ?", (row,))
 
 
 def _check_spellings(database: sqlite3.Connection) -> None:

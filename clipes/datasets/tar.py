@@ -17,6 +17,7 @@ from clipes.io.kinds import IMAGE_SUFFIXES
 
 from .sample import DatasetError, RawSample, check_id
 from .tables import to_names
+from .unread import is_unread
 
 _TAR = re.compile(r"\.(tar|tgz|tbz2?|txz|tzst)(\.\w+)?$", re.IGNORECASE)
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -128,6 +129,7 @@ def _sample(
         dotted = next((m for suffix, m in by_suffix.items() if f".{suffix.rpartition('.')[2]}" in IMAGE_SUFFIXES), None)
         if dotted:  # the shard's names have further dots: all its images would silently be left out
             raise DatasetError(f"{dotted}: its key ends at the first dot, {key!r}, and that has no image; rename it")
+        yield from (RawSample(member.name, member) for member in by_suffix.values() if is_unread(member.name))
         return
     image = by_suffix[images[0]]
     if len(images) > 1:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
@@ -34,7 +35,8 @@ def run(
 ) -> RunStatus:
     """Write the masks of a data set to the folder ``out``, and return how its images ended: counts and reasons.
 
-    An image that cannot be read has failed, with its reason, and the others are done. The same call again goes on
+    An image that cannot be read has failed, with its reason, and the others are done. Warnings say what is left out:
+    files of kinds that are not read, rows without an image, images with unknown labels. The same call again goes on
     where it was stopped. The folder is as ``clipes generate`` writes it.
 
     >>> import clipes
@@ -88,6 +90,8 @@ def run_plan(plan: Plan, progress: Callable[[Outcome], object] | None = None) ->
 def _execute(
     prepared: PreparedRun, generator: MaskGenerator | None, progress: Callable[[Outcome], object] | None
 ) -> RunStatus:
+    for note in prepared.notes:
+        warnings.warn(note, stacklevel=3)
     with start_run(prepared, generator) as run, closing(write_masks(run)) as outcomes:
         for outcome in outcomes:
             if progress:

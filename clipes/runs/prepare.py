@@ -63,7 +63,7 @@ def prepare(plan: Plan, vocabulary: Vocabulary | None = None) -> PreparedRun:
     samples = find_samples(plan.source, plan.labels, class_names=vocabulary.numbered_names, missing=faults.missing)
     unknown, first = check_labels(samples, vocabulary, faults.unknown == "skip")
     check_folder(plan.source, samples, plan.output, faults.overwrite)
-    notes = []
+    notes = list(samples.notes)
     if samples.unused_rows:
         notes.append(
             f"{samples.unused_rows} row(s) of {plan.labels} name no image of {plan.source}, "

@@ -211,7 +211,7 @@ def test_same_stem_in_two_folders_is_fine(tree):
 def test_empty_sources_are_refused(tmp_path, source):
     (tmp_path / "empty").mkdir()
     (tmp_path / "list.txt").write_text("# nothing\n")
-    with pytest.raises(DatasetError, match=r"no image found; known are \.bmp"):
+    with pytest.raises(DatasetError, match=r"no image found; known are \.apng"):
         find_samples(tmp_path / source, [])
 
 
