@@ -78,9 +78,9 @@ class PseudoMask:
         return f"PseudoMask({height} x {width}: {', '.join(f'{name} {share:.0%}' for name, share in shares)})"
 
     def _repr_png_(self) -> bytes:
-        """The overlay, which notebooks show for a result."""
+        """The overlay with its legend, which notebooks show for a result."""
         file = BytesIO()
-        self.overlay().save(file, format="PNG")
+        self.overlay(legend=True).save(file, format="PNG")
         return file.getvalue()
 
     def __getitem__(self, label: str) -> NDArray[np.bool_]:
@@ -127,10 +127,12 @@ class PseudoMask:
         """
         write_cams(path, PatchCams(self.class_ids, self.patch_cams, self.size), self.cams if full else None)
 
-    def overlay(self, alpha: float = 0.5, outline: bool = True, legend: bool = True) -> Image.Image:
-        """The picture tinted and outlined in the palette's colours, with a legend below it.
+    def overlay(self, alpha: float = 0.5, outline: bool = True, legend: bool = False) -> Image.Image:
+        """The picture tinted by its mask, each region in one fine line, ignored pixels hatched.
 
-        ``alpha`` in [0, 1] is the strength of the tint; ValueError outside.
+        ``alpha`` in [0, 1] is the strength of the tint; ValueError outside. ``legend`` adds the labels' names below.
+        The picture has the image's size; one of up to 192 pixels is enlarged. The colours are brighter than those of
+        the mask's file; see :func:`clipes.drawing.overlay.draw_overlay`.
         """
         names = self.class_ids.tolist(), self.labels
         return draw_overlay(self.image, self.mask, *names, self.num_classes, alpha, outline, legend)

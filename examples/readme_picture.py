@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 import clipes
 from clipes.commands.demo_run import DECIDED
 from clipes.datasets import find_samples
-from clipes.drawing.overlay import draw_maps, draw_mask
+from clipes.drawing.masks import draw_maps
 
 TITLES = ("picture", "initial maps", "propagated maps", "mask", "truth")
 SIDE, GAP, HEAD = 168, 8, 30
@@ -29,9 +29,9 @@ def panels(demo: Path, scenes: list[int]) -> Iterator[dict[str, Image.Image]]:
             "picture": result.image,
             "initial maps": draw_maps(initial(sample.image, sample.labels).cams, ids),
             "propagated maps": draw_maps(result.cams, ids),
-            "mask without CRF": draw_mask(result.decide(replace(DECIDED, refine=None)).mask),
-            "mask": draw_mask(result.mask),
-            "truth": draw_mask(np.asarray(Image.open(demo / "truth" / f"{sample.id}.png"))),
+            "mask without CRF": result.decide(replace(DECIDED, refine=None)).overlay(),
+            "mask": result.overlay(),
+            "truth": replace(result, mask=np.asarray(Image.open(demo / "truth" / f"{sample.id}.png"))).overlay(),
         }
 
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from clipes.config import MaskConfig, ParConfig
+from clipes.drawing.colours import clear_palette
 from clipes.generator import MaskGenerator
 from clipes.ids import voc_palette
 from clipes.result import PseudoMask
@@ -77,9 +78,9 @@ def test_a_result_says_what_is_in_it(result: PseudoMask) -> None:
     assert repr(result) == "PseudoMask(4 x 6: background 50%, cat 33%, dog 0%, bus 0%, ignored 17%)"
 
 
-def test_a_notebook_shows_the_overlay(result: PseudoMask) -> None:
+def test_a_notebook_shows_the_overlay_with_its_legend(result: PseudoMask) -> None:
     with Image.open(BytesIO(result._repr_png_())) as shown:
-        assert np.array_equal(np.asarray(shown), np.asarray(result.overlay()))
+        assert np.array_equal(np.asarray(shown), np.asarray(result.overlay(legend=True)))
 
 
 def test_the_maps_are_decided_again_with_other_settings(tiny) -> None:
@@ -99,13 +100,14 @@ def test_segments_with_no_label(result: PseudoMask) -> None:
     assert bare.overlay().width >= 6
 
 
-def test_overlay_is_the_picture_and_a_legend(result: PseudoMask) -> None:
+def test_overlay_is_the_picture_and_a_legend_if_wanted(result: PseudoMask) -> None:
     drawn = result.overlay()
-    assert drawn.mode == "RGB"
-    assert drawn.width >= 192 and drawn.height > 128  # 6 x 4 pixels, enlarged 32 times
-    assert np.asarray(drawn)[64, 112].tolist() == [10, 20, 30]
-    legend = np.asarray(drawn)[128:]
-    for colour in voc_palette()[[1, 2, 3, 255]]:
+    assert drawn.mode == "RGB" and drawn.size == (384, 256)  # 6 x 4 pixels, enlarged 64 times
+    assert np.asarray(drawn)[result.mask.repeat(64, 0).repeat(64, 1) == 0].tolist().count([10, 20, 30]) > 40_000
+    named = result.overlay(legend=True)
+    assert (np.asarray(named)[:256] == np.asarray(drawn)).all()
+    legend = np.asarray(named)[256:]
+    for colour in clear_palette()[[1, 2, 3]]:
         assert (legend == colour).all(-1).any()
 
 

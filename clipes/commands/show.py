@@ -107,7 +107,7 @@ def _write(out: Path, result: PseudoMask, overlay: bool) -> bytes:
     if overlay:
         from clipes.drawing.overlay import overlay_png
 
-        data = overlay_png(result.overlay(), SOFTWARE["figure"])
+        data = overlay_png(result.overlay(legend=True), SOFTWARE["figure"])
         write_bytes(out, data)
         return data
     from clipes.drawing.figure import figure_png, save_figure

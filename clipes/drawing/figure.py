@@ -23,8 +23,9 @@ from PIL import Image
 from clipes.ids import ignore_index, voc_palette
 from clipes.io.atomic import atomic
 
+from .colours import IGNORED, colours_of
+from .masks import outline_mask
 from .optional import require_matplotlib
-from .overlay import IGNORED, colours_of, outline_mask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

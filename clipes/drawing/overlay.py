@@ -1,4 +1,4 @@
-"""A picture with its mask drawn over it, and a legend below."""
+"""A picture with its mask drawn over it, and a legend below if it is wanted."""
 
 from __future__ import annotations
 
@@ -8,19 +8,27 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
-from scipy import ndimage
+from scipy import ndimage, special
 
-from clipes.ids import ignore_index, voc_palette
+from clipes.ids import ignore_index
 
-SMALL = 192
+from .colours import IGNORED, clear_palette, palette_index
+
+SMALL = 384
 """Small pictures are enlarged by the largest whole factor that keeps the longer side at or below this."""
 
+LEAST = 20
+"""Regions of fewer pixels have no outline."""
+
 LONGEST_NAME = 60
-IGNORED = 255
-"""The palette index of ignored pixels, for any number of classes."""
+_SMOOTH = 4  # pixels enlarged by more than this keep their corners
+_LINE = 1.3  # pixels of an outline's width, in pictures with sides of up to 650
+_HATCH, _HATCH_ALPHA = 6, 0.3  # distance of the lines over ignored pixels, for each pixel of an outline; their strength
+_EDGE_ALPHA, _EDGE_SHADE = 0.95, 0.6  # of an outline: its strength; how far its colour is mixed with white or black
+_LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def draw_overlay(
@@ -31,33 +39,35 @@ def draw_overlay(
     classes: int,
     alpha: float = 0.5,
     outline: bool = True,
-    legend: bool = True,
+    legend: bool = False,
 ) -> Image.Image:
-    """The RGB ``image`` tinted by ``mask`` (H, W) with strength ``alpha``, regions outlined, and a legend below.
+    """The RGB ``image`` tinted by ``mask`` (H, W) with strength ``alpha``, each region in one fine line.
 
-    Colours are the mask file's palette; ids beyond 254 take the colour of ``id % 254 + 1``. Ignored pixels are striped.
-    Each outline is a line of the region's colour inside the border, a white and a dark line outside, so that it is
-    visible on any picture. Of two regions that touch, the smaller lies on top and keeps its pixels. Pictures below 97
-    pixels are enlarged. The legend is as high as necessary, and wider than the picture only if a name is.
+    The colours are those of :func:`clipes.drawing.colours.clear_palette`, not the mask file's. The picture's own
+    colour fades below a tint, so that a class has the same hue on any picture. A region's line is a
+    lighter or a darker shade of its colour, whichever differs more from the pixels beside it. Regions below
+    :data:`LEAST` pixels have no line. Ignored pixels keep the picture, finely hatched; the background is unchanged.
+
+    Pictures of up to half of :data:`SMALL` pixels are enlarged. ``legend`` adds a row of the class names below.
 
     Raises ValueError for an ``alpha`` outside [0, 1].
     """
     if not 0 <= alpha <= 1:
         raise ValueError(f"alpha is {alpha!r}; it must be in [0, 1]")
     zoom = max(1, SMALL // max(mask.shape))
-    ids, z_order = (array.repeat(zoom, 0).repeat(zoom, 1) for array in (mask.astype(np.int32), _z_order(mask)))
-    picture = np.array(image.resize((ids.shape[1], ids.shape[0]), Image.Resampling.NEAREST))
-    ignored = ids == ignore_index(classes)
-    line = max(2 if zoom > 4 else 1, round(min(ids.shape) / 200))
-    colours = voc_palette()[np.where(ignored, IGNORED, palette_index(ids))]
-    _tint(picture, ids, colours, ignored, alpha, line)
+    ids = _enlarged(np.where(mask == ignore_index(classes), -1, mask.astype(np.int32)), zoom)
+    width = max(_LINE, zoom * max(mask.shape) / 500)
+    resample = Image.Resampling.BICUBIC if zoom <= _SMOOTH else Image.Resampling.NEAREST
+    picture = np.array(image.resize((zoom * mask.shape[1], zoom * mask.shape[0]), resample))
+    _tint(picture, ids, alpha)
+    _hatch(picture, ids < 0, width)
     if outline:
-        _outline(picture, z_order, colours, line)
+        _outline(picture, ids, LEAST * zoom**2, width)
     body = Image.fromarray(picture)
     if not legend:
         return body
     entries = [(int(palette_index(np.int64(i))), name) for i, name in zip(class_ids, names, strict=True)]
-    return _with_legend(body, [*entries, (IGNORED, "ignored")] if ignored.any() else entries)
+    return _with_legend(body, [*entries, (IGNORED, "ignored")] if (ids < 0).any() else entries)
 
 
 def overlay_png(overlay: Image.Image, software: str) -> bytes:
@@ -68,90 +78,88 @@ def overlay_png(overlay: Image.Image, software: str) -> bytes:
     return file.getvalue()
 
 
-def draw_mask(mask: NDArray[Any]) -> Image.Image:
-    """The mask (H, W) alone, in the palette's colours."""
-    ids = mask.astype(np.int64)
-    ignored = ids == (255 if mask.dtype == np.uint8 else 65535)
-    return Image.fromarray(voc_palette()[np.where(ignored, IGNORED, palette_index(ids))])
+def _enlarged(ids: NDArray[np.int32], zoom: int) -> NDArray[np.int32]:
+    """The ids (H, W) enlarged ``zoom`` times; up to 4 times with smooth borders."""
+    large = ids.repeat(zoom, 0).repeat(zoom, 1)
+    if not 1 < zoom <= _SMOOTH:
+        return large
+    sharp, most = large, np.zeros(large.shape, np.float32)
+    for value in np.unique(ids).tolist():
+        share = ndimage.gaussian_filter((sharp == value).astype(np.float32), zoom / 2, mode="nearest")
+        large = np.where(share > most, value, large)
+        most = np.maximum(most, share)
+    return large
 
 
-def outline_mask(mask: NDArray[Any], size: tuple[int, int]) -> Image.Image:
-    """The mask (H, W) as by :func:`draw_mask`, with a thin white line around each region.
-
-    It is drawn at a whole multiple of ``size`` (width, height) with at least 600 pixels on the longer side. The line is
-    needed because some colours are nearly black.
-    """
-    ids = np.asarray(Image.fromarray(mask.astype(np.int32)).resize(size, Image.Resampling.NEAREST)).astype(mask.dtype)
-    zoom = -(-600 // max(size))
-    drawn, ids, z_order = (
-        array.repeat(zoom, 0).repeat(zoom, 1) for array in (np.asarray(draw_mask(ids)), ids, _z_order(ids))
-    )
-    ignored = ids == np.iinfo(ids.dtype).max
-    line = max(1, min(round(max(ids.shape) / 400), min(ids.shape) // 40))
-    around = ndimage.maximum_filter(np.where(ignored, 0, z_order), 2 * line + 1) > z_order
-    drawn[around & ~ignored] = 255
-    return Image.fromarray(drawn)
+def _tint(picture: NDArray[np.uint8], ids: NDArray[np.int32], alpha: float) -> None:
+    """Tint the pixels of classes in the picture (H, W, 3), in place."""
+    tinted = ids > 0
+    pixels = picture[tinted].astype(np.float32)
+    grey = (pixels @ _LUMINANCE)[:, None]
+    faded = grey + (1 - alpha) ** 2 * (pixels - grey)
+    colours = clear_palette()[palette_index(ids[tinted])]
+    picture[tinted] = ((1 - alpha) * faded + alpha * colours).round().clip(0, 255)
 
 
-def draw_maps(cams: NDArray[np.float32], class_ids: Sequence[int]) -> Image.Image:
-    """Maps (C, H, W) in [0, 1] as one picture: black where all are 0, each label's colour where it is strong.
-
-    Colours are brightened, because shades of the palette's dark colours look like black.
-    """
-    colours = colours_of(class_ids).astype(np.float32)
-    brightest = colours.max(-1, keepdims=True, initial=1)
-    colours *= (brightest / 2 + 128) / brightest
-    light = np.einsum("chw,cd->hwd", cams, colours.reshape(-1, 3))
-    return Image.fromarray(light.clip(0, 255).round().astype(np.uint8))
-
-
-def colours_of(class_ids: ArrayLike) -> NDArray[np.uint8]:
-    """The palette's colours of class ids, with 3 channels as a last axis."""
-    colours: NDArray[np.uint8] = voc_palette()[palette_index(np.asarray(class_ids, dtype=np.int64))]
-    return colours
+def _hatch(picture: NDArray[np.uint8], ignored: NDArray[np.bool_], width: float) -> None:
+    """Hatch the ignored pixels in place: thin diagonal lines, light on dark pixels and dark on light ones."""
+    down, right = np.nonzero(ignored)
+    line = max(1, round(width))
+    on = (down + right) % (_HATCH * line) < line
+    down, right = down[on], right[on]
+    pixels = picture[down, right].astype(np.float32)
+    towards = np.where(pixels @ _LUMINANCE < 128, 255, 0)[:, None]
+    picture[down, right] = (pixels + _HATCH_ALPHA * (towards - pixels)).round()
 
 
-def palette_index(ids: Any) -> Any:
-    """The palette indices of class ids; ids beyond 254 wrap around."""
-    return np.where(ids > 254, ids % 254 + 1, ids)
-
-
-def _z_order(mask: NDArray[Any]) -> NDArray[np.int32]:
-    """The drawing order of the regions, (H, W): 0 is the background, then the connected regions from large to small."""
-    values = np.unique(mask, return_inverse=True)[1].reshape(mask.shape) + 1
-    regions, count = np.zeros(mask.shape, np.int32), 0
+def _regions(ids: NDArray[np.int32], least: int) -> NDArray[np.int32]:
+    """The connected regions of one id each, numbered from 1, (H, W); those below ``least`` pixels join the nearest."""
+    values = np.unique(ids, return_inverse=True)[1].reshape(ids.shape) + 1
+    regions, count = np.zeros(ids.shape, np.int32), 0
     for value, box in enumerate(ndimage.find_objects(values), start=1):
-        labels, added = ndimage.label((values[box] == value) & (mask[box] > 0))
+        labels, added = ndimage.label(values[box] == value)
         regions[box] += np.where(labels > 0, labels + count, 0)
         count += added
-    order = np.zeros(count + 1, np.int32)
-    order[1 + np.argsort(-np.bincount(regions.ravel(), minlength=count + 1)[1:], kind="stable")] = 1 + np.arange(count)
-    return order[regions]
+    small = np.bincount(regions.ravel(), minlength=count + 1)[regions] < least
+    if small.any() and not small.all():
+        nearest = ndimage.distance_transform_edt(small, return_distances=False, return_indices=True)
+        regions = regions[tuple(nearest)]
+    return regions
 
 
-def _tint(
-    picture: NDArray[np.uint8],
-    ids: NDArray[np.int32],
-    colours: NDArray[np.uint8],
-    ignored: NDArray[np.bool_],
-    alpha: float,
-    line: int,
-) -> None:
-    """Tint the picture (H, W, 3) in place; ignored pixels get diagonal stripes, also in ``colours``."""
-    height, width = ids.shape
-    diagonal = np.arange(height, dtype=np.int32)[:, None] + np.arange(width, dtype=np.int32)
-    colours[ignored & (diagonal // (4 * line) % 2 == 0)] = 64
-    tinted = ids > 0
-    picture[tinted] = ((1 - alpha) * picture[tinted] + alpha * colours[tinted]).round()
+def _outline(picture: NDArray[np.uint8], ids: NDArray[np.int32], least: int, width: float) -> None:
+    """Draw the border of each region of a class of ``least`` pixels or more, in place, the smallest region on top."""
+    regions = _regions(ids, least)
+    areas = np.bincount(regions.ravel())
+    boxes = ndimage.find_objects(regions)
+    margin = int(2 * width) + 3
+    for region in np.argsort(-areas, kind="stable").tolist():
+        if region == 0 or areas[region] == 0:
+            continue
+        rows, columns = boxes[region - 1]
+        box = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in (rows, columns))
+        inside = regions[box] == region
+        value = int(np.median(ids[box][inside]))
+        if value > 0 and not inside.all():
+            _line(picture[box], inside, clear_palette()[palette_index(value)], width)
 
 
-def _outline(picture: NDArray[np.uint8], z_order: NDArray[np.int32], colours: NDArray[np.uint8], line: int) -> None:
-    """Draw the regions' outlines on the picture (H, W, 3) in place, with lines of ``line`` pixels."""
-    near, far = 2 * line + 1, 4 * line + 1
-    picture[ndimage.maximum_filter(z_order, far) > z_order] = 32
-    picture[ndimage.maximum_filter(z_order, near) > z_order] = 255
-    inside = ndimage.minimum_filter(z_order, near) < z_order
-    picture[inside] = colours[inside]
+def _line(picture: NDArray[np.uint8], inside: NDArray[np.bool_], colour: NDArray[np.uint8], width: float) -> None:
+    """Draw the border of ``inside`` (H, W) on the picture (H, W, 3) in place, as a smooth line.
+
+    A Gaussian blur makes each straight border an error function, whose inverse is the distance from the border.
+    """
+    sigma = max(0.7, width / 2)
+    blurred = ndimage.gaussian_filter(inside.astype(np.float32), sigma, mode="nearest")
+    down, right = np.nonzero((blurred > 0.02) & (blurred < 0.98))
+    distance = sigma * special.ndtri(blurred[down, right])
+    cover = (width / 2 + 0.5 - np.abs(distance - 0.5)).clip(0, 1)  # centred on the pixels inside the border
+    pixels = picture[down, right].astype(np.float32)
+    beside = [np.median(pixels[part] @ _LUMINANCE) for part in (distance > 0, distance < 0) if part.any()]
+    shades = [(1 - _EDGE_SHADE) * colour + _EDGE_SHADE * grey for grey in (255.0, 0.0)]
+    contrasts = [min((abs(shade @ _LUMINANCE - light) for light in beside), default=0) for shade in shades]
+    shade = shades[int(contrasts[1] > contrasts[0])]
+    picture[down, right] = (pixels + (_EDGE_ALPHA * cover)[:, None] * (shade - pixels)).round().clip(0, 255)
 
 
 def _with_legend(picture: Image.Image, entries: Sequence[tuple[int, str]]) -> Image.Image:
@@ -170,14 +178,18 @@ def _with_legend(picture: Image.Image, entries: Sequence[tuple[int, str]]) -> Im
     canvas = Image.new("RGB", (width, picture.height + rows * row + pad), "white")
     canvas.paste(picture, (0, 0))
     draw = ImageDraw.Draw(canvas)
-    palette = voc_palette()
+    palette = clear_palette()
     for position, ((colour, _), name) in enumerate(zip(entries, names, strict=True)):
         one_row = rows == 1
         x = pad + (sum(widths[:position]) if one_row else position % columns * max(widths))
         y = picture.height + pad + position // columns * row
         box = (x, y, x + size, y + size)
-        draw.rectangle(box, fill=tuple(palette[colour].tolist()), outline="black")
         if colour == IGNORED:
-            draw.line((x, y + size, x + size, y), fill="black", width=max(1, size // 5))
+            draw.rectangle(box, outline=(128, 128, 128))
+            for step in (0.5, 1, 1.5):
+                near, far = round(size * max(0, step - 1)), round(size * min(1, step))
+                draw.line((x + near, y + far, x + far, y + near), fill=(128, 128, 128))
+        else:
+            draw.rectangle(box, fill=tuple(palette[colour].tolist()))
         draw.text((x + round(size * 1.4), y + size / 2), name, fill="black", font=font, anchor="lm")
     return canvas

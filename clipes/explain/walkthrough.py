@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipes.config import refinement_name
+from clipes.drawing.colours import IGNORED, colours_of
 from clipes.drawing.figure import CONFIDENCE, Panel, check_plot
-from clipes.drawing.overlay import IGNORED, colours_of, draw_mask
+from clipes.drawing.masks import draw_mask
 from clipes.ids import ignore_index, voc_palette
 from clipes.result import PseudoMask
 

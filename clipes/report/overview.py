@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from clipes._version import __version__
-from clipes.ids import voc_palette
+from clipes.drawing.colours import clear_palette
 from clipes.store.manifest import flatten
 from clipes.store.store import Store
 
@@ -33,7 +33,7 @@ def overview(run: Store, source: str, totals: RunTotals, clock: Throughput) -> d
         "others": status.other_records,
         "machines": sorted({worker.machine for worker in status.workers})[:MACHINES],
         "reasons": [[reason.status, reason.text, reason.count, reason.first] for reason in status.reasons],
-        "colours": [bytes(colour).hex() for colour in voc_palette()],
+        "colours": [bytes(colour).hex() for colour in clear_palette()],
         "facts": list(_facts(run, source)),
         "clock": clock.as_dict(),
         **totals.as_dict(),

@@ -10,13 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipes.drawing.overlay import SMALL, draw_overlay, palette_index
-from clipes.ids import ignore_index, voc_palette
+from clipes.drawing.colours import clear_palette, palette_index
+from clipes.drawing.overlay import draw_overlay
+from clipes.ids import ignore_index
 from clipes.io.images import TarMember, open_image
 from clipes.io.masks import check_size
 
 LARGEST = 800
 """The longest side of a large picture; smaller images keep their size."""
+
+TILE = 320
+"""The longer side of a thumbnail."""
 
 FLATTEST = 2.0
 """The largest aspect ratio of a thumbnail's slot; a flatter picture is padded with grey."""
@@ -57,16 +61,16 @@ def draw_thumbnails(
     size = _fitted(width, height, min(LARGEST, max(width, height)))
     image.resize(size, Image.Resampling.LANCZOS).save(f"{stem}-large.jpg", quality=85)
     _tinted(sampled(ids, size), classes).save(f"{stem}-mask.png", transparency=0)
-    small = _fitted(width, height, SMALL)
+    small = _fitted(width, height, TILE)
     picture = image.resize(small, Image.Resampling.LANCZOS)
-    shown = [picture, _overlay(picture, sampled(ids, small), classes)]
+    shown = [picture, draw_overlay(picture, sampled(ids, small), (), (), classes)]
     if confidence is not None:
         grey = Image.fromarray(confidence)
         _heat(grey.resize(size, Image.Resampling.BILINEAR)).save(f"{stem}-confidence.jpg", quality=80)
         shown.append(_heat(grey.resize(small, Image.Resampling.BOX)))
     if truth is not None:
         _tinted(sampled(truth, size), classes).save(f"{stem}-truth.png", transparency=0)
-        shown.append(_overlay(picture, sampled(truth, small), classes))
+        shown.append(draw_overlay(picture, sampled(truth, small), (), (), classes))
     _strip(shown, panels).save(f"{stem}-strip.jpg", quality=80)
 
 
@@ -114,18 +118,13 @@ def _fitted(width: int, height: int, longest: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _overlay(picture: Image.Image, ids: NDArray[Any], classes: int) -> Image.Image:
-    """The picture with its mask: :func:`clipes.drawing.overlay.draw_overlay` without the legend below it."""
-    return draw_overlay(picture, ids, (), (), classes).crop((0, 0, *picture.size))
-
-
 def _tinted(ids: NDArray[Any], classes: int) -> Image.Image:
     """The mask as a palette image, to be saved with index 0 transparent; ignored pixels are striped."""
     indices = palette_index(ids).astype(np.uint8)
     down, right = np.nonzero(ids == ignore_index(classes))
     indices[down, right] = np.where((down + right) // _STRIPE % 2, 255, 0)
     tinted = Image.fromarray(indices)
-    tinted.putpalette(voc_palette().tobytes())
+    tinted.putpalette(clear_palette().tobytes())
     return tinted
 
 

@@ -96,7 +96,7 @@ def test_an_overlay_needs_no_matplotlib(said: Said, tiny: MaskGenerator, monkeyp
     assert said("--overlay")[0] == 0
     with Image.open("scene-clipes.png") as image:
         assert image.info["Software"] == "clipes show"
-        expected = tiny("scene.png", _scene().labels).overlay()
+        expected = tiny("scene.png", _scene().labels).overlay(legend=True)
         assert (np.asarray(image) == np.asarray(expected)).all()
 
 

@@ -42,7 +42,7 @@ def test_one_image(tmp_path):
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "of the picture, confidence" in output
     assert Image.open(tmp_path / "mask.png").mode == "P"
-    assert Image.open(tmp_path / "overlay.png").width == 112
+    assert Image.open(tmp_path / "overlay.png").size == (336, 336)  # three times the scene
 
 
 def test_many_images(run):

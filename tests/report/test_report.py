@@ -20,14 +20,14 @@ from report_runs import NAMES, hand_run, overview, rows
 
 from clipes.cli import main
 from clipes.commands.report import LIMIT as COMMAND_LIMIT
+from clipes.drawing.colours import clear_palette
 from clipes.evaluation import evaluate
 from clipes.evaluation.metrics import class_counts
-from clipes.ids import voc_palette
 from clipes.io.atomic import MACHINE_ID, publish, staging_folder
 from clipes.report import LIMIT, Report, write_report
 from clipes.report.build import is_chosen, script_json
 from clipes.report.counts import ImageCounts, Throughput, count_image
-from clipes.report.thumbnails import draw_thumbnails, open_reduced
+from clipes.report.thumbnails import TILE, draw_thumbnails, open_reduced
 from clipes.store.manifest import read_manifest
 from clipes.store.record import Recorder, Row
 
@@ -245,15 +245,15 @@ def test_pictures_of_an_image(run: Path, tmp_path: Path) -> None:
     stem = tmp_path / "m-report/pictures/0/0"
     with Image.open(f"{stem}-mask.png") as mask:
         assert mask.mode == "P" and mask.info["transparency"] == 0
-        assert mask.getpalette() == voc_palette().ravel().tolist()
+        assert mask.getpalette() == clear_palette().ravel().tolist()
         ids = np.asarray(mask)
     assert (ids[A != 255] == A[A != 255]).all() and ids[1, 1] in (0, 255)
     with Image.open(f"{stem}-large.jpg") as large, Image.open(f"{stem}-confidence.jpg") as confidence:
         assert large.size == confidence.size == (4, 2)
         assert np.abs(np.asarray(large).astype(int) - 40).max() < 4
     with Image.open(f"{stem}-strip.jpg") as strip:
-        assert strip.size == (3 * 192, 96)
-        picture = np.asarray(strip)[:, :192].astype(int)
+        assert strip.size == (3 * TILE, TILE // 2)
+        picture = np.asarray(strip)[:, :TILE].astype(int)
     assert np.abs(picture - 40).mean() < 4
     names = {path.name for path in stem.parent.iterdir()}
     assert names == {f"{number}-{kind}" for number in (0, 1) for kind in
@@ -273,7 +273,7 @@ def test_large_pictures_are_at_most_800_and_their_mask_is_sampled(tmp_path: Path
 
 def test_thumbnails_of_long_images_have_grey_beside_them(tmp_path: Path) -> None:
     write_report(hand_run(tmp_path, {"x": ((), np.zeros((1, 300), np.uint8)), "y": ((), np.zeros((300, 1), np.uint8))}))
-    for number, size in ((0, (2 * 192, 96)), (1, (2 * 96, 192))):
+    for number, size in ((0, (2 * TILE, TILE // 2)), (1, (TILE, TILE))):
         with Image.open(tmp_path / f"m-report/pictures/0/{number}-strip.jpg") as strip:
             pixels = np.asarray(strip).astype(int)
         assert pixels.shape[1::-1] == size and np.abs(pixels[2, 2] - 128).max() < 4
