@@ -11,18 +11,25 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
-from .sample import DatasetError, RawSample, check_id, clean_labels, without_suffix
+from clipes.io.kinds import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+
+from .sample import DatasetError, RawSample, check_id, clean_labels
 from .source_spec import split_root
 from .tables import read_lines
 
 _LISTS = ("Segmentation", "Main", "SegmentationAug")
+_SUFFIXES = [
+    written
+    for suffix in (".jpg", ".jpeg", ".png", *sorted(IMAGE_SUFFIXES), *sorted(UNREAD_SUFFIXES))
+    for written in (suffix, suffix.upper())
+]
 _LARGEST_XML = 10_000_000  # bytes; VOC's largest has 20,000
 
 
 def read_voc(spec: str, labelled: bool) -> Iterator[RawSample]:
     """Yield the images of `ROOT[:SPLIT]`; labels are read if `labelled`.
 
-    ROOT holds JPEGImages, or one folder that does. SPLIT (default `train`) names a list under ImageSets, or is the
+    ROOT holds JPEGImages, or one folder that does; an image is ID.jpg, else ID with another suffix. SPLIT (default `train`) names a list under ImageSets, or is the
     path of one: a line is an id, or begins with the path of an image under JPEGImages. Labels are those of all
     objects of Annotations/ID.xml, difficult ones too, in order; where there is none, the classes whose list
     ImageSets/Main/CLASS_SPLIT.txt (else CLASS_trainval.txt) says 1, or 0, which is difficult.
@@ -35,9 +42,7 @@ def read_voc(spec: str, labelled: bool) -> Iterator[RawSample]:
         if not content.strip():
             continue
         where = f"{listed}, line {line}"
-        name = _image_name(content)
-        voc_id = without_suffix(name)
-        check_id(voc_id, where)
+        name, voc_id = _image(root / "JPEGImages", content, where)
         own_labels, origin = labels(voc_id, where) if labelled else (None, "")
         yield RawSample(name, root / "JPEGImages" / name, own_labels, origin, where)
 
@@ -66,10 +71,18 @@ def find_list(root: Path, split: str) -> Path:
     return file
 
 
-def _image_name(line: str) -> str:
-    """The image's path under JPEGImages, of an id or of SBD's `/JPEGImages/x.jpg /SegmentationClass/x.png`."""
+def _image(folder: Path, line: str, where: str) -> tuple[str, str]:
+    """The image's path under JPEGImages, and its id, of an id or of SBD's `/JPEGImages/x.jpg /SegmentationClass/x.png`.
+
+    Where the file is not there, one with another suffix is taken; where there is none, the name is that of a .jpg.
+    """
     first = line.split()[0].rpartition("JPEGImages/")[2].lstrip("/")
-    return first if without_suffix(first) != first else f"{first}.jpg"
+    stem, suffix = os.path.splitext(first)
+    voc_id = stem if suffix.lower() in IMAGE_SUFFIXES | UNREAD_SUFFIXES else first
+    check_id(voc_id, where)
+    named = first if voc_id != first else f"{first}.jpg"
+    places = (named, *(f"{voc_id}{suffix}" for suffix in _SUFFIXES))
+    return next((name for name in places if os.path.isfile(folder / name)), named), voc_id
 
 
 def _labels(root: Path, split: str) -> Callable[[str, str], tuple[tuple[str, ...], str]]:

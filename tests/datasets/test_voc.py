@@ -105,6 +105,22 @@ def test_labels_given_replace_those_of_voc(root, tmp_path):
     assert list(find_images(f"voc:{root}:val")) == ["2007_c"]
 
 
+@pytest.mark.parametrize("suffix", [".JPG", ".jpeg", ".JPEG", ".png", ".PNG", ".tif", ".webp", ".avif"])
+@pytest.mark.parametrize("line", ["2007_b", "/JPEGImages/2007_b.jpg /SegmentationClassAug/2007_b.png", "2007_b.png"])
+def test_images_with_another_suffix(root, suffix, line):
+    (root / "JPEGImages" / "2007_b.jpg").rename(root / "JPEGImages" / f"2007_b{suffix}")
+    _write(root / "ImageSets" / "Segmentation" / "train.txt", f"2007_a\n{line}\n")
+    for samples in (find_samples(f"voc:{root}"), find_samples(f"voc:{root.parent}:train", ["pottedplant"])):
+        assert samples[1] == Sample("2007_b", root / "JPEGImages" / f"2007_b{suffix}", ("pottedplant",))
+    assert find_images(f"voc:{root}")["2007_b"] == root / "JPEGImages" / f"2007_b{suffix}"
+
+
+def test_the_jpg_is_taken_before_others(root):
+    for suffix in (".png", ".JPG"):
+        _write(root / "JPEGImages" / f"2007_b{suffix}", "")
+    assert find_samples(f"voc:{root}")[0].image == root / "JPEGImages" / "2007_b.jpg"
+
+
 def test_a_missing_image_is_refused_or_stays(root):
     (root / "JPEGImages" / "2007_a.jpg").unlink()
     with pytest.raises(DatasetError, match=r"1 image\(s\) .*train\.txt, line 2: no such image: '2007_a\.jpg'"):
