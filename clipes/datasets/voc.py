@@ -29,10 +29,11 @@ _LARGEST_XML = 10_000_000  # bytes; VOC's largest has 20,000
 def read_voc(spec: str, labelled: bool) -> Iterator[RawSample]:
     """Yield the images of `ROOT[:SPLIT]`; labels are read if `labelled`.
 
-    ROOT holds JPEGImages, or one folder that does; an image is ID.jpg, else ID with another suffix. SPLIT (default `train`) names a list under ImageSets, or is the
-    path of one: a line is an id, or begins with the path of an image under JPEGImages. Labels are those of all
-    objects of Annotations/ID.xml, difficult ones too, in order; where there is none, the classes whose list
-    ImageSets/Main/CLASS_SPLIT.txt (else CLASS_trainval.txt) says 1, or 0, which is difficult.
+    ROOT holds JPEGImages, or one folder that does; an image is ID.jpg, else ID with another suffix. SPLIT (default
+    `train`) names a list under ImageSets, or is the path of one: a line is an id, or begins with the path of an image
+    under JPEGImages. Labels are those of all objects of Annotations/ID.xml, difficult ones too, in order; where there
+    is none, the classes whose list ImageSets/Main/CLASS_SPLIT.txt (else CLASS_trainval.txt) says 1, or 0, which is
+    difficult.
     """
     root, split = split_root("voc", spec)
     root = find_voc(root)
