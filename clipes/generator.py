@@ -16,6 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from clipes.cams.compute import compute_cams, encode_images, encode_pixels, estimate_memory
+from clipes.clip.bundled import check_default_model
 from clipes.clip.text import text_features
 from clipes.clip.vision import Encoded
 from clipes.clip.weights import CLIP, load_clip
@@ -244,7 +245,7 @@ class MaskGenerator:
 
 
 def load(
-    model: str = "tiny",
+    model: str | None = None,
     pretrained: str | Path | None = None,
     *,
     like: str | None = None,
@@ -261,7 +262,8 @@ def load(
 
     Args:
         model, pretrained: as in open_clip: a name and a tag or weights file, ``hf-hub:org/repo``,
-            ``local-dir:PATH``; or ``"tiny"``, the bundled model of drawn scenes.
+            ``local-dir:PATH``; or ``"tiny"``, the bundled model, a toy that knows the drawn scenes alone. It is
+            the default for classes that it has learnt; for others it must be named.
         like: for a weights file, the tag of that name whose activation, mean, standard deviation and interpolation it
             has, such as ``"openai"``; a file does not say.
         classes: ``"voc12"``, ``"coco14"``, ``"scenes"``, each also with WordNet's synonyms (``"voc12-wordnet"``), a
@@ -286,9 +288,11 @@ def load(
         FileNotFoundError: a file or folder that does not exist.
     """
     if classes is None:
-        if model != "tiny":
+        if model not in (None, "tiny"):
             raise ValueError(f"no classes given for {model}; pass classes='voc12', 'coco14' or your own names")
         classes = "scenes"
     vocabulary = load_vocabulary(classes, background, templates, fuse)
-    clip = load_clip(model, pretrained, like=like, device=device, precision=precision, trusted=trusted)
+    if model is None:
+        check_default_model(vocabulary)
+    clip = load_clip(model or "tiny", pretrained, like=like, device=device, precision=precision, trusted=trusted)
     return MaskGenerator(clip, vocabulary, PRESETS[vocabulary.preset] if config is None else config)

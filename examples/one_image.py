@@ -14,7 +14,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", help="a file; left out, a scene is drawn")
     parser.add_argument("--labels", nargs="+", default=[])
-    parser.add_argument("--model", default="tiny")
+    parser.add_argument("--model")
     parser.add_argument("--pretrained")
     parser.add_argument("--classes")
     parser.add_argument("--out", type=Path, default=Path("."))

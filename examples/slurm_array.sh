@@ -1,9 +1,10 @@
 #!/bin/bash
 # Masks by a Slurm array, a GPU and a shard of the images for each of its jobs:
 #
-#     sbatch examples/slurm_array.sh photos --labels labels.csv --out masks --classes voc12 ...
+#     sbatch examples/slurm_array.sh photos --labels labels.csv --out masks --classes voc12 \
+#         --model ViT-B-16 --pretrained openai
 #
-# Another number of jobs, of which at most 16 run at a time: sbatch --array=0-63%16 examples/slurm_array.sh ...
+# Another number of jobs, of which at most 16 run at a time: sbatch --array=0-63%16, and the same
 # Submit it again to go on where it stopped; with as many jobs or others, the finished masks are kept. While it runs,
 # `clipes status masks` tells how far it is.
 #

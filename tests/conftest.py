@@ -20,6 +20,7 @@ if not torch.cuda.is_available():  # read when triton is imported: its kernels r
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from generating import CommandLine, command_line
+from models import build, clip_config, save_folder
 
 import clipes.clip.weights
 import clipes.generator
@@ -171,3 +172,17 @@ def result() -> PseudoMask:
         image=Image.new("RGB", (6, 4), (10, 20, 30)),
         num_classes=3,
     )
+
+
+@pytest.fixture
+def saved_vit(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A random ViT in a folder, which is loaded wherever open_clip's weights are asked for."""
+    config = clip_config()
+    folder = save_folder(build(config), tmp_path_factory.mktemp("vit"), config)
+
+    def load_saved(model: str, pretrained: Any = None, **settings: Any) -> Any:
+        return load_clip(model if model == "tiny" else f"local-dir:{folder}", **settings)
+
+    for module in (clipes.clip.weights, clipes.generator):
+        monkeypatch.setattr(module, "load_clip", load_saved)
+    return folder

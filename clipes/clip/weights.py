@@ -31,12 +31,11 @@ from .architecture import (
     training_of_tag,
     weights_file,
 )
+from .bundled import TINY_FOLDER
 from .checkpoint import read_checkpoint
 from .open_clip_vision import ModelError, vision_encoder
 from .text import TextEncoder
 from .vision import VisionEncoder
-
-TINY_FOLDER = Path(__file__).with_name("tiny")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clipes.config import PRESETS
 
 from .arguments import add_command, add_source_flags, labels_argument, nonempty, parse_words, path, positive_int
-from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
+from .model import add_clip_flags, add_vocabulary_flags, load_model, load_words
 from .terminal import print_error, print_table, printable, progress_bar, report_failures, short
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then look at the images and print the table."""
     from clipes.datasets import find_samples
-    from clipes.vocabulary import check_labels, load_vocabulary, stuff_words
+    from clipes.vocabulary import check_labels, stuff_words
     from clipes.vocabulary.class_file import check_path
 
     if options.background == "auto":
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"--background judges the words given and suggests none; leave out --{for_suggesting[0]}")
     if options.out:
         check_path(options.out)
-    vocabulary = load_vocabulary(**vocabulary_settings(options))
+    vocabulary = load_words(options)
     candidates = stuff_words() if options.candidates is None else _candidates(options.candidates)
     samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.numbered_names)
     for note in samples.notes:
@@ -73,12 +73,11 @@ def run(options: argparse.Namespace) -> int:
     check_labels(samples, vocabulary if judged else replace(vocabulary, background_names=tuple(candidates)))
 
     from clipes.clip.text_cache import cache_folder
-    from clipes.clip.weights import load_clip
     from clipes.prompting.background import judge_background, suggest_background
 
     config = PRESETS[vocabulary.preset]
     common = {"sample": options.sample, "near": options.near, "folder": cache_folder(), "progress": progress_bar}
-    clip = load_clip(**clip_settings(options))
+    clip = load_model(options)
     if judged:
         table = judge_background(clip, vocabulary, samples, config, **common)
     else:

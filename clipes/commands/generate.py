@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .account import RunSummary, stopping
 from .arguments import add_command, add_source_flags
 from .flags import add_config_flags
-from .model import add_clip_flags, add_vocabulary_flags
+from .model import add_clip_flags, add_vocabulary_flags, announce_model
 from .run_flags import add_run_flags
 from .terminal import DEVICE_LOST, DONE, print_error, printable, progress_bar
 
@@ -28,7 +28,7 @@ def add(commands: Any) -> None:
     add_clip_flags(generate)
     add_vocabulary_flags(generate)
     add_config_flags(generate)
-    generate.set_defaults(model=None, trusted=None)  # None: not given, so that --like counts
+    generate.set_defaults(trusted=None)  # None: not given, so that --like counts
 
 
 def run(options: argparse.Namespace) -> int:
@@ -60,6 +60,8 @@ def _write(prepared: PreparedRun) -> int:
 
     plan = prepared.plan
     generator = None
+    if plan.model:
+        announce_model(plan.model.model, plan.model.pretrained)
     if plan.vocabulary and plan.vocabulary.background == "auto":
         prepared, generator = _with_suggested_background(prepared)
     with ExitStack() as stack:
@@ -99,13 +101,16 @@ def _with_suggested_background(prepared: PreparedRun) -> tuple[PreparedRun, Any]
 
 
 def _description(prepared: PreparedRun) -> Iterator[tuple[str, str]]:
+    from clipes.clip.bundled import ABOUT
+
     plan = prepared.plan
     placement, faults = plan.placement, plan.faults
     yield "source", plan.source
     yield "images", _images(prepared)
     yield "labels", "the source's own" if plan.labels is None else _listed(plan.labels)
     if plan.model:
-        yield "model", " ".join(filter(None, (plan.model.model, plan.model.pretrained, plan.model.precision)))
+        name = ABOUT if plan.model.model == "tiny" else plan.model.model
+        yield "model", " ".join(filter(None, (name, plan.model.pretrained, plan.model.precision)))
     vocabulary = prepared.vocabulary
     yield "classes", f"{vocabulary.name}: {len(vocabulary.class_names)}"
     chosen = "chosen by the images" if plan.vocabulary and plan.vocabulary.background == "auto" else ""

@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING, Any, get_args
 from clipes.config import Fuse
 
 from .arguments import nonempty, parse_words, positive_int
+from .terminal import print_note
 
 if TYPE_CHECKING:  # they load torch
     from clipes.clip.weights import CLIP
     from clipes.vocabulary import Vocabulary
 
 
-def add_clip_flags(parser: argparse.ArgumentParser, model: str | None = "tiny", batch: bool = True) -> None:
-    """Add the flags of :func:`clipes.clip.weights.load_clip`, and the size of a ``batch`` of images."""
+def add_clip_flags(parser: argparse.ArgumentParser, default: bool = True, batch: bool = True) -> None:
+    """Add the flags of :func:`clipes.clip.weights.load_clip`, and the size of a ``batch`` of images.
+
+    ``default`` says whether the bundled model is taken where none is named.
+    """
     group = parser.add_argument_group("model")
-    default = f" (default: {model})" if model else ""
-    group.add_argument("--model", default=model, help=f"open_clip name, hf-hub:ID, local-dir:PATH, or tiny{default}")
+    bundled = "tiny, the bundled toy for drawings"
+    kinds = f"open_clip name, hf-hub:ID, local-dir:PATH, or {bundled}"
+    group.add_argument("--model", help=f"{kinds} (default: tiny, if it has learnt the classes)" if default else kinds)
     group.add_argument("--pretrained", metavar="TAG", help="a tag of that name, or a weights file")
     like = "the tag whose activation, mean and deviation a weights file has, such as openai"
     group.add_argument("--weights-of", metavar="TAG", help=like)
@@ -34,8 +39,41 @@ def add_clip_flags(parser: argparse.ArgumentParser, model: str | None = "tiny", 
 
 def clip_settings(options: argparse.Namespace) -> dict[str, Any]:
     """What :func:`clipes.clip.weights.load_clip` takes."""
-    names = ("model", "pretrained", "device", "precision", "trusted")
-    return {"like": options.weights_of, **{name: getattr(options, name) for name in names}}
+    names = ("pretrained", "device", "precision", "trusted")
+    given = {name: getattr(options, name) for name in names}
+    return {"model": options.model or "tiny", "like": options.weights_of, **given}
+
+
+def load_model(options: argparse.Namespace) -> CLIP:
+    """The CLIP of the flags; says first which. Errors as :func:`clipes.clip.weights.load_clip`."""
+    from clipes.clip.weights import load_clip
+
+    settings = clip_settings(options)
+    announce_model(settings["model"], settings["pretrained"])
+    return load_clip(**settings)
+
+
+def announce_model(model: str, pretrained: str | None) -> None:
+    """Say which model is loaded, which takes seconds, or minutes where it is downloaded."""
+    from clipes.clip.bundled import ABOUT
+
+    name = " ".join(filter(None, (model, pretrained)))
+    print_note(f"model: {ABOUT}" if model == "tiny" else f"loading {name} ...")
+
+
+def load_words(options: argparse.Namespace) -> Vocabulary:
+    """The vocabulary of the flags.
+
+    Raises ValueError for classes that the bundled model has not learnt where no model is named, and errors as
+    :func:`clipes.vocabulary.load_vocabulary`.
+    """
+    from clipes.clip.bundled import check_default_model
+    from clipes.vocabulary import load_vocabulary
+
+    vocabulary = load_vocabulary(**vocabulary_settings(options))
+    if options.model is None:
+        check_default_model(vocabulary)
+    return vocabulary
 
 
 def add_vocabulary_flags(
@@ -75,7 +113,7 @@ def model_record(options: argparse.Namespace, clip: CLIP, vocabulary: Vocabulary
     from clipes.generator import model_settings
 
     return {
-        "model": options.model,
+        "model": options.model or "tiny",
         "pretrained": options.pretrained,
         "like": options.weights_of,
         "classes": parse_words(options.classes) or vocabulary.name,

@@ -7,6 +7,7 @@ import os
 from dataclasses import replace
 from typing import TypeVar
 
+from clipes.clip.bundled import check_default_model
 from clipes.config import Config
 from clipes.runs.plan import (
     ENGINES,
@@ -86,6 +87,8 @@ def _method(options: argparse.Namespace, base: Plan | None) -> tuple[VocabularyC
         vocabulary = replace(base.vocabulary, **kept)
     else:
         vocabulary = VocabularyChoice(**vocabulary_settings(options))
+        if options.model is None and (base is None or base.model is None or base.model.model == "tiny"):
+            check_default_model(vocabulary.load())
     if base and same_classes and not options.preset:
         return vocabulary, base.preset, change_config(base.config, options, base.preset)
     preset = options.preset or vocabulary.load().preset

@@ -16,7 +16,7 @@ from clipes.config import refinement_name
 
 from .arguments import add_command, add_source_flags, labels_argument, path
 from .flags import add_config_flags, read_config
-from .model import add_clip_flags, add_vocabulary_flags, clip_settings, model_record, union, vocabulary_settings
+from .model import add_clip_flags, add_vocabulary_flags, load_model, load_words, model_record, union
 from .terminal import print_error, print_table, printable, progress_bar, report_failures, short
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
     from clipes.prompting.selection import select_images
     from clipes.vocabulary.class_file import check_path
 
-    vocabulary = _vocabulary(vocabulary_settings(options))
+    vocabulary = _vocabulary(options)
     samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.numbered_names)
     for note in samples.notes:
         print_error(note)
@@ -71,10 +71,9 @@ def run(options: argparse.Namespace) -> int:
             raise ValueError(f"--apply {options.apply} would replace the results; choose another name")
     _check_out(options.out, options.source, options.truth)
 
-    from clipes.clip.weights import load_clip
     from clipes.prompting.analysis import analyse_templates
 
-    clip = load_clip(**clip_settings(options))
+    clip = load_model(options)
     analysis = analyse_templates(
         clip,
         vocabulary,
@@ -105,12 +104,11 @@ def run(options: argparse.Namespace) -> int:
     return report_failures([problem.reason for problem in analysis.failed])
 
 
-def _vocabulary(settings: dict[str, Any]) -> Vocabulary:
-    from clipes.vocabulary import load_vocabulary
+def _vocabulary(options: argparse.Namespace) -> Vocabulary:
     from clipes.vocabulary.class_file import shipped
 
-    vocabulary = load_vocabulary(**settings)
-    if settings["templates"]:
+    vocabulary = load_words(options)
+    if options.templates:
         return vocabulary
     return replace(vocabulary, templates=union([vocabulary.templates, *(shipped()["templates"][n] for n in DEFAULT)]))
 

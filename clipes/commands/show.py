@@ -14,7 +14,7 @@ from clipes.io.paths import MAX_NAME
 from .arguments import add_command, nonempty, path
 from .flags import add_config_flags, read_config
 from .inline import escapes
-from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
+from .model import add_clip_flags, add_vocabulary_flags, load_model, load_words
 from .terminal import DONE, printable, report_failures, short
 
 if TYPE_CHECKING:
@@ -46,11 +46,10 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then make the mask, write, print and show."""
     from clipes.io.images import ImageError, open_image
-    from clipes.vocabulary import load_vocabulary
 
     out = options.out or Path(f"{options.image.stem}-clipes.png")
     _check_out(out, options.image, options.overlay)
-    vocabulary = load_vocabulary(**vocabulary_settings(options))
+    vocabulary = load_words(options)
     labels = [label for label in map(str.strip, options.labels.split(",")) if label]
     if not labels:
         raise ValueError(f"--labels is {options.labels!r}, which names no class; say what the picture shows")
@@ -63,10 +62,9 @@ def run(options: argparse.Namespace) -> int:
     except ImageError as error:
         return report_failures([str(error)])
 
-    from clipes.clip.weights import load_clip
     from clipes.generator import MaskGenerator
 
-    result = MaskGenerator(load_clip(**clip_settings(options)), vocabulary, config)(image, labels)
+    result = MaskGenerator(load_model(options), vocabulary, config)(image, labels)
     screen = _write(out, result, options.overlay)
     _print_shares(result)
     print(f"Look at {printable(out)}")

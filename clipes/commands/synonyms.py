@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from .arguments import add_command, nonempty, path
-from .model import add_clip_flags, add_vocabulary_flags, clip_settings, vocabulary_settings
+from .model import add_clip_flags, add_vocabulary_flags, load_model, vocabulary_settings
 from .terminal import DONE, FAILED, print_error, printable
 
 if TYPE_CHECKING:  # they load torch
@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
     least = "drop synonyms whose cosine similarity to their class is lower (default: that of two different classes)"
     out.add_argument("--min-similarity", type=float, metavar="X", help=least)
     add_vocabulary_flags(parser, auto=False)
-    add_clip_flags(parser, model=None, batch=False)
+    add_clip_flags(parser, default=False, batch=False)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -61,9 +61,7 @@ def run(options: argparse.Namespace) -> int:
     print(f"WordNet {wordnet.version} in {printable(wordnet.folder)}")
     tower = None
     if options.model:
-        from clipes.clip.weights import load_clip
-
-        tower = load_clip(**clip_settings(options)).text
+        tower = load_model(options).text
         if options.model == "tiny":
             print_error("the bundled model knows the words of the drawn scenes alone: it cannot tell senses apart")
     else:

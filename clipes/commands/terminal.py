@@ -56,6 +56,11 @@ def print_error(text: str) -> None:
     print(printable(text), file=sys.stderr)
 
 
+def print_note(text: str) -> None:
+    """Print one line to stderr that tells how the work goes."""
+    print_error(text)
+
+
 def short(text: object, max_width: int) -> str:
     """``text`` on one line of at most ``max_width`` characters; a longer one is cut and ends in an ellipsis."""
     line = printable(text)

@@ -10,7 +10,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import clipes
-from clipes.clip.weights import TINY_FOLDER
+from clipes.clip.bundled import TINY_FOLDER
 from clipes.commands.demo_run import DECIDED
 from clipes.config import MaskConfig
 from clipes.scenes import THINGS, draw_scenes

@@ -22,10 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clipes.clip.architecture import supported_models
+from clipes.clip.bundled import TINY_FOLDER
 from clipes.clip.head import image_features
 from clipes.clip.open_clip_vision import ModelError, unsupported_reason
 from clipes.clip.text import encode_sentences
-from clipes.clip.weights import CLIP, TINY_FOLDER, load_clip
+from clipes.clip.weights import CLIP, load_clip
 
 SMALL = clip_config()
 IMAGES = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))

@@ -74,7 +74,9 @@ def test_a_plan_is_read_back_from_json(tmp_path: Path, monkeypatch: pytest.Monke
     """With absolute paths, without the shard, the rank and --overwrite of one start."""
     monkeypatch.chdir(tmp_path)
     Path("names.txt").write_text("dog\ncat\n")
-    plan = _plan("--classes", "names.txt", "--labels", "l.csv", "--engine", "ray", "--crf-iterations", "3")
+    plan = _plan(
+        "--model", "tiny", "--classes", "names.txt", "--labels", "l.csv", "--engine", "ray", "--crf-iterations", "3"
+    )
     here = {"source": str(tmp_path / "photos"), "output": Output(tmp_path / "m"), "labels": str(tmp_path / "l.csv")}
     absolute = replace(plan, **here, vocabulary=VocabularyChoice(str(tmp_path / "names.txt")))
     assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))) == absolute
@@ -125,7 +127,7 @@ def test_flags_on_top_of_an_earlier_plan(tmp_path: Path) -> None:
     assert plan("other") == replace(like, source="other", labels=None)
     assert plan("--refine", "none") == replace(like, config=replace(like.config, refine=None))
     assert plan("--preset", "scenes") == replace(like, config=SCENES, preset="scenes")
-    other = plan("--classes", "voc12")
+    other = plan("--model", "tiny", "--classes", "voc12")
     assert other.vocabulary == VocabularyChoice("voc12") and other.preset == "voc12"
     assert plan("--missing", "skip").faults == replace(like.faults, missing="skip")
 

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from generating import TOY
 from PIL import Image
 
 from clipes.cli import main
@@ -61,7 +62,8 @@ def said(capsys: pytest.CaptureFixture[str]):
             code = main(given)
         except SystemExit as end:
             code = end.code  # type: ignore[assignment]
-        return code, *capsys.readouterr()
+        out, err = capsys.readouterr()
+        return code, out, err.replace(TOY, "")
 
     return run
 

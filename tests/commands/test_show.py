@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from generating import TOY
 from PIL import Image
 
 from clipes.cli import main
@@ -47,7 +48,8 @@ def said(capsys: pytest.CaptureFixture[str]) -> Said:
             code = main(["show", image, "--labels", names, *map(str, arguments)])
         except SystemExit as end:
             code = end.code  # type: ignore[assignment]
-        return code, *capsys.readouterr()
+        out, err = capsys.readouterr()
+        return code, out, err.replace(TOY, "")
 
     return run
 

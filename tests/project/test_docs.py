@@ -15,53 +15,16 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from documents import layouts
 from generating import CommandLine
 from PIL import Image
 
 from clipes.cli import main
-from clipes.scenes import THINGS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
 LINES = [
     line for block in re.findall(r"^```sh\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE) for line in block.splitlines()
 ]
-
-
-def _layouts(photos: Path) -> None:
-    """Beside ``photos``, the same three pictures in each layout of the page."""
-    root = photos.parent
-    pictures = {"a": photos / "a.jpg", "b": photos / "b.png", "c": photos / "sub" / "c.jpg"}
-    for folder in ("VOCdevkit/VOC2012/JPEGImages", "coco/train2014", "imagefolder"):
-        (root / folder).mkdir(parents=True)
-        for name, path in pictures.items():
-            with Image.open(path) as image:
-                image.convert("RGB").save(root / folder / f"{name}.jpg")
-    (root / "labels.jsonl").write_text('{"image": "photos/b", "labels": ["cat"]}\n')
-    (root / "list.txt").write_text("photos/b.png\n")
-    (root / "photos.csv").write_text("image,labels\nphotos/a.jpg,cat;tree\nphotos/sub/c.jpg,\n")
-
-    voc = root / "VOCdevkit/VOC2012"
-    (voc / "Annotations").mkdir()
-    (voc / "ImageSets/Segmentation").mkdir(parents=True)
-    (voc / "ImageSets/Segmentation/train.txt").write_text("a\nb\n")
-    for name, label in (("a", "dog"), ("b", "tvmonitor")):
-        (voc / f"Annotations/{name}.xml").write_text(f"<annotation><object><name>{label}</name></object></annotation>")
-
-    rows = [{"id": 7, "file_name": "a.jpg"}, {"id": 9, "file_name": "b.jpg"}]
-    kinds = [{"id": 18, "name": "dog"}, {"id": 90, "name": "toothbrush"}]
-    shown = [{"id": 1, "image_id": 7, "category_id": 90, "segmentation": [[1.5, 2, 3, 4, 5, 6]], "iscrowd": 0}]
-    (root / "coco/annotations").mkdir()
-    instances = json.dumps({"images": rows, "annotations": shown, "categories": kinds})
-    (root / "coco/annotations/instances_train2014.json").write_text(instances)
-
-    for number, (name, path) in enumerate([*pictures.items()][:2]):
-        with tarfile.open(root / f"shards-{number:03}.tar", "w") as tar:
-            (root / "one.json").write_text('{"labels": ["cat"]}')
-            tar.add(path, f"{name}{path.suffix}")
-            tar.add(root / "one.json", f"{name}.json")
-    (root / "imagefolder/metadata.jsonl").write_text('{"file_name": "a.jpg", "labels": ["cat", "tree"]}\n')
-    vectors = {name: np.eye(len(THINGS))[number] for number, name in enumerate(("a", "b", "c"))}
-    np.save(root / "cls_labels.npy", vectors, allow_pickle=True)  # type: ignore[arg-type]
 
 
 EXPECTED = {
@@ -77,8 +40,9 @@ EXPECTED = {
 }
 
 
+@pytest.mark.usefixtures("saved_vit")
 def test_every_command(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    _layouts(photos)
+    layouts(photos)
     monkeypatch.chdir(photos.parent)
     assert len(LINES) == len(EXPECTED) + 2
     for line in LINES:

@@ -7,7 +7,6 @@ import ast
 import json
 import pydoc
 import re
-import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,38 +14,21 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from documents import DOCS, PAGES, ROOT, blocks, command_parsers, commands
 from PIL import Image
 
 import clipes
 import clipes.evaluation
 import clipes.prompting
 import clipes.refine
-from clipes.cli import COMMANDS, main
+from clipes.cli import main
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
 OTHERS_FLAGS = {"--array", "--ntasks", "--label", "--patch"}  # of Slurm, of examples/walkthrough.py
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    """The code blocks of a page."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-
-
-def commands(block: str) -> list[list[str]]:
-    """The `clipes` commands of a block of shell, as arguments."""
-    lines = block.replace("\\\n", " ").splitlines()
-    lines = [line.removeprefix("$ ") for line in lines]
-    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("clipes ")]
 
 
 @pytest.fixture(scope="module")
 def parsers() -> dict[str, argparse.ArgumentParser]:
-    subparsers = argparse.ArgumentParser().add_subparsers()
-    for command in COMMANDS:
-        command.add(subparsers)
-    return dict(subparsers.choices)
+    return command_parsers()
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +48,11 @@ def test_readme_is_short() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_commands_are_of_this_version(page: Path, parsers: dict[str, argparse.ArgumentParser]) -> None:
-    """Each command parses, but for those that an ellipsis shortens; each flag in prose is a flag of some command."""
+    """Each command parses; each flag in prose is a flag of some command."""
     for block in (*blocks(page, "sh"), *blocks(page, "console")):
         for name, *arguments in commands(block):
             assert name in parsers, name
-            if not {"…", "..."} & {*arguments}:
-                parsers[name].parse_args(arguments)
+            parsers[name].parse_args(arguments)
     known = {option for parser in parsers.values() for action in parser._actions for option in action.option_strings}
     prose = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
     spans = [code for code in re.findall(r"`([^`]+)`", prose) if code.startswith(("clipes ", "--"))]

@@ -623,7 +623,7 @@ def winners(encoder, pictures, tmp_path, monkeypatch):
     (tmp_path / "labels.csv").write_text(f"image,labels\n{rows}")
     (tmp_path / "words.json").write_text(json.dumps(words))
     start = ["background", str(tmp_path / "[0-5].png"), "--labels", str(tmp_path / "labels.csv"), "--templates", "{}"]
-    return [*start, "--classes", "cat,dog", "--near", "0.99", "--candidates"]
+    return [*start, "--model", "tiny", "--classes", "cat,dog", "--near", "0.99", "--candidates"]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
