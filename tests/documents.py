@@ -6,6 +6,7 @@ import argparse
 import json
 import re
 import shlex
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -66,6 +67,15 @@ def layouts(photos: Path) -> None:
     (root / "coco/annotations").mkdir()
     instances = json.dumps({"images": rows, "annotations": shown, "categories": kinds})
     (root / "coco/annotations/instances_train2014.json").write_text(instances)
+
+    for file, folder in (("train/_annotations.coco.json", "train"), ("result.json", "images")):
+        (root / folder).mkdir()
+        shutil.copy(pictures["a"], root / folder / "a.jpg")
+        name = "a.jpg" if folder == "train" else "images/a.jpg"
+        kinds = [{"id": number, "name": "cat"} for number in (0, 1)]
+        shown = [{"image_id": 7, "category_id": 1}]
+        content = {"images": [{"id": 7, "file_name": name}], "annotations": shown, "categories": kinds}
+        (root / file).write_text(json.dumps(content))
 
     for number, (name, path) in enumerate([*pictures.items()][:2]):
         with tarfile.open(root / f"shards-{number:03}.tar", "w") as tar:

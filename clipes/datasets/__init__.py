@@ -57,8 +57,8 @@ def find_samples(
       to the folder, to the pattern's fixed part or to the list's folder; when a list names images outside its
       folder, to the folder that contains them all;
     - a .csv or .jsonl table, its images relative to it, their ids as of a list;
-    - `voc:ROOT[:SPLIT]` (:func:`clipes.datasets.voc.read_voc`) and `coco:ROOT[:SPLIT]`
-      (:func:`clipes.datasets.coco.read_coco`);
+    - `voc:ROOT[:SPLIT]` (:func:`clipes.datasets.voc.read_voc`) and `coco:ROOT[:SPLIT]` or
+      `coco:FILE.json[:IMAGES]` (:func:`clipes.datasets.coco.read_coco`);
     - .tar files in WebDataset's layout (:func:`clipes.datasets.tar.read_shards`);
     - a folder with metadata.jsonl or metadata.csv (:func:`clipes.datasets.imagefolder.read_metadata`), if no
       labels are given.
@@ -89,7 +89,7 @@ def find_samples(
         if rows is not None:
             add_rows(database, rows)
             unused = match_rows(database)
-        notes = list(filter(None, [unread_note(database, os.fspath(source))]))
+        notes = list(filter(None, [*opened.notes, unread_note(database, os.fspath(source))]))
     return Samples(database, *unused, category_ids=opened.category_ids, notes=notes)
 
 

@@ -1,4 +1,4 @@
-"""Sources of the form `NAME:ROOT[:SPLIT]`."""
+"""Sources of the form `NAME:ROOT[:SPLIT]` and `NAME:FILE[:REST]`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,15 @@ import re
 from pathlib import Path
 
 from .sample import DatasetError
+
+
+def split_file(spec: str) -> tuple[Path, str | None] | None:
+    """The file and what follows the colon of `FILE[:REST]`; None where no file is named."""
+    colons = [match.start() for match in re.finditer(":", spec)]
+    place = next((end for end in (len(spec), *reversed(colons)) if os.path.isfile(spec[:end])), None)
+    if place is None:
+        return None
+    return Path(spec[:place]), spec[place + 1 :].strip() or None
 
 
 def split_root(kind: str, spec: str) -> tuple[Path, str | None]:

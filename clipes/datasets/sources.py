@@ -11,16 +11,17 @@ from .coco import read_coco
 from .files import find_files
 from .imagefolder import find_metadata, read_metadata
 from .sample import AnyPath, RawSample
-from .source_spec import split_root
+from .source_spec import split_file, split_root
 from .tar import is_tar, read_shards
 from .voc import find_list, find_voc, read_voc
 
 
 class Source(NamedTuple):
-    """The images of a source, and COCO's ids of its classes."""
+    """The images of a source, COCO's ids of its classes, and what of it is left out, a sentence each."""
 
     images: Iterator[RawSample]
     category_ids: dict[str, int] | None = None
+    notes: Sequence[str] = ()
 
 
 def open_source(source: AnyPath, labelled: bool, class_names: Sequence[str] | None) -> Source:
@@ -38,7 +39,8 @@ def open_source(source: AnyPath, labelled: bool, class_names: Sequence[str] | No
 
 
 def absolute_source(source: AnyPath) -> str:
-    """Return the source independent of the working directory: ROOT of `voc:ROOT:SPLIT`, and SPLIT if a path, absolute.
+    """Return the source independent of the working directory: ROOT of `voc:ROOT:SPLIT`, and SPLIT if a path, absolute;
+    so are FILE and IMAGES of `coco:FILE:IMAGES`.
 
     Raises FileNotFoundError for a ROOT or a SPLIT that does not exist.
     """
@@ -46,6 +48,8 @@ def absolute_source(source: AnyPath) -> str:
     kind, colon, rest = given.partition(":")
     if f"{kind}{colon}" not in ("voc:", "coco:"):
         return os.path.abspath(given)
+    if kind == "coco" and (found := split_file(rest)):
+        return ":".join(("coco", *(os.path.abspath(path) for path in found if path is not None)))
     root, split = split_root(kind, rest)
     if kind == "voc" and split is not None and find_list(find_voc(root), split) == Path(split):
         split = os.path.abspath(split)

@@ -57,8 +57,14 @@ def source_would_match(source: Path) -> Callable[[Path], bool]:
 
 
 def source_folder(source: str) -> Path | None:
-    """The folder that a source is, the ROOT of ``voc:`` and ``coco:``; None for lists, patterns and files."""
-    root = re.sub("^(voc|coco):", "", source)
-    while root and not os.path.isdir(root):
-        root = root.rpartition(":")[0] if root != source else ""
-    return Path(root) if root else None
+    """The folder that a source is, the ROOT of ``voc:`` and ``coco:``, the folder of ``coco:``'s FILE; else None."""
+    if os.path.isdir(source):
+        return Path(source)
+    kind, _, root = source.partition(":")
+    while kind in ("voc", "coco") and root:
+        if os.path.isdir(root):
+            return Path(root)
+        if os.path.isfile(root):
+            return Path(root).parent
+        root = root.rpartition(":")[0]
+    return None

@@ -8,7 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipes.datasets import DatasetError, Sample, find_samples
+import clipes
+from clipes.datasets import DatasetError, Sample, absolute_source, find_samples
+from clipes.datasets.coco import read_image_ids
+from clipes.io.paths import source_folder
 
 FUZZ = settings(
     max_examples=int(os.environ.get("CLIPES_FUZZ", "150")),  # CLIPES_FUZZ=100000 for a night
@@ -143,11 +146,35 @@ IMAGE, CATEGORY = {"id": 1, "file_name": "b.jpg"}, {"id": 3, "name": "car"}
         ({"annotations": [{"image_id": 1, "category_id": 4}]}, "annotation 0: there is no category of id 4"),
         ({"annotations": [{"image_id": 1}]}, "annotation 0: there is no category of id None"),
         ({"annotations": [{"image_id": 1, "category_id": {}}]}, "annotation 0: there is no category of id"),
-        ({"categories": [{"id": "3", "name": "car"}]}, "category 0: not an object with a whole 'id' and a 'name'"),
+        ({"categories": [{"id": "x", "name": "car"}]}, "category 0: not an object with a whole 'id' and a 'name'"),
+        ({"categories": [{"id": 1.5, "name": "car"}]}, r"category 0: not an .* 'name': \{'id': 1\.5, 'name': 'car'\}"),
+        ({"images": [{"id": 1.5, "file_name": "b.jpg"}]}, r"image 0: not an object .*: \{'id': 1\.5, "),
+        (
+            {"annotations": [{"image_id": "b7", "category_id": 3}]},
+            "annotation 0: there is no image of id 'b7', of type str; theirs are of type int",
+        ),
+        (
+            {"annotations": [{"image_id": 1, "category_id": "car"}]},
+            "annotation 0: there is no category of id 'car', of type str; theirs are of type int",
+        ),
+        (
+            {"images": [{"id": "a", "file_name": "b.jpg"}], "annotations": [{"image_id": 1, "category_id": 3}]},
+            "annotation 0: there is no image of id 1, of type int; theirs are of type str",
+        ),
+        ({"annotations": [{"image_id": "4", "category_id": 3}]}, "there is no image of id '4'$"),
         ({"categories": [{"id": 3}]}, "category 0: not an object with a whole 'id'"),
         ({"categories": [{"id": 3, "name": 4}]}, r"category 0: \[4\] is not a list of strings"),
-        ({"categories": [CATEGORY, {"id": 4, "name": "car"}]}, "category 1: the id 4 or the name 'car' comes twice"),
-        ({"categories": [CATEGORY, {"id": 3, "name": "dog"}]}, "category 1: the id 3 or the name 'dog' comes twice"),
+        (
+            {"categories": [CATEGORY, {"id": "3", "name": "dog"}]},
+            "category 1: the id 3 is that of 'car', too; change one",
+        ),
+        (
+            {
+                "categories": [CATEGORY, {"id": 4, "name": "car"}],
+                "annotations": [{"image_id": 1, "category_id": 3}, {"image_id": 1, "category_id": 4}],
+            },
+            "the categories 3 and 4 are both called 'car'; rename one",
+        ),
     ],
 )
 def test_wrong_json(make, change, message):
@@ -155,6 +182,114 @@ def test_wrong_json(make, change, message):
     root = make(data=change if isinstance(change, str) else {**data, **change})
     with pytest.raises(DatasetError, match=message):
         find_samples(f"coco:{root}", missing="skip")
+
+
+@pytest.mark.parametrize("form", [str, float, int])
+@pytest.mark.parametrize("where", ["images", "annotations", "categories"])
+def test_ids_that_differ_in_their_type_alone_are_one(make, form, where):
+    data = {**DATA, where: [dict(one) for one in DATA[where]]}
+    for one in data[where]:
+        for key in ("image_id", "category_id") if where == "annotations" else ("id",):
+            one[key] = form(one[key])
+    samples = find_samples(f"coco:{make(data=data)}")
+    assert [sample.labels for sample in samples] == [("car",), ("toothbrush", "car"), ()]
+    assert samples.category_ids == {"car": 3, "toothbrush": 90, "airplane": 5}
+
+
+@pytest.mark.parametrize("root_first", [True, False])
+def test_an_unused_category_of_the_same_name_is_left_out(make, root_first):
+    """Roboflow's root category."""
+    both = [{"id": 0, "name": "car", "supercategory": "none"}, {"id": 3, "name": "car", "supercategory": "car"}]
+    data = {**DATA, "categories": [*(both if root_first else both[::-1]), *DATA["categories"][1:]]}
+    root = make(data=data)
+    samples = find_samples(f"coco:{root}")
+    assert samples.category_ids == {"car": 3, "toothbrush": 90, "airplane": 5} and samples[0].labels == ("car",)
+    file = root / "annotations" / "instances_val2017.json"
+    assert samples.notes == (f"{file}: the category 0, which no annotation uses, is left out: 3 is 'car', too",)
+
+
+def _put(path, data=None):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("" if data is None else json.dumps(data))
+
+
+@pytest.mark.parametrize(
+    ("file", "images", "names"),
+    [
+        ("train/_annotations.coco.json", "train", ("b.jpg", "sub/a.jpg", "c.jpg")),  # Roboflow
+        ("result.json", ".", ("images/b.jpg", "images/sub/a.jpg", "images/c.jpg")),  # Label Studio
+        ("result.json", ".", ("images\\b.jpg", "images\\sub\\a.jpg", "images\\c.jpg")),  # and on Windows
+        ("annotations/instances_default.json", "images", ("b.jpg", "sub/a.jpg", "c.jpg")),  # CVAT
+        ("annotations/instances_val2017.json", "val2017", ("b.jpg", "sub/a.jpg", "c.jpg")),
+        ("anything.json", "images", ("b.jpg", "sub/a.jpg", "c.jpg")),
+    ],
+)
+def test_any_file_of_its_form(tmp_path, file, images, names):
+    rows = [{**row, "file_name": name} for row, name in zip(DATA["images"], names, strict=True)]
+    _put(tmp_path / file, {**DATA, "images": rows})
+    slashed = [name.replace("\\", "/") for name in names]
+    for name in slashed:
+        _put(tmp_path / images / name)
+    samples = find_samples(f"coco:{tmp_path / file}")
+    assert [sample.id for sample in samples] == [name.removesuffix(".jpg") for name in slashed]
+    assert [sample.image for sample in samples] == [tmp_path / images / name for name in slashed]
+    assert samples[1].labels == ("toothbrush", "car") and samples.category_ids["toothbrush"] == 90
+    assert [name for name, _ in read_image_ids(str(tmp_path / file))] == [sample.id for sample in samples]
+
+
+def test_a_file_and_its_images_elsewhere(make, tmp_path, monkeypatch):
+    root = make("photos")
+    file = root / "annotations" / "instances_val2017.json"
+    (root / "photos" / "b.jpg").unlink()  # the first: the others say which folder it is
+    source = f"coco:{file}:{root / 'photos'}"
+    with pytest.raises(DatasetError, match=rf"looked for {root}/photos/b\.jpg"):
+        find_samples(source)
+    assert find_samples(source, missing="skip")[1].image == root / "photos/sub/a.jpg"
+    monkeypatch.chdir(root)
+    assert absolute_source("coco:annotations/instances_val2017.json:photos") == source
+    assert absolute_source("coco:annotations/instances_val2017.json") == f"coco:{file}"
+    assert source_folder(source) == source_folder(f"coco:{file}") == file.parent
+    with pytest.raises(FileNotFoundError, match=r"coco: no such folder of images: 'nowhere'; write coco:.*json:IMAGES"):
+        find_samples(f"coco:{file}:nowhere")
+    for missing in ("absent.json", "absent.json:photos"):
+        with pytest.raises(
+            FileNotFoundError, match=r"coco: no such (file|folder): 'absent\.json'; write coco:FILE\.json"
+        ):
+            find_samples(f"coco:{missing}")
+
+
+def test_a_root_with_other_files_names_them(tmp_path):
+    for split in ("train", "valid"):
+        _put(tmp_path / split / "_annotations.coco.json", DATA)
+    with pytest.raises(
+        FileNotFoundError, match=r"write coco:FILE\.json, of .*train/_annotations\.coco\.json, .*valid/_ann"
+    ):
+        find_samples(f"coco:{tmp_path}")
+
+
+def test_a_file_by_the_command_and_python(photos, tmp_path, cli):
+    """Ids in text, a root category; the export keeps the file's ids."""
+    categories = [
+        {"id": 0, "name": "cat", "supercategory": "none"},
+        {"id": 1, "name": "cat"},
+        {"id": 2, "name": "tree"},
+    ]
+    images = [{"id": "5", "file_name": "a.jpg"}, {"id": "6", "file_name": "b.png"}]
+    annotations = [{"id": 1, "image_id": 5, "category_id": 1.0}, {"id": 2, "image_id": "6", "category_id": "2"}]
+    _put(photos / "_annotations.coco.json", {"images": images, "annotations": annotations, "categories": categories})
+    source = f"coco:{photos / '_annotations.coco.json'}"
+    code, _, error = cli("generate", source, "--out", tmp_path / "out")
+    assert code == 0 and "the category 0, which no annotation uses, is left out" in error
+    run = json.loads((tmp_path / "out/run.json").read_text())
+    assert run["source"] == source and run["category_ids"] == {"cat": 1, "tree": 2}
+    with pytest.warns(UserWarning, match="the category 0, which no annotation uses"):
+        assert clipes.run(source, tmp_path / "python").ok == 2
+    for name in ("a", "b"):
+        assert (tmp_path / f"out/{name}.png").read_bytes() == (tmp_path / f"python/{name}.png").read_bytes()
+    pytest.importorskip("pycocotools")
+    assert cli("export", tmp_path / "out", "--to", "coco", "--out", tmp_path / "coco", "--images", "none")[0] == 0
+    exported = json.loads((tmp_path / "coco/annotations/instances_train.json").read_text())
+    assert {one["file_name"]: one["id"] for one in exported["images"]} == {"a.jpg": "5", "b.png": "6"}
 
 
 def test_polygons_do_not_stay_in_memory(make):

@@ -34,6 +34,8 @@ EXPECTED = {
     "table": {"photos/a", "photos/sub/c"},
     "voc": {"a", "b"},
     "coco": {"a", "b"},
+    "roboflow": {"a"},
+    "label-studio": {"images/a"},
     "shards": {"a", "b"},
     "imagefolder": {"a"},
     "npy": {"a", "b", "sub/c"},
