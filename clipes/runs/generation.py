@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
-from itertools import accumulate
+from contextlib import nullcontext
+from itertools import accumulate, takewhile
 from threading import Lock
 from typing import Protocol
 
@@ -13,12 +15,16 @@ from PIL import Image
 
 from clipes.datasets import Sample
 from clipes.device.backoff import Backoff, Failure, failure_of
-from clipes.device.memory import MemoryBudget, cpu_memory_limit
+from clipes.device.memory import MemoryBudget, cpu_memory_limit, memory_in_use, memory_limit
 from clipes.generator import MaskGenerator
 from clipes.result import PseudoMask
+from clipes.store.in_hand import InHand
 from clipes.store.record import Row
 
 from .decoding import Decoder, Loaded, decode_image
+
+_LEAST_SHARE = 0.6
+"""An estimate of memory is that of a picture which takes much; one which takes little needs this share of it."""
 
 _MAX_PIXELS = 2**25
 """Images worked on together have no more pixels, except a single one: each has maps at its size."""
@@ -84,11 +90,12 @@ def _images(batch: Sequence[Loaded]) -> list[Image.Image]:
 class BatchGenerator:
     """Makes the masks of batches, by several threads at a time, within the memory that there is.
 
-    ``batch_size`` images are worked on together at most; ``processes`` like this one share the machine's memory.
+    ``batch_size`` images are worked on together at most; ``processes`` like this one share the machine's memory. What
+    is worked on is written to ``in_hand``.
     """
 
-    def __init__(self, source: MaskSource, batch_size: int, processes: int = 1):
-        self._source = source
+    def __init__(self, source: MaskSource, batch_size: int, processes: int = 1, in_hand: InHand | None = None):
+        self._source, self._in_hand = source, in_hand
         self._backoff = Backoff(batch_size)
         self._memory = MemoryBudget(cpu_memory_limit(source.device, processes))
         self._lock = Lock()
@@ -102,14 +109,27 @@ class BatchGenerator:
         started = time.monotonic()
         results = [
             self._retried(loaded, result) if isinstance(result, Failure) else result
-            for loaded, result in zip(batch, self._backoff.run(batch, self._make, _fitting), strict=True)
+            for loaded, result in zip(batch, self._backoff.run(batch, self._make, self._fitting), strict=True)
         ]
         seconds = round((time.monotonic() - started) / max(len(batch), 1), 4)
         return [_with_row(loaded.sample, result, seconds) for loaded, result in zip(batch, results, strict=True)]
 
     def _make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
-        with self._memory.reserve(self._source.estimate_memory(batch)):
+        need = self._source.estimate_memory(batch)
+        if self._source.device.type == "cpu":
+            _check_memory(need)
+        hold = self._in_hand.hold([loaded.sample.id for loaded in batch]) if self._in_hand else nullcontext()
+        with self._memory.reserve(math.inf if self._suspected(batch[0]) else need), hold:
             return self._source.make(batch)
+
+    def _suspected(self, loaded: Loaded) -> bool:
+        """Whether a process died with the image in hand: it is worked on alone, so that a second leaves no doubt."""
+        return self._in_hand is not None and self._in_hand.deaths[loaded.sample.id] > 0
+
+    def _fitting(self, batch: Sequence[Loaded]) -> int:
+        """How many of the first images may be worked on together: none of them suspected, not too many pixels."""
+        unsuspected = takewhile(lambda loaded: not self._suspected(loaded), batch)
+        return _fitting(list(unsuspected))
 
     def _retried(self, loaded: Loaded, failure: Failure) -> PseudoMask | Failure:
         """An image again whose maps were not finite in a lower precision; the failure where that is no help."""
@@ -130,6 +150,16 @@ def _with_row(sample: Sample, result: PseudoMask | Failure, seconds: float) -> t
     if isinstance(result, Failure):
         return Row(sample.id, "failed", result.reason, sample.labels), None
     return Row(sample.id, "ok", labels=sample.labels, size=result.size, seconds=seconds), result
+
+
+def _check_memory(need: float) -> None:
+    """Raise MemoryError where a batch cannot be worked on: the system would kill the process for it."""
+    available = memory_limit() - memory_in_use()
+    if _LEAST_SHARE * need > available:
+        raise MemoryError(
+            f"it needs about {need / 2**30:.1f} GB of memory, and this process may have {available / 2**30:.1f} GB "
+            "more; give it more, or make the picture smaller"
+        )
 
 
 def _fitting(batch: Sequence[Loaded]) -> int:

@@ -69,7 +69,7 @@ class MaskWriter:
             raise ValueError(f"{values}; they must be at least 1, 0 and 1")
         self._open = partial(Publisher, output, header, WRITER_THREADS[source.device.type], keep_masks)
         self._source, self._size, self._readers, self._jobs = source, size, readers, jobs
-        self._generate = BatchGenerator(source, size, processes)
+        self._processes = processes
         self._class_names = frozenset(source.class_names)
         self._skip, self._stop = skip, stop
         self._abort = False
@@ -77,6 +77,7 @@ class MaskWriter:
     def __enter__(self) -> MaskWriter:
         device = self._source.device
         self._publisher = self._open()
+        self._generate = BatchGenerator(self._source, self._size, self._processes, self._publisher.in_hand)
         initializer = partial(init_worker_thread, torch.get_num_threads(), device)
         self._job_pool = ThreadPoolExecutor(self._jobs, "clipes-job", initializer=initializer)
         return self
@@ -145,7 +146,10 @@ class MaskWriter:
     def _work(self, batch: Sequence[Loaded]) -> list[_Pending]:
         """A job: refuse, generate, and hand the files to the writer threads."""
         writer = self._publisher.writer
-        rows = [refuse(loaded, self._class_names, self._skip, writer) for loaded in batch]
+        rows = [
+            self._publisher.refuse_deadly(loaded.sample) or refuse(loaded, self._class_names, self._skip, writer)
+            for loaded in batch
+        ]
         made = iter(self._generate([loaded for loaded, row in zip(batch, rows, strict=True) if row is None]))
         ended = [(row, None) if row else next(made) for row in rows]
         return [

@@ -11,7 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from clipes.datasets import Sample
+from clipes.device.memory import memory_limit
 from clipes.result import PseudoMask
+from clipes.store.in_hand import InHand
 from clipes.store.output import Output
 from clipes.store.record import Recorder, Row, Status
 from clipes.store.writer import Writer, new_writer
@@ -62,6 +64,12 @@ class Publisher:
         self._threads = ThreadPoolExecutor(threads, "clipes-write")
         self._recorder = Recorder(output.folder, header)
         self.writer = new_writer(output, f"masks-{self._recorder.path.stem}")
+        self.in_hand = InHand(self._recorder.path, header["settings"], memory_limit())
+
+    def refuse_deadly(self, sample: Sample) -> Row | None:
+        """The row of an image that has killed its process too often; None for all others."""
+        reason = self.in_hand.refusal(sample.id)
+        return row_without_mask(sample, "failed", reason) if reason else None
 
     def stage(self, image_id: str, files: PseudoMask | dict[str, bytes]) -> Future[dict[str, bytes]]:
         """Let a thread do what can be done out of order with an image's files, or with the files of its result."""
@@ -110,6 +118,7 @@ class Publisher:
             self.flush()
         finally:
             self._recorder.close()
+            self.in_hand.close()
 
     def _discard(self, sample: Sample) -> None:
         with suppress(ValueError, OSError):  # nothing to delete, or the file is not ours

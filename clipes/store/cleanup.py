@@ -11,7 +11,7 @@ from clipes.ids import CLASSES
 from clipes.io import atomic
 from clipes.io.atomic import is_dead, owned
 
-from .layout import MANIFEST, RECORD_FILE, RECORDS, RESERVED, SAVED, TAR_FILE
+from .layout import HAND_FILE, MANIFEST, RECORD_FILE, RECORDS, RESERVED, SAVED, TAR_FILE
 from .lease import FolderInUse, owners, take_lease
 from .manifest import read_manifest
 
@@ -55,7 +55,7 @@ def _clear(folder: Path) -> None:
         if TAR_FILE.fullmatch(path.name):
             path.unlink()
     for name in os.listdir(folder / RECORDS) if os.path.isdir(folder / RECORDS) else ():
-        if RECORD_FILE.fullmatch(name):
+        if RECORD_FILE.fullmatch(name) or HAND_FILE.fullmatch(name):
             (folder / RECORDS / name).unlink()
     for name in (MANIFEST, CLASSES):
         (folder / name).unlink(missing_ok=True)

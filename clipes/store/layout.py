@@ -35,6 +35,9 @@ _WRITER = rf"\d{{8}}T\d{{6}}\.\d{{6}}-{PROCESS_NAME}-[0-9a-f]{{8}}"  # when, whe
 RECORD_FILE = re.compile(rf"{_WRITER}\.jsonl")
 """The names of records, one a worker."""
 
+HAND_FILE = re.compile(rf"{_WRITER}\.hand")
+"""The names of files that say what a worker has in hand, beside its record."""
+
 TAR_FILE = re.compile(rf"masks-{_WRITER}-\d{{6}}\.tar")
 """The names of .tar files, which have that of their worker's record."""
 

@@ -16,7 +16,7 @@ import torch
 
 from clipes.device import memory
 from clipes.device.choice import choose_device, choose_dtype
-from clipes.device.memory import MemoryBudget, cpu_memory_limit, free_gpu_memory
+from clipes.device.memory import MemoryBudget, cpu_memory_limit, free_gpu_memory, memory_in_use, memory_limit
 from clipes.device.pixels import to_host
 from clipes.device.threads import configure_threads
 
@@ -85,11 +85,58 @@ def test_a_budget_leaves_no_residue(total: float) -> None:
             pass
 
 
-def test_a_container_may_have_less_than_the_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "limit").write_text("1000000\n")
-    (tmp_path / "none").write_text("max\n")
-    monkeypatch.setattr(memory, "_CGROUP_LIMITS", [str(tmp_path / name) for name in ("none", "limit", "missing")])
+V1 = (
+    "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n35 31 0:32 {root} {place} rw,relatime - cgroup cgroup rw,memory\n"
+)
+V2 = "41 31 0:38 {root} {place} rw,relatime shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
+
+
+@pytest.mark.parametrize(
+    ("mount", "line", "name"),
+    [
+        (V1, "4:memory:", "memory.limit_in_bytes"),
+        (V1, "4:cpu,memory:", "memory.limit_in_bytes"),
+        (V2, "0::", "memory.max"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("root", "group", "limited"),
+    [
+        ("/", "/", ""),
+        ("/", "/slurm/job_7/step_0", "slurm/job_7/step_0"),
+        ("/", "/slurm/job_7/step_0", "slurm/job_7"),  # of a cgroup around the process's own
+        ("/docker/abc", "/docker/abc/inner", "inner"),  # a container sees its part of the host's paths
+        ("/docker/abc", "/elsewhere", ""),
+    ],
+)
+def test_the_lowest_limit_of_all_cgroups_counts(
+    mount: str,
+    line: str,
+    name: str,
+    root: str,
+    group: str,
+    limited: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    process, place = tmp_path / "process", tmp_path / "mount point"
+    process.mkdir()
+    (place / "slurm" / "job_7" / "step_0").mkdir(parents=True)
+    (place / "inner").mkdir()
+    (process / "cgroup").write_text(f"9:pids:/x\n{line}{group}\n")
+    escaped = str(place).replace(" ", "\\040")
+    (process / "mountinfo").write_text(mount.format(root=root, place=escaped))
+    monkeypatch.setattr(memory, "_PROC", process)
+    whole = memory_limit()
+    (place / "slurm" / name).write_text("max\n")
+    (place / limited / name).write_text("1000000\n")
+    assert memory_limit() == 1_000_000 < whole
     assert cpu_memory_limit(CPU) == 500_000 and cpu_memory_limit(CPU, 2) == 250_000
+
+
+def test_no_cgroups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(memory, "_PROC", tmp_path)
+    assert memory_limit() > 2**28 and memory_in_use() == 0
 
 
 def test_there_is_one_cpu() -> None:
@@ -99,7 +146,7 @@ def test_there_is_one_cpu() -> None:
 
 
 def test_memory_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_CGROUP_LIMITS", ())
+    monkeypatch.setattr(memory, "_PROC", Path("none"))
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}.__getitem__, raising=False)
     assert cpu_memory_limit(CPU) == 2**31 and cpu_memory_limit(CPU, 4) == 2**29
     assert cpu_memory_limit(GPU) == free_gpu_memory(CPU) == math.inf

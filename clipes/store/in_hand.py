@@ -1,0 +1,98 @@
+"""Which images a process has in hand: what a killed process was doing is known to the next start.
+
+``OUT/records/NAME.hand`` is JSON: the digest of the settings, the memory that the process may have, and the ids in
+hand. It is written before an image is worked on and removed at the end, so that one of a dead process names the images
+that may have killed it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+
+from .layout import HAND_FILE, RECORDS
+from .lease import owners
+
+DEATHS = 2
+"""An image in hand at so many deaths of its process is not tried again with the memory of then."""
+
+
+class InHand:
+    """The images that this process works on; for several threads.
+
+    Args:
+        record: the path of the process's record; the file lies beside it.
+        digest: of the settings.
+        memory: bytes that this process may have.
+
+    Attributes:
+        deaths: how often a process with these settings, and no less memory than this one, died with an image in hand.
+    """
+
+    def __init__(self, record: Path, digest: str, memory: float):
+        self.path, self.deaths = record.with_suffix(".hand"), deaths(record.parent.parent, digest, memory)
+        self._about = {"settings": digest, "memory": min(memory, 2.0**60)}
+        self._ids: Counter[str] = Counter()
+        self._lock = Lock()
+
+    @contextmanager
+    def hold(self, ids: Collection[str]) -> Iterator[None]:
+        """Say that images are in hand while the block runs."""
+        self._change(ids, 1)
+        try:
+            yield
+        finally:
+            self._change(ids, -1)
+
+    def refusal(self, image_id: str) -> str:
+        """Why an image must not be tried again; empty where it may."""
+        if self.deaths[image_id] < DEATHS:
+            return ""
+        return (
+            f"its process was killed {self.deaths[image_id]} times while it was worked on, perhaps for want of memory; "
+            f"give it more memory, or remove {self.path.parent}/*.hand to try it again as it is"
+        )
+
+    def close(self) -> None:
+        """Remove the file: the process has not died."""
+        with suppress(OSError):
+            self.path.unlink()
+
+    def _change(self, ids: Collection[str], by: int) -> None:
+        with self._lock:
+            self._ids.update(dict.fromkeys(ids, by))
+            data = json.dumps({**self._about, "ids": sorted(+self._ids)}).encode("ascii")
+            with suppress(OSError):  # a full disk is told by who writes masks; this only helps after a death
+                _write_in_place(self.path, data)
+
+
+def deaths(folder: Path, digest: str, memory: float) -> Counter[str]:
+    """How often dead processes of settings ``digest``, with no less than ``memory`` bytes, had each image in hand."""
+    found: Counter[str] = Counter()
+    living = owners(folder) if folder.is_dir() else {}
+    for path in sorted((folder / RECORDS).glob("*.hand")):
+        match = HAND_FILE.fullmatch(path.name)
+        if match is None or (match["machine"], match["pid"]) in living or not path.is_file():
+            continue
+        try:
+            value = json.loads(path.read_bytes())
+            if value["settings"] == digest and value["memory"] >= min(memory, 2.0**60):
+                found.update(set(map(str, value["ids"])))
+        except (OSError, ValueError, TypeError, KeyError):
+            continue  # killed while it wrote the file
+    return found
+
+
+def _write_in_place(path: Path, data: bytes) -> None:
+    """Write a small file often, without syncing it: the death of a process loses nothing that it has written."""
+    file = os.open(path, os.O_CREAT | os.O_WRONLY, 0o666)
+    try:
+        os.pwrite(file, data, 0) if hasattr(os, "pwrite") else os.write(file, data)
+        os.ftruncate(file, len(data))
+    finally:
+        os.close(file)
