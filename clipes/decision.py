@@ -15,7 +15,7 @@ from clipes.device.inference import inference
 from clipes.device.pixels import pixels_of, to_host
 from clipes.ids import ignore_index
 from clipes.refine import REFINERS
-from clipes.scores import decide, score_maps, upsample
+from clipes.scores import decide, score_before, score_maps, upsample
 
 
 class Decision(NamedTuple):
@@ -27,6 +27,7 @@ class Decision(NamedTuple):
         scores: (C + 1, H, W) float32, row 0 the background; columns sum to 1.
         mask: (H, W), 0 background, class ids, or the ignore value: uint8, or uint16 above 254 classes.
         confidence: (H, W) float32, the winning score.
+        map_confidence: (H, W) float32, the score of the winning class before the refinement.
     """
 
     patch_cams: Any
@@ -34,6 +35,7 @@ class Decision(NamedTuple):
     scores: Any
     mask: Any
     confidence: Any
+    map_confidence: Any
 
 
 @inference()
@@ -61,7 +63,8 @@ def decide_batch(
         torch.split(flat, [len(ids) for ids in class_ids]), patch_cams, cams, scores, strict=True
     ):
         mask, confidence = decide(score, ids, ignore, config.effective_ignore_below)
-        on_device.append(Decision(coarse, fine, score, mask.to(mask_dtype), confidence))
+        before = confidence if config.refine is None else score_before(fine, score, config.mask.background_power)
+        on_device.append(Decision(coarse, fine, score, mask.to(mask_dtype), confidence, before))
     arrays = to_host([tensor for decision in on_device for tensor in decision])  # one transfer for all
     width = len(Decision._fields)
     decisions = [Decision(*arrays[start : start + width]) for start in range(0, len(arrays), width)]

@@ -16,6 +16,7 @@ from clipes.drawing.overlay import draw_overlay
 from clipes.ids import ignore_index
 from clipes.io.atomic import write_bytes
 from clipes.io.cams_npz import PatchCams, write_cams
+from clipes.io.coco_rle import coco_rle
 from clipes.io.masks import confidence_png, write_mask
 
 if TYPE_CHECKING:
@@ -30,13 +31,32 @@ class Segment(NamedTuple):
 
     Attributes:
         label: the class name.
-        confidence: the mean confidence over those pixels, in [0, 1].
+        confidence: the mean of ``map_confidence`` over those pixels, in [0, 1].
         mask: (H, W) bool, those pixels.
+        class_id: the label's id in the mask, 1..K.
     """
 
     label: str
     confidence: float
     mask: NDArray[np.bool_]
+    class_id: int
+
+    @property
+    def area(self) -> int:
+        """The number of its pixels."""
+        return int(np.count_nonzero(self.mask))
+
+    @property
+    def bbox(self) -> tuple[int, int, int, int]:
+        """The box around its pixels as COCO has it: (left, top, width, height) in pixels."""
+        rows, columns = (np.flatnonzero(self.mask.any(axis)) for axis in (1, 0))
+        left, top = int(columns[0]), int(rows[0])
+        return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
+
+    @property
+    def rle(self) -> dict[str, Any]:
+        """Its mask as COCO's RLE, which JSON can hold: ``{"size": [H, W], "counts": text}``."""
+        return coco_rle(self.mask)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -50,7 +70,10 @@ class PseudoMask:
         cams: (C, H, W) float32 in [0, 1], the same at the image's size.
         scores: (C + 1, H, W) float32, row 0 the background, refined if the CRF or PAR is on; columns sum to 1.
         mask: (H, W) uint8, 0 background, else class ids, 255 ignored; above 254 classes uint16 and 65535.
-        confidence: (H, W) float32, the winning score.
+        confidence: (H, W) float32, the winning score. After the CRF it is close to 1 nearly everywhere, whatever the
+            maps are worth; a loss leaves the edges of regions out by it.
+        map_confidence: (H, W) float32, the score of the winning class before the CRF or PAR, which says more of whether
+            a pixel is right (``benchmarks/reliability.md``); without a refinement it is ``confidence``.
         image: the RGB picture, upright.
         num_classes: K, the number of classes of the data set.
     """
@@ -62,6 +85,7 @@ class PseudoMask:
     scores: NDArray[np.float32]
     mask: NDArray[Any]
     confidence: NDArray[np.float32]
+    map_confidence: NDArray[np.float32]
     image: Image.Image
     num_classes: int
 
@@ -70,6 +94,12 @@ class PseudoMask:
         """(H, W)."""
         height, width = self.mask.shape
         return height, width
+
+    @property
+    def mean_confidence(self) -> float | None:
+        """The mean of ``map_confidence`` over the pixels of classes, in [0, 1]; None if the mask shows no class."""
+        shown = (self.mask > 0) & (self.mask != ignore_index(self.num_classes))
+        return float(self.map_confidence[shown].mean(dtype=np.float64)) if shown.any() else None
 
     def __repr__(self) -> str:
         ids = [("background", 0), *zip(self.labels, self.class_ids, strict=True)]
@@ -111,7 +141,7 @@ class PseudoMask:
         write_mask(path, self.mask, self.num_classes)
 
     def save_confidence(self, path: str | os.PathLike[str]) -> None:
-        """Write the confidence as a grey PNG, 255 for 1, atomically.
+        """Write ``confidence``, the score after the CRF or PAR, as a grey PNG, 255 for 1, atomically.
 
         Raises ValueError if ``path`` does not end in .png, OSError if it cannot be written.
         """
@@ -138,7 +168,7 @@ class PseudoMask:
         return draw_overlay(self.image, self.mask, *names, self.num_classes, alpha, outline, legend)
 
     def figure(self, width: float = 6.9) -> Figure:
-        """A matplotlib figure: picture, each label's map, mask and confidence side by side, for a paper or a slide.
+        """A matplotlib figure: picture, each label's map, mask and ``map_confidence``, for a paper or a slide.
 
         ``width`` is its width in inches; 6.9 fits a page of two columns, 3.3 one column. Text has 7 and 8 points at any
         width. ``result.figure().savefig("dog.pdf")`` writes it; the default resolution is 300 dots per inch.
@@ -149,12 +179,30 @@ class PseudoMask:
         from clipes.drawing.figure import draw_figure
 
         names = self.labels, self.class_ids.tolist()
-        return draw_figure(self.image, *names, self.cams, self.mask, self.confidence, self.num_classes, width)
+        return draw_figure(self.image, *names, self.cams, self.mask, self.map_confidence, self.num_classes, width)
+
+    def cutout(self, label: str | None = None) -> Image.Image:
+        """The picture as RGBA: the pixels of ``label``, or of all labels, opaque; all others transparent and black.
+
+        Raises KeyError for a label that the image has not.
+        """
+        shown = np.isin(self.mask, self.class_ids) if label is None else self[label]
+        alpha = Image.fromarray(np.where(shown, np.uint8(255), np.uint8(0)))
+        picture = Image.new("RGBA", self.image.size)
+        picture.paste(self.image, mask=alpha)
+        picture.putalpha(alpha)
+        return picture
 
     def segments(self) -> list[Segment]:
         """The segment of each label that won a pixel, in the labels' order."""
-        regions = [(label, self[label]) for label in self.labels]
-        return [Segment(label, float(self.confidence[mask].mean()), mask) for label, mask in regions if mask.any()]
+        regions = [
+            (label, index, self[label]) for label, index in zip(self.labels, self.class_ids.tolist(), strict=True)
+        ]
+        return [
+            Segment(label, float(self.map_confidence[mask].mean(dtype=np.float64)), mask, index)
+            for label, index, mask in regions
+            if mask.any()
+        ]
 
 
 def decide_masks(

@@ -40,3 +40,8 @@ def decide(scores: Tensor, class_ids: Tensor, ignore: int, ignore_below: float |
     if ignore_below is not None:
         ids = ids.masked_fill(confidence < ignore_below, ignore)
     return ids, confidence
+
+
+def score_before(cams: Tensor, refined: Tensor, background_power: float = 1.0) -> Tensor:
+    """The score (H, W) that maps (C, H, W) give, before any refinement, to the winners of ``refined`` (C + 1, H, W)."""
+    return score_maps(cams, background_power).gather(0, refined.argmax(0, keepdim=True))[0]

@@ -169,6 +169,7 @@ def result() -> PseudoMask:
         scores=scores,
         mask=mask,
         confidence=scores.max(0),
+        map_confidence=np.linspace(0.5, 1, 24, dtype=np.float32).reshape(4, 6),
         image=Image.new("RGB", (6, 4), (10, 20, 30)),
         num_classes=3,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
@@ -63,9 +64,47 @@ def test_wrong_suffixes_are_refused_and_leave_nothing(result: PseudoMask, tmp_pa
 
 def test_segments_are_the_labels_that_won_pixels(result: PseudoMask) -> None:
     (segment,) = result.segments()  # "dog" won nothing, and where "bus" was best it is ignored
-    assert segment.label == "cat" and segment.confidence == 0.75 and isinstance(segment.confidence, float)
+    assert segment.label == "cat" and segment.class_id == 2 and isinstance(segment.confidence, float)
+    assert segment.confidence == pytest.approx(result.map_confidence[:, :2].mean()), "that before the CRF"
     assert segment.mask.dtype == bool and segment.mask.sum() == 8
     assert np.array_equal(segment.mask, result.mask == 2)
+
+
+def test_a_segment_has_box_area_and_rle(result: PseudoMask) -> None:
+    mask = result.mask.copy()
+    mask[:] = 0
+    mask[1:3, 2:5] = mask[1, 1] = 1
+    (segment,) = dataclasses.replace(result, mask=mask).segments()
+    assert segment.label == "bus" and segment.area == 7 and segment.bbox == (1, 1, 4, 2)
+    assert segment.rle == {"size": [4, 6], "counts": "5131O0003"}
+    json.dumps([segment.area, segment.bbox, segment.rle])
+
+
+def test_a_cutout_is_transparent_where_the_mask_shows_nothing(result: PseudoMask) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    result = dataclasses.replace(result, image=Image.fromarray(noise))
+    for label, shown in ((None, np.isin(result.mask, [1, 2, 3])), ("cat", result.mask == 2), ("dog", result.mask == 3)):
+        cut = result.cutout(label)
+        assert cut.mode == "RGBA" and cut.size == (6, 4)
+        pixels = np.asarray(cut)
+        assert (pixels[..., 3] == 255 * shown).all()
+        assert (pixels[shown, :3] == noise[shown]).all() and (pixels[~shown] == 0).all()
+    with pytest.raises(KeyError, match="'cow' is not a label"):
+        result.cutout("cow")
+
+
+def test_the_confidence_of_the_maps_is_that_before_the_refinement(tiny) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    result = tiny(picture, ["cat", "tree"])
+    before = result.decide(replace(tiny.config, refine=None))
+    winner = result.scores.argmax(0)
+    expected = np.take_along_axis(before.scores, winner[None], 0)[0]
+    np.testing.assert_array_equal(result.map_confidence, expected)
+    np.testing.assert_array_equal(before.map_confidence, before.confidence)
+    assert result.map_confidence.mean() < result.confidence.mean()
+    shown = (result.mask > 0) & (result.mask < 255)
+    assert result.mean_confidence == pytest.approx(result.map_confidence[shown].mean())
+    assert tiny(picture, []).mean_confidence is None
 
 
 def test_a_label_gives_its_pixels(result: PseudoMask) -> None:
@@ -90,7 +129,7 @@ def test_the_maps_are_decided_again_with_other_settings(tiny) -> None:
     again = tiny(picture, ["cat", "tree"]).decide(config)
     for name in ("labels", "num_classes"):
         assert getattr(again, name) == getattr(other, name)
-    for name in ("class_ids", "patch_cams", "cams", "scores", "mask", "confidence"):
+    for name in ("class_ids", "patch_cams", "cams", "scores", "mask", "confidence", "map_confidence"):
         assert getattr(again, name).tobytes() == getattr(other, name).tobytes(), name
 
 

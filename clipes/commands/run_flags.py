@@ -26,7 +26,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--out", type=path, help=out)
     overwrite = "remove the masks that earlier runs wrote there, and start from the beginning"
     group.add_argument("--overwrite", action="store_true", default=None, help=overwrite)
-    confidence = "write OUT/confidence/*.png: the winning scores, 255 for 1"
+    confidence = "write OUT/confidence/*.png: the winning scores after the CRF, 255 for 1, as a loss takes them"
     group.add_argument("--save-confidence", action="store_true", default=None, help=confidence)
     cams = (
         "write OUT/cams/*.npz, for `clipes finalize`: the maps on the patch grid and, as CLIP-ES saves them, at"

@@ -160,7 +160,7 @@ def draw_figure(
         class_ids: their ids in the mask.
         cams: (C, H, W) in [0, 1].
         mask: (H, W) of class ids.
-        confidence: (H, W) in [0, 1].
+        confidence: (H, W) in [0, 1], that before the CRF or PAR.
         classes: number of classes of the data set, which decides the mask's ignore value.
         width: inches, the largest width of the figure.
 

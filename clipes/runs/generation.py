@@ -149,7 +149,9 @@ class BatchGenerator:
 def _with_row(sample: Sample, result: PseudoMask | Failure, seconds: float) -> tuple[Row, PseudoMask | None]:
     if isinstance(result, Failure):
         return Row(sample.id, "failed", result.reason, sample.labels), None
-    return Row(sample.id, "ok", labels=sample.labels, size=result.size, seconds=seconds), result
+    sure = result.mean_confidence
+    confidence = None if sure is None else round(sure, 4)
+    return Row(sample.id, "ok", "", sample.labels, result.size, seconds, confidence=confidence), result
 
 
 def _check_memory(need: float) -> None:

@@ -23,7 +23,7 @@ class Output:
 
     Attributes:
         folder: of the run.
-        confidence: also save the winning scores, as grey PNGs, 255 for 1.
+        confidence: also save the winning scores after the CRF or PAR, as grey PNGs, 255 for 1.
         cams: also save the maps (:mod:`clipes.io.cams_npz`): ``"patch"`` on the patch grid only, ``"full"`` at the
             image's size, too.
         format: ``"png"``, a file each; or ``"tar"``, .tar files in the layout of WebDataset.

@@ -40,6 +40,8 @@ class Row:
         seconds: how long the image took.
         checksum: SHA-256 of the bytes of the mask's PNG, 64 hexadecimal digits.
         shard: name of the .tar in the output folder that contains the mask; None if the mask is a separate file.
+        confidence: the mean over the pixels of classes of the score before the CRF or PAR, in [0, 1]; None if there are
+            none.
         time: when the row was written, in seconds since 1970; set by :meth:`Recorder.add`.
     """
 
@@ -51,6 +53,7 @@ class Row:
     seconds: float | None = None
     checksum: str | None = None
     shard: str | None = None
+    confidence: float | None = None
     time: float = 0.0
 
     def __post_init__(self) -> None:
@@ -99,6 +102,7 @@ _VALIDATORS: dict[str, Callable[[Any], bool]] = {
     "labels": lambda item: isinstance(item, list) and all(isinstance(label, str) for label in item),
     "size": lambda item: isinstance(item, list) and len(item) == 2 and all(type(side) is int for side in item),
     "seconds": _is_finite,
+    "confidence": lambda item: _is_finite(item) and 0 <= item <= 1,
     "time": lambda item: _is_finite(item) and 0 <= item < _MAX_TIME,
 }
 

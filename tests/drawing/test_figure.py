@@ -98,7 +98,7 @@ def test_panels_show_picture_maps_mask_and_confidence(result: PseudoMask) -> Non
     assert (picture.get_array() == [10, 20, 30]).all()
     for shown, cam in zip(maps, result.cams, strict=True):
         assert np.allclose(shown.get_array(), cam) and shown.get_cmap().name == "inferno"
-    assert np.allclose(confidence.get_array(), result.confidence) and confidence.get_cmap().name == "viridis"
+    assert np.allclose(confidence.get_array(), result.map_confidence) and confidence.get_cmap().name == "viridis"
     assert {shown.get_clim() for shown in (*maps, confidence)} == {(0, 1)}
     colours = voc_palette()[result.mask].repeat(100, 0).repeat(100, 1)
     drawn = mask.get_array()

@@ -43,7 +43,7 @@ def picture(size=(45, 70), seed=3_104_000) -> Image.Image:
 def same(one, other) -> None:
     """Two results, bit for bit."""
     assert one.labels == other.labels and one.num_classes == other.num_classes
-    for name in ("class_ids", "patch_cams", "cams", "scores", "mask", "confidence"):
+    for name in ("class_ids", "patch_cams", "cams", "scores", "mask", "confidence", "map_confidence"):
         found, expected = getattr(one, name), getattr(other, name)
         assert found.dtype == expected.dtype and np.array_equal(found, expected), name
     assert np.array_equal(np.asarray(one.image), np.asarray(other.image))

@@ -55,6 +55,16 @@ def test_only_what_is_left_is_made(tiny, scenes: list[Sample], tmp_path: Path) -
     assert _made(tiny, other, output) == ["0"] and _made(tiny, scenes, output) == ["0"]
 
 
+def test_a_row_has_the_confidence_before_the_crf(tiny, scenes: list[Sample], tmp_path: Path) -> None:
+    assert _made(tiny, scenes, Output(tmp_path)) == ["0", "1", "2", "3", "4"]
+    (record,) = read_records(tmp_path)
+    rows = {row.id: row.confidence for row in record.rows()}
+    for sample in scenes:
+        sure = tiny(sample.image, sample.labels).mean_confidence
+        assert rows[sample.id] == (None if sure is None else pytest.approx(sure, abs=1e-4))
+    assert sum(sure is not None for sure in rows.values()) > 2
+
+
 def test_what_failed_is_tried_again(tiny, scenes: list[Sample], tmp_path: Path) -> None:
     path = Path(str(scenes[2].image))
     data = path.read_bytes()
