@@ -77,6 +77,10 @@ def layouts(photos: Path) -> None:
         content = {"images": [{"id": 7, "file_name": name}], "annotations": shown, "categories": kinds}
         (root / file).write_text(json.dumps(content))
 
+    for label, name in (("cat", "a"), ("tree", "b")):
+        (root / "animals" / label).mkdir(parents=True)
+        shutil.copy(pictures[name], root / "animals" / label)
+
     for number, (name, path) in enumerate([*pictures.items()][:2]):
         with tarfile.open(root / f"shards-{number:03}.tar", "w") as tar:
             (root / "one.json").write_text('{"labels": ["cat"]}')

@@ -37,12 +37,12 @@ def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True) -> No
     """Add ``source``, which may be left out unless ``needed``, and ``--labels``: see `clipes.datasets.find_samples`."""
     source = (
         "an image, a folder, a quoted glob pattern, a .txt list of images, a .csv or .jsonl table of images and labels,"
-        " voc:ROOT[:SPLIT], coco:ROOT[:SPLIT], coco:FILE.json[:IMAGES], or .tar shards (shards-{000..012}.tar)"
+        " folders:ROOT (a folder for each class), voc:ROOT[:SPLIT], coco:ROOT[:SPLIT], coco:FILE.json[:IMAGES], or .tar shards (shards-{000..012}.tar)"
     )
     parser.add_argument("source", type=nonempty, nargs=None if needed else "?", help=source)
     labels = (
         "a .csv or .jsonl file, a cls_labels.npy, or names for all images: dog,person; default: the source's own, which"
-        " a table, voc:, coco:, shards and a folder with a metadata.jsonl have"
+        " a table, folders:, voc:, coco:, shards and a folder with a metadata.jsonl have"
     )
     parser.add_argument("--labels", type=nonempty, help=labels)
 

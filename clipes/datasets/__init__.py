@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from .catalog import Images, Samples, add_images, catalogue
 from .class_labels import read_class_labels
+from .layouts import check_no_voc, likely_source
 from .match import add_rows, match_rows
 from .sample import AnyImage, AnyPath, DatasetError, LabelRow, RawSample, Sample, clean_labels
 from .sources import absolute_source, open_source
@@ -59,6 +60,7 @@ def find_samples(
     - a .csv or .jsonl table, its images relative to it, their ids as of a list;
     - `voc:ROOT[:SPLIT]` (:func:`clipes.datasets.voc.read_voc`) and `coco:ROOT[:SPLIT]` or
       `coco:FILE.json[:IMAGES]` (:func:`clipes.datasets.coco.read_coco`);
+    - `folders:ROOT`, a folder for each class (:func:`clipes.datasets.class_folders.read_class_folders`);
     - .tar files in WebDataset's layout (:func:`clipes.datasets.tar.read_shards`);
     - a folder with metadata.jsonl or metadata.csv (:func:`clipes.datasets.imagefolder.read_metadata`), if no
       labels are given.
@@ -82,6 +84,8 @@ def find_samples(
         rows = _rows(Path(labels), class_names)
     elif labels is not None:
         names = clean_labels(labels, "labels")
+    if labels is not None:
+        check_no_voc(Path(source))
     with catalogue() as database:
         opened = open_source(source, labels is None, class_names)
         images = _with_own_labels(source, opened.images) if labels is None else _with_labels(names, opened.images)
@@ -115,8 +119,10 @@ def _with_own_labels(source: AnyPath, images: Iterator[RawSample]) -> Iterator[R
     """The images as they are; DatasetError if they have no labels."""
     for image in images:
         if image.labels is None:
+            likely = likely_source(Path(source))
+            cure = f"it looks like the source {likely}: give that, or" if likely else "give"
             raise DatasetError(
-                f"{os.fspath(source)}: no labels; give a labels file or names (--labels), a table as the source, "
+                f"{os.fspath(source)}: no labels; {cure} a labels file or names (--labels), a table as the source, "
                 "or a folder with a metadata.jsonl"
             )
         yield image

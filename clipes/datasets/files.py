@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import glob
-import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from clipes.io.kinds import IMAGE_SUFFIXES, READ_INSTEAD, UNREAD_SUFFIXES
+from clipes.io.paths import as_spelled, split_pattern
 from clipes.io.tempdb import temporary_database, transaction
 from clipes.io.walk import walk_files
 
@@ -24,6 +24,7 @@ def find_files(source: Path) -> Iterator[RawSample]:
 
     Among those of a folder or a pattern are files of kinds that are not read, which the catalogue counts.
     """
+    source = Path(as_spelled(str(source)))
     if source.is_dir():
         return (RawSample(name, source / name) for name in walk_files(source, _SUFFIXES))
     if source.is_file() and source.suffix.lower() == ".txt":
@@ -36,8 +37,9 @@ def find_files(source: Path) -> Iterator[RawSample]:
         raise DatasetError(f"{source}: neither an image by its suffix, a .txt list nor a table; name it in a list")
     if source.is_file():
         return iter([RawSample(source.name, source)])
-    if glob.has_magic(str(source)):
-        return _globbed(source)
+    base, rest = split_pattern(source)
+    if rest:
+        return _globbed(base, rest)
     raise FileNotFoundError(f"no such image, folder or list: {source}")
 
 
@@ -47,10 +49,10 @@ def _is_image(path: Path) -> bool:
     return exists and not hidden and path.suffix.lower() in _SUFFIXES
 
 
-def _globbed(source: Path) -> Iterator[RawSample]:
-    """Yield the images that match a pattern, named relative to the part of it without wildcards."""
-    base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), source.parts))
-    paths = (path for path in glob.iglob(str(source), recursive=True) if _is_image(Path(path)))
+def _globbed(base: Path, rest: tuple[str, ...]) -> Iterator[RawSample]:
+    """Yield the images below `base` that match the parts `rest` of a pattern, named relative to `base`."""
+    pattern = os.path.join(glob.escape(str(base)) if base.parts else "", *rest)
+    paths = (path for path in glob.iglob(pattern, recursive=True) if _is_image(Path(path)))
     with _Sorted(paths) as ordered:
         for image in _relative(Path(), lambda: (LabelRow(path, (), "") for path in ordered), base):
             yield image._replace(labels=None, listed="")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from .class_folders import read_class_folders
 from .coco import read_coco
 from .files import find_files
 from .imagefolder import find_metadata, read_metadata
@@ -31,6 +32,8 @@ def open_source(source: AnyPath, labelled: bool, class_names: Sequence[str] | No
         return Source(read_voc(given.removeprefix("voc:"), labelled))
     if given.startswith("coco:"):
         return Source(*read_coco(given.removeprefix("coco:")))
+    if given.startswith("folders:"):
+        return Source(read_class_folders(given.removeprefix("folders:")))
     if is_tar(given):
         return Source(read_shards(given, labelled, class_names))
     if labelled and (tables := find_metadata(Path(given))):
@@ -40,12 +43,14 @@ def open_source(source: AnyPath, labelled: bool, class_names: Sequence[str] | No
 
 def absolute_source(source: AnyPath) -> str:
     """Return the source independent of the working directory: ROOT of `voc:ROOT:SPLIT`, and SPLIT if a path, absolute;
-    so are FILE and IMAGES of `coco:FILE:IMAGES`.
+    so are FILE and IMAGES of `coco:FILE:IMAGES`, and ROOT of `folders:ROOT`.
 
     Raises FileNotFoundError for a ROOT or a SPLIT that does not exist.
     """
     given = os.fspath(source)
     kind, colon, rest = given.partition(":")
+    if f"{kind}{colon}" == "folders:":
+        return f"folders:{os.path.abspath(rest)}"
     if f"{kind}{colon}" not in ("voc:", "coco:"):
         return os.path.abspath(given)
     if kind == "coco" and (found := split_file(rest)):

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from clipes.io.images import TarMember
 from clipes.io.kinds import IMAGE_SUFFIXES
+from clipes.io.paths import split_pattern
 
 from .sample import DatasetError, RawSample, check_id
 from .tables import to_names
@@ -51,7 +52,9 @@ def _shards(source: str) -> Iterator[Path]:
         if os.path.exists(name):
             yield Path(name)
             continue
-        files = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
+        base, rest = split_pattern(Path(name))
+        pattern = os.path.join(glob.escape(str(base)) if base.parts else "", *rest)
+        files = sorted(glob.glob(pattern, recursive=True)) if rest else []
         if not files:
             raise FileNotFoundError(f"no such .tar file: {name}")
         yield from map(Path, files)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import os
 import re
+import unicodedata
 from collections.abc import Callable
-from itertools import takewhile
 from pathlib import Path
 
 MAX_NAME = 250
@@ -41,15 +41,45 @@ def inside(path: Path, folder: str | os.PathLike[str]) -> Path:
     return path
 
 
+def split_pattern(source: Path) -> tuple[Path, tuple[str, ...]]:
+    """The folder that a pattern begins with, and its other parts; there are none in a path without wildcards.
+
+    A part that exists as it is written, such as a folder called ``photos [2024]``, is no pattern.
+    """
+    base = Path()
+    for place, part in enumerate(source.parts):
+        if glob.has_magic(part) and not os.path.lexists(base / part):
+            return base, source.parts[place:]
+        base /= part
+    return base, ()
+
+
+def as_spelled(path: str) -> str:
+    """The path as the disk spells it, if it does not exist as written, but in another form of Unicode; else ``path``.
+
+    macOS writes an accent as a character of its own (NFD), most others as a part of the letter (NFC).
+    """
+    if path.isascii() or os.path.lexists(path):
+        return path
+    found = ""
+    for part in Path(path).parts:
+        spellings = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
+        found = next((place for one in spellings if os.path.lexists(place := os.path.join(found, one))), "")
+        if not found:
+            return path
+    return found
+
+
 def source_would_match(source: Path) -> Callable[[Path], bool]:
     """Return a function that says whether a resolved path would be among the images of a folder or a pattern."""
+    source = Path(os.fspath(source).removeprefix("folders:"))
     if source.is_dir():
         root = source.resolve()
         return lambda path: path.is_relative_to(root)
-    if source.exists() or not glob.has_magic(str(source)):
+    fixed, rest = split_pattern(source)
+    if not rest:
         return lambda path: False
-    fixed = list(takewhile(lambda part: not glob.has_magic(part), source.parts))
-    base, rest = Path(*fixed).resolve(), source.parts[len(fixed) :]
+    base = fixed.resolve()
     if "**" in rest:
         return lambda path: path.is_relative_to(base) and path.match(rest[-1])
     pattern = os.sep.join((glob.escape(str(base)), *rest))
@@ -57,11 +87,11 @@ def source_would_match(source: Path) -> Callable[[Path], bool]:
 
 
 def source_folder(source: str) -> Path | None:
-    """The folder that a source is, the ROOT of ``voc:`` and ``coco:``, the folder of ``coco:``'s FILE; else None."""
+    """The folder that a source is, ROOT of ``voc:``, ``coco:``, ``folders:``, that of ``coco:``'s FILE, or None."""
     if os.path.isdir(source):
         return Path(source)
     kind, _, root = source.partition(":")
-    while kind in ("voc", "coco") and root:
+    while kind in ("voc", "coco", "folders") and root:
         if os.path.isdir(root):
             return Path(root)
         if os.path.isfile(root):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from clipes.datasets import DatasetError, Sample, absolute_source, find_samples
 from clipes.datasets.sample import check_id
+from clipes.io.paths import source_would_match
 
 QUICK = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -81,6 +83,27 @@ def test_glob(tree):
     assert _ids(find_samples(folder / "*" / "*", [])) == ["x/a", "y/a"]
     assert _ids(find_samples(str(folder / "x" / "**" / "*.jpg"), [])) == ["a", "deep/b"]
     assert _ids(find_samples(folder / "[1].jpg", [])) == ["[1]"]
+
+
+@pytest.mark.parametrize("name", ["photos [2024]", "what?", "a*b", "[x]/[y]"])
+def test_a_pattern_in_a_folder_whose_name_looks_like_one(tree, tmp_path, name, monkeypatch):
+    folder = tmp_path / name
+    for file in ("a.jpg", "sub/b.jpg", "c.png"):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).touch()
+    (tmp_path / "photos 2").mkdir()
+    (tmp_path / "photos 2" / "d.jpg").touch()
+    monkeypatch.chdir(tmp_path)
+    for source in (folder, Path(name)):
+        assert _ids(find_samples(source / "*.jpg", [])) == ["a"]
+        assert _ids(find_samples(source / "**" / "*.jpg", [])) == ["a", "sub/b"]
+        assert source_would_match(source / "*.jpg")(folder / "0.jpg")
+        assert not source_would_match(source / "*.jpg")(tmp_path / "photos 2" / "0.jpg")
+    with tarfile.open(folder / "s-1.tar", "w") as tar:
+        tar.add(folder / "a.jpg", "a.jpg")
+    assert _ids(find_samples(folder / "s-*.tar", [])) == _ids(find_samples(f"{folder}/s-{{1..1}}.tar", [])) == ["a"]
+    with pytest.raises(FileNotFoundError, match="no such image"):
+        find_samples(folder / "absent.jpg", [])
 
 
 def test_relative_glob(tree, monkeypatch):

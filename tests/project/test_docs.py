@@ -32,6 +32,7 @@ EXPECTED = {
     "pattern": {"a"},
     "list": {"photos/b"},
     "table": {"photos/a", "photos/sub/c"},
+    "folders": {"cat/a", "tree/b"},
     "voc": {"a", "b"},
     "coco": {"a", "b"},
     "roboflow": {"a"},
