@@ -22,7 +22,8 @@ from clipes.runs.local_engine import MaskWriter
 from clipes.runs.run import Remaining, claim_folder, record_header
 from clipes.scenes import THINGS, draw_scenes
 from clipes.store.output import Output
-from clipes.store.record import Recorder, Row
+from clipes.store.record import Recorder
+from clipes.store.row import Row
 from clipes.store.rows import LatestRows
 
 SEED = 7_000_000

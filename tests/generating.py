@@ -21,7 +21,8 @@ from clipes.runs.run import Remaining, claim_folder, record_header
 from clipes.runs.shards import WHOLE, Shard
 from clipes.scenes import draw_scenes
 from clipes.store.output import Output
-from clipes.store.record import Row, read_records
+from clipes.store.record import read_records
+from clipes.store.row import Row
 
 TOY = "model: tiny, a toy for drawings\n"
 """What a command that takes the bundled model says first; left out of what most tests read."""

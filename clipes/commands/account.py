@@ -98,7 +98,7 @@ class RunSummary:
         return FAILED if self.failed / max(self.total, 1) > allowed or no_masks else DONE
 
     def _add(self, outcome: Outcome) -> None:
-        from clipes.store.record import Row
+        from clipes.store.row import Row
         from clipes.store.status import Reasons
 
         self.written += outcome.status == "ok"

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipes.ids import ignore_index
-from clipes.store.record import Row
+from clipes.store.row import Row
 from clipes.store.store import Store
 
 from .pictures import Picture, PictureReader

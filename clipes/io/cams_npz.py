@@ -7,7 +7,9 @@ the patch grid; ``size`` (2,) int64, the image's (H, W); and, for the readers of
 
 from __future__ import annotations
 
+import math
 import os
+import zipfile
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -54,8 +56,14 @@ def read_cams(path: str | os.PathLike[str] | TarMember, classes: int) -> PatchCa
     if not isinstance(path, TarMember) and not os.path.isfile(path):  # a named pipe would wait for ever
         raise ValueError(f"{path}: not a file")
     try:
-        with np.load(BytesIO(path.read()) if isinstance(path, TarMember) else path, allow_pickle=False) as file:
-            keys, maps, size = (np.asarray(file[name]) for name in ("keys", "patch_cams", "size"))
+        content = BytesIO(path.read()) if isinstance(path, TarMember) else path
+        with zipfile.ZipFile(content) as archive:
+            for name in _READ:
+                _check_bytes(archive, name)
+        if isinstance(content, BytesIO):
+            content.seek(0)
+        with np.load(content, allow_pickle=False) as file:
+            keys, maps, size = (np.asarray(file[name]) for name in _READ)
     except Exception as error:  # numpy's and zipfile's parsers raise nearly anything on hostile bytes
         raise ValueError(f"{path}: no maps of `clipes generate --save-cams`: {error}") from error
     kinds = keys.dtype.kind == "i" and maps.dtype == np.float32 and size.dtype.kind == "i"
@@ -65,3 +73,17 @@ def read_cams(path: str | os.PathLike[str] | TarMember, classes: int) -> PatchCa
     if not ((keys >= 0) & (keys < classes)).all() or not ((maps >= 0) & (maps <= 1)).all():
         raise ValueError(f"{path}: keys are not all in 0..{classes - 1}, or patch_cams not in [0, 1]")
     return PatchCams(keys.astype(np.int64) + 1, maps, (int(size[0]), int(size[1])))
+
+
+_READ = ("keys", "patch_cams", "size")
+_MAX_BYTES = 2**28  # of an array that is read: a thousand labels on a grid of 256 x 256 patches
+
+
+def _check_bytes(archive: zipfile.ZipFile, name: str) -> None:
+    """Raise ValueError for an array that its header says is too large, before memory is taken for it."""
+    with archive.open(f"{name}.npy") as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    if math.prod(shape) * dtype.itemsize > _MAX_BYTES:
+        raise ValueError(f"{name} is {' x '.join(map(str, shape))}, too large for maps")

@@ -16,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from clipes.ids import ignore_index, valid_mask, voc_palette
 
 from .atomic import write_bytes
-from .images import TarMember
+from .images import MAX_PIXELS, TarMember
 
 _MODES = ("P", "L", "1", "I;16", "I;16B", "I")  # of a PNG; older Pillow opens 16-bit grey as I
 
@@ -42,6 +42,8 @@ def read_png(path: Path | TarMember, modes: tuple[str, ...], otherwise: str) -> 
                 raise ValueError(f"mode {image.mode} {otherwise}")
             if image.mode == "L" and image.tile and image.tile[0][3] in ("L;2", "L;4"):
                 raise ValueError("grey of 2 or 4 bits, whose values Pillow scales; save it in 8 bits")
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.height} x {image.width} pixels, more than the {MAX_PIXELS} of a picture")
             pixels = np.asarray(image)
     except UnidentifiedImageError as error:
         raise ValueError(f"{path}: not a PNG file") from error

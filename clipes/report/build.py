@@ -17,7 +17,7 @@ from clipes.evaluation.accumulate import Progress, available_cpus
 from clipes.io.images import TarMember
 from clipes.io.masks import check_size, read_ids
 from clipes.io.walk import walk_files
-from clipes.store.record import Row
+from clipes.store.row import Row
 from clipes.store.store import Store
 
 from .counts import ImageCounts, RunTotals, Throughput, count_image

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from clipes.evaluation.metrics import ClassCounts, boundary_counts, class_counts
 from clipes.evaluation.result import Evaluation, number
 from clipes.ids import ignore_index
-from clipes.store.record import Row
+from clipes.store.row import Row
 from clipes.store.rows import Worker, active_spans
 
 BINS = 60

@@ -17,7 +17,8 @@ from clipes.store.layout import MANIFEST
 from clipes.store.lease import take_lease
 from clipes.store.manifest import overwrite_manifest, settings_digest
 from clipes.store.output import Output
-from clipes.store.record import Row, read_records
+from clipes.store.record import read_records
+from clipes.store.row import Row
 from clipes.store.rows import LatestRows
 from clipes.store.store import Store
 
@@ -199,7 +200,7 @@ class SavedRun:
         """The images whose maps are saved, by id; memory does not grow with their number."""
         for row in self.store.rows():
             if maps := _maps_of(self.store, row):
-                yield SavedSample(row.id, images.get(row.id, maps), row.labels, maps=maps)
+                yield SavedSample(row.id, images.get(row.id, maps), row.labels, maps=maps, row=row)
 
     def _rows_to_keep(self, store: Store) -> Iterator[Row]:
         """The rows of images without mask and maps that ``store`` does not have yet."""

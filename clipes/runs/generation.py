@@ -19,7 +19,7 @@ from clipes.device.memory import MemoryBudget, cpu_memory_limit, memory_in_use, 
 from clipes.generator import MaskGenerator
 from clipes.result import PseudoMask
 from clipes.store.in_hand import InHand
-from clipes.store.record import Row
+from clipes.store.row import Row
 
 from .decoding import Decoder, Loaded, decode_image
 

@@ -27,7 +27,7 @@ from clipes.datasets import Sample
 from clipes.device.choice import choose_device
 from clipes.device.errors import DeviceLost, is_device_error
 from clipes.store.layout import RECORDS
-from clipes.store.record import Row
+from clipes.store.row import Row
 
 from .execute import Run, start_run, write_here
 from .outcome import Outcome

@@ -14,7 +14,7 @@ import torch
 from clipes.datasets import Sample
 from clipes.device.threads import default_concurrency, init_worker_thread
 from clipes.store.output import Output
-from clipes.store.record import Row
+from clipes.store.row import Row
 
 from .decoding import Loaded
 from .generation import BatchGenerator, MaskSource

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clipes.datasets import Sample
-from clipes.store.record import Status
+from clipes.store.row import Status
 
 
 @dataclass(frozen=True)

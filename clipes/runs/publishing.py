@@ -15,11 +15,13 @@ from clipes.device.memory import memory_limit
 from clipes.result import PseudoMask
 from clipes.store.in_hand import InHand
 from clipes.store.output import Output
-from clipes.store.record import Recorder, Row, Status
+from clipes.store.record import Recorder
+from clipes.store.row import Row, Status
 from clipes.store.writer import Writer, new_writer
 
 from .decoding import Loaded
 from .outcome import Outcome
+from .saved_maps import SavedSample
 
 _ERRORS_OF_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
 
@@ -47,6 +49,13 @@ def refuse(loaded: Loaded, class_names: Collection[str], skip: Collection[str], 
 def row_without_mask(sample: Sample, status: Status, reason: str) -> Row:
     """The row of an image that ended without a mask."""
     return Row(sample.id, status, reason, sample.labels)
+
+
+def with_checksums(row: Row, files: Mapping[str, bytes]) -> Row:
+    """The row of an image with what its files are recognised by. What it says of files that are not given stays."""
+    sums = {kind: (len(data), hashlib.sha256(data).hexdigest()) for kind, data in files.items()}
+    _, checksum = sums.pop("mask")
+    return replace(row, checksum=checksum, saved={**(row.saved or {}), **sums} or None)
 
 
 class Publisher:
@@ -94,7 +103,8 @@ class Publisher:
                     raise
                 row = Row(row.id, "failed", str(error) or "out of memory", row.labels)
             else:
-                row = replace(row, checksum=hashlib.sha256(contents["mask"]).hexdigest())
+                earlier = sample.row if self._keep_masks and isinstance(sample, SavedSample) else None
+                row = with_checksums(replace(row, saved=earlier.saved if earlier else None), contents)
                 self._recorder.add(*self.writer.append(row, contents))
         if row.status != "ok":
             if not self._keep_masks:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from clipes.datasets import Sample
 from clipes.result import PseudoMask
 from clipes.store.output import Output
-from clipes.store.record import Row
+from clipes.store.row import Row
 from clipes.store.writer import new_writer
 
 from .decoding import Decoder, Loaded, decode_image

@@ -14,6 +14,8 @@ from clipes.datasets import Sample
 from clipes.io.cams_npz import read_cams
 from clipes.io.images import TarMember
 from clipes.result import PseudoMask, decide_masks
+from clipes.store.checksums import verified
+from clipes.store.row import Row
 
 from .decoding import Loaded, decode_image
 
@@ -27,9 +29,11 @@ class SavedSample(Sample):
 
     Attributes:
         maps: where its maps are.
+        row: what the run says of the image.
     """
 
     maps: Path | TarMember | None = None
+    row: Row | None = None
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,8 @@ class MapsDecoder:
         if not isinstance(sample, SavedSample) or sample.maps is None:
             return Loaded(sample, reason="it has no saved maps")
         try:
-            maps = read_cams(sample.maps, self.class_count)
+            path = verified(sample.maps, sample.row, "cams") if sample.row else sample.maps
+            maps = read_cams(path, self.class_count)
         except (ValueError, OSError, MemoryError) as error:
             return Loaded(sample, reason=str(error) or "out of memory")
         if not self.with_image:

@@ -11,110 +11,20 @@ import json
 import os
 import secrets
 import socket
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from clipes.io.atomic import MACHINE_ID
 
 from .layout import RECORD_FILE, RECORDS
 from .lease import owners
+from .row import MAX_TIME, Row, json_object
 
-Status = Literal["ok", "skipped", "failed"]
-
-
-@dataclass(frozen=True)
-class Row:
-    """The outcome of one image.
-
-    Attributes:
-        id: the image's id, which is its mask's file name without ``.png``.
-        status: "ok" (the mask is written), "skipped" or "failed".
-        reason: why the image was skipped or failed.
-        labels: the image's class names, in the source's order.
-        size: (H, W) in pixels, if known.
-        seconds: how long the image took.
-        checksum: SHA-256 of the bytes of the mask's PNG, 64 hexadecimal digits.
-        shard: name of the .tar in the output folder that contains the mask; None if the mask is a separate file.
-        confidence: the mean over the pixels of classes of the score before the CRF or PAR, in [0, 1]; None if there are
-            none.
-        time: when the row was written, in seconds since 1970; set by :meth:`Recorder.add`.
-    """
-
-    id: str
-    status: Status
-    reason: str = ""
-    labels: tuple[str, ...] = ()
-    size: tuple[int, int] | None = None
-    seconds: float | None = None
-    checksum: str | None = None
-    shard: str | None = None
-    confidence: float | None = None
-    time: float = 0.0
-
-    def __post_init__(self) -> None:
-        if self.status not in get_args(Status):
-            raise ValueError(f"{self.id!r}: the status is {self.status!r}; it is one of {', '.join(get_args(Status))}")
-
-    def to_json(self) -> str:
-        """The row as one line of ASCII JSON, without the attributes that have their default value.
-
-        Raises ValueError for nan and infinities, which JSON cannot hold.
-
-        >>> Row("a/b", "ok", labels=("dog",), size=(4, 6)).to_json()
-        '{"id": "a/b", "status": "ok", "labels": ["dog"], "size": [4, 6]}'
-        """
-        changed = {name: value for name, value in vars(self).items() if value != _DEFAULTS[name]}
-        return json.dumps(changed, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str | bytes) -> Row:
-        """The row that :meth:`to_json` wrote. Raises ValueError for anything else."""
-        value = _json_object(text)
-        wrong = [name for name, item in value.items() if not _VALIDATORS.get(name, lambda item: False)(item)]
-        if wrong or not {"id", "status"} <= set(value):
-            what = f"{wrong[0]} is {value[wrong[0]]!r}" if wrong else "id or status is missing"
-            raise ValueError(f"no row of a record: {what}")
-        for name in ("labels", "size"):
-            if value.get(name) is not None:
-                value[name] = tuple(value[name])
-        return cls(**value)
-
-
-_DEFAULTS = {item.name: item.default for item in fields(Row)}
-
-
-_MAX_TIME = 2.5e11  # the year 9892; datetime ends with 9999
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
-
-
-def _is_finite(item: object) -> bool:
-    """Whether ``item`` is an int or float that a float can hold, and not nan or an infinity."""
-    return isinstance(item, int | float) and not isinstance(item, bool) and abs(item) <= sys.float_info.max
-
-
-_VALIDATORS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("id", "status", "reason", "checksum", "shard"), lambda item: isinstance(item, str)),
-    "labels": lambda item: isinstance(item, list) and all(isinstance(label, str) for label in item),
-    "size": lambda item: isinstance(item, list) and len(item) == 2 and all(type(side) is int for side in item),
-    "seconds": _is_finite,
-    "confidence": lambda item: _is_finite(item) and 0 <= item <= 1,
-    "time": lambda item: _is_finite(item) and 0 <= item < _MAX_TIME,
-}
-
-
-def _json_object(text: str | bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"broken JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise ValueError("no JSON object")
-    return value
 
 
 class Recorder:
@@ -266,10 +176,10 @@ def _ended_starts(folder: Path) -> Iterator[int]:
 
 def _parse_header(path: Path, line: bytes) -> dict[str, Any]:
     try:
-        header = _json_object(line)
+        header = json_object(line)
         if not isinstance(header.get("settings"), str):
             raise ValueError("the header has no 'settings'")
-        if not 0 <= datetime.fromisoformat(header["started"]).timestamp() < _MAX_TIME:
+        if not 0 <= datetime.fromisoformat(header["started"]).timestamp() < MAX_TIME:
             raise ValueError(f"started is {header['started']!r}")
         if type(header.get("start", 0)) is not int:
             raise ValueError(f"start is {header['start']!r}")

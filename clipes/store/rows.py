@@ -10,7 +10,8 @@ from typing import get_args
 
 from clipes.io.tempdb import encode_name, temporary_database, transaction
 
-from .record import Record, Row, Status, read_records
+from .record import Record, read_records
+from .row import Row, Status
 
 
 @dataclass(frozen=True)

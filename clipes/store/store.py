@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -20,11 +19,13 @@ from clipes.io.cams_npz import PatchCams, read_cams
 from clipes.io.images import TarMember
 from clipes.io.masks import check_size, read_ids, read_png
 
+from .checksums import checksum, has_size, verified
 from .cleanup import check_output_folder, remove_stale
 from .layout import Kind, file_path, member_name
 from .lease import FolderInUse, Lease, owners, take_lease
 from .manifest import OVERWRITE, create_or_verify_manifest, read_manifest
-from .record import Recorder, Row, Status
+from .record import Recorder
+from .row import Row, Status
 from .rows import LatestRows
 from .status import RunStatus, read_status
 from .tar_index import TarIndex
@@ -210,21 +211,18 @@ class Store:
 
     def is_done(self, id: str, labels: Sequence[str], kinds: Collection[Kind] = ()) -> bool:
         """Whether an image needs no work: its newest row is ok, with these labels, its mask has the row's checksum, and
-        its files of ``kinds`` exist.
+        its files of ``kinds`` have the row's sizes.
         """
         row = self.latest.get(id)
         if row is None or row.status != "ok" or row.checksum is None or row.labels != tuple(labels):
             return False
         try:
             mask = self.path(row, "mask")
-            # of a .tar all members were written at once
-            others = [self.path(row, kind) for kind in kinds if row.shard is None]
-            if not all(path.is_file() for path in (mask, *others) if isinstance(path, Path)):
+            if not all(has_size(self.path(row, kind), row, kind) for kind in kinds):
                 return False
-            data = mask.read() if isinstance(mask, TarMember) else mask.read_bytes()
+            return checksum(mask) == row.checksum
         except (ValueError, OSError):
             return False
-        return hashlib.sha256(data).hexdigest() == row.checksum
 
     # --- files
 
@@ -257,7 +255,7 @@ class Store:
         row = self._row(image)
         if not self.has("confidence"):
             return None
-        path = self.path(row, "confidence")
+        path = verified(self.path(row, "confidence"), row, "confidence")
         grey = read_png(path, ("L",), "is no confidence, which is 8-bit grey")
         _check_size(grey.shape, path, row)
         return grey
@@ -270,7 +268,7 @@ class Store:
         row = self._row(image)
         if not self.has("cams"):
             return None
-        path = self.path(row, "cams")
+        path = verified(self.path(row, "cams"), row, "cams")
         maps = read_cams(path, len(self.class_names))
         _check_size(maps.size, path, row)
         return maps

@@ -16,7 +16,7 @@ from clipes.io.atomic import atomic, owned, write_bytes
 
 from .layout import RESERVED, check_id, file_path, member_name
 from .output import Output
-from .record import Row
+from .row import Row
 
 Files = Mapping[str, bytes]
 """The contents of an image's files by their :data:`clipes.store.layout.Kind`."""

@@ -16,7 +16,8 @@ from clipes.io.atomic import write_json
 from clipes.io.masks import confidence_png, mask_png
 from clipes.store.manifest import create_or_verify_manifest
 from clipes.store.output import Output
-from clipes.store.record import Recorder, Row
+from clipes.store.record import Recorder
+from clipes.store.row import Row
 from clipes.store.writer import new_writer
 
 NAMES = ("dog", "a:b, 'c' \"d\"", "été 日本 #%")

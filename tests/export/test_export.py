@@ -25,7 +25,7 @@ from clipes.export.names import file_name, label_name
 from clipes.export.pictures import Picture
 from clipes.io.atomic import MACHINE_ID
 from clipes.store.manifest import overwrite_manifest
-from clipes.store.record import Row
+from clipes.store.row import Row
 
 TARGETS = ("coco", "voc", "yolo", "huggingface")
 

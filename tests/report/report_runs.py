@@ -14,7 +14,8 @@ from PIL import Image
 from clipes.io.atomic import write_json
 from clipes.io.masks import write_mask
 from clipes.store.manifest import create_or_verify_manifest
-from clipes.store.record import Recorder, Row
+from clipes.store.record import Recorder
+from clipes.store.row import Row
 
 NAMES = ("cat", "dog", "bus")
 

@@ -29,7 +29,8 @@ from clipes.report.build import is_chosen, script_json
 from clipes.report.counts import ImageCounts, Throughput, count_image
 from clipes.report.thumbnails import TILE, draw_thumbnails, open_reduced
 from clipes.store.manifest import read_manifest
-from clipes.store.record import Recorder, Row
+from clipes.store.record import Recorder
+from clipes.store.row import Row
 
 A = np.array([[1, 1, 0, 0], [1, 255, 0, 0]], np.uint8)  # 3 of 8 cat, 1 ignored
 B = np.array([[0, 0], [0, 0], [2, 0], [2, 2]], np.uint8)  # 3 of 8 dog

@@ -16,7 +16,7 @@ from report_runs import hand_run, rows
 
 from clipes.report import write_report
 from clipes.report.build import script_json
-from clipes.store.record import Row
+from clipes.store.row import Row
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
 CHROMIUM = shutil.which("chromium")

@@ -27,7 +27,8 @@ from clipes.runs.local_engine import MaskWriter
 from clipes.runs.outcome import Outcome
 from clipes.store import writer
 from clipes.store.output import Output
-from clipes.store.record import Row, read_records
+from clipes.store.record import read_records
+from clipes.store.row import Row
 
 HEADER = {"settings": "0" * 64}
 
@@ -152,6 +153,7 @@ def test_stopping_at_once_waits_for_nobody(tiny, scenes: list[Sample], tmp_path:
             return False
         while not (tmp_path / "m" / "0.png").exists():
             time.sleep(0.01)
+        time.sleep(0.5)  # the job that handed the file over ends meanwhile
         raise KeyboardInterrupt  # as the second Ctrl-C does
 
     saved = Output(tmp_path / "m")

@@ -20,7 +20,7 @@ from clipes.io.atomic import owned
 from clipes.io.paths import inside
 from clipes.store.layout import file_path, tar_key
 from clipes.store.output import Output, encode_mask
-from clipes.store.record import Row
+from clipes.store.row import Row
 from clipes.store.writer import FolderWriter, TarWriter
 
 

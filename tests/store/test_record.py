@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipes.store import record
-from clipes.store.record import Recorder, Row, read_records
+from clipes.store.record import Recorder, read_records
+from clipes.store.row import Row
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
 HEADER = {"settings": "x", "total": 3, "shard": None}
@@ -258,7 +259,8 @@ def test_a_header_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: pytest.
 
 LIMITED = """
 import resource, signal, sys
-from clipes.store.record import Recorder, Row
+from clipes.store.record import Recorder
+from clipes.store.row import Row
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 recorder = Recorder(sys.argv[1], {"settings": "x"})
 resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
@@ -287,7 +289,8 @@ def test_a_full_disk_cuts_no_line(tmp_path: Path) -> None:
 
 ENDLESS = """
 import itertools, sys
-from clipes.store.record import Recorder, Row
+from clipes.store.record import Recorder
+from clipes.store.row import Row
 recorder = Recorder(sys.argv[1], {"settings": "x"})
 print("begun", flush=True)
 for number in itertools.count():
@@ -310,7 +313,8 @@ def test_a_kill_costs_no_row(tmp_path: Path) -> None:
 
 COUNTED = """
 import sys
-from clipes.store.record import Recorder, Row
+from clipes.store.record import Recorder
+from clipes.store.row import Row
 with Recorder(sys.argv[1], {"settings": sys.argv[2]}) as recorder:
     for number in range(500):
         recorder.add(Row(f"{sys.argv[2]}{number}", "ok"))

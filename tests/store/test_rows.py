@@ -16,7 +16,8 @@ import pytest
 from clipes.store import record
 from clipes.store.layout import tar_key
 from clipes.store.lease import take_lease
-from clipes.store.record import Recorder, Row
+from clipes.store.record import Recorder
+from clipes.store.row import Row
 from clipes.store.rows import LatestRows
 from clipes.store.store import Store
 

@@ -13,7 +13,8 @@ import pytest
 from clipes.commands import status as command
 from clipes.store import record
 from clipes.store.manifest import create_or_verify_manifest
-from clipes.store.record import Recorder, Row
+from clipes.store.record import Recorder
+from clipes.store.row import Row
 from clipes.store.status import Reason, Reasons, RunStatus, normalised_reason
 from clipes.store.store import Store
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -98,8 +99,10 @@ def test_a_confidence_that_does_not_fit(run) -> None:
     Path("m/confidence/001.png").unlink()
     with open_run("m") as store:
         first, second, *_ = store.rows("ok")
-        with pytest.raises(ValueError, match=r"41 x 56 pixels .*, but its record has 40 x 56"):
+        with pytest.raises(ValueError, match=r"000\.png has changed since the run wrote it; start the run again"):
             store.confidence(first)
+        with pytest.raises(ValueError, match=r"41 x 56 pixels .*, but its record has 40 x 56"):
+            store.confidence(replace(first, saved=None))  # a row of before checksums
         with pytest.raises(ValueError, match="no such file"):
             store.confidence(second)
 
@@ -174,3 +177,14 @@ def test_masks_are_read_in_threads(run, format: str) -> None:
     with open_run("m") as store, ThreadPoolExecutor(8) as pool:
         masks = list(pool.map(store.mask, [f"{number:03}" for number in range(5)] * 8))
     assert all(np.array_equal(mask, masks[index % 5]) for index, mask in enumerate(masks))
+
+
+@pytest.mark.parametrize("kind", ["confidence", "cams"])
+@pytest.mark.parametrize("damage", ["cut", "empty"])
+def test_a_damaged_file_beside_a_mask_is_made_again(run, kind: str, damage: str) -> None:
+    run("--save-confidence", "--save-cams")
+    path = Path("m", kind, "000").with_suffix(".png" if kind == "confidence" else ".npz")
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
+    run("--save-confidence", "--save-cams")
+    assert path.read_bytes() == whole

@@ -1,0 +1,35 @@
+"""Whether an image's files are still those that its row was written for."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from clipes.io.images import TarMember
+
+from .layout import Kind
+from .row import Row
+
+
+def checksum(path: Path | TarMember) -> str:
+    """SHA-256 of a file's bytes. ValueError for what is no file, OSError where it cannot be read."""
+    if isinstance(path, Path) and not path.is_file():  # a named pipe would be waited for
+        raise ValueError(f"{path}: not a file")
+    return hashlib.sha256(path.read() if isinstance(path, TarMember) else path.read_bytes()).hexdigest()
+
+
+def has_size(path: Path | TarMember, row: Row, kind: Kind) -> bool:
+    """Whether a file exists and has the size that its row says; older rows say none."""
+    if isinstance(path, Path) and not path.is_file():
+        return False
+    size = path.size if isinstance(path, TarMember) else path.stat().st_size
+    expected, _ = (row.saved or {}).get(kind, (size, ""))
+    return size == expected
+
+
+def verified(path: Path | TarMember, row: Row, kind: Kind) -> Path | TarMember:
+    """``path``, the file of a row. ValueError for one that has changed since the row was written."""
+    _, expected = (row.saved or {}).get(kind, (0, ""))
+    if expected and (isinstance(path, TarMember) or path.is_file()) and checksum(path) != expected:
+        raise ValueError(f"{path} has changed since the run wrote it; start the run again, which makes it again")
+    return path
