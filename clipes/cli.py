@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import io
 import os
 import signal
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +30,19 @@ from clipes.commands import (
     synonyms,
 )
 from clipes.commands.account import signal_handlers
-from clipes.commands.terminal import DISK_FULL, DONE, EXIT_CODES, INTERRUPTED, TERMINATED, WRONG_USE, print_error
+from clipes.commands.completion import SHELLS_HELP, PrintCompletion
+from clipes.commands.parser import Parser
+from clipes.commands.terminal import (
+    DISK_FULL,
+    DONE,
+    EXIT_CODES,
+    INTERRUPTED,
+    TERMINATED,
+    WRONG_USE,
+    is_verbose,
+    print_error,
+    set_verbosity,
+)
 
 COMMANDS = (demo, generate, show, status, finalize, evaluate, report, export, sharpness, synonyms, background, models)
 
@@ -42,7 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name that the terminal cannot show ends no run
             stream.reconfigure(errors="backslashreplace")
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
+    set_verbosity(options.quiet, options.verbose)
     try:
         with signal_handlers(_stop, signal.SIGTERM), _warnings(options.command):
             code = int(options.run(options))
@@ -56,6 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         kept = ", what is finished is kept" if options.command in _RESUMING else ""
         cure = f"; make room and start again{kept}" if full else ""
+        if is_verbose():
+            traceback.print_exc()
         print_error(f"clipes {options.command}: {error}{cure}")
         return DISK_FULL if full else WRONG_USE
     except KeyboardInterrupt as stop:
@@ -63,13 +78,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return TERMINATED if stop.args else INTERRUPTED
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def make_parser() -> Parser:
+    """The parser of all commands."""
+    parser = Parser(
         prog="clipes",
         description="Segmentation masks from image-level labels, with a frozen CLIP and no training.",
         epilog=EXIT_CODES,
     )
     parser.add_argument("--version", action="version", version=f"clipes {__version__}")
+    parser.add_argument("--print-completion", action=PrintCompletion, metavar="SHELL", help=SHELLS_HELP)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from clipes.cli import COMMANDS
+from clipes.commands.parser import Parser
 from clipes.scenes import THINGS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +36,7 @@ def commands(block: str) -> list[list[str]]:
 
 def command_parsers() -> dict[str, argparse.ArgumentParser]:
     """Each command's parser by its name."""
-    subparsers = argparse.ArgumentParser().add_subparsers()
+    subparsers = Parser().add_subparsers()
     for command in COMMANDS:
         command.add(subparsers)
     return dict(subparsers.choices)

@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from .terminal import DONE, FAILED, FAILURES_SHOWN, INTERRUPTED, TERMINATED, printable, progress_bar, report_failures
+from .terminal import (
+    DONE,
+    FAILED,
+    FAILURES_SHOWN,
+    INTERRUPTED,
+    TERMINATED,
+    is_verbose,
+    print_note,
+    printable,
+    progress_bar,
+    report_failures,
+)
 
 if TYPE_CHECKING:  # they load torch
     from clipes.runs.outcome import Outcome
@@ -80,6 +91,8 @@ class RunSummary:
         try:
             for outcome in outcomes:
                 self._add(outcome)
+                if is_verbose():
+                    print_note(f"{outcome.sample.id}: {outcome.status}{f', {outcome.reason}' * bool(outcome.reason)}")
                 now = self.finished()
                 progress.update(1 + now - before)
                 before = now

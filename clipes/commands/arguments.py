@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .parser import Parser
 from .terminal import EXIT_CODES
 
 
@@ -18,13 +19,15 @@ def add_command(
     help: str,
     details: str = "",
     epilog: str = EXIT_CODES,
-) -> argparse.ArgumentParser:
-    """Add the parser of a command that ``run`` executes to ``commands``, an argparse subparsers action."""
+) -> Parser:
+    """Add the parser of a command that ``run`` executes to ``commands``, the subparsers of a :class:`Parser`."""
     about = f"{help}. {details}" if details else help
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=help, description=about, epilog=epilog, allow_abbrev=False
-    )
+    parser: Parser = commands.add_parser(name, help=help, description=about, epilog=epilog, allow_abbrev=False)
     parser.set_defaults(run=run)
+    quiet = "print no progress and no notes; warnings, errors and results only"
+    parser.add_argument("-q", "--quiet", action="store_true", help=quiet)
+    verbose = "print a line for each image, and where in the code an error arose"
+    parser.add_argument("-v", "--verbose", action="store_true", help=verbose)
     return parser
 
 

@@ -49,6 +49,14 @@ def add(commands: Any) -> None:
     parser.add_argument("--out", type=path, metavar="FILE", help=out)
     add_clip_flags(parser, batch=False)
     add_vocabulary_flags(parser, auto=False)
+    model = "--model ViT-B-16 --pretrained openai --classes voc12"
+    parser.shorten_help(
+        ("--labels", "--count", "--sample", "--out", "--model", "--pretrained", "--classes", "--background"),
+        (
+            f"clipes background photos --labels labels.csv --out own.json {model}",
+            f"clipes background photos --labels labels.csv --background grass,sky {model}",
+        ),
+    )
 
 
 def run(options: argparse.Namespace) -> int:

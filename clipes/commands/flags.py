@@ -10,6 +10,9 @@ from typing import Any
 
 from clipes.config import PRESETS, REFINEMENTS, STAGES, Config, CrfConfig, ParConfig, refinement_name
 
+from .arguments import path
+from .config_file import with_file
+
 DECISION = ("refine", "mask")
 _PREFIX = {CrfConfig: "crf_", ParConfig: "par_"}  # their fields share names
 
@@ -22,6 +25,8 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
         choices=tuple(PRESETS),
         help="the method's settings to start from (default: the class set's own, else voc12)",
     )
+    file = 'a .json or .yaml file of some settings: {"affinity": {"hops": 3}}; flags come on top of it'
+    group.add_argument("--config", type=path, metavar="FILE", help=file)
     group.add_argument("--no-affinity", action="store_true", help="stop at the initial CAM")
     _add_settings(group, tuple(STAGES), _defaults)
 
@@ -110,6 +115,8 @@ def change_config(config: Config, options: argparse.Namespace, preset: str) -> C
 
     Raises ValueError for a value out of range, or for a setting of a stage that is switched off.
     """
+    if options.config:
+        config = with_file(config, options.config)
     if options.no_affinity:
         config = replace(config, affinity=None)
     return _changed(config, options, tuple(STAGES), PRESETS[preset])

@@ -18,6 +18,24 @@ if TYPE_CHECKING:
     from clipes.runs.plan import LocalEngine, RayEngine
     from clipes.runs.prepare import PreparedRun
 
+ESSENTIAL = (
+    "--labels",
+    "--out",
+    "--model",
+    "--pretrained",
+    "--classes",
+    "--background",
+    "--ignore-below",
+    "--save-patch-cams",
+    "--devices",
+    "--dry-run",
+)
+EXAMPLES = (
+    "clipes generate photos --labels labels.csv --out masks --model ViT-B-16 --pretrained openai --classes voc12",
+    "clipes generate voc:VOCdevkit/VOC2012:train --out voc --model ViT-B-16 --pretrained openai --classes voc12",
+    "clipes generate more-photos --labels more.csv --like masks --out more-masks",
+)
+
 
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
@@ -28,6 +46,7 @@ def add(commands: Any) -> None:
     add_clip_flags(generate)
     add_vocabulary_flags(generate)
     add_config_flags(generate)
+    generate.shorten_help(ESSENTIAL, EXAMPLES)
     generate.set_defaults(trusted=None)  # None: not given, so that --like counts
 
 

@@ -84,12 +84,12 @@ def add_vocabulary_flags(
     ``templates`` says which there are by default, ``auto`` whether the images may choose the background.
     """
     group = parser.add_argument_group("vocabulary")
-    classes = "a set's name (voc12, coco14, scenes, ...), a .json or text file, or names: dog,cat"
+    classes = "a set's name (voc12, coco14, scenes, ...), a .json, .yaml or text file, or names: dog,cat"
     group.add_argument("--classes", type=nonempty, help=f"{classes} (default for tiny: scenes)")
     chosen = ", or auto: as `clipes background` suggests" if auto else ""
     background = f"a set's name, words: grass,sky (one: grass, with the comma; none: ''){chosen}"
     group.add_argument("--background", metavar="WORDS", help=f"{background} (default: the classes' own)")
-    given = "a prompt with one {}, a set's name, or a .json or text file of prompts; may be repeated"
+    given = "a prompt with one {}, a set's name, or a .json, .yaml or text file of prompts; may be repeated"
     group.add_argument("--templates", action="append", metavar="TEXT", help=f"{given} (default: {templates})")
     fuse = "how several names of a class become one: in one sentence, their features' mean, or the likeliest of them"
     group.add_argument("--fuse", choices=get_args(Fuse), help=f"{fuse} (default: the classes' own, else sentence)")
@@ -124,10 +124,11 @@ def model_record(options: argparse.Namespace, clip: CLIP, vocabulary: Vocabulary
 
 def _templates(given: str) -> tuple[str, ...]:
     """The templates of a file or a set, or the one that ``given`` is."""
+    from clipes.io.structured import SUFFIXES
     from clipes.vocabulary.class_file import template_list
     from clipes.vocabulary.words import read_words
 
-    is_file = given.lower().endswith((".json", ".txt")) and (os.path.isfile(given) or "{}" not in given)
+    is_file = os.path.splitext(given)[1].lower() in (*SUFFIXES, ".txt") and (os.path.isfile(given) or "{}" not in given)
     return template_list(read_words(given, "templates") if is_file else given)
 
 

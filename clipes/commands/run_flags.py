@@ -33,7 +33,7 @@ def _add_output(group: argparse._ArgumentGroup) -> None:
         " the image's size"
     )
     group.add_argument("--save-cams", action="store_const", const="full", help=cams)
-    patch = "the same, only on the patch grid: far smaller files, and all that `clipes finalize` needs"
+    patch = "write OUT/cams/*.npz on the patch grid alone: all that `clipes finalize` needs, and far smaller"
     group.add_argument("--save-patch-cams", dest="save_cams", action="store_const", const="patch", help=patch)
     kinds = "a PNG for each image, or .tar shards in WebDataset layout (default: png)"
     group.add_argument("--out-format", choices=("png", "tar"), help=kinds)

@@ -50,6 +50,11 @@ def add(commands: Any) -> None:
     add_clip_flags(parser)
     add_vocabulary_flags(parser, templates=DEFAULT_TEMPLATES, auto=False)
     add_config_flags(parser)
+    essential = ("--labels", "--out", "--truth", "--apply", "--model", "--pretrained", "--classes", "--templates")
+    model = "--model ViT-B-16 --pretrained openai --classes voc12"
+    parser.shorten_help(
+        essential, (f"clipes sharpness photos --labels labels.csv --out sharpness --apply best.json {model}",)
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -41,6 +41,10 @@ def add(commands: Any) -> None:
     add_clip_flags(show, batch=False)
     add_vocabulary_flags(show, auto=False)
     add_config_flags(show)
+    show.shorten_help(
+        ("--labels", "--out", "--overlay", "--model", "--pretrained", "--classes", "--background", "--ignore-below"),
+        ("clipes show dog.jpg --labels dog,person --model ViT-B-16 --pretrained openai --classes voc12",),
+    )
 
 
 def run(options: argparse.Namespace) -> int:

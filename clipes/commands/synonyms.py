@@ -44,6 +44,13 @@ def add(commands: Any) -> None:
     out.add_argument("--min-similarity", type=float, metavar="X", help=least)
     add_vocabulary_flags(parser, auto=False)
     add_clip_flags(parser, default=False, batch=False)
+    parser.shorten_help(
+        ("--hypernyms", "--classes", "--out", "--sense", "--without", "--model", "--pretrained"),
+        (
+            "clipes synonyms tvmonitor 'hot dog'",
+            "clipes synonyms --classes voc12 --out my.json --sense tvmonitor=television_receiver%1:06:00::",
+        ),
+    )
 
 
 def run(options: argparse.Namespace) -> int:

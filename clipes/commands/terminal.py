@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from enum import Enum
 from typing import Any
+
+from .progress import ProgressLines
 
 DONE, WRONG_USE, FAILED, DISK_FULL, DEVICE_LOST, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 5, 130, 143
 EXIT_CODES = (
@@ -14,11 +17,36 @@ EXIT_CODES = (
 FAILURES_SHOWN = 20
 
 
+class Verbosity(Enum):
+    """How much is printed."""
+
+    QUIET = -1
+    NORMAL = 0
+    VERBOSE = 1
+
+
+_verbosity = Verbosity.NORMAL
+
+
+def set_verbosity(quiet: bool, verbose: bool) -> None:
+    """Choose how much this process prints."""
+    global _verbosity
+    _verbosity = Verbosity.QUIET if quiet else Verbosity.VERBOSE if verbose else Verbosity.NORMAL
+
+
+def is_verbose() -> bool:
+    """Whether each image is told of, and where an error arose."""
+    return _verbosity is Verbosity.VERBOSE
+
+
 def progress_bar(items: Any, total: int, unit: str) -> Any:
-    """Iterate over ``items`` with a progress bar, which is shown only if stderr is a terminal."""
+    """Iterate over ``items`` with a progress bar; where stderr is no terminal, with a line a minute."""
     from tqdm import tqdm
 
-    return tqdm(items, total=total, unit=f" {unit}", disable=None if sys.stderr else True, smoothing=0.05)
+    hidden = _verbosity is not Verbosity.NORMAL or not sys.stderr
+    if not hidden and not sys.stderr.isatty():
+        return ProgressLines(items, total, unit, print_error)
+    return tqdm(items, total=total, unit=f" {unit}", disable=hidden, smoothing=0.05)
 
 
 def report_failures(reasons: Sequence[str], count: int | None = None) -> int:
@@ -57,8 +85,9 @@ def print_error(text: str) -> None:
 
 
 def print_note(text: str) -> None:
-    """Print one line to stderr that tells how the work goes."""
-    print_error(text)
+    """Print one line to stderr that tells how the work goes, unless this process is to be quiet."""
+    if _verbosity is not Verbosity.QUIET:
+        print_error(text)
 
 
 def short(text: object, max_width: int) -> str:

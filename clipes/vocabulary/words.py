@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import re
 import reprlib
@@ -12,10 +11,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from clipes.io import structured
+
 LONGEST = 1000
 """Letters that a name or a template may have; CLIP reads 77 tokens."""
 
 _MAX_WORDS = 10  # of a name that is looked for in another name
+_NO_LISTS = (".csv", ".jsonl", ".toml", ".tsv", ".xml")  # their lines are no entries
 _WORD = re.compile(r"\w+")
 
 
@@ -78,26 +80,26 @@ def as_tuple(values: object, what: str) -> tuple[Any, ...]:
 
 
 def read_data(path: str | os.PathLike[str]) -> Any:
-    """Return what a `.json` file holds, or the lines of another file, less blank ones and those that begin with `#`.
+    """Return what a `.json` or `.yaml` file holds, or the lines of a text file, less blank ones and those after a `#`.
 
-    Raises FileNotFoundError, and ValueError, with the path, for text that is not UTF-8 or JSON that is broken or has a
-    key twice.
+    Raises FileNotFoundError; ValueError, with the path, for a file of another format, text that is not UTF-8, or data
+    that are broken or have a key twice; ImportError for YAML without PyYAML.
     """
     path = Path(path)
     if not os.path.isfile(path):  # unlike Path.is_file, no error for a name that is too long
         raise FileNotFoundError(f"no such file: {path}; give a .json file, or a text file with one entry a line")
+    suffix = path.suffix.lower()
+    if suffix in structured.SUFFIXES:
+        return structured.read_structured(path)
+    if suffix in _NO_LISTS:
+        raise ValueError(
+            f"{path}: a {suffix} file is no list of entries; save it as .json, .yaml, or .txt with one a line"
+        )
     try:
-        text = path.read_text("utf-8-sig")
-        if path.suffix.lower() == ".json":
-            return json.loads(text, object_pairs_hook=_object)
-        lines = [line.strip() for line in text.splitlines()]
-        return [line for line in lines if line and not line.startswith("#")]
+        lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines()]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: bad JSON: {error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: {error}") from error
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def read_words(path: str | os.PathLike[str], what: str) -> tuple[str, ...]:
@@ -112,16 +114,6 @@ def read_words(path: str | os.PathLike[str], what: str) -> tuple[str, ...]:
     except ValueError as error:
         named = str(error).startswith(f"{path}:")
         raise error if named else ValueError(f"{path}: {error}") from error
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Python's reader would silently keep the last of two equal keys.
-    data: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in data:
-            raise ValueError(f"the key {reprlib.repr(key)} comes twice; remove one")
-        data[key] = value
-    return data
 
 
 def contained(word: str, names: Iterable[str]) -> list[str]:

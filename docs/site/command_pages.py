@@ -7,11 +7,12 @@ import html
 import re
 
 from clipes.cli import COMMANDS
+from clipes.commands.parser import Parser
 from clipes.commands.terminal import EXIT_CODES
 
 
 def _commands() -> argparse._SubParsersAction[argparse.ArgumentParser]:
-    commands = argparse.ArgumentParser(prog="clipes").add_subparsers()
+    commands = Parser(prog="clipes").add_subparsers()
     for command in COMMANDS:
         command.add(commands)
     return commands
@@ -25,7 +26,10 @@ def parsers() -> dict[str, argparse.ArgumentParser]:
 def pages() -> dict[str, str]:
     """The Markdown of each page by its path on the site."""
     rows = [f"| [`clipes {a.dest}`]({a.dest}.md) | {_text(a.help or '')} |" for a in _commands()._choices_actions]
-    head = "# Commands\n\nEach command explains itself with `--help`; these pages are made from the same text.\n\n"
+    head = (
+        "# Commands\n\nEach command explains itself with `--help`, and one with many flags in full with `--help-all`; "
+        "these pages are made of the same text.\n\n"
+    )
     index = head + "\n".join(["| command | does |", "| --- | --- |", *rows]) + f"\n\n{_exit_codes()}\n"
     return {"commands/index.md": index} | {
         f"commands/{name}.md": _page(name, parser) for name, parser in parsers().items()
@@ -42,6 +46,8 @@ def _page(name: str, parser: argparse.ArgumentParser) -> str:
                 group.title or "", group.title or ""
             )
             parts += [f"## {_sentence(title, '')}", *(_entry(parser, action) for action in actions)]
+    if isinstance(parser, Parser) and parser.examples:
+        parts += ["## Examples", "```sh\n" + "".join(f"{line}\n" for line in parser.examples) + "```"]
     if parser.epilog:
         parts.append(_exit_codes())
     return "\n\n".join(parts) + "\n"

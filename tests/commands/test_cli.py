@@ -302,12 +302,6 @@ def test_models_that_cannot_be_had(said, arguments: list[str], message: str) -> 
     assert not Path("m").exists()
 
 
-@pytest.mark.parametrize("arguments", [[], ["paint"], ["status"], ["demo", "--count", "0"]])
-def test_wrong_commands(said, arguments: list[str]) -> None:
-    code, out, err = said(*arguments)
-    assert code == 2 and out == "" and err.startswith("usage: clipes")
-
-
 # --- generate: interruptions
 
 
@@ -587,7 +581,7 @@ def test_presets(said, loads) -> None:
     stepped = clipes.Config(affinity=AffinityConfig(box_threshold=0.7, hops=3))
     initial = replace(clipes.config.SCENES, affinity=None)
     assert [call["config"] for call in loads] == [clipes.config.SCENES, clipes.COCO14, initial, stepped]
-    assert "(default: 0.4; coco14: 0.7; scenes: 0.6)" in " ".join(said("generate", "--help")[1].split())
+    assert "(default: 0.4; coco14: 0.7; scenes: 0.6)" in " ".join(said("generate", "--help-all")[1].split())
 
 
 def test_a_preset_goes_with_its_run(said) -> None:
@@ -673,7 +667,7 @@ def test_ones_own_classes(said) -> None:
 
 
 def test_help_is_whole() -> None:
-    parser = cli._parser()
+    parser = cli.make_parser()
     parser.format_help()
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
     assert list(commands) == [

@@ -16,6 +16,7 @@ import torch
 
 from clipes.cli import main
 from clipes.commands import generate
+from clipes.commands.parser import Parser
 from clipes.commands.plan import plan_of
 from clipes.config import COCO14, SCENES
 from clipes.runs.execute import local_device, reader_count
@@ -33,7 +34,7 @@ def _no_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _options(*given: str) -> argparse.Namespace:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     generate.add(parser.add_subparsers())
     return parser.parse_args(["generate", *given])
 

@@ -1,6 +1,5 @@
 """The examples run as their own first lines say."""
 
-import argparse
 import re
 import runpy
 import shutil
@@ -16,6 +15,7 @@ from clipes.clip.text import encode_sentences
 from clipes.clip.weights import load_clip
 from clipes.commands import generate
 from clipes.commands.demo_run import write_scenes
+from clipes.commands.parser import Parser
 from clipes.scenes import draw_scene, draw_scenes
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -96,7 +96,7 @@ def test_a_walk_says_what_is_wrong_with_its_arguments(run, capsys, given):
 
 def test_settings_that_the_walkthrough_names_are_there():
     page = (DOCS / "walkthrough.md").read_text(encoding="utf-8")
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     generate.add(parser.add_subparsers())
     (commands,) = (action for action in parser._actions if action.choices)
     known = {option for action in commands.choices["generate"]._actions for option in action.option_strings}

@@ -34,7 +34,7 @@ WINGS = (
     ("scores losses", "torch"),
     ("kernels", "torch triton"),
     ("device", "numpy torch PIL"),
-    ("scenes io", "numpy PIL"),
+    ("scenes io", "numpy PIL yaml"),
     ("refine", TENSORS),
     ("datasets", "numpy"),
     ("vocabulary", ""),
@@ -52,7 +52,7 @@ WINGS = (
     ("prompting", "numpy scipy torch PIL matplotlib nltk"),
     ("export", "numpy scipy PIL pycocotools"),
     ("report", "numpy PIL"),
-    ("commands", "numpy torch PIL tqdm"),
+    ("commands", "numpy torch PIL tqdm shtab"),
     ("cli", ""),
     ("__main__", ""),
 )
@@ -265,7 +265,16 @@ def test_wheel_metadata(wheel: Path) -> None:
         entry_points.read_string(archive.read(f"{info}/entry_points.txt").decode())
         assert archive.read(f"{info}/licenses/LICENSE").startswith(b"MIT License")
     assert metadata["Name"] == "clipes" and metadata["Version"] == clipes.__version__
-    assert set(metadata.get_all("Provides-Extra") or []) == {"coco", "plot", "ray", "test", "docs", "oracle", "dev"}
+    assert set(metadata.get_all("Provides-Extra") or []) == {
+        "coco",
+        "completion",
+        "plot",
+        "ray",
+        "test",
+        "docs",
+        "oracle",
+        "dev",
+    }
     needed = {line.split(">")[0] for line in metadata.get_all("Requires-Dist") or [] if "extra" not in line}
     assert needed >= {"torch", "open_clip_torch", "numpy", "scipy", "pillow", "tqdm"}
     assert not needed & {"pytest", "hypothesis", "ruff", "mypy", "setuptools"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from clipes.commands import status as command
+from clipes.commands.parser import Parser
 from clipes.store import record
 from clipes.store.manifest import create_or_verify_manifest
 from clipes.store.record import Recorder
@@ -147,7 +147,7 @@ def test_common_reasons_are_counted_and_ranked() -> None:
 
 
 def _command(folder: Path, *arguments: str) -> int:
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     command.add(parser.add_subparsers(dest="command"))
     return command.run(parser.parse_args(["status", str(folder), *arguments]))
 
