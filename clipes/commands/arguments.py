@@ -40,7 +40,7 @@ def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True) -> No
     """Add ``source``, which may be left out unless ``needed``, and ``--labels``: see `clipes.datasets.find_samples`."""
     source = (
         "an image, a folder, a quoted glob pattern, a .txt list of images, a .csv or .jsonl table of images and labels,"
-        " folders:ROOT (a folder for each class), voc:ROOT[:SPLIT], coco:ROOT[:SPLIT], "
+        " folders:ROOT (a folder for each class), voc:ROOT[:SPLIT], coco:ROOT[:SPLIT],"
         " coco:FILE.json[:IMAGES], or .tar shards (shards-{000..012}.tar)"
     )
     parser.add_argument("source", type=nonempty, nargs=None if needed else "?", help=source)

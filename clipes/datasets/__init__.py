@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+
+from clipes.io.paths import as_spelled
 
 from .catalog import Images, Samples, add_images, catalogue
 from .class_labels import read_class_labels
 from .layouts import check_no_voc, likely_source
 from .match import add_rows, match_rows
+from .respelled import label_spelling
 from .sample import AnyImage, AnyPath, DatasetError, LabelRow, RawSample, Sample, clean_labels
 from .sources import absolute_source, open_source
 from .tables import read_table
@@ -68,7 +71,8 @@ def find_samples(
     `labels` is None for a source that has its own; otherwise they are replaced by a labels file (.csv, .jsonl:
     :func:`clipes.datasets.tables.read_table`; .npy: :func:`clipes.datasets.class_labels.read_class_labels`) or the
     names that every image has. A row belongs to the image whose relative path it is; otherwise to the image whose
-    full path ends with it, if only one does. The suffix may be left out. Rows without an image are fine.
+    full path ends with it, if only one does. The suffix may be left out. Where no name agrees as it is written, other
+    forms of Unicode do, and the numbers of COCO's images. Rows without an image are fine.
 
     `class_names`, in the data set's order, are needed where labels are indices, which count from 0; the background may
     be the first of them. Images that are named but do not exist are refused; with `missing="skip"` they are samples
@@ -79,16 +83,20 @@ def find_samples(
     """
     if missing not in ("refuse", "skip"):
         raise ValueError(f"missing is {missing!r}; it is 'refuse' or 'skip'")
-    rows, names, unused = None, None, (0, "")
+    rows: Iterator[LabelRow] | None = None
+    names, unused, spelled = None, (0, ""), label_spelling(class_names)
     if isinstance(labels, str | os.PathLike):
-        rows = _rows(Path(labels), class_names)
+        rows = _rows(Path(as_spelled(os.fspath(labels))), class_names)
+        rows = (row._replace(labels=spelled(row.labels)) for row in rows)
     elif labels is not None:
-        names = clean_labels(labels, "labels")
+        names = spelled(clean_labels(labels, "labels"))
     if labels is not None:
         check_no_voc(Path(source))
     with catalogue() as database:
         opened = open_source(source, labels is None, class_names)
-        images = _with_own_labels(source, opened.images) if labels is None else _with_labels(names, opened.images)
+        images = (
+            _with_own_labels(source, opened.images, spelled) if labels is None else _with_labels(names, opened.images)
+        )
         add_images(database, os.fspath(source), images, os.path.isfile if missing == "refuse" else None)
         if rows is not None:
             add_rows(database, rows)
@@ -115,7 +123,9 @@ def _with_labels(labels: tuple[str, ...] | None, images: Iterator[RawSample]) ->
     return (image._replace(labels=labels, origin="") for image in images)
 
 
-def _with_own_labels(source: AnyPath, images: Iterator[RawSample]) -> Iterator[RawSample]:
+def _with_own_labels(
+    source: AnyPath, images: Iterator[RawSample], spelled: Callable[[tuple[str, ...]], tuple[str, ...]]
+) -> Iterator[RawSample]:
     """The images as they are; DatasetError if they have no labels."""
     for image in images:
         if image.labels is None:
@@ -125,4 +135,4 @@ def _with_own_labels(source: AnyPath, images: Iterator[RawSample]) -> Iterator[R
                 f"{os.fspath(source)}: no labels; {cure} a labels file or names (--labels), a table as the source, "
                 "or a folder with a metadata.jsonl"
             )
-        yield image
+        yield image._replace(labels=spelled(image.labels))

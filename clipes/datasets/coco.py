@@ -10,6 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clipes.io.paths import as_spelled
+
 from .sample import DatasetError, RawSample, clean_labels, without_suffix
 from .source_spec import split_file, split_root
 
@@ -219,7 +221,7 @@ def _name(image: dict[str, Any]) -> str:
 def _image_folder(folders: list[Path], images: list[Any]) -> Path:
     """The first of the folders that holds one of the first images; where none does, the first that is there."""
     names = [_name(image) for image in images[:_LOOKED_AT]]
-    held = (folder for name in names for folder in folders if os.path.isfile(folder / name))
+    held = (folder for name in names for folder in folders if os.path.isfile(as_spelled(str(folder / name))))
     return next(held, None) or next(folder for folder in folders if folder.is_dir())
 
 

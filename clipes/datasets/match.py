@@ -10,6 +10,7 @@ from pathlib import Path
 
 from clipes.io.tempdb import decode_name, encode_name
 
+from .respelled import match_respelled
 from .sample import DatasetError, LabelRow, without_suffix
 from .tables import row_key
 from .unread import unread_paths
@@ -32,7 +33,8 @@ def match_rows(database: sqlite3.Connection) -> tuple[int, str]:
     """Give each image its row; return the number of unused rows and the image that the first of them names.
 
     A row belongs to the image whose relative path it is; otherwise to the image whose full path ends with it, if
-    only one does. The suffix may be left out. Raises DatasetError when an image has no row.
+    only one does, and at last to the one that it names in another spelling. The suffix may be left out. Raises
+    DatasetError when an image has no row.
     """
     _check_spellings(database)
     database.execute(
@@ -41,6 +43,7 @@ def match_rows(database: sqlite3.Connection) -> tuple[int, str]:
     )
     _mark_used(database)
     _match_by_path_suffix(database)
+    match_respelled(database)
     (missing,) = database.execute("SELECT count(*) FROM sample WHERE row IS NULL").fetchone()
     if missing:
         raise DatasetError(_unmatched(database, missing))

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from clipes.io.paths import as_spelled
+
 from .class_folders import read_class_folders
 from .coco import read_coco
 from .files import find_files
@@ -26,7 +28,21 @@ class Source(NamedTuple):
 
 
 def open_source(source: AnyPath, labelled: bool, class_names: Sequence[str] | None) -> Source:
-    """Return the images of a source, lazily; if `labelled`, with the labels that the source has."""
+    """Return the images of a source, lazily; if `labelled`, with the labels that the source has.
+
+    A listed image that does not exist as it is spelled is found where its name in another form of Unicode does.
+    """
+    opened = _opened(source, labelled, class_names)
+    return opened._replace(images=map(_as_spelled, opened.images))
+
+
+def _as_spelled(image: RawSample) -> RawSample:
+    if not image.listed or str(image.image).isascii() or not isinstance(image.image, Path):
+        return image
+    return image._replace(image=Path(as_spelled(str(image.image))))
+
+
+def _opened(source: AnyPath, labelled: bool, class_names: Sequence[str] | None) -> Source:
     given = os.fspath(source)
     if given.startswith("voc:"):
         return Source(read_voc(given.removeprefix("voc:"), labelled))

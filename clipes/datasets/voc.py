@@ -12,6 +12,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from clipes.io.kinds import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from clipes.io.paths import as_spelled
 
 from .sample import DatasetError, RawSample, check_id, clean_labels
 from .source_spec import split_root
@@ -83,7 +84,7 @@ def _image(folder: Path, line: str, where: str) -> tuple[str, str]:
     check_id(voc_id, where)
     named = first if voc_id != first else f"{first}.jpg"
     places = (named, *(f"{voc_id}{suffix}" for suffix in _SUFFIXES))
-    return next((name for name in places if os.path.isfile(folder / name)), named), voc_id
+    return next((name for name in places if os.path.isfile(as_spelled(str(folder / name)))), named), voc_id
 
 
 def _labels(root: Path, split: str) -> Callable[[str, str], tuple[tuple[str, ...], str]]:
@@ -92,7 +93,7 @@ def _labels(root: Path, split: str) -> Callable[[str, str], tuple[tuple[str, ...
 
     def labels(voc_id: str, where: str) -> tuple[tuple[str, ...], str]:
         nonlocal lists
-        xml = root / "Annotations" / f"{voc_id}.xml"
+        xml = Path(as_spelled(str(root / "Annotations" / f"{voc_id}.xml")))
         if os.path.isfile(xml):
             return _xml_labels(xml), str(xml)
         if lists is None:
