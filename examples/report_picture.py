@@ -1,6 +1,6 @@
 """The README's picture of a report: ``python examples/report_picture.py`` (needs playwright and Chromium).
 
-Draws 200 scenes, makes their masks with the bundled model, writes the report, and photographs its head and its images.
+Draws 200 scenes, makes their masks with the bundled model, writes the report, and photographs it.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from clipes.cli import main as clipes
 from clipes.commands.demo_run import write_scenes
 from clipes.report import write_report
 
-WIDTH, HEIGHT, IMAGES = 1400, 900, 566
+WIDTH, HEIGHT, FIGURES = 1400, 1110, 350
 BROKEN = {"cut": 700, "empty": 0}  # bytes of a picture that are there
 
 
@@ -40,19 +40,21 @@ def main() -> None:
 
 
 def photograph(page: Path, out: Path) -> None:
-    """The page's head above its images, in 256 colours."""
+    """The page's head with its first images, and its figures below."""
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         view = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light")
         view.goto(page.resolve().as_uri())
         view.wait_for_timeout(1000)
-        end = view.evaluate("document.querySelector('details').getBoundingClientRect().top")  # of the charts
-        head = Image.open(BytesIO(view.screenshot())).crop((0, 0, WIDTH, int(end))).convert("RGB")
-        view.evaluate("window.scrollTo(0, filters.offsetTop - 60)")
-        view.wait_for_timeout(1000)
-        sheet = head.crop((0, 0, WIDTH, head.height + IMAGES))
-        sheet.paste(Image.open(BytesIO(view.screenshot())).convert("RGB"), (0, head.height))
-    sheet.quantize(256, dither=Image.Dither.NONE).save(out, optimize=True)
+        head = Image.open(BytesIO(view.screenshot())).convert("RGB")
+        for _ in range(2):  # the height of cards that were not in sight is known after the first time
+            view.evaluate("window.scrollTo(0, figures.offsetTop - 32)")
+            view.wait_for_timeout(1000)
+        figures = Image.open(BytesIO(view.screenshot())).convert("RGB").crop((0, 0, WIDTH, FIGURES))
+    sheet = Image.new("RGB", (WIDTH, HEIGHT + FIGURES), figures.getpixel((0, 0)))
+    sheet.paste(head)
+    sheet.paste(figures, (0, HEIGHT))
+    sheet.save(out, optimize=True)
 
 
 if __name__ == "__main__":

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources import files
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +31,7 @@ _STATUS = {"ok": 0, "skipped": 1, "failed": 2}
 _UNREADABLE = 3  # a further status: the mask was written, but a file of the image cannot be read any more
 _MAX_REASONS = 20
 _IMAGES_PER_FOLDER = 1000
+_TRIED, _VARYING = 16, 0.05  # images, and their share of pixels, from which saved confidences are shown
 _QUEUED_PER_WORKER = 4  # images read ahead for each thread
 
 
@@ -81,7 +84,7 @@ class Builder:
         self.classes = len(run.class_names)
         self.totals = RunTotals(run.class_names, truth is not None)
         self.clock = Throughput(run.latest.workers)
-        optional = {"confidence": run.has("confidence"), "truth": truth is not None}
+        optional = {"confidence": _saved_scores_vary(run), "truth": truth is not None}
         self.panels = ["picture", "overlay", *(panel for panel, exists in optional.items() if exists)]
         self.done = run.counts().get("ok", 0)
         self.rest = len(run.latest) - self.done
@@ -97,7 +100,7 @@ class Builder:
             (self.folder / name).write_bytes(files("clipes.report").joinpath(template).read_bytes())
         (self.folder / "data").mkdir()
         (self.folder / "pictures").mkdir()
-        with open(self.folder / "data" / "rows.js", "w", encoding="ascii", newline="\n") as file:
+        with open(self.folder / "data" / "rows.js", "w", encoding="ascii", newline="\n") as file, self._images_csv():
             file.write("window.rows = [\n")
             with closing(self._rows(progress)) as rows:  # stops the threads if a write fails, as on a full disk
                 for row in rows:
@@ -118,11 +121,13 @@ class Builder:
         with closing(_map_in_order(self._process, jobs)) as results:
             for result in results:
                 self._count(result)
+                self._list(result)
                 if result.job.number is not None:
                     yield self._card(result)
         number = self.shown["done"]
         for index, row in enumerate(self.run.latest.not_done()):
             self.clock.add(row.time)
+            self._list(_JobResult(_Job(row, None, None)))
             if is_chosen(index, self.rest, self.shown["rest"]):
                 yield self._card(_JobResult(_Job(row, number, None)))
                 number += 1
@@ -153,7 +158,8 @@ class Builder:
             stem = self.folder / "pictures" / str(job.number // _IMAGES_PER_FOLDER) / str(job.number)
             stem.parent.mkdir(exist_ok=True)
             try:
-                draw_thumbnails(stem, picture, ids, confidence, truth, self.classes, len(self.panels))
+                shown = confidence if "confidence" in self.panels else None
+                draw_thumbnails(stem, picture, ids, shown, truth, self.classes, len(self.panels))
             except MemoryError:
                 for path in stem.parent.glob(f"{stem.name}-*"):
                     path.unlink()
@@ -181,23 +187,42 @@ class Builder:
             self.unreadable += result.unreadable
             self.totals.unjudged += not result.unreadable
 
+    @contextmanager
+    def _images_csv(self) -> Iterator[None]:
+        """Open ``images.csv``: every image, with its labels as ``clipes generate --labels`` reads them."""
+        with open(self.folder / "images.csv", "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            self._table = csv.writer(file, lineterminator="\n")
+            self._table.writerow(("image", "labels", "status", "confidence", "ignored", "miou", "reason"))
+            yield
+
+    def _list(self, result: _JobResult) -> None:
+        row, numbers = result.job.row, result.numbers
+        status = "unreadable" if result.unreadable else row.status
+        measured = (row.confidence, numbers.ignored, numbers.miou) if numbers else (None,) * 3
+        figures = ["" if value is None else round(value, 4) for value in measured]
+        self._table.writerow((row.id, ";".join(row.labels), status, *figures, result.reason or row.reason))
+
     def _card(self, result: _JobResult) -> list[Any]:
         """The data of a card, which the page's script reads by position.
 
         Number, id, status, classes and their shares, width, height, seconds, confidence, area, ignored share, mIoU,
-        reason, whether the image has truth.
+        reason, whether the image has truth, how many of the classes are its labels (they come first).
         """
         row, numbers = result.job.row, result.numbers
         height, width = row.size or (None, None)
         if numbers:
-            shares: list[Any] = numbers.shares(self.totals.class_ids(row))
+            own = self.totals.class_ids(row)
+            shares: list[Any] = numbers.shares(own)
+            labels = len(set(own))
         else:
+            labels = len(row.labels)
             shares = [value for label in row.labels for value in (self.totals.ids.get(label, label), -1)]
         status = _UNREADABLE if result.unreadable else _STATUS[row.status]
-        measured = (numbers.confidence, numbers.area, numbers.ignored, numbers.miou) if numbers else (None,) * 4
+        measured = (row.confidence, numbers.area, numbers.ignored, numbers.miou) if numbers else (None,) * 4
         rounded = [None if value is None else round(value, 4) for value in measured]
         reason, number = result.reason or row.reason, result.job.number
-        return [number, row.id, status, shares, width, height, row.seconds, *rounded, reason, int(result.truth)]
+        place = [number, row.id, status, shares, width, height, row.seconds]
+        return [*place, *rounded, reason, int(result.truth), labels]
 
     def _missing_truth(self) -> int:
         """How many files of truth have no mask; a file that ends in .PNG counts as one, as in `clipes evaluate`."""
@@ -209,6 +234,19 @@ class Builder:
     def _has_mask(self, name: str) -> bool:
         row = self.run.latest.get(name.removesuffix(".png")) if name.endswith(".png") else None
         return row is not None and row.status == "ok"
+
+
+def _saved_scores_vary(run: Store) -> bool:
+    """Whether the saved confidence is worth a picture: of the first images 1 pixel in 20 is below 0.95.
+
+    After the CRF nearly every pixel is at 1, and the pictures would be blank.
+    """
+    shares = []
+    for row in islice(run.rows("ok"), _TRIED) if run.has("confidence") else ():
+        with suppress(ValueError, OSError, MemoryError):  # told when the image's turn comes
+            saved = run.confidence(row)
+            shares.append(0.0 if saved is None else float((saved < 0.95 * 255).mean()))
+    return sum(shares) >= _VARYING * max(len(shares), 1)
 
 
 def script_json(value: Any) -> str:

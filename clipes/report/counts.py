@@ -17,7 +17,9 @@ from clipes.store.rows import Worker, active_spans
 BINS = 60
 """The largest number of bars in the chart of throughput; a run of few images has fewer."""
 
-IOU_BINS = 20
+PARTS = 20
+"""The number of bars in the charts of the images' IoU and confidence."""
+
 PAUSES_SHOWN = 100
 
 
@@ -45,11 +47,6 @@ class ImageCounts(NamedTuple):
     def ignored(self) -> float:
         """The share of the pixels that are ignored."""
         return float(self.pixels[-1] / self.pixels.sum())
-
-    @property
-    def confidence(self) -> float | None:
-        """The mean confidence over all pixels, in [0, 1]."""
-        return None if self.levels is None else mean_level(self.levels)
 
     @property
     def miou(self) -> float | None:
@@ -84,11 +81,6 @@ def count_image(
     return ImageCounts(np.append(counts[: classes + 1], counts[ignore]), levels, judged)
 
 
-def mean_level(levels: NDArray[np.int64]) -> float:
-    """The mean confidence of pixels counted by level, in [0, 1]."""
-    return float(levels @ np.arange(256) / levels.sum() / 255)
-
-
 class RunTotals:
     """The sums over all images of a run with K classes."""
 
@@ -104,7 +96,9 @@ class RunTotals:
         self.labelled, self.shown = np.zeros(size, np.int64), np.zeros(size, np.int64)
         self.levels: NDArray[np.int64] | None = None
         self._judged = np.zeros((6, size), np.int64) if truth else None
-        self._mious = np.zeros(IOU_BINS, np.int64)
+        self._mious = np.zeros(PARTS, np.int64)
+        self._confidences = np.zeros(PARTS, np.int64)
+        self._confidence = 0.0  # the sum of the images'
 
     def class_ids(self, row: Row) -> list[int]:
         """The ids of a row's labels, in its order; names that are not classes are left out."""
@@ -118,19 +112,23 @@ class RunTotals:
         self.shown += numbers.pixels[:-1] > 0
         self.labelled[labels] += 1
         self.lost += any(not numbers.pixels[index] for index in labels)
+        if row.confidence is not None:
+            self._confidence += row.confidence
+            self._confidences[_part(row.confidence)] += 1
         if numbers.levels is not None:
             self.levels = numbers.levels if self.levels is None else self.levels + numbers.levels
         if numbers.judged is not None and self._judged is not None:
             self.judged += 1
             self._judged += numbers.judged
             if (miou := numbers.miou) is not None:
-                self._mious[min(int(miou * IOU_BINS), IOU_BINS - 1)] += 1
+                self._mious[_part(miou)] += 1
 
     def as_dict(self) -> dict[str, Any]:
         """The sums as a dict that JSON can hold.
 
-        ``classes`` has a row for each id: the number of images with the label, of images whose mask shows the class,
-        of its pixels, and its IoU and boundary IoU.
+        ``confidence`` is the mean of the images', ``confidences`` how many are in each part of [0, 1], ``levels`` the
+        pixels of each saved score. ``classes`` has a row for each id: the number of images with the label, of images
+        whose mask shows the class, of its pixels, and its IoU and boundary IoU.
         """
         table = [] if self._judged is None else self._evaluation(self._judged).table()
         ious = [(row["iou"], row["boundary_iou"]) for row in table] or [(None, None)] * (len(self.class_names) + 1)
@@ -143,7 +141,8 @@ class RunTotals:
             "pixels": int(self.pixels.sum()),
             "ignored": int(self.pixels[-1]),
             "levels": None if self.levels is None else self.levels.tolist(),
-            "confidence": None if self.levels is None else mean_level(self.levels),
+            "confidence": self._confidence / sure if (sure := int(self._confidences.sum())) else None,
+            "confidences": self._confidences.tolist(),
             "truth": None if self._judged is None else self._figures(self._judged),
         }
 
@@ -159,6 +158,11 @@ class RunTotals:
             "mious": self._mious.tolist(),
             **{name: number(getattr(evaluation, name)) for name in figures},
         }
+
+
+def _part(value: float) -> int:
+    """Which of the equal parts of [0, 1] has the value."""
+    return min(int(value * PARTS), PARTS - 1)
 
 
 class Throughput:

@@ -3,15 +3,15 @@
 
 const report = window.report;
 // A row's places, as clipes/report/build.py writes them.
-const [NUMBER, ID, STATUS, SHARES, WIDTH, HEIGHT, SECONDS, CONFIDENCE, AREA, IGNORED, IOU, REASON, TRUTH] = Array(13).keys();
+const [NUMBER, ID, STATUS, SHARES, WIDTH, HEIGHT, SECONDS, CONFIDENCE, AREA, IGNORED, IOU, REASON, TRUTH, LABELS] = Array(14).keys();
 const STATUSES = ["ok", "skipped", "failed", "unreadable"];
-const BATCH = 60;
+const [FIRST, BATCH] = [24, 60]; // images before and after "Show more"
 const FIRST_CLASSES = 20;
 const LAYERS = { mask: "png", truth: "png", confidence: "jpg" };
 
 const $ = (id) => document.getElementById(id);
 const hasTruth = report.truth !== null;
-const hasConfidence = report.levels !== null;
+const hasScores = report.panels.includes("confidence"); // the saved ones, where they vary
 const idsShown = new Set(window.rows.flatMap((row) => row[SHARES].filter((id, place) => place % 2 === 0 && typeof id === "number")));
 
 function el(tag, properties = {}, ...children) {
@@ -82,7 +82,7 @@ function drawHead() {
   if (counts.left) tiles.push(["left to do", whole(counts.left), true]);
   if (report.unreadable) tiles.push(["unreadable now", whole(report.unreadable), true]);
   if (hasTruth) tiles.push(["mean IoU", figure(report.truth.miou)], ["boundary IoU", figure(report.truth.boundary_iou)]);
-  if (hasConfidence) tiles.push(["mean confidence", figure(report.confidence)]);
+  if (report.confidence !== null) tiles.push(["mean confidence", figure(report.confidence)]);
   if (report.pixels) tiles.push(["pixels ignored", percent(report.ignored / report.pixels)]);
   const [speed, unit] = rate(counts.rate).split(" ");
   tiles.push(["time at work", duration(report.clock.seconds)], [unit ?? "speed", speed]);
@@ -94,6 +94,7 @@ function drawHead() {
   if (report.others) notes.push(`${plural(report.others, "record")} of other settings ${report.others === 1 ? "is" : "are"} left out.`);
   if (report.lost) notes.push(`${plural(report.lost, "image")} with a mask show${report.lost === 1 ? "s" : ""} no pixel of one of the labels.`);
   if (hasTruth) notes.push(truthNote());
+  if (report.confidence !== null) notes.push("The confidence of an image is the mean score before the CRF, over the pixels of its classes.");
   $("note").append(notes.join(" "));
 }
 
@@ -110,6 +111,7 @@ function truthNote() {
 
 // Bars that fill their box, with labels around them; the same numbers as a table below.
 function chart(title, about, values, range, heads, ends, unit, { marks = [], least = 0 } = {}) {
+  if (values.filter((value) => value > 0).length < 2) return; // one bar says nothing
   const top = Math.max(...values);
   const scale = least ? (value) => Math.max(Math.log(value / least) / Math.log(top / least), 0) : (value) => value / top;
   const bars = values.map((value, place) => {
@@ -136,12 +138,18 @@ function drawCharts() {
     const about = "How many images have which mean IoU, over the classes that occur in them.";
     chart("IoU of the images", about, values, range, ["mean IoU", "images"], ["0", "0.5", "1"], (value) => plural(value, "image"));
   }
-  if (hasConfidence) {
+  if (report.confidence !== null) {
+    const values = report.confidences, step = 1 / values.length;
+    const range = (place) => `${(place * step).toFixed(2)} to ${((place + 1) * step).toFixed(2)}`;
+    const about = "How many images have which confidence: the mean score before the CRF over the pixels of their classes.";
+    chart("Confidence of the images", about, values, range, ["confidence", "images"], ["0", "0.5", "1"], (value) => plural(value, "image"));
+  }
+  if (hasScores) {
     const values = Array.from({ length: 32 }, (_, place) => report.levels.slice(8 * place, 8 * place + 8).reduce((a, b) => a + b));
     const range = (place) => `${(8 * place / 256).toFixed(2)} to ${((8 * place + 8) / 256).toFixed(2)}`;
     const all = values.reduce((a, b) => a + b);
-    const about = "The share of the pixels by the score of the class that won them; the height is logarithmic, from 0.01 %.";
-    chart("Confidence", about, values, range, ["confidence", "pixels"], ["0", "0.5", "1"], share(all), { least: all / 10000 });
+    const about = "The share of the pixels by the saved score of the class that won them; the height is logarithmic, from 0.01 %.";
+    chart("Saved scores", about, values, range, ["confidence", "pixels"], ["0", "0.5", "1"], share(all), { least: all / 10000 });
   }
   const clock = report.clock, bins = clock.counts.length;
   if (bins && clock.seconds) {
@@ -153,6 +161,7 @@ function drawCharts() {
     const marks = clock.pauses.map(([after]) => after / clock.seconds);
     chart("Speed", about, clock.counts.map((count) => count / step), range, ["time", "speed"], ["0", duration(clock.seconds)], rate, { marks });
   }
+  $("figures").hidden = !$("charts").children.length;
 }
 
 function meter(value, most) {
@@ -161,27 +170,37 @@ function meter(value, most) {
   return bar;
 }
 
+const value = (text) => el("span", { className: "value" }, text); // of one width, so that the bars beside it align
+
 function drawClasses() {
   const heads = [["class"], ["labelled", true], ["shown", true], ["pixels", true]];
   if (hasTruth) heads.push(["IoU", true], ["boundary IoU", true]);
   const widest = Math.max(...report.classes.slice(1).map((counts) => counts[2]));
-  const ids = [...report.classes.keys()];
+  const occurs = (id) => report.classes[id].slice(0, 3).some((count) => count > 0);
+  const ids = [...report.classes.keys()].filter((id) => id === 0 || report.classes[id][2] > 0);
+  const without = [...report.classes.keys()].filter((id) => id > 0 && report.classes[id][2] === 0);
   const row = (id) => {
     const [labelled, shown, pixels, iou, boundary] = report.classes[id];
     const name = idsShown.has(id) ? el("button", { type: "button", className: "link" }, bdi(className(id))) : bdi(className(id));
     if (idsShown.has(id)) name.addEventListener("click", () => filter(id, ""));
     const share = percent(report.pixels ? pixels / report.pixels : 0);
-    const cells = [el("span", { className: "name" }, swatch(id), name), id ? whole(labelled) : "", whole(shown), el("span", {}, id ? meter(pixels, widest) : "", share)];
-    if (hasTruth) cells.push(el("span", {}, iou === null ? "" : meter(iou, 1), figure(iou)), figure(boundary));
+    const cells = [el("span", { className: "name" }, swatch(id), name), id ? whole(labelled) : "", whole(shown), el("span", {}, id ? meter(pixels, widest) : "", value(share))];
+    if (hasTruth) cells.push(el("span", {}, iou === null ? "" : meter(iou, 1), value(figure(iou))), figure(boundary));
     return cells;
   };
   const about = "How many images with a mask have the label, how many masks show it, its share of all pixels. A class opens its images.";
-  const draw = (some) => $("classes").replaceChildren(el("div", { className: "wide" }, table(heads, some.map(row), about)));
-  draw(ids.slice(0, FIRST_CLASSES + 1));
-  if (ids.length <= FIRST_CLASSES + 1) return;
-  const all = el("button", { type: "button" }, `Show all ${whole(ids.length - 1)} classes`);
-  all.addEventListener("click", () => draw(ids));
-  $("classes").append(all);
+  const wide = (some, told) => el("div", { className: "wide" }, table(heads, some.map(row), told));
+  const shown = el("div", {}, wide(ids.slice(0, FIRST_CLASSES + 1), about));
+  $("classes").append(shown);
+  if (ids.length > FIRST_CLASSES + 1) {
+    const all = el("button", { type: "button" }, `Show all ${whole(ids.length - 1)} classes with pixels`);
+    all.addEventListener("click", () => { shown.replaceChildren(wide(ids, about)); all.remove(); });
+    $("classes").append(all);
+  }
+  if (!without.length) return;
+  const lost = without.filter(occurs).length;
+  const told = `${plural(without.length, "class").replace("classs", "classes")} without a pixel${lost ? `, ${whole(lost)} of them labels of images` : ""}`;
+  $("classes").append(el("details", {}, el("summary", {}, told), wide([...without].sort((a, b) => occurs(b) - occurs(a)), "")));
 }
 
 function filter(id, status) {
@@ -222,6 +241,7 @@ const SORTS = [["name", null, 1], ...[
 
 let found = []; // the rows that the filters let through, in order
 let drawn = 0; // how many of them have a card
+let endless = false; // whether more are drawn as one scrolls
 let open = -1; // the place of the one in the large view
 
 const isLost = (row) => row[STATUS] === 0 && row[SHARES].some((share, place) => place % 2 && share === 0);
@@ -246,15 +266,27 @@ function select() {
 }
 
 function addCards() {
-  const next = found.slice(drawn, drawn + BATCH);
+  const next = found.slice(drawn, drawn + (endless ? BATCH : FIRST));
   $("cards").append(...next.map((row, place) => card(row, drawn + place)));
   drawn += next.length;
-  $("more").textContent = found.length === 0 ? "No image fits." : drawn < found.length ? "More as you scroll." : "";
+  const left = found.length - drawn;
+  $("more").replaceChildren(found.length === 0 ? "No image fits." : left === 0 ? "" : endless ? "More as you scroll." : moreButton(left));
   nearEnd.unobserve($("more")); // told anew where it is: still near is no news to an observer
   nearEnd.observe($("more"));
 }
 
-const nearEnd = new IntersectionObserver((seen) => { if (seen.at(-1).isIntersecting && drawn < found.length) addCards(); }, { rootMargin: "1200px" });
+function moreButton(left) {
+  const button = el("button", { type: "button" }, `Show ${whole(left)} more`);
+  button.addEventListener("click", () => {
+    const next = drawn;
+    endless = true;
+    addCards();
+    $("cards").children[next].firstChild.focus({ preventScroll: true }); // the button is gone
+  });
+  return button;
+}
+
+const nearEnd = new IntersectionObserver((seen) => { if (endless && seen.at(-1).isIntersecting && drawn < found.length) addCards(); }, { rootMargin: "1200px" });
 
 const file = (row, kind, suffix) => `pictures/${Math.floor(row[NUMBER] / 1000)}/${row[NUMBER]}-${kind}.${suffix}`;
 
@@ -322,7 +354,7 @@ function show(place) {
 function drawStage(row) {
   const box = el("div", { className: row[WIDTH] < 400 && row[HEIGHT] < 400 ? "frame small" : "frame" });
   box.style.setProperty("--ratio", row[WIDTH] / row[HEIGHT]);
-  const there = Object.keys(LAYERS).filter((name) => name === "mask" || (name === "truth" ? row[TRUTH] : hasConfidence));
+  const there = Object.keys(LAYERS).filter((name) => name === "mask" || (name === "truth" ? row[TRUTH] : hasScores));
   const shown = there.includes(layer) ? layer : "mask";
   box.append(el("img", { src: file(row, "large", "jpg"), alt: `Picture ${row[ID]}` }));
   for (const name of there) box.append(el("img", { className: "layer", id: `layer-${name}`, src: file(row, name, LAYERS[name]), alt: `Its ${name}` }));
@@ -389,10 +421,22 @@ function listen() {
   $("name").addEventListener("input", select);
   for (const id of ["class", "status", "sort"]) $(id).addEventListener("change", select);
   $("view").addEventListener("change", setView);
+  $("save").addEventListener("click", saveList);
+}
+
+function saveList() {
+  const cell = (text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text);
+  const labels = (row) => row[SHARES].filter((_, place) => place % 2 === 0).slice(0, row[LABELS]).map(className).join(";");
+  const lines = found.map((row) => [row[ID], labels(row), STATUSES[row[STATUS]]].map(cell).join(","));
+  const file = new Blob([["image,labels,status", ...lines, ""].join("\n")], { type: "text/csv" });
+  const link = el("a", { href: URL.createObjectURL(file), download: "labels.csv" });
+  link.click();
+  URL.revokeObjectURL(link.href);
 }
 
 function setView() {
   $("cards").dataset.view = $("view").value;
+  $("cards").style.setProperty("--columns", $("view").value !== "all" ? 1 : report.panels.length === 3 ? 3 : 2);
   $("order").hidden = $("view").value !== "all";
 }
 
@@ -410,7 +454,7 @@ function drawFilters() {
   $("sort").append(...SORTS.map(([name], place) => option(place, name)));
   $("sort").value = Math.max(SORTS.findIndex(([, place]) => place === IOU), 0);
   $("view").append(option("all", "side by side"), ...report.panels.map((panel) => option(panel, panel)));
-  $("order").textContent = `From left to right: ${report.panels.join(", ")}.`;
+  $("order").textContent = `In each: ${report.panels.join(", ")}.`;
   setView();
   const { done, rest } = report.shown;
   if (done < report.done || rest < report.rest) {

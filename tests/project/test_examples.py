@@ -115,7 +115,7 @@ def test_report_picture(run, tmp_path):
     pytest.importorskip("playwright", reason="playwright is not installed")
     run("report_picture", "--scenes", "3", "--out", tmp_path / "out.png")
     with Image.open(tmp_path / "out.png") as picture:
-        assert picture.width == 1400 and 1000 < picture.height < 1500
+        assert picture.width == 1400 and 1400 < picture.height < 1500
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 100, "there are pictures in it"
 
 

@@ -38,7 +38,8 @@ def hand_run(
     with Recorder(run, {"settings": digest, "total": len(masks) + len(others) + 1}) as recorder:
         for place, (id, (labels, mask)) in enumerate(masks.items()):
             write_mask(run / f"{id}.png", mask, len(names))
-            recorder.add(Row(id, "ok", labels=tuple(labels), size=mask.shape[:2], seconds=0.5 + place))
+            sure = None if confidence is None else round(float(confidence[id].mean()) / 255, 4)
+            recorder.add(Row(id, "ok", "", tuple(labels), mask.shape[:2], 0.5 + place, confidence=sure))
             picture = np.full((*mask.shape, 3), 40 * (place + 1) % 256, np.uint8)
             (photos / f"{id}.png").parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(photos / f"{id}.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import shutil
@@ -20,6 +21,7 @@ from report_runs import NAMES, hand_run, overview, rows
 
 from clipes.cli import main
 from clipes.commands.report import LIMIT as COMMAND_LIMIT
+from clipes.datasets.tables import read_table
 from clipes.drawing.colours import clear_palette
 from clipes.evaluation import evaluate
 from clipes.evaluation.metrics import class_counts
@@ -59,11 +61,11 @@ def test_an_image_is_counted() -> None:
     found = count_image(A, GREY["a"], truth, 3)
     assert found.pixels.tolist() == [4, 3, 0, 0, 1]
     assert found.levels is not None and found.levels[204] == 8 and found.levels.sum() == 8
-    assert found.area == 3 / 8 and found.ignored == 1 / 8 and found.confidence == 0.8
+    assert found.area == 3 / 8 and found.ignored == 1 / 8
     # background 3 of 3, cat 2 of 3, dog 0 of 2; the bus occurs nowhere
     assert found.miou == pytest.approx((1 + 2 / 3 + 0) / 3)
     assert found.shares([1, 3]) == [1, 375_000, 3, 0]
-    assert count_image(B, None, None, 3).confidence is None is count_image(B, None, None, 3).miou
+    assert count_image(B, None, None, 3).levels is None is count_image(B, None, None, 3).miou
 
 
 def test_sixteen_bit_masks_are_counted() -> None:
@@ -91,7 +93,8 @@ def test_the_overview_counts_all_images(run: Path, tmp_path: Path) -> None:
     assert found["classes"] == [[0, 2, 9, *none], [1, 1, 3, *none], [1, 1, 3, *none], [1, 0, 0, *none]]
     assert (found["pixels"], found["ignored"], found["images"], found["lost"]) == (16, 1, 2, 1)
     assert {level: count for level, count in enumerate(found["levels"]) if count} == {0: 4, 204: 8, 255: 4}
-    assert found["confidence"] == pytest.approx((8 * 0.8 + 4) / 16)
+    assert found["confidence"] == pytest.approx((0.8 + 0.5) / 2), "each image counts once"
+    assert {part: count for part, count in enumerate(found["confidences"]) if count} == {10: 1, 16: 1}
     assert found["truth"] is None and found["panels"] == ["picture", "overlay", "confidence"]
     reasons = [["failed", "the file is empty", 1, "c"], ["skipped", "no label", 1, "d"]]
     assert sorted(found["reasons"]) == reasons
@@ -104,10 +107,10 @@ def test_the_overview_counts_all_images(run: Path, tmp_path: Path) -> None:
 def test_every_image_has_a_row(run: Path, tmp_path: Path) -> None:
     write_report(run)
     assert rows(tmp_path / "m-report") == [
-        [0, "a", 0, [1, 375_000, 3, 0], 4, 2, 0.5, 0.8, 0.375, 0.125, None, "", 0],
-        [1, "sub/b", 0, [2, 375_000], 2, 4, 1.5, 0.5, 0.375, 0.0, None, "", 0],
-        [2, "c", 2, [1, -1, "yeti", -1], None, None, None, None, None, None, None, OTHERS[0].reason, 0],
-        [3, "d", 1, [], None, None, None, None, None, None, None, "no label", 0],
+        [0, "a", 0, [1, 375_000, 3, 0], 4, 2, 0.5, 0.8, 0.375, 0.125, None, "", 0, 2],
+        [1, "sub/b", 0, [2, 375_000], 2, 4, 1.5, 0.5, 0.375, 0.0, None, "", 0, 1],
+        [2, "c", 2, [1, -1, "yeti", -1], None, None, None, None, None, None, None, OTHERS[0].reason, 0, 2],
+        [3, "d", 1, [], None, None, None, None, None, None, None, "no label", 0, 0],
     ]
 
 
@@ -117,6 +120,31 @@ def test_a_run_without_confidence(tmp_path: Path) -> None:
     assert found["levels"] is None is found["confidence"] and found["panels"] == ["picture", "overlay"]
     assert [row[7] for row in rows(tmp_path / "m-report")] == [None, None]
     assert not list((tmp_path / "m-report").rglob("*-confidence.jpg"))
+
+
+def test_scores_that_hardly_vary_are_not_shown(tmp_path: Path) -> None:
+    """As after the CRF: 1 pixel in 25 is below 0.95, here, and 1 in 16, there."""
+    for pixels, shown in ((4, False), (7, True)):
+        grey = np.full((10, 10), 255, np.uint8)
+        grey[0, :pixels] = 100
+        folder = tmp_path / str(pixels)
+        write_report(hand_run(folder, {"a": ((), np.zeros((10, 10), np.uint8))}, confidence={"a": grey}))
+        assert ("confidence" in overview(folder / "m-report")["panels"]) == shown
+        assert bool(list((folder / "m-report").rglob("*-confidence.jpg"))) == shown
+
+
+def test_every_image_is_in_a_table_that_generate_reads(run: Path, judged: Path, tmp_path: Path) -> None:
+    write_report(run, truth=judged, limit=1)
+    text = (tmp_path / "m-report/images.csv").read_text(encoding="utf-8")
+    found = list(csv.DictReader(text.splitlines()))
+    assert [row["image"] for row in found] == ["a", "sub/b", "c", "d"]
+    assert [row["labels"] for row in found] == ["cat;bus", "dog", "cat;yeti", ""]
+    assert [row["status"] for row in found] == ["ok", "ok", "failed", "skipped"]
+    assert [row["confidence"] for row in found] == ["0.8", "0.5", "", ""]
+    assert [row["miou"] for row in found] == ["0.5556", "", "", ""] and found[0]["ignored"] == "0.125"
+    assert "has 4 x 3" in found[1]["reason"] and found[2]["reason"] == OTHERS[0].reason
+    labels = {row.image: row.labels for row in read_table(tmp_path / "m-report/images.csv")}
+    assert labels == {"a": ("cat", "bus"), "sub/b": ("dog",), "c": ("cat", "yeti"), "d": ()}
 
 
 def _tally(start: float, end: float, rows: int = 20) -> SimpleNamespace:
@@ -235,7 +263,7 @@ def test_tar_shards_give_the_same_report(
     timeless = [[[*row[:6], *row[7:]] for row in rows(tmp_path / f"{name}-report")] for name in ("m", "t")]
     assert timeless[0] == timeless[1]
     pictures = [sorted(path.name for path in (tmp_path / f"{name}-report/pictures/0").iterdir()) for name in ("m", "t")]
-    assert pictures[0] == pictures[1] and len(pictures[0]) == 15
+    assert pictures[0] == pictures[1] and len(pictures[0]) == 12
 
 
 # --- pictures

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from report_runs import hand_run, rows
 
+from clipes.datasets.tables import read_table
 from clipes.report import write_report
 from clipes.report.build import script_json
 from clipes.store.row import Row
@@ -138,6 +139,66 @@ def test_it_shows_what_the_run_has_done(page: Page) -> None:
     assert page.page.locator("#classes tbody tr").count() == 4
     page.page.locator("summary", has_text="every setting").click()
     assert HOSTILE in page.text("#settings")
+
+
+def test_pictures_come_first_and_are_large(page: Page) -> None:
+    order = page.page.evaluate("[...document.querySelectorAll('main > section')].map(s => s.id)")
+    assert order == ["", "images", "figures", "", "reasons-section", ""]
+    widths = page.page.locator(".card").first.locator("img").evaluate_all("all => all.map(one => one.clientWidth)")
+    assert len(widths) == 4 and min(widths) > 180
+    page.page.locator("#view").select_option("overlay")
+    assert page.page.locator(".card img.overlay").first.evaluate("one => one.clientWidth") > 270
+
+
+def test_more_pictures_come_when_they_are_asked_for(browser: Any, report: Path, tmp_path: Path) -> None:
+    many = tmp_path / "many"
+    shutil.copytree(report, many)
+    first = rows(report)[0]
+    text = ",\n".join(script_json([0, f"image {index}", *first[2:]]) for index in range(100))
+    (many / "data/rows.js").write_text(f"window.rows = [\n{text},\n];\n")
+    page = Page(browser, many)
+    page.page.evaluate("window.scrollTo(0, document.body.scrollHeight)")
+    page.page.wait_for_timeout(300)
+    assert len(page.cards()) == 24, "what is below can be reached"
+    page.page.locator("#more button", has_text="Show 76 more").focus()
+    page.page.keyboard.press("Enter")
+    page.until("document.querySelectorAll('.card').length >= 84")
+    assert page.page.evaluate("document.activeElement === cards.children[24].firstChild")
+    page.close()
+
+
+def test_classes_without_pixels_are_folded_away_and_bars_align(page: Page) -> None:
+    shown = page.page.locator("#classes > div tbody tr")
+    assert shown.count() == 3 and "background" in (shown.first.text_content() or "")
+    folded = page.page.locator("#classes details")
+    assert folded.locator("summary").text_content() == "1 class without a pixel, 1 of them labels of images"
+    assert not folded.evaluate("one => one.open") and "dog" in page.text("#classes details tbody")
+    for column in (4, 5):
+        left = shown.locator(f"td:nth-child({column}) .meter").evaluate_all(
+            "all => all.map(one => one.getBoundingClientRect().left)"
+        )
+        assert len(left) >= 2 and max(left) - min(left) < 0.5
+
+
+def test_there_is_no_chart_of_one_bar(page: Page) -> None:
+    titles = page.page.locator("#charts h2").all_text_contents()
+    assert "Confidence of the images" in titles and "Speed" not in titles, "all images were finished in one time"
+    for chart in page.page.locator("#charts figure").all():
+        heights = chart.locator("rect").evaluate_all("all => all.map(one => one.height.baseVal.value)")
+        assert sum(height > 0 for height in heights) > 1
+
+
+def test_the_list_is_saved_with_its_labels(page: Page, tmp_path: Path) -> None:
+    page.page.locator("#class").select_option(label="cat")
+    with page.page.expect_download() as started:
+        page.page.locator("#save").click()
+    assert started.value.suggested_filename == "labels.csv"
+    started.value.save_as(tmp_path / "labels.csv")
+    found = {row.image: row.labels for row in read_table(tmp_path / "labels.csv")}
+    assert list(found) == page.cards() and found["shot2"] == ("cat", "dog") and found["broken"] == (HOSTILE, "cat")
+    assert (
+        page.page.locator("#lists a").get_attribute("href") == "images.csv" and (page.report / "images.csv").is_file()
+    )
 
 
 def test_hostile_names_stay_text(page: Page) -> None:
@@ -322,6 +383,8 @@ def test_ten_thousand_images(browser: Any, report: Path, tmp_path: Path) -> None
     page.page.locator("#name").fill("999")
     assert page.text("#count") == "19 of 10,000 images" and len(page.cards()) == 19
     page.page.locator("#name").fill("")
+    assert len(page.cards()) == 24
+    page.page.locator("#more button", has_text="Show 9,976 more").click()
     before = len(page.cards())
     page.page.locator(".card").last.scroll_into_view_if_needed()
     page.until(f"document.querySelectorAll('.card').length > {before}")
@@ -344,8 +407,9 @@ def test_the_gallery_goes_on_where_its_end_stays_in_sight(browser: Any, report: 
     first = rows(report)[0]
     text = ",\n".join(script_json([0, f"image {index}", *first[2:4], 64, 32, *first[6:]]) for index in range(1000))
     (many / "data/rows.js").write_text(f"window.rows = [\n{text},\n];\n")
-    page = Page(browser, many, viewport={"width": 2500, "height": 3000})
-    page.page.locator("#view").select_option("overlay")  # small cards, few of which fill this window
+    page = Page(browser, many, viewport={"width": 2500, "height": 8000})
+    page.page.locator("#view").select_option("overlay")  # its first cards do not fill this window
+    page.page.locator("#more button").click()
     page.page.locator("#name").fill("999")
     assert page.cards() == ["image 999"]
     page.page.wait_for_timeout(300)  # until the observer has seen the end
