@@ -107,15 +107,39 @@ def class_table(class_names: Iterable[str]) -> dict[str, str]:
 
 
 def read_class_names(masks: Path, given: Sequence[str] | None) -> tuple[str, ...]:
-    """Return the class names given, or those of the ``classes.json`` beside the masks, without the background.
+    """Return the class names given, or those of the run whose masks they are, without the background.
+
+    They are in its ``run.json``. Masks without that have a ``classes.json`` beside them.
 
     Raises ValueError when there are neither, when they disagree, and for a file that is no such table.
     """
-    file = (masks if masks.is_dir() else masks.parent) / "classes.json"
-    if not file.is_file():
+    folder = masks if masks.is_dir() else masks.parent
+    file, names = folder / RUN, _names_of_run(folder / RUN)
+    if names is None:
+        file, names = folder / CLASSES, _names_of_table(folder / CLASSES)
+    if names is None:
         if not given:
             raise ValueError(f"no class names: there is no {file}; give the classes (--classes)")
         return split_background(given)[1]
+    if given is not None and split_background(given)[1] != names:
+        raise ValueError(f"the classes given are not those of {file}; leave them out, or remove that file")
+    return names
+
+
+CLASSES, RUN = "classes.json", "run.json"
+
+
+def _names_of_run(file: Path) -> tuple[str, ...] | None:
+    """The names that the record of a run holds; None where it is missing, broken, or of a version that held none."""
+    try:
+        return tuple(map(str, json.loads(file.read_text(encoding="utf-8"))["settings"]["class_names"]))
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
+
+
+def _names_of_table(file: Path) -> tuple[str, ...] | None:
+    if not file.is_file():
+        return None
     try:
         table = json.loads(file.read_text(encoding="utf-8"))
         names = tuple(table[str(index)] for index in range(1, len(table)))
@@ -123,9 +147,4 @@ def read_class_names(masks: Path, given: Sequence[str] | None) -> tuple[str, ...
             raise ValueError("names are missing")
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f'{file} is no table of ids and names, {{"0": "background", "1": ...}}: {error}') from error
-    if given is not None and split_background(given)[1] != names:
-        raise ValueError(f"the classes given are not those of {file}; leave them out, or remove that file")
     return names
-
-
-CLASSES = "classes.json"

@@ -31,7 +31,8 @@ def claim_folder(
     ``settings`` are :attr:`clipes.MaskGenerator.settings`; ``about`` is what else ``run.json`` holds. Raises ValueError
     for a folder of other settings, with the differences, and for broken records; OSError where it cannot be written to.
     """
-    settings = {"clipes": __version__, **settings, "output": output.settings()}
+    class_names = list(class_names)
+    settings = {"clipes": __version__, **settings, "class_names": class_names, "output": output.settings()}
     store = Store.create(output.folder, settings, class_names, {**_start(), **(about or {})})
     try:
         store.remove_stale()

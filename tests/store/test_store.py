@@ -188,3 +188,21 @@ def test_a_damaged_file_beside_a_mask_is_made_again(run, kind: str, damage: str)
     path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
     run("--save-confidence", "--save-cams")
     assert path.read_bytes() == whole
+
+
+def test_names_come_from_the_record_of_the_run(run) -> None:
+    """An edited ``classes.json`` changes none; one of 400 names would make 16-bit masks of an export."""
+    run()
+    with open_run("m") as store:
+        names = store.class_names
+    table = json.loads(Path("m/classes.json").read_text())
+    swapped = {**table, "1": table["2"], "2": table["1"]}
+    for edited in (swapped, {str(index): f"c{index}" for index in range(400)}, {}):
+        Path("m/classes.json").write_text(json.dumps(edited))
+        with open_run("m") as store:
+            assert store.class_names == names
+        assert read_class_names(Path("m"), None) == names
+    Path("m/classes.json").write_text("[")
+    code, _, err = run()
+    assert code == 0, err
+    assert json.loads(Path("m/classes.json").read_text()) == table  # a start writes it again
