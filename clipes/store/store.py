@@ -140,10 +140,7 @@ class Store:
 
     @cached_property
     def class_names(self) -> tuple[str, ...]:
-        """K names, in the order of their ids, without the background, as ``run.json`` holds them.
-
-        ``classes.json`` is for other readers, and read only for runs of versions that kept no names in ``run.json``.
-        """
+        """K names, in the order of their ids, as ``run.json`` holds them; older ones do not, then ``classes.json``."""
         names = self.settings.get("class_names")
         return tuple(map(str, names)) if isinstance(names, list) else read_class_names(self.folder, None)
 
