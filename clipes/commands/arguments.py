@@ -6,10 +6,14 @@ import argparse
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .parser import Parser
-from .terminal import EXIT_CODES
+from .terminal import EXIT_CODES, print_error
+
+if TYPE_CHECKING:
+    from clipes.datasets import Samples
+    from clipes.vocabulary import Vocabulary
 
 
 def add_command(
@@ -49,15 +53,45 @@ def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True) -> No
         " a table, folders:, voc:, coco:, shards and a folder with a metadata.jsonl have"
     )
     parser.add_argument("--labels", type=nonempty, help=labels)
+    group = parser.add_argument_group("labels")
+    image = "the column of a table that names the image (default: image)"
+    group.add_argument("--image-column", type=nonempty, metavar="NAME", help=image)
+    label = "the column that holds its labels (default: labels)"
+    group.add_argument("--label-column", type=nonempty, metavar="NAME", help=label)
+    separator = "what stands between the labels of an image: , or | for example (default: ;)"
+    group.add_argument("--label-separator", metavar="TEXT", help=separator)
+    unlabelled = "images without a row or labels beside them: refuse to start, or leave them out (default: refuse)"
+    group.add_argument("--unlabelled", choices=("refuse", "skip"), help=unlabelled)
 
 
-def labels_argument(given: str | None) -> str | tuple[str, ...] | None:
+TABLE_FLAGS = {"separator": "label_separator"}
+"""The flags of :class:`clipes.datasets.TableFormat` whose names are not those of its fields."""
+
+
+def given_samples(options: argparse.Namespace, vocabulary: Vocabulary) -> Samples:
+    """The images and labels that the flags of :func:`add_source_flags` name; what was left out is printed."""
+    from clipes.datasets import TableFormat, find_samples
+
+    given = {name: getattr(options, TABLE_FLAGS.get(name, name)) for name in TableFormat.__dataclass_fields__}
+    samples = find_samples(
+        options.source,
+        labels_argument(options.labels, options.label_separator),
+        class_names=vocabulary.numbered_names,
+        unlabelled=options.unlabelled or "refuse",
+        table=TableFormat(**{name: value for name, value in given.items() if value is not None}),
+    )
+    for note in samples.notes:
+        print_error(note)
+    return samples
+
+
+def labels_argument(given: str | None, separator: str | None = None) -> str | tuple[str, ...] | None:
     """A labels file's path as it is, else names: ``dog,person``; None for the source's own."""
     if given is None:
         return None
     suffix = os.path.splitext(given)[1].lower()
     is_file = suffix in (".csv", ".jsonl", ".npy", ".json", ".txt", ".tsv") or (suffix and os.path.isfile(given))
-    return given if is_file else tuple(given.split(","))
+    return given if is_file else tuple(given.split(separator or ","))
 
 
 def positive_int(text: str) -> int:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from clipes.config import PRESETS
 
-from .arguments import add_command, add_source_flags, labels_argument, nonempty, parse_words, path, positive_int
+from .arguments import add_command, add_source_flags, given_samples, nonempty, parse_words, path, positive_int
 from .model import add_clip_flags, add_vocabulary_flags, load_model, load_words
 from .terminal import print_error, print_table, printable, progress_bar, report_failures, short
 
@@ -61,7 +61,6 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then look at the images and print the table."""
-    from clipes.datasets import find_samples
     from clipes.vocabulary import check_labels, stuff_words
     from clipes.vocabulary.class_file import check_path
 
@@ -75,9 +74,7 @@ def run(options: argparse.Namespace) -> int:
         check_path(options.out)
     vocabulary = load_words(options)
     candidates = stuff_words() if options.candidates is None else _candidates(options.candidates)
-    samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.numbered_names)
-    for note in samples.notes:
-        print_error(note)
+    samples = given_samples(options, vocabulary)
     check_labels(samples, vocabulary if judged else replace(vocabulary, background_names=tuple(candidates)))
 
     from clipes.clip.text_cache import cache_folder

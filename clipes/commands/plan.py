@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from clipes.clip.bundled import check_default_model
 from clipes.config import Config
+from clipes.datasets import TableFormat
 from clipes.runs.plan import (
     ENGINES,
     Faults,
@@ -23,7 +24,7 @@ from clipes.runs.plan import (
 from clipes.runs.shards import Shard, shard_from
 from clipes.store.output import Output
 
-from .arguments import labels_argument
+from .arguments import TABLE_FLAGS, labels_argument
 from .flags import change_config, read_config
 from .model import vocabulary_settings
 
@@ -37,7 +38,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     """
     base = read_plan(options.like) if options.like else None
     vocabulary, preset, config = _method(options, base)
-    source, labels = options.source, None if options.labels is None else labels_argument(options.labels)
+    source, labels = options.source, labels_argument(options.labels, options.label_separator)
     if base and source is None:
         source, labels = base.source, base.labels if labels is None else labels
     if source is None:
@@ -45,6 +46,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     return Plan(
         source=source,
         labels=labels,
+        table=_changed(base.table if base else TableFormat(), options),
         model=_model(options, base),
         vocabulary=vocabulary,
         config=config,
@@ -63,6 +65,7 @@ _FLAGS = {
     "format": "out_format",
     "readers": "workers",
     "address": "ray_address",
+    **TABLE_FLAGS,
 }
 """The flags whose names are not those of the fields that they set."""
 

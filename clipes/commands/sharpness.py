@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from clipes._version import __version__, versions
 from clipes.config import refinement_name
 
-from .arguments import add_command, add_source_flags, labels_argument, path
+from .arguments import add_command, add_source_flags, given_samples, path
 from .flags import add_config_flags, read_config
 from .model import add_clip_flags, add_vocabulary_flags, load_model, load_words, model_record, union
 from .terminal import print_error, print_table, printable, progress_bar, report_failures, short
@@ -59,14 +59,12 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then analyse, write and print."""
-    from clipes.datasets import absolute_source, find_samples
+    from clipes.datasets import absolute_source
     from clipes.prompting.selection import select_images
     from clipes.vocabulary.class_file import check_path
 
     vocabulary = _vocabulary(options)
-    samples = find_samples(options.source, labels_argument(options.labels), class_names=vocabulary.numbered_names)
-    for note in samples.notes:
-        print_error(note)
+    samples = given_samples(options, vocabulary)
     options.refine = options.refine or "none"
     config = read_config(options, vocabulary.preset)
     select_images(samples, vocabulary, options.truth)

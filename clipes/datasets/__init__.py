@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from clipes.io.paths import as_spelled
 
-from .catalog import Images, Samples, add_images, catalogue
+from .catalog import Images, Samples, add_images, catalogue, joined_and_left_out
 from .class_labels import read_class_labels
-from .layouts import check_no_voc, likely_source
+from .layouts import check_no_voc
 from .match import add_rows, match_rows
+from .own_labels import OwnLabels
 from .respelled import label_spelling
 from .sample import AnyImage, AnyPath, DatasetError, LabelRow, RawSample, Sample, clean_labels
 from .sources import absolute_source, open_source
+from .table_format import DEFAULT_FORMAT, TableFormat
 from .tables import read_table
 from .unread import unread_note
 
@@ -32,6 +34,7 @@ __all__ = [
     "PseudoMaskDataset",
     "Sample",
     "Samples",
+    "TableFormat",
     "absolute_source",
     "find_images",
     "find_samples",
@@ -50,6 +53,8 @@ def find_samples(
     *,
     class_names: Sequence[str] | None = None,
     missing: Literal["refuse", "skip"] = "refuse",
+    unlabelled: Literal["refuse", "skip"] = "refuse",
+    table: TableFormat = DEFAULT_FORMAT,
 ) -> Samples:
     """Return the samples of `source`, on disk, in the order of a list, otherwise sorted by path.
 
@@ -72,67 +77,71 @@ def find_samples(
     :func:`clipes.datasets.tables.read_table`; .npy: :func:`clipes.datasets.class_labels.read_class_labels`) or the
     names that every image has. A row belongs to the image whose relative path it is; otherwise to the image whose
     full path ends with it, if only one does. The suffix may be left out. Where no name agrees as it is written, other
-    forms of Unicode do, and the numbers of COCO's images. Rows without an image are fine.
+    forms of Unicode do, and the numbers of COCO's images. Rows without an image are fine, and the labels of several
+    rows of an image are joined. Where two images differ in their suffix alone, a row that has it says which is meant.
+    `table` says other columns and another separator of labels.
 
     `class_names`, in the data set's order, are needed where labels are indices, which count from 0; the background may
     be the first of them. Images that are named but do not exist are refused; with `missing="skip"` they are samples
-    like others.
+    like others. Images without labels, because no row names them or nothing beside them does, are refused; with
+    `unlabelled="skip"` they are left out. `Samples.notes` says what was joined and left out.
 
     Raises FileNotFoundError for a missing source or labels file, OSError for a full disk, and DatasetError for a
     source without images or labels, images with one id, missing images, anything malformed, images without a row.
     """
-    if missing not in ("refuse", "skip"):
-        raise ValueError(f"missing is {missing!r}; it is 'refuse' or 'skip'")
-    rows: Iterator[LabelRow] | None = None
-    names, unused, spelled = None, (0, ""), label_spelling(class_names)
-    if isinstance(labels, str | os.PathLike):
-        rows = _rows(Path(as_spelled(os.fspath(labels))), class_names)
-        rows = (row._replace(labels=spelled(row.labels)) for row in rows)
-    elif labels is not None:
-        names = spelled(clean_labels(labels, "labels"))
+    for name, value in (("missing", missing), ("unlabelled", unlabelled)):
+        if value not in ("refuse", "skip"):
+            raise ValueError(f"{name} is {value!r}; it is 'refuse' or 'skip'")
     if labels is not None:
         check_no_voc(Path(source))
-    with catalogue() as database:
-        opened = open_source(source, labels is None, class_names)
-        images = (
-            _with_own_labels(source, opened.images, spelled) if labels is None else _with_labels(names, opened.images)
-        )
-        add_images(database, os.fspath(source), images, os.path.isfile if missing == "refuse" else None)
-        if rows is not None:
-            add_rows(database, rows)
-            unused = match_rows(database)
-        notes = list(filter(None, [*opened.notes, unread_note(database, os.fspath(source))]))
-    return Samples(database, *unused, category_ids=opened.category_ids, notes=notes)
+    return _find(source, labels, class_names, missing == "refuse", unlabelled == "skip", table)
 
 
-def find_images(source: AnyPath) -> Mapping[str, AnyImage]:
+def find_images(
+    source: AnyPath, labels: AnyPath | None = None, table: TableFormat = DEFAULT_FORMAT
+) -> Mapping[str, AnyImage]:
     """Return the images of ``source`` by their ids, including those that are named but do not exist.
 
-    Sources and other errors as in :func:`find_samples`.
+    A file of ``labels`` says which is meant of images that differ in their suffix alone; ``table`` is its format, and
+    that of a table as the source. Sources and other errors as in :func:`find_samples`.
     """
     with catalogue() as database:
-        add_images(database, os.fspath(source), open_source(source, False, None).images, None)
+        if labels is not None:
+            add_rows(database, _rows(Path(labels), None, table))
+        add_images(database, os.fspath(source), open_source(source, False, None, table).images, None)
     return Images(database)
 
 
-def _rows(file: Path, class_names: Sequence[str] | None) -> Iterator[LabelRow]:
-    return read_class_labels(file, class_names) if file.suffix.lower() == ".npy" else read_table(file)
+def _rows(file: Path, class_names: Sequence[str] | None, table: TableFormat) -> Iterator[LabelRow]:
+    return read_class_labels(file, class_names) if file.suffix.lower() == ".npy" else read_table(file, table)
 
 
 def _with_labels(labels: tuple[str, ...] | None, images: Iterator[RawSample]) -> Iterator[RawSample]:
     return (image._replace(labels=labels, origin="") for image in images)
 
 
-def _with_own_labels(
-    source: AnyPath, images: Iterator[RawSample], spelled: Callable[[tuple[str, ...]], tuple[str, ...]]
-) -> Iterator[RawSample]:
-    """The images as they are; DatasetError if they have no labels."""
-    for image in images:
-        if image.labels is None:
-            likely = likely_source(Path(source))
-            cure = f"it looks like the source {likely}: give that, or" if likely else "give"
-            raise DatasetError(
-                f"{os.fspath(source)}: no labels; {cure} a labels file or names (--labels), a table as the source, "
-                "or a folder with a metadata.jsonl"
-            )
-        yield image._replace(labels=spelled(image.labels))
+def _find(
+    source: AnyPath,
+    labels: AnyPath | Sequence[str] | None,
+    class_names: Sequence[str] | None,
+    check: bool,
+    skip: bool,
+    table: TableFormat,
+) -> Samples:
+    """The samples; `check` refuses images that are named but do not exist, `skip` leaves out those without labels."""
+    spelled = label_spelling(class_names)
+    own = OwnLabels(source, skip, spelled)
+    is_file = isinstance(labels, str | os.PathLike)
+    with catalogue() as database:
+        opened = open_source(source, labels is None, class_names, table)
+        names: tuple[str, ...] | None = None
+        if isinstance(labels, str | os.PathLike):
+            rows = _rows(Path(as_spelled(os.fspath(labels))), class_names, table)
+            add_rows(database, (row._replace(labels=spelled(row.labels)) for row in rows))
+        elif labels is not None:
+            names = spelled(clean_labels(labels, "labels"))
+        images = own.labelled(opened.images) if labels is None else _with_labels(names, opened.images)
+        add_images(database, os.fspath(source), images, os.path.isfile if check else None)
+        unused, first, unmatched = match_rows(database, skip) if is_file else (0, "", "")
+        left_out = (unread_note(database, os.fspath(source)), *joined_and_left_out(database), own.note, unmatched)
+    return Samples(database, unused, first, opened.category_ids, tuple(filter(None, (*opened.notes, *left_out))))

@@ -14,18 +14,20 @@ from clipes.io.kinds import IMAGE_SUFFIXES
 from clipes.io.tempdb import decode_name, encode_name, temporary_database, transaction
 
 from . import unread
+from .match import is_named
 from .sample import AnyImage, DatasetError, RawSample, Sample, check_id, without_suffix
 
 _TABLES = """
 CREATE TABLE sample (
     position INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, name BLOB NOT NULL,
     path BLOB NOT NULL, member BLOB, start INTEGER, size INTEGER,
-    labels TEXT, origin BLOB NOT NULL, row INTEGER
+    labels TEXT, origin BLOB NOT NULL, row INTEGER, joined INTEGER NOT NULL DEFAULT 0, clash TEXT
 );
 CREATE TABLE row (
     position INTEGER PRIMARY KEY, key BLOB NOT NULL UNIQUE, labels TEXT NOT NULL, origin BLOB NOT NULL,
-    used INTEGER NOT NULL DEFAULT 0
+    used INTEGER NOT NULL DEFAULT 0, joined INTEGER NOT NULL DEFAULT 0
 );
+CREATE TABLE other (name BLOB NOT NULL);
 """  # `used`: 1 by an image, 2 by a file that is not read
 
 _SAMPLES = """
@@ -43,7 +45,7 @@ class Samples(Sequence[Sample]):
         unused_rows: how many rows of the given labels file name no image.
         first_unused: the image that the first of them names; empty if there is none.
         category_ids: of COCO: class name to the JSON's own category id; None elsewhere.
-        notes: what was left out, a sentence each: files of kinds that are not read.
+        notes: what was joined and what was left out, a sentence each, files of kinds that are not read among it.
     """
 
     def __init__(
@@ -52,14 +54,21 @@ class Samples(Sequence[Sample]):
         unused_rows: int = 0,
         first_unused: str = "",
         category_ids: dict[str, int] | None = None,
-        notes: Sequence[str] = (),
+        notes: tuple[str, ...] = (),
     ) -> None:
         self._database = database
         self._length: int = database.execute("SELECT count(*) FROM sample").fetchone()[0]
         self.unused_rows = unused_rows
         self.first_unused = first_unused
         self.category_ids = category_ids
-        self.notes = tuple(notes)
+        self.notes = notes
+
+    @property
+    def without_label(self) -> int:
+        """How many images have no label, so that their masks are all background."""
+        labels = "coalesce(row.labels, sample.labels, '[]')"
+        count = f"SELECT count(*) FROM sample LEFT JOIN row ON row.position = sample.row WHERE {labels} = '[]'"
+        return int(self._database.execute(count).fetchone()[0])
 
     def __len__(self) -> int:
         return self._length
@@ -124,8 +133,10 @@ def catalogue() -> Iterator[sqlite3.Connection]:
 def add_images(
     database: sqlite3.Connection, source: str, images: Iterable[RawSample], check: Callable[[str], bool] | None
 ) -> None:
-    """Fill the catalogue with the images of `source`; `check` says whether an image that a list names exists.
+    """Fill the catalogue, whose rows are there, with the images of `source`.
 
+    `check` says whether an image that a list names exists. An image that is named twice has the labels of both. Of two
+    images of one id, the one whose suffix a row names is kept.
     Raises DatasetError for no image at all, for ids that cannot name a mask, two images of one id, missing images.
     """
     insert = (
@@ -149,6 +160,9 @@ def add_images(
             missing += 1
             if len(first) < 5:
                 first.append(f"{image.listed}: no such image: {image.name!r} (looked for {image.image})")
+    clash = database.execute("SELECT clash FROM sample WHERE clash IS NOT NULL ORDER BY position LIMIT 1").fetchone()
+    if clash:
+        raise DatasetError(clash[0])
     if missing:
         raise DatasetError(
             f"{missing} image(s) are not there: {'; '.join(first)}{'; ...' if missing > len(first) else ''}; correct "
@@ -159,6 +173,20 @@ def add_images(
         raise DatasetError(note or f"{source}: no image found; known are {' '.join(sorted(IMAGE_SUFFIXES))}")
 
 
+def joined_and_left_out(database: sqlite3.Connection) -> Iterator[str]:
+    """Yield a sentence on images with several rows, and one on images that differ from others in their suffix alone."""
+    rows = "FROM sample LEFT JOIN row ON row.position = sample.row WHERE sample.joined OR row.joined"
+    joined, first = database.execute(f"SELECT count(*), min(name) {rows}").fetchone()
+    if joined:
+        yield f"{joined} image(s) have several rows, whose labels are joined, {decode_name(first)!r} the first"
+    others, first = database.execute("SELECT count(*), min(name) FROM other").fetchone()
+    if others:
+        yield (
+            f"{others} image(s) are left out, as the labels file names another of their name with its suffix, "
+            f"{decode_name(first)!r} the first"
+        )
+
+
 def _place(image: AnyImage) -> tuple[bytes, bytes | None, int | None, int | None]:
     if isinstance(image, TarMember):
         return encode_name(str(image.tar)), encode_name(image.name), image.offset, image.size
@@ -166,10 +194,28 @@ def _place(image: AnyImage) -> tuple[bytes, bytes | None, int | None, int | None
 
 
 def _handle_duplicate(database: sqlite3.Connection, sample_id: str, image: RawSample) -> None:
-    """Accept an image that is named twice with the same labels; raise DatasetError for anything else."""
+    """Join the labels of an image that is named twice; of two images of one id, keep the one that a row names."""
     row = database.execute(f"{_SAMPLES} WHERE id = ?", (encode_name(sample_id),)).fetchone()
-    other = _sample(row)
-    if other.image != image.image:
-        raise DatasetError(f"{other.image} and {image.image} would both become one mask; rename or remove one")
-    if set(other.labels) != set(image.labels or ()):
-        raise DatasetError(f"{image.origin}: other labels for {image.name!r} than {other.origin}; remove one")
+    other, key = _sample(row), (encode_name(sample_id),)
+    if other.image == image.image:
+        if set(other.labels) != set(image.labels or ()):
+            labels = json.dumps(tuple(dict.fromkeys((*other.labels, *(image.labels or ())))))
+            database.execute("UPDATE sample SET labels = ?, joined = 1 WHERE id = ?", (labels, *key))
+        return
+    (name,) = database.execute("SELECT name FROM sample WHERE id = ?", key).fetchone()
+    named = [is_named(database, decode_name(name), other.image), is_named(database, image.name, image.image)]
+    if named[0] == named[1]:  # a further image may be the one that is named
+        database.execute("UPDATE sample SET clash = ? WHERE id = ?", (_clash(other.image, image.image), *key))
+    if named[1] and not named[0]:
+        values = (encode_name(image.name), *_place(image.image), *key)
+        database.execute(
+            "UPDATE sample SET name = ?, path = ?, member = ?, start = ?, size = ?, clash = NULL WHERE id = ?", values
+        )
+    database.execute("INSERT INTO other VALUES (?)", (name if named[1] else encode_name(image.name),))
+
+
+def _clash(one: AnyImage, other: AnyImage) -> str:
+    return (
+        f"{one} and {other} would both become one mask; name the one that is meant, with its suffix, in a labels file "
+        "or a table, give a pattern such as 'photos/*.jpg', or rename one"
+    )

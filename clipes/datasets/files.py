@@ -13,13 +13,14 @@ from clipes.io.tempdb import temporary_database, transaction
 from clipes.io.walk import walk_files
 
 from .sample import DatasetError, LabelRow, RawSample, check_text
+from .table_format import DEFAULT_FORMAT, TableFormat
 from .tables import READERS, read_lines, read_table
 from .unread import is_unread
 
 _SUFFIXES = IMAGE_SUFFIXES | UNREAD_SUFFIXES
 
 
-def find_files(source: Path) -> Iterator[RawSample]:
+def find_files(source: Path, table: TableFormat = DEFAULT_FORMAT) -> Iterator[RawSample]:
     """Yield the images of `source`, in the order of a list or table, otherwise sorted by path.
 
     Among those of a folder or a pattern are files of kinds that are not read, which the catalogue counts.
@@ -30,7 +31,7 @@ def find_files(source: Path) -> Iterator[RawSample]:
     if source.is_file() and source.suffix.lower() == ".txt":
         return _relative(source.parent, lambda: _listed(source))
     if source.is_file() and source.suffix.lower() in READERS:
-        return _relative(source.parent, lambda: read_table(source))
+        return _relative(source.parent, lambda: read_table(source, table))
     if source.is_file() and is_unread(source.name):
         raise DatasetError(f"{source}: an image of a kind that is not read, {source.suffix}; {READ_INSTEAD}")
     if source.is_file() and not _is_image(source):

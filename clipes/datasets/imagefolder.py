@@ -8,9 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from .sample import DatasetError, RawSample, check_text
-from .tables import READERS, split_labels, to_names
+from .table_format import DEFAULT_FORMAT, TableFormat
+from .tables import READERS, to_names
 
-_NAMES = tuple(f"metadata{suffix}" for suffix in READERS)
+_NO_LABELS = (
+    "no labels; they are {!r} (a list of names, or one string with {!r} between them), 'label' or "
+    "'objects': {{'categories': [...]}}"
+)
+_NAMES = ("metadata.csv", "metadata.jsonl")
 
 
 def find_metadata(folder: Path) -> list[Path]:
@@ -25,37 +30,39 @@ def find_metadata(folder: Path) -> list[Path]:
     return tables
 
 
-def read_metadata(folder: Path, tables: Sequence[Path], class_names: Sequence[str] | None) -> Iterator[RawSample]:
+def read_metadata(
+    folder: Path, tables: Sequence[Path], class_names: Sequence[str] | None, form: TableFormat = DEFAULT_FORMAT
+) -> Iterator[RawSample]:
     """Yield the images of the rows; `file_name` is relative to its table, ids to `folder`.
 
-    Labels are `labels` (names, or one string with `;` between them), `label` (a name), or `objects.categories` or
-    `objects.category` (names); whole numbers are indices in `class_names`.
+    Labels are those of `form.label_column` (names, or one string with `form.separator` between them), `label` (a name),
+    or `objects.categories` or `objects.category` (names); whole numbers are indices in `class_names`.
     """
     for table in tables:
         prefix = table.parent.relative_to(folder).as_posix()
-        for line, row in READERS[table.suffix](table, ("file_name",)):
+        for line, row in READERS[table.suffix](table, ("file_name",), form):
             where = f"{table}, line {line}"
             name = row.get("file_name")
             if not isinstance(name, str) or not name.strip():
                 raise DatasetError(f"{where}: the file_name is {name!r}; write the image's path")
             name = name.strip()
             check_text(name, where)
-            labels = to_names(_values(row, where), class_names, where)
+            values = _values(row, where, form)
+            labels = None if values is None else to_names(values, class_names, where)
             full = os.path.normpath(name if prefix == "." else f"{prefix}/{name}").replace(os.sep, "/")
-            yield RawSample(full, table.parent / name, labels, where, where)
+            origin = where if labels is not None else f"{where}: {_NO_LABELS.format(form.label_column, form.separator)}"
+            yield RawSample(full, table.parent / name, labels, origin, where)
 
 
-def _values(row: dict[str, Any], where: str) -> list[Any]:
-    labels: Any = row.get("labels")
+def _values(row: dict[str, Any], where: str, form: TableFormat) -> list[Any] | None:
+    """The values of a row's labels; None where it has none. Raises DatasetError for those of another form."""
+    labels: Any = row.get(form.label_column, row.get(form.label_column.lower()))
     if labels is None and row.get("label") is not None:
         labels = [row["label"]] if row["label"] != "" else []
     if labels is None and isinstance(objects := row.get("objects"), dict):
         labels = next((objects[name] for name in ("categories", "category") if name in objects), None)
     if isinstance(labels, str):
-        labels = split_labels(labels)
-    if not isinstance(labels, list):
-        raise DatasetError(
-            f"{where}: no labels; they are 'labels' (a list of names, or one string with ';' between them), "
-            "'label' or 'objects': {'categories': [...]}"
-        )
+        labels = form.split(labels)
+    if labels is not None and not isinstance(labels, list):
+        raise DatasetError(f"{where}: {_NO_LABELS.format(form.label_column, form.separator)}")
     return labels

@@ -15,6 +15,7 @@ from .files import find_files
 from .imagefolder import find_metadata, read_metadata
 from .sample import AnyPath, RawSample
 from .source_spec import split_file, split_root
+from .table_format import DEFAULT_FORMAT, TableFormat
 from .tar import is_tar, read_shards
 from .voc import find_list, find_voc, read_voc
 
@@ -27,12 +28,14 @@ class Source(NamedTuple):
     notes: Sequence[str] = ()
 
 
-def open_source(source: AnyPath, labelled: bool, class_names: Sequence[str] | None) -> Source:
+def open_source(
+    source: AnyPath, labelled: bool, class_names: Sequence[str] | None, table: TableFormat = DEFAULT_FORMAT
+) -> Source:
     """Return the images of a source, lazily; if `labelled`, with the labels that the source has.
 
     A listed image that does not exist as it is spelled is found where its name in another form of Unicode does.
     """
-    opened = _opened(source, labelled, class_names)
+    opened = _opened(source, labelled, class_names, table)
     return opened._replace(images=map(_as_spelled, opened.images))
 
 
@@ -42,7 +45,7 @@ def _as_spelled(image: RawSample) -> RawSample:
     return image._replace(image=Path(as_spelled(str(image.image))))
 
 
-def _opened(source: AnyPath, labelled: bool, class_names: Sequence[str] | None) -> Source:
+def _opened(source: AnyPath, labelled: bool, class_names: Sequence[str] | None, table: TableFormat) -> Source:
     given = os.fspath(source)
     if given.startswith("voc:"):
         return Source(read_voc(given.removeprefix("voc:"), labelled))
@@ -51,10 +54,10 @@ def _opened(source: AnyPath, labelled: bool, class_names: Sequence[str] | None) 
     if given.startswith("folders:"):
         return Source(read_class_folders(given.removeprefix("folders:")))
     if is_tar(given):
-        return Source(read_shards(given, labelled, class_names))
+        return Source(read_shards(given, labelled, class_names, table))
     if labelled and (tables := find_metadata(Path(given))):
-        return Source(read_metadata(Path(given), tables, class_names))
-    return Source(find_files(Path(given)))
+        return Source(read_metadata(Path(given), tables, class_names, table))
+    return Source(find_files(Path(given), table))
 
 
 def absolute_source(source: AnyPath) -> str:

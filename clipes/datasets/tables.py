@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import posixpath
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,38 +13,54 @@ from typing import Any
 from clipes.ids import is_background
 
 from .sample import AnyPath, DatasetError, LabelRow, clean_labels
+from .table_format import DEFAULT_FORMAT, TableFormat, find_delimiter, header_error
 
 _BACKGROUND = object()
 
 
-def read_table(path: AnyPath) -> Iterator[LabelRow]:
+def read_table(path: AnyPath, table: TableFormat = DEFAULT_FORMAT) -> Iterator[LabelRow]:
     """Yield the rows of a table of labels, lazily, in order.
 
-    `path` is a CSV with the header `image,labels`, labels separated by `;`, other columns ignored; or
-    JSONL, one `{"image": ..., "labels": [...]}` a line. UTF-8, with or without a BOM. Repeated labels count
-    once, in order; an image may have no label.
+    `path` is a CSV (or .tsv) with the header `image,labels`, labels separated by `;`, other columns ignored; or
+    JSONL, one `{"image": ..., "labels": [...]}` a line; `table` says other columns and another separator. The cells of
+    a CSV may be separated by `;`, tabs or `|` as well; its labels may be a list in brackets. UTF-8, with or without a
+    BOM. Repeated labels count once, in order; an image may have no label, and several rows.
     Raises FileNotFoundError, and DatasetError with the line for anything malformed.
     """
     path, empty = Path(path), True
     suffix = path.suffix.lower()
     if suffix not in READERS:
-        known = " or ".join(READERS)
-        raise DatasetError(f"{path}: a labels file is {known}; to give names, pass a list; cls_labels.npy is one, too")
-    for line, row in READERS[suffix](path, ("image", "labels")):
+        known = ", ".join(READERS)
+        names = [part.strip() for part in re.split("[,;]", str(path)) if part.strip()]
+        given = "" if suffix or len(path.parts) > 1 else f": {names}"
+        raise DatasetError(
+            f"{path}: a labels file is {known}; to give names, pass a list{given}; cls_labels.npy is one, too"
+        )
+    for line, row in READERS[suffix](path, table.columns, table):
         empty = False
         where = f"{path}, line {line}"
-        image, labels = row.get("image"), row.get("labels")
-        if suffix == ".csv":
-            labels = split_labels(str(labels))
+        image, labels = (row.get(column, row.get(column.lower())) for column in table.columns)
+        if isinstance(labels, str):
+            labels = table.split(labels)
         if not isinstance(image, str) or not isinstance(labels, list):
-            raise DatasetError(
-                f'{where}: not of the form {{"image": "a.jpg", "labels": ["dog"]}}: {json.dumps(row)[:200]}'
-            )
+            form = {table.image_column: "a.jpg", table.label_column: ["dog"]}
+            raise DatasetError(f"{where}: not of the form {json.dumps(form)}: {json.dumps(row)[:200]}")
         if not image.strip() or "\0" in image:
             raise DatasetError(f"{where}: the image is blank or holds a NUL; write its path")
+        _check_present(row, labels, where)
         yield LabelRow(image.strip(), clean_labels(labels, where), where)
     if empty:
         raise DatasetError(f"{path}: no image in it; write one row per image")
+
+
+def _check_present(row: dict[str, Any], labels: list[Any], where: str) -> None:
+    """Raise DatasetError for a row of Open Images that says that its label is absent."""
+    confidence = row.get("confidence", row.get("Confidence"))
+    if confidence is not None and re.fullmatch(r"0+(\.0*)?", str(confidence).strip()):
+        raise DatasetError(
+            f"{where}: its confidence is 0, which says that the image does not show {', '.join(map(str, labels))}; "
+            "remove such rows, or that column"
+        )
 
 
 def row_key(row: LabelRow) -> str:
@@ -54,11 +71,6 @@ def row_key(row: LabelRow) -> str:
     if key in (".", "..", "/", "//"):
         raise DatasetError(f"{row.origin}: {row.image!r} is a folder, not an image")
     return key
-
-
-def split_labels(cell: str) -> list[str]:
-    """Return the labels of a cell, separated by `;`; a blank cell has none."""
-    return cell.split(";") if cell.strip() else []
 
 
 def to_names(values: Iterable[Any], class_names: Sequence[str] | None, where: str) -> tuple[str, ...]:
@@ -94,7 +106,7 @@ def _name(value: Any, class_names: Sequence[str] | None, where: str) -> Any:
 def read_lines(path: Path, newline: str = "\n") -> Iterator[str]:
     """Yield the lines of a table or list, UTF-8 with or without a BOM; DatasetError with the line where it is not."""
     if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}; a labels file is .csv or .jsonl, an image list .txt")
+        raise FileNotFoundError(f"no such file: {path}; a labels file is .csv, .tsv or .jsonl, an image list .txt")
     try:
         with open(path, encoding="utf-8-sig", newline=newline) as file:
             yield from file
@@ -114,12 +126,15 @@ def _wrong_bytes(path: Path) -> DatasetError:
     return DatasetError(f"{path}: not UTF-8; save the file as UTF-8")
 
 
-def csv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (line, cells by column) of each row; a quoted cell may run over several lines. Blank rows are left out.
+def csv_rows(path: Path, columns: tuple[str, ...], table: TableFormat) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (line, cells by column in lower case) of each row; a quoted cell may run over several lines.
 
+    The delimiter is that of the header. Blank rows are left out.
     Raises DatasetError with the line for broken CSV, and for a header that has not each of `columns` once.
     """
-    reader = csv.reader(read_lines(path, newline=""), strict=True, skipinitialspace=True)
+    needed = [column.strip().lower() for column in columns]
+    delimiter = find_delimiter(next((line for line in read_lines(path, "") if line.strip()), ""), needed)
+    reader = csv.reader(read_lines(path, ""), delimiter=delimiter, strict=True, skipinitialspace=True)
     header: list[str] = []
     while True:
         line = reader.line_num + 1
@@ -133,18 +148,29 @@ def csv_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[s
             continue
         if not header:
             header = [cell.strip().lower() for cell in cells]
-            if any(header.count(column) != 1 for column in columns):
-                raise DatasetError(f"{path}, line {line}: the header is {cells}; write {','.join(columns)!r}")
+            if any(header.count(column) != 1 for column in needed):
+                raise header_error(f"{path}, line {line}", cells, columns)
             continue
+        labels_last = len(needed) > 1 and header[-1] == needed[1]
+        if len(cells) > len(header) and labels_last and table.separator.strip() == delimiter.strip():
+            cells[len(header) - 1 :] = [delimiter.join(cells[len(header) - 1 :])]
         if len(cells) != len(header):
-            raise DatasetError(
-                f"{path}, line {line}: {len(cells)} columns where the header has {len(header)}; "
-                "separate labels with ';' and end the row of an image without labels in ','"
-            )
+            raise DatasetError(f"{path}, line {line}: {_wrong_count(cells, header, delimiter, table, labels_last)}")
         yield line, dict(zip(header, cells, strict=True))
 
 
-def jsonl_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict[str, Any]]]:
+def _wrong_count(
+    cells: Sequence[str], header: Sequence[str], delimiter: str, table: TableFormat, labels_last: bool
+) -> str:
+    separator = table.separator if table.separator.strip() != delimiter.strip() else "; "[delimiter == ";"]
+    found = f"{len(cells)} columns where the header has {len(header)}"
+    if len(cells) < len(header):
+        return f"{found}; end the row of an image without labels in {delimiter!r}"
+    flag = f", or say --label-separator {delimiter!r}" if labels_last else ""
+    return f"{found}; separate labels with {separator!r}, put them between quotation marks{flag}"
+
+
+def jsonl_rows(path: Path, columns: tuple[str, ...], table: TableFormat) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line, object) of each line that is not blank. Raises DatasetError with the line for what is no object."""
     for line, content in enumerate(read_lines(path), start=1):
         if not content.strip():
@@ -160,8 +186,9 @@ def jsonl_rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, dict
         yield line, value
 
 
-READERS: dict[str, Callable[[Path, tuple[str, ...]], Iterator[tuple[int, dict[str, Any]]]]] = {
+READERS: dict[str, Callable[[Path, tuple[str, ...], TableFormat], Iterator[tuple[int, dict[str, Any]]]]] = {
     ".csv": csv_rows,
+    ".tsv": csv_rows,
     ".jsonl": jsonl_rows,
 }
-"""The readers of rows by a table's suffix: each takes the file and the columns that it must have."""
+"""The readers of rows by a table's suffix: each takes the file, the columns that it must have, and its format."""

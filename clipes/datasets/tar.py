@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,6 +17,7 @@ from clipes.io.kinds import IMAGE_SUFFIXES
 from clipes.io.paths import split_pattern
 
 from .sample import DatasetError, RawSample, check_id
+from .table_format import DEFAULT_FORMAT, TableFormat
 from .tables import to_names
 from .unread import is_unread
 
@@ -32,18 +33,20 @@ def is_tar(source: str) -> bool:
     return bool(_TAR.search(source)) and not os.path.isdir(source)
 
 
-def read_shards(source: str, labelled: bool, class_names: Sequence[str] | None) -> Iterator[RawSample]:
+def read_shards(
+    source: str, labelled: bool, class_names: Sequence[str] | None, table: TableFormat = DEFAULT_FORMAT
+) -> Iterator[RawSample]:
     """Yield the images of shards, in their order. `source` is a file, a glob, or has ranges: `s-{000..012}.tar`.
 
     A key is a path up to the first dot of its last part. Its image has one of the known suffixes. Labels, read if
     `labelled`, are in `json` (a list, or an object with the list `labels`), else `cls` (indices or names, separated
-    by `;` or space), else `txt` (names, separated by `;` or by lines).
+    by `table.separator` or space), else `txt` (names, separated by it or by lines).
     """
     for path in _shards(source):
         with open(path, "rb") as file:
             for key, members in itertools.groupby(_members(path, file), key=lambda member: _key(member.name)):
                 if key:
-                    yield from _sample(key, list(members), file, labelled, class_names)
+                    yield from _sample(key, list(members), file, labelled, class_names, table)
 
 
 def _shards(source: str) -> Iterator[Path]:
@@ -118,7 +121,12 @@ def _key(name: str) -> str:
 
 
 def _sample(
-    key: str, members: list[TarMember], file: BinaryIO, labelled: bool, class_names: Sequence[str] | None
+    key: str,
+    members: list[TarMember],
+    file: BinaryIO,
+    labelled: bool,
+    class_names: Sequence[str] | None,
+    table: TableFormat,
 ) -> Iterator[RawSample]:
     """Yield the sample of one key, if one of its members is an image."""
     by_suffix: dict[str, TarMember] = {}
@@ -134,22 +142,28 @@ def _sample(
             raise DatasetError(f"{dotted}: its key ends at the first dot, {key!r}, and that has no image; rename it")
         yield from (RawSample(member.name, member) for member in by_suffix.values() if is_unread(member.name))
         return
-    image = by_suffix[images[0]]
-    if len(images) > 1:
-        raise DatasetError(f"{image} and {by_suffix[images[1]]} would both become one mask; remove one")
-    check_id(key, str(image))
-    name = f"{key}.{images[0]}"
-    if not labelled:
-        yield RawSample(name, image)
-        return
+    check_id(key, str(by_suffix[images[0]]))
+    labels, origin = _labels(key, by_suffix, file, class_names, table) if labelled else (None, "")
+    for suffix in images:  # several would become one mask: a row may say which is meant
+        yield RawSample(f"{key}.{suffix}", by_suffix[suffix], labels, origin)
+
+
+def _labels(
+    key: str,
+    members: Mapping[str, TarMember],
+    file: BinaryIO,
+    class_names: Sequence[str] | None,
+    table: TableFormat,
+) -> tuple[tuple[str, ...] | None, str]:
+    """The labels of a sample and the member that holds them; None and what was looked for where there is none."""
     for suffix in _LABELS:
-        if suffix in by_suffix:
-            member = by_suffix[suffix]
-            values = _values(suffix, _text(member, file), class_names, str(member))
+        if suffix in members:
+            where = str(members[suffix])
+            values = _values(suffix, _text(members[suffix], file), class_names, where, table)
             if values is not None:
-                yield RawSample(name, image, to_names(values, class_names, str(member)), str(member))
-                return
-    raise DatasetError(f"{image}: no labels beside it; add {key}.json, .cls or .txt, or give a labels file")
+                return to_names(values, class_names, where), where
+    image = next(member for suffix, member in members.items() if f".{suffix}" in IMAGE_SUFFIXES)
+    return None, f"{image}: no labels beside it; add {key}.json, .cls or .txt, or give a labels file"
 
 
 def _text(member: TarMember, file: BinaryIO) -> str:
@@ -163,7 +177,9 @@ def _text(member: TarMember, file: BinaryIO) -> str:
         raise DatasetError(f"{member}: not UTF-8; save it as UTF-8") from error
 
 
-def _values(suffix: str, text: str, class_names: Sequence[str] | None, where: str) -> list[Any] | None:
+def _values(
+    suffix: str, text: str, class_names: Sequence[str] | None, where: str, table: TableFormat
+) -> list[Any] | None:
     """The labels in a member; None for JSON about other things."""
     if suffix == "json":
         try:
@@ -171,11 +187,13 @@ def _values(suffix: str, text: str, class_names: Sequence[str] | None, where: st
         except (ValueError, RecursionError) as error:
             raise DatasetError(f"{where}: broken JSON: {error}") from error
         labels = value.get("labels") if isinstance(value, dict) else value
+        if isinstance(labels, str):
+            labels = table.split(labels)
         if labels is not None and not isinstance(labels, list):
             raise DatasetError(f"{where}: the labels are {labels!r}; write a list")
         return labels
     if suffix == "txt":
-        return [name for name in re.split(r"[;\r\n]+", text) if name.strip()]
+        return [name for line in re.split("[\r\n]", text) for name in table.split(line) if name.strip()]
     known = class_names or ()
-    parts = [part.strip() for part in text.split(";")]
+    parts = [part.strip() for part in text.split(table.separator)]
     return [word for part in parts for word in ([part] if part in known else part.split())]

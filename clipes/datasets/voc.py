@@ -87,11 +87,14 @@ def _image(folder: Path, line: str, where: str) -> tuple[str, str]:
     return next((name for name in places if os.path.isfile(as_spelled(str(folder / name)))), named), voc_id
 
 
-def _labels(root: Path, split: str) -> Callable[[str, str], tuple[tuple[str, ...], str]]:
-    """Return a function from an id, and where it is named, to its labels and where they are from."""
+def _labels(root: Path, split: str) -> Callable[[str, str], tuple[tuple[str, ...] | None, str]]:
+    """Return a function from an id, and where it is named, to its labels and where they are from.
+
+    Where there are none, it returns None and what was looked for.
+    """
     lists: dict[str, list[str]] | None = None
 
-    def labels(voc_id: str, where: str) -> tuple[tuple[str, ...], str]:
+    def labels(voc_id: str, where: str) -> tuple[tuple[str, ...] | None, str]:
         nonlocal lists
         xml = Path(as_spelled(str(root / "Annotations" / f"{voc_id}.xml")))
         if os.path.isfile(xml):
@@ -99,7 +102,7 @@ def _labels(root: Path, split: str) -> Callable[[str, str], tuple[tuple[str, ...
         if lists is None:
             lists = _class_lists(root / "ImageSets" / "Main", split)
         if voc_id not in lists:
-            raise DatasetError(
+            return None, (
                 f"{where}: no labels of {voc_id!r}: neither {xml} nor lists of classes in "
                 f"{root / 'ImageSets' / 'Main'} that name it; give a labels file"
             )

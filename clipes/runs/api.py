@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal
 
+from clipes.datasets import TableFormat
+from clipes.datasets.table_format import DEFAULT_FORMAT
 from clipes.generator import MaskGenerator, load
 from clipes.store.output import Output
 from clipes.store.status import RunStatus
@@ -29,6 +31,7 @@ def run(
     confidence: bool = False,
     cams: Literal["patch", "full"] | None = None,
     format: Literal["png", "tar"] = "png",
+    table: TableFormat = DEFAULT_FORMAT,
     placement: Placement | None = None,
     faults: Faults | None = None,
     progress: Callable[[Outcome], object] | None = None,
@@ -50,6 +53,7 @@ def run(
         labels: a labels file, the names that every image has, or None for the source's own labels.
         generator: makes the masks in this process; by default :func:`clipes.load`, the bundled model.
         confidence, cams, format: what else is saved, and how; see :class:`clipes.store.output.Output`.
+        table: the columns of tables of labels, and what separates the labels of an image.
         placement: shard, batch size, readers and threads; see :class:`clipes.runs.plan.Placement`.
         faults: which faults are allowed; ``max_failure_rate`` is for the command line's exit code alone.
         progress: called with the outcome of each image.
@@ -67,6 +71,7 @@ def run(
         os.fspath(source),
         Output(Path(out), confidence, cams, format),
         labels=_labels(labels),
+        table=table,
         model=None,
         vocabulary=None,
         config=generator.config,

@@ -11,8 +11,8 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from clipes.config import Config
-from clipes.datasets import find_images
 from clipes.io.images import TarMember
+from clipes.store.images import run_images
 from clipes.store.layout import MANIFEST
 from clipes.store.lease import take_lease
 from clipes.store.manifest import overwrite_manifest, settings_digest
@@ -113,7 +113,9 @@ class SavedRun:
         """
         self._check(config, source, out)
         try:
-            images = find_images(source) if config.refine is not None and source is not None else {}
+            images: Mapping[str, Path | TarMember] = {}
+            if config.refine is not None and source is not None:
+                images = run_images(self.store.manifest, os.fspath(source))
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; say where the images are (--source), or --refine none") from error
         settings = {**self.store.settings, "config": config.to_dict()}

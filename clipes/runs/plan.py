@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from clipes.config import VOC12, Config, Fuse
-from clipes.datasets import absolute_source
+from clipes.datasets import TableFormat, absolute_source
+from clipes.datasets.table_format import DEFAULT_FORMAT
 from clipes.store.output import Output
 from clipes.vocabulary import Vocabulary, load_vocabulary
 
@@ -63,6 +64,8 @@ class Faults:
         max_failure_rate: share of the images, in [0, 1], that may fail before the run counts as failed.
         strict: end at the first image that fails.
         overwrite: remove what earlier runs wrote to the output folder first.
+        unlabelled: images that no row of the labels file names, or that have no labels beside them: ``"refuse"`` to
+            start, or ``"skip"`` them, so that the run has no record of them.
     """
 
     unknown: OnFault = "refuse"
@@ -70,9 +73,10 @@ class Faults:
     max_failure_rate: float = 0.01
     strict: bool = False
     overwrite: bool = False
+    unlabelled: OnFault = "refuse"
 
     def __post_init__(self) -> None:
-        for name in ("unknown", "missing"):
+        for name in ("unknown", "missing", "unlabelled"):
             if (value := getattr(self, name)) not in get_args(OnFault):
                 raise ValueError(f"{name} is {value!r}; it is 'refuse' or 'skip'")
         rate = self.max_failure_rate
@@ -152,6 +156,7 @@ class Plan:
         source: the images, as :func:`clipes.datasets.find_samples` takes them.
         output: the folder of the masks, and what is saved beside them.
         labels: a labels file, the names that every image has, or None for the source's own labels.
+        table: the columns and the separator of labels in tables.
         model, vocabulary: what is loaded; None where the caller brings a generator of its own.
         config: the settings of the method.
         preset: the name of the preset that ``config`` was made from; `finalize` takes other refinements from it.
@@ -164,6 +169,7 @@ class Plan:
     source: str
     output: Output
     labels: Names | None = None
+    table: TableFormat = DEFAULT_FORMAT
     model: ModelChoice | None = field(default_factory=ModelChoice)
     vocabulary: VocabularyChoice | None = field(default_factory=VocabularyChoice)
     config: Config = VOC12
@@ -221,6 +227,7 @@ class Plan:
 
 _PARTS: dict[str, type] = {
     "output": Output,
+    "table": TableFormat,
     "model": ModelChoice,
     "vocabulary": VocabularyChoice,
     "placement": Placement,

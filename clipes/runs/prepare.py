@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from clipes.datasets import Samples, find_samples
@@ -60,10 +62,17 @@ def prepare(plan: Plan, vocabulary: Vocabulary | None = None) -> PreparedRun:
         if plan.vocabulary.background == "auto":  # any of these may be chosen, so labels are checked with all
             vocabulary = replace(vocabulary, background_names=stuff_words())
     faults = plan.faults
-    samples = find_samples(plan.source, plan.labels, class_names=vocabulary.numbered_names, missing=faults.missing)
+    samples = find_samples(
+        plan.source,
+        plan.labels,
+        class_names=vocabulary.numbered_names,
+        missing=faults.missing,
+        unlabelled=faults.unlabelled,
+        table=plan.table,
+    )
     unknown, first = check_labels(samples, vocabulary, faults.unknown == "skip")
     check_folder(plan.source, samples, plan.output, faults.overwrite)
-    notes = list(samples.notes)
+    notes = [*samples.notes, *_without_label(samples)]
     if samples.unused_rows:
         notes.append(
             f"{samples.unused_rows} row(s) of {plan.labels} name no image of {plan.source}, "
@@ -72,3 +81,17 @@ def prepare(plan: Plan, vocabulary: Vocabulary | None = None) -> PreparedRun:
     if unknown:
         notes.append(f"{unknown} image(s) with unknown labels will be skipped; {first}")
     return PreparedRun(plan, vocabulary, samples, tuple(notes))
+
+
+def _without_label(samples: Samples) -> Iterator[str]:
+    """Yield how many images have no label, if any; warn if it is all of them, which is nearly always a mistake."""
+    count, total = samples.without_label, len(samples)
+    if count == total:
+        where = f"; the first is that of {origin}" if (origin := samples[0].origin) else ""
+        warnings.warn(
+            f"none of the {total} image(s) has a label, so that every mask is all background{where}; give names or a "
+            "labels file (--labels), or name its column (--label-column)",
+            stacklevel=4,
+        )
+    elif count:
+        yield f"{count} of {total} image(s) without a label: all background"

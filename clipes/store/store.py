@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipes.datasets import find_images
 from clipes.ids import CLASSES, class_table, read_class_names
 from clipes.io.atomic import write_json
 from clipes.io.cams_npz import PatchCams, read_cams
@@ -21,6 +20,7 @@ from clipes.io.masks import check_size, read_ids, read_png
 
 from .checksums import checksum, has_size, verified
 from .cleanup import check_output_folder, remove_stale
+from .images import run_images
 from .layout import Kind, file_path, member_name
 from .lease import FolderInUse, Lease, owners, take_lease
 from .manifest import OVERWRITE, create_or_verify_manifest, read_manifest
@@ -184,7 +184,7 @@ class Store:
     def images(self, source: str) -> Mapping[str, Path | TarMember]:
         """The images of a source by their ids; errors as of :func:`clipes.datasets.find_images`."""
         try:
-            return find_images(source)
+            return run_images(self.manifest, source)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; say where the images are (--source)") from error
 

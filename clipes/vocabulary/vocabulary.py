@@ -19,9 +19,9 @@ from clipes.datasets import Sample
 
 from . import class_file
 from .class_file import ClassSet, Synonyms, background_words, shipped, template_list
-from .words import contained_in, name_forms, normalised, strings, suggestion, unknown_name
+from .unknown import no_list, unknown_labels
+from .words import contained_in, name_forms, normalised, strings, unknown_name
 
-_LISTED_CLASSES = 20
 _LISTED_WORDS = 5
 
 
@@ -54,10 +54,12 @@ class Vocabulary:
             ValueError: Labels that are not classes (all are named), or one label without a background word.
             TypeError: `labels` is one string, has no order, or holds something else than strings.
         """
+        if isinstance(labels, str):
+            raise TypeError(no_list(labels, self.class_names, self._suggested))
         wanted = dict.fromkeys(strings(labels, "labels"))
         unknown = [label for label in wanted if label not in self._positions]
         if unknown:
-            raise ValueError(self._unknown(unknown))
+            raise ValueError(unknown_labels(unknown, self.name, self.class_names, self._suggested))
         if len(wanted) == 1 and not self.background_names:
             only = f"{next(iter(wanted))!r} is the only label and there is no background word"
             raise ValueError(f"{only}, so the softmax has nothing to decide; give background words")
@@ -134,18 +136,12 @@ class Vocabulary:
     def _positions(self) -> dict[str, int]:
         return {name: position for position, name in enumerate(self.class_names, start=1)}
 
-    def _unknown(self, labels: list[str]) -> str:
-        # Suggest the class whose synonym was typed (sofa: couch); exact class names take precedence.
+    @cached_property
+    def _suggested(self) -> dict[str, str]:
+        """The class that is suggested for a casefolded name: one whose synonym it is (sofa: couch), or its own."""
         named = zip(self.class_names, self.names(), strict=True)
         known = {other.casefold(): name for name, names in named for other in names}
-        known |= {name.casefold(): name for name in self.class_names}
-        hints = {label: suggestion(label, known) for label in labels}
-        if len(labels) == 1 and hints[labels[0]]:
-            return f"unknown class {labels[0]!r} in {self.name}; {hints[labels[0]]}"
-        listed = ", ".join(f"{label!r} ({near})" if near else f"{label!r}" for label, near in hints.items())
-        shown = ", ".join(self.class_names[:_LISTED_CLASSES])
-        more = ", …" if len(self.class_names) > _LISTED_CLASSES else ""
-        return f"unknown class{'es' * (len(labels) > 1)} {listed} in {self.name}; its classes are {shown}{more}"
+        return known | {name.casefold(): name for name in self.class_names}
 
 
 def load_vocabulary(

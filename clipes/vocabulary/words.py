@@ -165,9 +165,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str], cure: str) -> Value
 
 
 def suggestion(word: str, known: Mapping[str, str]) -> str:
-    """Return ``did you mean 'boat'?`` for the most similar key of ``known``, or an empty string.
+    """Return ``did you mean 'boat'?`` for the :func:`nearest` of ``known``, or an empty string."""
+    near = nearest(word, known)
+    return f"did you mean {near!r}?" if near else ""
 
-    ``known`` maps casefolded words to the names that are suggested for them.
-    """
+
+def nearest(word: str, known: Mapping[str, str]) -> str | None:
+    """Return the name for the most similar key of ``known``, which maps casefolded words to names; None without any."""
     near = difflib.get_close_matches(word.casefold(), known, n=1)
-    return f"did you mean {known[near[0]]!r}?" if near else ""
+    return known[near[0]] if near else None

@@ -222,7 +222,7 @@ def test_a_name_that_is_not_unicode(tree):
 
 
 def test_same_stem_twice_is_refused(tree):
-    with pytest.raises(DatasetError, match=r"a\.jpg and .*a\.png would both become one mask; rename"):
+    with pytest.raises(DatasetError, match=r"a\.jpg and .*a\.png would both become one mask; name the one"):
         find_samples(tree("cats/a.jpg", "cats/a.png"), [])
 
 
@@ -244,8 +244,8 @@ def test_missing_source(tmp_path):
 
 
 def test_source_of_another_kind(tmp_path):
-    path = _table(tmp_path, "image,labels", name="labels.tsv")
-    with pytest.raises(DatasetError, match=r"labels\.tsv: neither an image by its suffix, a \.txt list nor a table"):
+    path = _table(tmp_path, "image,labels", name="labels.xls")
+    with pytest.raises(DatasetError, match=r"labels\.xls: neither an image by its suffix, a \.txt list nor a table"):
         find_samples(path, [])
 
 
@@ -284,10 +284,11 @@ def test_ids_of_a_table_never_leave_the_output_folder(tree, tmp_path):
     assert _labels(find_samples(source)) == {"a": (), "deep/b": ("dog",)}
 
 
-def test_a_table_as_source_with_other_labels_for_an_image(tree):
-    source = _table(tree("a.jpg"), "image,labels", "a.jpg,dog", "./a.jpg,cat", name="t.csv")
-    with pytest.raises(DatasetError, match=r"line 3: other labels for 'a\.jpg' than .*line 2; remove one"):
-        find_samples(source)
+def test_a_table_as_source_with_a_row_for_each_label(tree):
+    rows = ["a.jpg,dog", "b.jpg,cat", "./a.jpg,cat", "b.jpg,cat"]
+    samples = find_samples(_table(tree("a.jpg", "b.jpg"), "image,labels", *rows, name="t.csv"))
+    assert _labels(samples) == {"a": ("dog", "cat"), "b": ("cat",)}
+    assert samples.notes == ("1 image(s) have several rows, whose labels are joined, 'a.jpg' the first",)
 
 
 def test_labels_replace_those_of_a_table(tree, tmp_path):
@@ -375,11 +376,14 @@ def test_images_without_a_row_are_counted_and_named(tree, tmp_path):
         find_samples(folder, table)
 
 
-def test_rows_with_and_without_suffix_must_agree(tree, tmp_path):
-    folder = tree("a.jpg")
-    with pytest.raises(DatasetError, match=r"line 3 and .*line 2: different labels for 'a\.jpg'; remove one"):
-        find_samples(folder, _table(tmp_path, "image,labels", "a,dog", "a.jpg,cat"))
-    assert len(find_samples(folder, _table(tmp_path, "image,labels", "a,dog", "a.jpg,dog"))) == 1
+@pytest.mark.parametrize("name", ["a", "sub/a"])
+def test_rows_with_and_without_suffix_are_joined(tree, tmp_path, name):
+    folder = tree(f"{name}.jpg")
+    samples = find_samples(folder, _table(tmp_path, "image,labels", "a,dog", "a.jpg,cat", "a,fox"))
+    assert _labels(samples) == {name: ("cat", "dog", "fox")}
+    assert samples.unused_rows == 0 and "1 image(s) have several rows" in samples.notes[0]
+    samples = find_samples(folder, _table(tmp_path, "image,labels", "a,dog", "a.jpg,dog"))
+    assert _labels(samples) == {name: ("dog",)} and samples.notes == ()
 
 
 def test_list_file_and_labels_file(tree, tmp_path):

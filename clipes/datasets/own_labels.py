@@ -1,0 +1,50 @@
+"""The labels that a source has beside its images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from .layouts import likely_source
+from .sample import AnyPath, DatasetError, RawSample
+
+
+class OwnLabels:
+    """Images with the labels of their source; those without are refused, or counted and left out.
+
+    ``spelled`` returns labels as the classes are spelled.
+    """
+
+    def __init__(self, source: AnyPath, skip: bool, spelled: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
+        self.source, self.skip, self.spelled = source, skip, spelled
+        self.count, self.first = 0, ""
+
+    def labelled(self, images: Iterator[RawSample]) -> Iterator[RawSample]:
+        """Yield the images that have labels. Raises DatasetError for the first without, unless they are skipped."""
+        found = False
+        for image in images:
+            if image.labels is not None:
+                found = True
+                yield image._replace(labels=self.spelled(image.labels))
+            elif not self.skip or not image.origin:  # without an origin, no image of the source has labels
+                raise DatasetError(self._error(image))
+            else:
+                self.count, self.first = self.count + 1, self.first or self._error(image)
+        if self.count and not found:
+            raise DatasetError(self.first)
+
+    def _error(self, image: RawSample) -> str:
+        if image.origin:
+            return f"{image.origin}, or leave such images out (--unlabelled skip)"
+        likely = likely_source(Path(self.source))
+        cure = f"it looks like the source {likely}: give that, or" if likely else "give"
+        return (
+            f"{os.fspath(self.source)}: no labels; {cure} a labels file or names (--labels), a table as the source, "
+            "or a folder with a metadata.jsonl"
+        )
+
+    @property
+    def note(self) -> str:
+        """How many images are left out, and the first's error; empty for none."""
+        return f"{self.count} image(s) without labels are left out; {self.first}" if self.count else ""

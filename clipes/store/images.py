@@ -1,0 +1,27 @@
+"""The images of a run's source, as the run found them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from clipes.datasets import TableFormat, find_images
+from clipes.io.images import TarMember
+
+
+def run_images(manifest: Mapping[str, Any], source: str) -> Mapping[str, Path | TarMember]:
+    """The images of a source by their ids; errors as of :func:`clipes.datasets.find_images`.
+
+    ``manifest`` is that of the run. A table is read in the run's format. Where two images differ in their suffix alone,
+    the run's labels file says which is meant, as long as it is there.
+    """
+    plan = manifest.get("plan")
+    plan = plan if isinstance(plan, dict) else {}
+    labels, table = plan.get("labels"), plan.get("table")
+    return find_images(
+        source,
+        labels if isinstance(labels, str) and os.path.isfile(labels) else None,
+        TableFormat(**table) if isinstance(table, dict) else TableFormat(),
+    )
