@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from .download import download_error, downloading, one_line
 from .open_clip_vision import SUPPORTED, ModelError, unsupported_reason
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
@@ -212,9 +213,12 @@ def _config_of_hub(model: str) -> Any:
     import open_clip
 
     try:
-        return open_clip.get_model_config(model)
+        with downloading():
+            return open_clip.get_model_config(model)
     except Exception as error:  # of huggingface_hub, the network or JSON: the configuration is not available
-        raise ModelError(f"{model} could not be fetched ({one_line(error)}); check the id and the network") from error
+        raise ModelError(
+            f"{model} could not be fetched ({download_error(error)}); check the id and the network"
+        ) from error
 
 
 def _config_of_folder(model: str) -> Any:
@@ -234,13 +238,3 @@ def _config_of_folder(model: str) -> Any:
         return json.loads(file.read_text(encoding="utf-8"))["model_cfg"]
     except (ValueError, KeyError, TypeError) as error:
         raise ModelError(f"{file} is not an open_clip configuration ({one_line(error)})") from error
-
-
-def one_line(error: Exception) -> str:
-    """The error's message in one line of at most 300 characters."""
-    text = " ".join(str(error).split())
-    if "weights_only" in text or "Unpickling" in type(error).__name__:  # torch's own message advises unsafe loading
-        return "it is not a state dict of tensors alone, and anything else could run code"
-    if isinstance(error, KeyError) or not text:
-        text = f"{type(error).__name__} {text}".strip()
-    return text if len(text) <= 300 else text[:300] + " …"

@@ -26,13 +26,13 @@ from .architecture import (
     Training,
     default_training,
     model_config,
-    one_line,
     other_trainings,
     training_of_tag,
     weights_file,
 )
 from .bundled import TINY_FOLDER
 from .checkpoint import read_checkpoint
+from .download import download_error, downloading, one_line
 from .open_clip_vision import ModelError, vision_encoder
 from .text import TextEncoder
 from .vision import VisionEncoder
@@ -111,15 +111,16 @@ def _from_open_clip(model: str, tag: str | None, quick_gelu: bool) -> Any:
     import open_clip
 
     try:
-        return open_clip.create_model(
-            model, tag, force_quick_gelu=quick_gelu, require_pretrained=True, weights_only=True
-        )
+        with downloading():
+            return open_clip.create_model(
+                model, tag, force_quick_gelu=quick_gelu, require_pretrained=True, weights_only=True
+            )
     except Exception as error:  # of torch, safetensors, pickle or the hub: many types
         where = f"{model} with {tag}" if tag else model
         if "download" in str(error).lower() or isinstance(error, ConnectionError):
             raise ModelError(
-                f"the weights of {where} could not be downloaded: {one_line(error)}; "
-                "check the network, or pass a weights file as pretrained"
+                f"the weights of {where} could not be downloaded: {download_error(error)}; check the network; or get the "
+                "weights file elsewhere, and pass it as pretrained (--pretrained FILE)"
             ) from error
         raise ModelError(
             f"the weights of {where} could not be loaded: {one_line(error)}; "

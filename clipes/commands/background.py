@@ -77,12 +77,12 @@ def run(options: argparse.Namespace) -> int:
     samples = given_samples(options, vocabulary)
     check_labels(samples, vocabulary if judged else replace(vocabulary, background_names=tuple(candidates)))
 
+    clip = load_model(options)
     from clipes.clip.text_cache import cache_folder
     from clipes.prompting.background import judge_background, suggest_background
 
     config = PRESETS[vocabulary.preset]
     common = {"sample": options.sample, "near": options.near, "folder": cache_folder(), "progress": progress_bar}
-    clip = load_model(options)
     if judged:
         table = judge_background(clip, vocabulary, samples, config, **common)
     else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .arguments import add_command, path, positive_int
+from .model import announce_model
 from .terminal import DONE, printable, progress_bar
 
 
@@ -20,6 +21,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the demo and print its numbers."""
+    announce_model("tiny", None)
     from .demo_run import run_demo
 
     report = run_demo(options.out, options.count, progress_bar)

@@ -74,13 +74,13 @@ def run(options: argparse.Namespace) -> int:
 
 def _write(prepared: PreparedRun) -> int:
     """Write the masks that are not finished yet; returns the exit code."""
+    plan = prepared.plan
+    if plan.model:
+        announce_model(plan.model.model, plan.model.pretrained)  # first: torch takes seconds to be imported
     from clipes.device.errors import DeviceLost
     from clipes.runs.execute import start_run, write_masks
 
-    plan = prepared.plan
     generator = None
-    if plan.model:
-        announce_model(plan.model.model, plan.model.pretrained)
     if plan.vocabulary and plan.vocabulary.background == "auto":
         prepared, generator = _with_suggested_background(prepared)
     with ExitStack() as stack:
@@ -146,7 +146,7 @@ def _description(prepared: PreparedRun) -> Iterator[tuple[str, str]]:
 
 def _settings(settings: Mapping[str, Any] | None) -> str:
     """``iterations 10, weight 3``"""
-    from clipes.store.manifest import flatten
+    from clipes.store.difference import flatten
 
     return ", ".join(f"{name} {value}" for name, value in flatten(settings or {}, lists=False)) or "none"
 

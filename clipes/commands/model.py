@@ -46,10 +46,10 @@ def clip_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def load_model(options: argparse.Namespace) -> CLIP:
     """The CLIP of the flags; says first which. Errors as :func:`clipes.clip.weights.load_clip`."""
+    settings = clip_settings(options)
+    announce_model(settings["model"], settings["pretrained"])  # first: torch takes seconds to be imported
     from clipes.clip.weights import load_clip
 
-    settings = clip_settings(options)
-    announce_model(settings["model"], settings["pretrained"])
     return load_clip(**settings)
 
 

@@ -74,9 +74,9 @@ def run(options: argparse.Namespace) -> int:
             raise ValueError(f"--apply {options.apply} would replace the results; choose another name")
     _check_out(options.out, options.source, options.truth)
 
+    clip = load_model(options)
     from clipes.prompting.analysis import analyse_templates
 
-    clip = load_model(options)
     analysis = analyse_templates(
         clip,
         vocabulary,

@@ -66,9 +66,10 @@ def run(options: argparse.Namespace) -> int:
     except ImageError as error:
         return report_failures([str(error)])
 
+    clip = load_model(options)
     from clipes.generator import MaskGenerator
 
-    result = MaskGenerator(load_model(options), vocabulary, config)(image, labels)
+    result = MaskGenerator(clip, vocabulary, config)(image, labels)
     screen = _write(out, result, options.overlay)
     _print_shares(result)
     print(f"Look at {printable(out)}")

@@ -9,7 +9,7 @@ from typing import Any
 
 from clipes._version import __version__
 from clipes.drawing.colours import clear_palette
-from clipes.store.manifest import flatten
+from clipes.store.difference import flatten
 from clipes.store.store import Store
 
 from .counts import RunTotals, Throughput

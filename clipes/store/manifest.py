@@ -6,20 +6,18 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from clipes.io.atomic import atomic, write_json
 
+from .difference import differences
 from .layout import MANIFEST
 
 OVERWRITE = "remove what earlier runs wrote with --overwrite"
 
-_MAX_DIFFERENCES = 10  # of settings that an error names
-_MAX_VALUE = 60  # characters of a value in an error
-_ABSENT = "absent"
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 
 
@@ -52,7 +50,8 @@ def create_or_verify_manifest(
         _create(path, manifest)
     existing = read_manifest(folder)
     if existing["digest"] != manifest["digest"]:
-        raise ValueError(_difference(path, existing["settings"], manifest["settings"]))
+        cure = f"choose another folder, give the same settings, or {OVERWRITE}"
+        raise ValueError(f"{path} is of a run with other settings ({differences(existing, manifest)}); {cure}")
     return str(manifest["digest"])
 
 
@@ -111,38 +110,3 @@ def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 def _no_number(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
-
-
-def _difference(path: Path, settings: Any, new_settings: Any) -> str:
-    old, new = ({name: _shown(value) for name, value in flatten(item)} for item in (settings, new_settings))
-    names = [name for name in {**old, **new} if old.get(name, _ABSENT) != new.get(name, _ABSENT)]
-    lines = [f"{name}: {old.get(name, _ABSENT)} → {new.get(name, _ABSENT)}" for name in names]
-    if len(lines) > _MAX_DIFFERENCES:
-        lines[_MAX_DIFFERENCES:] = [f"and {len(lines) - _MAX_DIFFERENCES} more"]
-    cure = f"choose another folder, give the same settings, or {OVERWRITE}"
-    return f"{path} is of a run with other settings ({'; '.join(lines)}); {cure}"
-
-
-def flatten(value: Any, path: str = "", *, lists: bool = True) -> Iterator[tuple[str, Any]]:
-    """The leaves of nested settings, each with its path: ``config.image.mean[0]``.
-
-    An empty dict or list is a leaf; with ``lists=False`` every list is one.
-
-    >>> list(flatten({"a": {"b": [1, 2]}, "c": []}))
-    [('a.b[0]', 1), ('a.b[1]', 2), ('c', [])]
-    >>> list(flatten({"a": {"b": [1, 2]}}, lists=False))
-    [('a.b', [1, 2])]
-    """
-    if isinstance(value, dict) and (value or not path):
-        for key, item in value.items():
-            yield from flatten(item, f"{path}.{key}" if path else str(key), lists=lists)
-    elif lists and isinstance(value, list) and value:
-        for index, item in enumerate(value):
-            yield from flatten(item, f"{path}[{index}]")
-    else:
-        yield path, value
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= _MAX_VALUE else f"{text[: _MAX_VALUE - 1]}…"

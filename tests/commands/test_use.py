@@ -225,3 +225,40 @@ def test_a_file_that_is_no_list(suffix: str) -> None:
     message = rf"own\.{suffix}: a \.{suffix} file is no list of entries; save it as \.json, \.yaml, or \.txt"
     with pytest.raises(ValueError, match=message):
         load_vocabulary(f"own.{suffix}")
+
+
+# --- the first seconds
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*GENERATE],
+        ["demo", "--count", "1"],
+        ["show", "photos/a.jpg", "--labels", "cat", "--overlay"],
+        ["background", "photos", "--labels", "labels.csv"],
+        ["sharpness", "photos", "--labels", "labels.csv", "--out", "s"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_model_is_named_before_torch_is_imported(command: list[str]) -> None:
+    code = (
+        "import sys; from clipes import cli; from clipes.commands import model\n"
+        "def note(text): print(text, 'torch' in sys.modules); raise KeyboardInterrupt\n"
+        f"model.print_note = note; cli.main({command!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == f"{TOY.strip()} False\n", done.stderr
+
+
+def test_a_model_that_takes_time_is_named_first(cli: CommandLine) -> None:
+    code, _, err = cli(*GENERATE, "--model", "ViT-B-16", "--pretrained", "no.bin", "--classes", "scenes")
+    assert code == 2 and err.splitlines()[0] == "loading ViT-B-16 no.bin ..."
+
+
+def test_other_classes_are_told_in_words(cli: CommandLine) -> None:
+    assert cli(*GENERATE)[0] == 0
+    code, _, err = cli(
+        *GENERATE, "--classes", "apple,bird,boat,car,cat,fish,flower,house,kite,mushroom,snowman,train,tree"
+    )
+    assert code == 2 and "other settings (classes: scenes → 13 own names; background: 10 → " in err
