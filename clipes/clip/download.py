@@ -1,4 +1,4 @@
-"""Downloads by open_clip and the Hugging Face hub: without their noise, and without waiting where there is no network."""
+"""Downloads by open_clip and the Hugging Face hub, without their noise, and no wait where there is no network."""
 
 from __future__ import annotations
 

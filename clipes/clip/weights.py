@@ -119,8 +119,8 @@ def _from_open_clip(model: str, tag: str | None, quick_gelu: bool) -> Any:
         where = f"{model} with {tag}" if tag else model
         if "download" in str(error).lower() or isinstance(error, ConnectionError):
             raise ModelError(
-                f"the weights of {where} could not be downloaded: {download_error(error)}; check the network; or get the "
-                "weights file elsewhere, and pass it as pretrained (--pretrained FILE)"
+                f"the weights of {where} could not be downloaded: {download_error(error)}; check the network; or get "
+                "the weights file elsewhere, and pass it as pretrained (--pretrained FILE)"
             ) from error
         raise ModelError(
             f"the weights of {where} could not be loaded: {one_line(error)}; "
