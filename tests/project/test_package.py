@@ -38,7 +38,7 @@ WINGS = (
     ("refine", TENSORS),
     ("datasets", "numpy"),
     ("vocabulary", ""),
-    ("clip", "numpy torch open_clip"),
+    ("clip", "numpy torch open_clip huggingface_hub"),
     ("evaluation", "numpy torch"),
     ("drawing", "numpy scipy PIL matplotlib"),
     ("cams", "numpy scipy torch PIL"),
