@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import errno
 import io
 import os
@@ -32,6 +33,7 @@ from clipes.commands import (
 from clipes.commands.account import signal_handlers
 from clipes.commands.completion import SHELLS_HELP, PrintCompletion
 from clipes.commands.parser import Parser
+from clipes.commands.streams import lossy_output
 from clipes.commands.terminal import (
     DISK_FULL,
     DONE,
@@ -47,6 +49,7 @@ from clipes.commands.terminal import (
 COMMANDS = (demo, generate, show, status, finalize, evaluate, report, export, sharpness, synonyms, background, models)
 
 _RESUMING = ("generate", "sharpness")  # commands that go on where they were stopped
+_TELLING = ("evaluate", "models", "show", "status", "synonyms")  # commands whose output is their result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +59,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = make_parser().parse_args(arguments)
     set_verbosity(options.quiet, options.verbose)
+    with lossy_output(options.command in _TELLING):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
+    """Run the command of ``options``; its errors become messages and exit codes."""
     try:
         with signal_handlers(_stop, signal.SIGTERM), _warnings(options.command):
             code = int(options.run(options))

@@ -145,7 +145,8 @@ def _work(plan: Plan, parent: int) -> Exception | None:
 
 
 def _write_warning(message: Warning | str) -> None:
-    sys.stderr.write(f"clipes generate: warning: {message}\n")
+    with suppress(OSError, ValueError):  # nobody reads it any more, which is no reason to end
+        sys.stderr.write(f"clipes generate: warning: {message}\n")
 
 
 def _plan_of_rank(plan: Plan, rank: int) -> Plan:

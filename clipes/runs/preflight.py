@@ -10,8 +10,9 @@ from pathlib import Path
 from clipes.datasets import Sample
 from clipes.io.paths import source_would_match
 from clipes.store.cleanup import check_output_folder
+from clipes.store.layout import MANIFEST
 from clipes.store.output import Output
-from clipes.store.writer import new_writer
+from clipes.store.writer import NotOurs, new_writer
 
 _EXAMPLE_NAME = "masks-20261122T000000.000000-00000000-1-00000000"
 
@@ -42,6 +43,11 @@ def check_folder(
             )
         try:
             writer.check(sample)
+        except NotOurs as error:
+            if not os.path.lexists(
+                folder / MANIFEST
+            ):  # in a run's own folder it was edited, and concerns no other image
+                raise ValueError(f"{sample.image}: {error}") from error
         except (ValueError, OSError) as error:
             raise ValueError(f"{sample.image}: {error}") from error
         if ".png/" in sample.id and output.format == "png":

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from pathlib import Path
 
+from clipes.io.atomic import owned
 from clipes.io.images import TarMember
+from clipes.io.masks import check_size, read_ids
 
 from .layout import Kind
 from .row import Row
@@ -33,3 +36,19 @@ def verified(path: Path | TarMember, row: Row, kind: Kind) -> Path | TarMember:
     if expected and (isinstance(path, TarMember) or path.is_file()) and checksum(path) != expected:
         raise ValueError(f"{path} has changed since the run wrote it; start the run again, which makes it again")
     return path
+
+
+def is_edited(path: Path | TarMember, row: Row, classes: int) -> bool:
+    """Whether other software has saved the mask of a row again, whole; it is kept, with a warning.
+
+    Raises ValueError for a mask that is broken or of another size.
+    """
+    if isinstance(path, TarMember) or owned(path, "mask"):
+        return False
+    ids = read_ids(path, classes)
+    if row.size is not None:
+        check_size(ids.shape, path, row.size, "its record")
+    warnings.warn(
+        f"{path} was edited since the run wrote it, and is kept; delete it to have it made again", stacklevel=2
+    )
+    return True

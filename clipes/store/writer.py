@@ -22,6 +22,10 @@ Files = Mapping[str, bytes]
 """The contents of an image's files by their :data:`clipes.store.layout.Kind`."""
 
 
+class NotOurs(ValueError):
+    """A file of others, or one that was edited, is where a mask would be written."""
+
+
 class Writer:
     """Takes the files of images. :meth:`check` and :meth:`write_files` may be called in threads, the rest in one."""
 
@@ -70,7 +74,7 @@ class FolderWriter(Writer):
         if isinstance(image, Path) and path.exists() and image.exists() and path.samefile(image):
             raise ValueError(f"its mask would replace it; choose another folder than {self.folder}")
         if not owned(path, "mask"):
-            raise ValueError(f"{path} exists and is no mask of an earlier run; move it away, or choose another folder")
+            raise NotOurs(f"{path} exists and is no mask of an earlier run; move it away, or choose another folder")
 
     def write_files(self, image_id: str, files: Files) -> None:
         """As :class:`Writer` says."""

@@ -1,19 +1,20 @@
-"""clipes.runs.preflight: what is refused before the first image, and what is removed to begin anew."""
+"""clipes.runs.preflight: what is refused before the first image, and what --overwrite removes."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from generating import write_masks
+from PIL import Image
 
 from clipes.datasets import Sample, find_samples
 from clipes.runs.preflight import check_folder
 from clipes.store.cleanup import clear
+from clipes.store.lease import FolderInUse, take_lease
 from clipes.store.output import Output
 from clipes.vocabulary import check_labels, load_vocabulary
 
@@ -105,8 +106,9 @@ def test_nothing_foreign_is_replaced(tiny, photos: Path, tmp_path: Path) -> None
     check_folder(photos, samples, Output(out))
     (out / "a.png").unlink()
     (out / "a.png").mkdir()
-    with pytest.raises(ValueError, match=r"a\.png exists and is no mask of an earlier run"):
-        check_folder(photos, samples, Output(out))
+    check_folder(photos, samples, Output(out))
+    (outcome,) = write_masks(tiny, samples, Output(out))
+    assert outcome.status == "failed" and "exists and is no mask of an earlier run" in outcome.reason
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/../../x", "a\0b"])
@@ -138,18 +140,15 @@ def test_to_begin_anew_only_what_runs_wrote_is_removed(tiny, photos: Path, tmp_p
         assert _bytes(out) == mine
 
 
-def test_nothing_is_begun_anew_while_another_writes(tiny, photos: Path, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_while_another_writes(tiny, photos: Path, tmp_path: Path) -> None:
     samples, out = find_samples(photos, ["cat"]), tmp_path / "m"
     list(write_masks(tiny, samples, Output(out)))
-    (record,) = (out / "records").glob("*.jsonl")
-    other = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    try:
-        record.rename(record.with_name(record.name.replace(f"-{os.getpid()}-", f"-{other.pid}-")))
+    with take_lease(out, "x"):
         check_folder(photos, samples, Output(out))
-        with pytest.raises(ValueError, match=f"process {other.pid} is writing there; stop it before --overwrite"):
+        with pytest.raises(
+            FolderInUse, match=rf"process {os.getpid()} on .* is writing there; stop it before --overwr"
+        ):
             check_folder(photos, samples, Output(out), overwrite=True)
-    finally:
-        other.communicate(b"\n")
     check_folder(photos, samples, Output(out), overwrite=True)
 
 
@@ -181,3 +180,36 @@ def test_a_link_does_not_lead_out_of_the_folder(photos: Path, tmp_path: Path) ->
     (tmp_path / "m" / "sub").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="leads out of the output folder through a link"):
         check_folder(photos, find_samples(photos, ["cat"]), Output(tmp_path / "m"))
+
+
+def test_a_mask_that_was_edited_is_kept_and_the_others_are_done(tiny, photos: Path) -> None:
+    """By another program, which drops what ours says of itself; a broken one is made again."""
+    samples, output = find_samples(photos, photos.parent / "labels.csv"), Output(photos.parent / "m")
+    assert len(list(write_masks(tiny, samples, output))) == 3
+    with Image.open(output.folder / "a.png") as image:
+        pixels, palette = np.array(image), image.getpalette()
+    pixels[:10] = 0
+    edited = Image.fromarray(pixels)
+    edited.putpalette(palette)
+    edited.save(output.folder / "a.png")
+    kept = (output.folder / "a.png").read_bytes()
+    (output.folder / "b.png").write_bytes((output.folder / "b.png").read_bytes()[:200])
+    (output.folder / "sub" / "c.png").unlink()
+    check_folder(photos, samples, output)
+    with pytest.warns(UserWarning, match=r"a\.png was edited since the run wrote it, and is kept; delete it"):
+        outcomes = list(write_masks(tiny, samples, output))
+    assert {outcome.sample.id: outcome.status for outcome in outcomes} == {"b": "ok", "sub/c": "ok"}
+    assert (output.folder / "a.png").read_bytes() == kept
+
+
+def test_a_foreign_file_in_the_folder_of_a_run_fails_its_image_alone(tiny, photos: Path) -> None:
+    samples, output = find_samples(photos, photos.parent / "labels.csv"), Output(photos.parent / "m")
+    first, *rest = samples
+    assert len(list(write_masks(tiny, rest, output))) == 2
+    Image.new("L", (96, 64)).save(output.folder / f"{first.id}.png")
+    check_folder(photos, samples, output)
+    (outcome,) = write_masks(tiny, samples, output)
+    assert outcome.status == "failed" and "exists and is no mask of an earlier run" in outcome.reason
+    with pytest.raises(ValueError, match="exists and is no mask of an earlier run; move it away"):
+        Image.new("L", (96, 64)).save(photos.parent / f"{first.id}.png")
+        check_folder(photos, samples, Output(photos.parent))
