@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipes.io.masks import SizeError
+from clipes.io.processes import MAIN_GUARD, forked
 
 Progress = Callable[[Iterable[Any], int, str], Iterable[Any]]
 Counted = NDArray[np.int64] | Exception | None
@@ -108,7 +109,8 @@ def _map(work: Callable[[Task], Any], tasks: Iterator[Task], processes: int) -> 
         while block := list(islice(tasks, _BLOCK * processes)):
             yield from pool.map(work, block, chunksize=_CHUNK)
     except BrokenProcessPool as error:
-        raise ChildProcessError("a worker was killed, perhaps for want of memory; take fewer workers") from error
+        cure = "take fewer workers" if forked() else f"take fewer workers, or {MAIN_GUARD}"
+        raise ChildProcessError(f"a worker was killed, perhaps for want of memory; {cure}") from error
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from clipes.datasets import TableFormat
 from clipes.datasets.table_format import DEFAULT_FORMAT
 from clipes.generator import MaskGenerator, load
+from clipes.io.processes import check_main_guard
 from clipes.store.output import Output
 from clipes.store.status import RunStatus
 from clipes.store.store import Store
@@ -61,8 +62,10 @@ def run(
     Raises:
         ValueError: unknown labels, images with one id, a folder of another run's settings or of other files.
         FileNotFoundError: a missing source or labels file.
+        RuntimeError: a script calls it outside of ``if __name__ == "__main__":``, and a process of another run runs it.
         OSError: the folder cannot be written to. DeviceLost: the GPU does not work any more.
     """
+    check_main_guard()
     generator = generator or load()
     placement = placement or Placement()
     if not isinstance(placement.engine, LocalEngine) or placement.engine.devices:
@@ -87,6 +90,7 @@ def run_plan(plan: Plan, progress: Callable[[Outcome], object] | None = None) ->
 
     Raises as :func:`run`, and ValueError for a plan whose images have yet to choose the background words.
     """
+    check_main_guard()
     if plan.vocabulary and plan.vocabulary.background == "auto":
         raise ValueError("background='auto': choose the words first, by clipes.prompting.suggest_background")
     return _execute(prepare(plan), None, progress)

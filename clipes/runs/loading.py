@@ -9,11 +9,12 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator
-from itertools import cycle, islice
+from itertools import chain, cycle, islice
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
 from clipes.datasets import Sample
+from clipes.io.processes import MAIN_GUARD, forked
 
 from .decoding import Decoder, Loaded, decode_image
 
@@ -32,12 +33,13 @@ def load_ahead(
 
     When a reader process dies (a fault of the decoder, or too little memory), the images that it and the others had
     been given are read again one by one, each in a process of its own. Only those that also kill that process
-    have failed.
+    have failed. One that dies before it can read, or cannot be started, is no image's fault: this process reads
+    then, with a warning. It reads without one where it may start no process itself, being a daemon.
     """
     source = iter(samples)
     batches = iter(lambda: list(islice(source, batch_size)), [])
-    if not readers:
-        yield from (_warned([decode(sample) for sample in batch]) for batch in batches)
+    if not readers or multiprocessing.current_process().daemon:
+        yield from _read_here(batches, decode)
         return
     in_flight: deque[list[Sample]] = deque()
     while True:
@@ -48,8 +50,16 @@ def load_ahead(
         except _ReaderDied:
             again = list(in_flight)
             in_flight.clear()
+        except _NeverBegan as error:
+            warnings.warn(f"{error}; images are read by this process alone", stacklevel=2)
+            yield from _read_here(chain(list(in_flight), batches), decode)
+            return
         for batch in again:
             yield _warned([_read_isolated(sample, decode) for sample in batch])
+
+
+def _read_here(batches: Iterable[list[Sample]], decode: Decoder) -> Iterator[list[Loaded]]:
+    return (_warned([decode(sample) for sample in batch]) for batch in batches)
 
 
 def _warned(batch: list[Loaded]) -> list[Loaded]:
@@ -63,6 +73,8 @@ def _read_isolated(sample: Sample, decode: Decoder) -> Loaded:
         ((loaded,),) = _read(iter([[sample]]), 1, decode, deque())
     except _ReaderDied:
         return Loaded(sample, reason=KILLED)
+    except _NeverBegan:
+        return decode(sample)
     return loaded
 
 
@@ -92,22 +104,34 @@ class _ReaderDied(Exception):
     """A reader process has died."""
 
 
+class _NeverBegan(Exception):
+    """A reader process has died before it could read, or could not be started."""
+
+
 class _Reader:
     """A process that reads batches. Its pipe is its own, so that its death at any time is seen and harms no other."""
 
     def __init__(self, decode: Decoder):
+        self._began = False
         self._connection, theirs = multiprocessing.Pipe()
         self._process = multiprocessing.Process(target=_serve, args=(theirs, self._connection, decode), daemon=True)
-        self._process.start()
-        theirs.close()  # the process has the only one, which its death closes
+        try:
+            self._process.start()
+        except OSError as error:
+            self._connection.close()
+            raise _NeverBegan(f"no process that reads images can be started: {error}") from error
+        finally:
+            theirs.close()  # the process has the only one, which its death closes
 
     def send(self, batch: list[Sample]) -> None:
         try:
             self._connection.send(batch)
         except OSError as error:
+            self._begin()  # which tells a process that died from one that never began
             raise _ReaderDied from error
 
     def receive(self) -> list[Loaded]:
+        self._begin()
         try:
             result: list[Loaded] | Exception = self._connection.recv()
         except (EOFError, OSError) as error:
@@ -115,6 +139,17 @@ class _Reader:
         if isinstance(result, Exception):
             raise result
         return result
+
+    def _begin(self) -> None:
+        """Take the mark that the process sends first. Raises _NeverBegan if it died before."""
+        if self._began:
+            return
+        try:
+            self._connection.recv()
+        except (EOFError, OSError) as error:
+            cause = "the processes that read images end before they read any"
+            raise _NeverBegan(cause if forked() else f"{cause}; {MAIN_GUARD}") from error
+        self._began = True
 
     def kill(self) -> None:
         self._connection.close()
@@ -129,6 +164,7 @@ def _serve(connection: Connection, other_end: Connection, decode: Decoder) -> No
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     batches: SimpleQueue[list[Sample]] = SimpleQueue()
+    connection.send(None)  # the mark that this process has begun
     threading.Thread(target=_receive, args=(connection, batches), daemon=True).start()
     while True:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,20 @@ def test_what_cannot_be_run(tiny: MaskGenerator, photos: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match="the plan has no vocabulary"):
         run_plan(Plan(str(photos), Output(tmp_path / "m"), model=ModelChoice(), vocabulary=None))
     assert not (tmp_path / "m").exists()
+
+
+@pytest.mark.slow
+def test_a_script_without_a_main_guard(photos: Path, tmp_path: Path) -> None:
+    """Its processes are spawned, run it again, and end at once; the masks are all made, and no run is begun twice."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing, clipes\n"
+        "from clipes.runs.plan import Placement\n"
+        "multiprocessing.set_start_method('spawn', force=True)\n"
+        "print(clipes.run('photos', 'out', ['cat'], placement=Placement(readers=2)).ok)\n"
+    )
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout == "3\n", done.stderr
+    assert "RuntimeError: this process was started to read or to count, and would start over: put what" in done.stderr
+    assert "images are read by this process alone" in done.stderr
+    assert len(list((tmp_path / "out/records").iterdir())) == 1

@@ -22,7 +22,7 @@ from PIL import Image
 from clipes.datasets import Sample
 from clipes.io.images import open_image
 from clipes.io.kinds import FORMATS
-from clipes.runs import decoding
+from clipes.runs import decoding, loading
 from clipes.runs.loading import KILLED, load_ahead
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="processes are forked on POSIX")
@@ -207,3 +207,78 @@ def test_the_signals_of_this_process_are_left_alone(scenes: list[Sample]) -> Non
     next(reads)
     assert [signal.getsignal(number) for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM)] == handlers
     reads.close()
+
+
+# --- processes that never begin
+
+SCRIPT = """
+import multiprocessing, sys, warnings
+from pathlib import Path
+from clipes.datasets import Sample
+from clipes.runs.loading import load_ahead
+
+multiprocessing.set_start_method("METHOD", force=True)
+samples = [Sample(path.stem, path, ("cat",)) for path in sorted(Path(sys.argv[1]).glob("*.png"))]
+GUARD
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reads = [read for batch in load_ahead(samples, 2, 2) for read in batch]
+    for one in caught:
+        print("warning:", one.message)
+    print(*(read.reason or read.pixels.shape for read in reads), sep="; ")
+"""
+
+
+def _script(folder: Path, method: str, guard: str) -> subprocess.CompletedProcess[str]:
+    path = folder / "script.py"
+    path.write_text(SCRIPT.replace("METHOD", method).replace("GUARD", guard))
+    return subprocess.run([sys.executable, path, folder], capture_output=True, text=True, check=False, timeout=300)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_script_without_a_main_guard_blames_no_image(scenes: list[Sample], method: str) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    folder = Path(str(scenes[0].image)).parent
+    done = _script(folder, method, "if True:")
+    warning, shapes = done.stdout.splitlines()
+    assert "end before they read any; put what calls clipes below `if __name__ == '__main__':`" in warning
+    assert warning.endswith("images are read by this process alone")
+    assert shapes == "; ".join(["(64, 80, 3)"] * 5) and done.returncode == 0
+    done = _script(folder, method, "if __name__ == '__main__':")
+    assert done.stdout.splitlines() == [shapes], done.stderr
+
+
+@POSIX
+def test_a_process_that_dies_at_its_start_is_no_images_fault(
+    scenes: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For want of memory, for example; and one for the reading of one image alone."""
+    monkeypatch.setattr(loading, "_serve", lambda *_: os._exit(1))
+    with pytest.warns(UserWarning, match="end before they read any; images are read by this process alone"):
+        reads = [read for batch in load_ahead(scenes * 4, 2, 3) for read in batch]
+    assert [read.sample for read in reads] == scenes * 4 and all(read.pixels is not None for read in reads)
+    assert loading._read_isolated(scenes[0], decoding.decode_image).pixels is not None
+
+
+def test_a_process_that_cannot_be_started_is_no_images_fault(
+    scenes: list[Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(process: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr(multiprocessing.Process, "start", start)
+    with pytest.warns(UserWarning, match="no process that reads images can be started: .*unavailable; images are read"):
+        reads = [read for batch in load_ahead(scenes, 2, 2) for read in batch]
+    assert [read.sample for read in reads] == scenes and all(read.pixels is not None for read in reads)
+
+
+@POSIX
+def test_a_daemon_reads_by_itself(scenes: list[Sample]) -> None:
+    """It may have no children: a worker of a pool, or of a loader of torch."""
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        assert pool.apply(_count, (scenes,)) == 5
+
+
+def _count(samples: list[Sample]) -> int:
+    return sum(read.pixels is not None for batch in load_ahead(samples, 2, 2) for read in batch)
