@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from clipes.ids import ignore_index
 from clipes.io.images import TarMember, open_image
 from clipes.io.masks import check_size, read_ids, read_png
+from clipes.io.paths import source_text
 from clipes.store.layout import TAR_FILE
 from clipes.store.store import Store, open_run
 
@@ -139,7 +140,8 @@ def _entries(store: Store, source: AnyPath | None, tar: str | None) -> Iterator[
             continue
         if row.id not in images:
             raise ValueError(
-                f"{store.folder}: {place} has no image {row.id!r}; give the source of the run's images (source=)"
+                f"{store.folder}: {source_text(place)} has no image {row.id!r}; "
+                "give the source of the run's images (source=)"
             )
         mask = store.path(row)
         confidence = store.path(row, "confidence") if store.has("confidence") else mask

@@ -45,9 +45,9 @@ def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True) -> No
     source = (
         "an image, a folder, a quoted glob pattern, a .txt list of images, a .csv or .jsonl table of images and labels,"
         " folders:ROOT (a folder for each class), voc:ROOT[:SPLIT], coco:ROOT[:SPLIT],"
-        " coco:FILE.json[:IMAGES], or .tar shards (shards-{000..012}.tar)"
+        " coco:FILE.json[:IMAGES], or .tar shards (shards-{000..012}.tar); or several images, folders or shards"
     )
-    parser.add_argument("source", type=nonempty, nargs=None if needed else "?", help=source)
+    parser.add_argument("source", type=nonempty, nargs="+" if needed else "*", action=Sources, help=source)
     labels = (
         "a .csv or .jsonl file, a cls_labels.npy, or names for all images: dog,person; default: the source's own, which"
         " a table, folders:, voc:, coco:, shards and a folder with a metadata.jsonl have"
@@ -62,6 +62,14 @@ def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True) -> No
     group.add_argument("--label-separator", metavar="TEXT", help=separator)
     unlabelled = "images without a row or labels beside them: refuse to start, or leave them out (default: refuse)"
     group.add_argument("--unlabelled", choices=("refuse", "skip"), help=unlabelled)
+
+
+class Sources(argparse.Action):
+    """The action of ``source``: one as a text, several as a tuple, and None where there is none."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: object = None) -> None:
+        sources = tuple(values or ())
+        setattr(namespace, self.dest, sources[0] if len(sources) == 1 else sources or None)
 
 
 TABLE_FLAGS = {"separator": "label_separator"}

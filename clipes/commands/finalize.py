@@ -35,9 +35,9 @@ def run(options: argparse.Namespace) -> int:
 
     with read_run(options.folder) as saved, stopping() as stop:
         manifest, count = saved.store.manifest, saved.count
-        preset, recorded = manifest.get("preset"), manifest.get("source")
+        preset = manifest.get("preset")
         config = change_decision(saved.config, options, preset if preset in PRESETS else "voc12")
-        source = options.source or (recorded if isinstance(recorded, str) and recorded else None)
+        source = options.source or (saved.store.source() if manifest.get("source") else None)
         jobs = configure_threads(None, torch.device("cpu"), count)
         readers = 1 if count > 1 else 0
         outcomes = saved.finalize(config, source, out=options.out, readers=readers, jobs=jobs, stop=stop)

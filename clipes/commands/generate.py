@@ -121,10 +121,11 @@ def _with_suggested_background(prepared: PreparedRun) -> tuple[PreparedRun, Any]
 
 def _description(prepared: PreparedRun) -> Iterator[tuple[str, str]]:
     from clipes.clip.bundled import ABOUT
+    from clipes.io.paths import source_text
 
     plan = prepared.plan
     placement, faults = plan.placement, plan.faults
-    yield "source", plan.source
+    yield "source", source_text(plan.source)
     yield "images", _images(prepared)
     yield "labels", "the source's own" if plan.labels is None else _listed(plan.labels)
     if plan.model:

@@ -116,17 +116,17 @@ def _vocabulary(options: argparse.Namespace) -> Vocabulary:
     return replace(vocabulary, templates=union([vocabulary.templates, *(shipped()["templates"][n] for n in DEFAULT)]))
 
 
-def _check_out(out: Path, *taken: str | Path | None) -> None:
+def _check_out(out: Path, *taken: str | Path | tuple[str, ...] | None) -> None:
     """Make the folder; refuse a file, and a folder whose plots the next run would take for images or truth."""
-    from clipes.io.paths import source_would_match
+    from clipes.io.paths import source_text, source_would_match
 
     if os.path.lexists(out) and not out.is_dir():
         raise NotADirectoryError(f"{out} is not a folder; give one for the results")
     for source in taken:
-        if source and source_would_match(Path(source))(out.resolve() / "sharpness.png"):
+        if source and source_would_match(source)(out.resolve() / "sharpness.png"):
             raise ValueError(
-                f"the output folder {out} lies in {source}, so that the next run would take the plots for its "
-                "pictures; choose a folder outside it"
+                f"the output folder {out} lies in {source_text(source)}, so that the next run would take the plots "
+                "for its pictures; choose a folder outside it"
             )
     out.mkdir(parents=True, exist_ok=True)
 

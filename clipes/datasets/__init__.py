@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from clipes.io.paths import as_spelled
+from clipes.io.paths import as_spelled, list_sources, source_text
 
 from .catalog import Images, Samples, add_images, catalogue, joined_and_left_out
 from .class_labels import read_class_labels
@@ -20,7 +20,7 @@ from .layouts import check_no_voc
 from .match import add_rows, match_rows
 from .own_labels import OwnLabels
 from .respelled import label_spelling
-from .sample import AnyImage, AnyPath, DatasetError, LabelRow, RawSample, Sample, clean_labels
+from .sample import AnyImage, AnyPath, AnySource, DatasetError, LabelRow, RawSample, Sample, clean_labels
 from .sources import absolute_source, open_source
 from .table_format import DEFAULT_FORMAT, TableFormat
 from .tables import read_table
@@ -48,7 +48,7 @@ def __getattr__(name: str) -> Any:
 
 
 def find_samples(
-    source: AnyPath,
+    source: AnySource,
     labels: AnyPath | Sequence[str] | None = None,
     *,
     class_names: Sequence[str] | None = None,
@@ -71,7 +71,8 @@ def find_samples(
     - `folders:ROOT`, a folder for each class (:func:`clipes.datasets.class_folders.read_class_folders`);
     - .tar files in WebDataset's layout (:func:`clipes.datasets.tar.read_shards`);
     - a folder with metadata.jsonl or metadata.csv (:func:`clipes.datasets.imagefolder.read_metadata`), if no
-      labels are given.
+      labels are given;
+    - several images and folders, whose ids are relative to the folder of them all, or several .tar files.
 
     `labels` is None for a source that has its own; otherwise they are replaced by a labels file (.csv, .jsonl:
     :func:`clipes.datasets.tables.read_table`; .npy: :func:`clipes.datasets.class_labels.read_class_labels`) or the
@@ -93,12 +94,13 @@ def find_samples(
         if value not in ("refuse", "skip"):
             raise ValueError(f"{name} is {value!r}; it is 'refuse' or 'skip'")
     if labels is not None:
-        check_no_voc(Path(source))
+        for one in list_sources(source):
+            check_no_voc(Path(one))
     return _find(source, labels, class_names, missing == "refuse", unlabelled == "skip", table)
 
 
 def find_images(
-    source: AnyPath, labels: AnyPath | None = None, table: TableFormat = DEFAULT_FORMAT
+    source: AnySource, labels: AnyPath | None = None, table: TableFormat = DEFAULT_FORMAT
 ) -> Mapping[str, AnyImage]:
     """Return the images of ``source`` by their ids, including those that are named but do not exist.
 
@@ -108,7 +110,7 @@ def find_images(
     with catalogue() as database:
         if labels is not None:
             add_rows(database, _rows(Path(labels), None, table))
-        add_images(database, os.fspath(source), open_source(source, False, None, table).images, None)
+        add_images(database, source_text(source), open_source(source, False, None, table).images, None)
     return Images(database)
 
 
@@ -121,7 +123,7 @@ def _with_labels(labels: tuple[str, ...] | None, images: Iterator[RawSample]) ->
 
 
 def _find(
-    source: AnyPath,
+    source: AnySource,
     labels: AnyPath | Sequence[str] | None,
     class_names: Sequence[str] | None,
     check: bool,
@@ -130,7 +132,7 @@ def _find(
 ) -> Samples:
     """The samples; `check` refuses images that are named but do not exist, `skip` leaves out those without labels."""
     spelled = label_spelling(class_names)
-    own = OwnLabels(source, skip, spelled)
+    own = OwnLabels(source_text(source), skip, spelled)
     is_file = isinstance(labels, str | os.PathLike)
     with catalogue() as database:
         opened = open_source(source, labels is None, class_names, table)
@@ -141,7 +143,7 @@ def _find(
         elif labels is not None:
             names = spelled(clean_labels(labels, "labels"))
         images = own.labelled(opened.images) if labels is None else _with_labels(names, opened.images)
-        add_images(database, os.fspath(source), images, os.path.isfile if check else None)
+        add_images(database, source_text(source), images, os.path.isfile if check else None)
         unused, first, unmatched = match_rows(database, skip) if is_file else (0, "", "")
-        left_out = (unread_note(database, os.fspath(source)), *joined_and_left_out(database), own.note, unmatched)
+        left_out = (unread_note(database, source_text(source)), *joined_and_left_out(database), own.note, unmatched)
     return Samples(database, unused, first, opened.category_ids, tuple(filter(None, (*opened.notes, *left_out))))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .layouts import likely_source
-from .sample import AnyPath, DatasetError, RawSample
+from .sample import DatasetError, RawSample
 
 
 class OwnLabels:
@@ -16,7 +15,7 @@ class OwnLabels:
     ``spelled`` returns labels as the classes are spelled.
     """
 
-    def __init__(self, source: AnyPath, skip: bool, spelled: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
+    def __init__(self, source: str, skip: bool, spelled: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
         self.source, self.skip, self.spelled = source, skip, spelled
         self.count, self.first = 0, ""
 
@@ -40,7 +39,7 @@ class OwnLabels:
         likely = likely_source(Path(self.source))
         cure = f"it looks like the source {likely}: give that, or" if likely else "give"
         return (
-            f"{os.fspath(self.source)}: no labels; {cure} a labels file or names (--labels), a table as the source, "
+            f"{self.source}: no labels; {cure} a labels file or names (--labels), a table as the source, "
             "or a folder with a metadata.jsonl"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
@@ -14,6 +14,7 @@ from clipes.io.images import TarMember
 from clipes.io.kinds import IMAGE_SUFFIXES
 
 AnyPath: TypeAlias = str | os.PathLike[str]
+AnySource: TypeAlias = AnyPath | Sequence[AnyPath]
 AnyImage: TypeAlias = Path | TarMember
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

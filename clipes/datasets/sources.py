@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from clipes.io.paths import as_spelled
+from clipes.io.paths import as_spelled, list_sources
 
 from .class_folders import read_class_folders
 from .coco import read_coco
 from .files import find_files
 from .imagefolder import find_metadata, read_metadata
-from .sample import AnyPath, RawSample
+from .sample import AnySource, RawSample
+from .several import find_several
 from .source_spec import split_file, split_root
 from .table_format import DEFAULT_FORMAT, TableFormat
 from .tar import is_tar, read_shards
@@ -29,13 +31,20 @@ class Source(NamedTuple):
 
 
 def open_source(
-    source: AnyPath, labelled: bool, class_names: Sequence[str] | None, table: TableFormat = DEFAULT_FORMAT
+    source: AnySource, labelled: bool, class_names: Sequence[str] | None, table: TableFormat = DEFAULT_FORMAT
 ) -> Source:
     """Return the images of a source, lazily; if `labelled`, with the labels that the source has.
 
     A listed image that does not exist as it is spelled is found where its name in another form of Unicode does.
     """
-    opened = _opened(source, labelled, class_names, table)
+    sources = list_sources(source)
+    if len(sources) == 1:
+        opened = _opened(sources[0], labelled, class_names, table)
+    elif all(map(is_tar, sources)):
+        shards = (read_shards(one, labelled, class_names, table) for one in sources)
+        opened = Source(itertools.chain.from_iterable(shards))
+    else:
+        opened = Source(find_several(sources))
     return opened._replace(images=map(_as_spelled, opened.images))
 
 
@@ -45,8 +54,7 @@ def _as_spelled(image: RawSample) -> RawSample:
     return image._replace(image=Path(as_spelled(str(image.image))))
 
 
-def _opened(source: AnyPath, labelled: bool, class_names: Sequence[str] | None, table: TableFormat) -> Source:
-    given = os.fspath(source)
+def _opened(given: str, labelled: bool, class_names: Sequence[str] | None, table: TableFormat) -> Source:
     if given.startswith("voc:"):
         return Source(read_voc(given.removeprefix("voc:"), labelled))
     if given.startswith("coco:"):
@@ -60,13 +68,17 @@ def _opened(source: AnyPath, labelled: bool, class_names: Sequence[str] | None, 
     return Source(find_files(Path(given), table))
 
 
-def absolute_source(source: AnyPath) -> str:
+def absolute_source(source: AnySource) -> str | tuple[str, ...]:
     """Return the source independent of the working directory: ROOT of `voc:ROOT:SPLIT`, and SPLIT if a path, absolute;
     so are FILE and IMAGES of `coco:FILE:IMAGES`, and ROOT of `folders:ROOT`.
 
     Raises FileNotFoundError for a ROOT or a SPLIT that does not exist.
     """
-    given = os.fspath(source)
+    sources = tuple(map(_absolute, list_sources(source)))
+    return sources[0] if len(sources) == 1 else sources
+
+
+def _absolute(given: str) -> str:
     kind, colon, rest = given.partition(":")
     if f"{kind}{colon}" == "folders:":
         return f"folders:{os.path.abspath(rest)}"

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 from clipes.datasets.tar import is_tar
 from clipes.evaluation.accumulate import Progress
 from clipes.io.atomic import check_target, publish, staging_folder, target_path
+from clipes.io.paths import list_sources, source_text
 from clipes.io.tempdb import encode_name, temporary_database, transaction
 from clipes.store.layout import MANIFEST
 from clipes.store.record import read_records
@@ -103,8 +104,10 @@ def export(
     target = target_path(out, folder, to)
     with open_run(folder) as run:
         place = run.source(source)
-        if images == "link" and is_tar(place):
-            raise ValueError(f"the pictures of {place} are inside .tar files, which nothing can link to; copy them")
+        if images == "link" and any(map(is_tar, list_sources(place))):
+            raise ValueError(
+                f"the pictures of {source_text(place)} are inside .tar files, which nothing can link to; copy them"
+            )
         masks = run.counts().get("ok", 0)
         if not masks:
             raise ValueError(f"{folder}: the run has no mask to export; `clipes status` says why")
@@ -174,7 +177,9 @@ def _check(to: str, images: str, split: str, shaped: bool) -> None:
         raise ValueError(f"polygons and regions are for COCO; leave them out of an export to {to}")
 
 
-def _writer(to: Target, root: Path, run: Store, split: str, source: str, polygons: bool, regions: bool) -> FormatWriter:
+def _writer(
+    to: Target, root: Path, run: Store, split: str, source: str | tuple[str, ...], polygons: bool, regions: bool
+) -> FormatWriter:
     names = run.class_names
     if to == "coco":
         ids = _category_ids(run)

@@ -51,7 +51,7 @@ class CocoWriter(FormatWriter):
         polygons: bool,
         regions: bool,
         category_ids: Mapping[str, int],
-        source: str,
+        source: str | tuple[str, ...],
     ) -> None:
         self._masks = _pycocotools()
         self._root, self._split, self._polygons, self._regions = root, split, polygons, regions
@@ -188,9 +188,9 @@ def _run_lengths(place: Place, pixels: NDArray[np.bool_], size: tuple[int, ...])
     return lengths if lengths[-1] else lengths[:-1]
 
 
-def _image_ids(source: str) -> sqlite3.Connection | None:
+def _image_ids(source: str | tuple[str, ...]) -> sqlite3.Connection | None:
     """A temporary database of COCO's image ids by our ids; None if the source is not COCO."""
-    if not source.startswith("coco:"):
+    if not isinstance(source, str) or not source.startswith("coco:"):
         return None
     database = temporary_database()
     database.execute("CREATE TABLE image (id BLOB PRIMARY KEY, number TEXT) WITHOUT ROWID")

@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from .paths import source_folder, source_would_match
+from .paths import list_sources, source_folder, source_text, source_would_match
 
 AnyPath = str | os.PathLike[str]
 FolderKind = Literal["export", "report"]
@@ -198,7 +198,9 @@ def target_path(out: AnyPath | None, run: AnyPath, ending: str) -> Path:
     return folder.with_name(f"{folder.name}-{ending}")
 
 
-def check_target(out: Path, kind: FolderKind, run: Path, sources: Sequence[str], overwrite: bool) -> None:
+def check_target(
+    out: Path, kind: FolderKind, run: Path, sources: Sequence[str | tuple[str, ...]], overwrite: bool
+) -> None:
     """Raise ValueError if `out` must not be written: a folder inside, around or equal to the run's or the images'.
 
     Links are resolved. `out` may be an empty folder and, with `overwrite`, an earlier one of this kind whose top level
@@ -208,9 +210,11 @@ def check_target(out: Path, kind: FolderKind, run: Path, sources: Sequence[str],
     if place.is_relative_to(run.resolve()):
         raise ValueError(f"{out} is in the run's folder ({run}); choose another folder for the {kind}")
     for source in sources:
-        if source_would_match(Path(source))(place / "0.jpg"):
-            raise ValueError(f"{out} would be among the files of {source}; choose another folder for the {kind}")
-    for folder in (run, *map(source_folder, sources)):
+        if source_would_match(source)(place / "0.jpg"):
+            raise ValueError(
+                f"{out} would be among the files of {source_text(source)}; choose another folder for the {kind}"
+            )
+    for folder in (run, *(source_folder(one) for source in sources for one in list_sources(source))):
         if folder is not None and folder.resolve().is_relative_to(place):
             raise ValueError(f"{out} holds {folder}, which it would replace; choose another folder for the {kind}")
     _check_replaceable(out, kind, overwrite)

@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 MAX_NAME = 250
@@ -70,9 +70,37 @@ def as_spelled(path: str) -> str:
     return found
 
 
-def source_would_match(source: Path) -> Callable[[Path], bool]:
-    """Return a function that says whether a resolved path would be among the images of a folder or a pattern."""
-    source = Path(os.fspath(source).removeprefix("folders:"))
+def list_sources(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[str, ...]:
+    """The sources that one or several are. Raises ValueError for none."""
+    if isinstance(source, str | os.PathLike):
+        return (os.fspath(source),)
+    if not source:
+        raise ValueError("no source is given; give a folder of images, or another source")
+    return tuple(os.fspath(one) for one in source)
+
+
+def source_text(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> str:
+    """A source for a message; of several the first and their number."""
+    first, *others = list_sources(source)
+    return f"{first} and {len(others)} more" if others else first
+
+
+def source_would_match(
+    source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+) -> Callable[[Path], bool]:
+    """Return a function that says whether a resolved path would be among the images of a folder or a pattern.
+
+    Several images may come from a pattern without quotation marks, which matches their suffixes in their folders.
+    """
+    sources = list_sources(source)
+    if len(sources) == 1:
+        return _would_match(Path(sources[0].removeprefix("folders:")))
+    folders = [_would_match(Path(one)) for one in sources if os.path.isdir(one)]
+    files = {(Path(one).parent.resolve(), Path(one).suffix) for one in sources if not os.path.isdir(one)}
+    return lambda path: (path.parent, path.suffix) in files or any(matches(path) for matches in folders)
+
+
+def _would_match(source: Path) -> Callable[[Path], bool]:
     if source.is_dir():
         root = source.resolve()
         return lambda path: path.is_relative_to(root)

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from clipes.evaluation.accumulate import Progress, available_cpus
 from clipes.io.images import TarMember
 from clipes.io.masks import check_size, read_ids
+from clipes.io.paths import source_text
 from clipes.io.walk import walk_files
 from clipes.store.row import Row
 from clipes.store.store import Store
@@ -75,7 +76,7 @@ class Builder:
         self,
         run: Store,
         images: Mapping[str, Path | TarMember],
-        source: str,
+        source: str | tuple[str, ...],
         truth: Path | None,
         limit: int,
         folder: Path,
@@ -150,7 +151,9 @@ class Builder:
             numbers = count_image(ids, confidence, truth, self.classes)
             if job.number is not None:
                 if job.image is None:
-                    raise ValueError(f"{row.id}: no such image in {self.source}; say where it is (--source)")
+                    raise ValueError(
+                        f"{row.id}: no such image in {source_text(self.source)}; say where it is (--source)"
+                    )
                 picture = open_reduced(job.image, (ids.shape[0], ids.shape[1]))
         except (ValueError, OSError, MemoryError) as error:
             return _JobResult(job, numbers, str(error) or "out of memory", unreadable=True)

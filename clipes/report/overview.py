@@ -9,6 +9,7 @@ from typing import Any
 
 from clipes._version import __version__
 from clipes.drawing.colours import clear_palette
+from clipes.io.paths import source_text
 from clipes.store.difference import flatten
 from clipes.store.store import Store
 
@@ -21,7 +22,7 @@ MACHINES = 20
 """How many names of machines are listed."""
 
 
-def overview(run: Store, source: str, totals: RunTotals, clock: Throughput) -> dict[str, Any]:
+def overview(run: Store, source: str | tuple[str, ...], totals: RunTotals, clock: Throughput) -> dict[str, Any]:
     """The data of the page above its gallery: dicts, lists, strings and numbers that JSON can hold."""
     status = run.status(REASONS)
     count_names = ("total", "ok", "skipped", "failed", "left", "rate")
@@ -40,9 +41,9 @@ def overview(run: Store, source: str, totals: RunTotals, clock: Throughput) -> d
     }
 
 
-def _facts(run: Store, source: str) -> Iterator[list[str]]:
+def _facts(run: Store, source: str | tuple[str, ...]) -> Iterator[list[str]]:
     """Yield [name, text] for each entry of the run's manifest: how the run was started first, then its settings."""
-    manifest = {**run.manifest, "source": source, "folder": str(run.folder)}
+    manifest = {**run.manifest, "source": source_text(source), "folder": str(run.folder)}
     settings, digest = manifest.pop("settings"), manifest.pop("digest")
     manifest.pop("category_ids", None)
     for name, value in (*flatten(manifest, lists=False), *flatten(settings, lists=False)):

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipes.datasets import TableFormat
+from clipes.datasets.sample import AnySource
 from clipes.datasets.table_format import DEFAULT_FORMAT
 from clipes.generator import MaskGenerator, load
+from clipes.io.paths import list_sources
 from clipes.io.processes import check_main_guard
 from clipes.store.output import Output
 from clipes.store.status import RunStatus
@@ -24,7 +26,7 @@ from .prepare import PreparedRun, prepare
 
 
 def run(
-    source: str | os.PathLike[str],
+    source: AnySource,
     out: str | os.PathLike[str],
     labels: str | os.PathLike[str] | Iterable[str] | None = None,
     *,
@@ -71,7 +73,7 @@ def run(
     if not isinstance(placement.engine, LocalEngine) or placement.engine.devices:
         raise ValueError("a generator works in this process; give its plan to clipes.runs.api.run_plan for engines")
     plan = Plan(
-        os.fspath(source),
+        sources[0] if len(sources := list_sources(source)) == 1 else sources,
         Output(Path(out), confidence, cams, format),
         labels=_labels(labels),
         table=table,

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from clipes.config import Config
+from clipes.datasets.sample import AnySource
 from clipes.io.images import TarMember
 from clipes.store.images import run_images
 from clipes.store.layout import MANIFEST
@@ -86,7 +87,7 @@ class SavedRun:
     def finalize(
         self,
         config: Config,
-        source: str | os.PathLike[str] | None = None,
+        source: AnySource | None = None,
         *,
         out: str | os.PathLike[str] | None = None,
         readers: int = 0,
@@ -115,7 +116,7 @@ class SavedRun:
         try:
             images: Mapping[str, Path | TarMember] = {}
             if config.refine is not None and source is not None:
-                images = run_images(self.store.manifest, os.fspath(source))
+                images = run_images(self.store.manifest, source)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; say where the images are (--source), or --refine none") from error
         settings = {**self.store.settings, "config": config.to_dict()}

@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 from clipes.config import VOC12, Config, Fuse
 from clipes.datasets import TableFormat, absolute_source
 from clipes.datasets.table_format import DEFAULT_FORMAT
+from clipes.io.paths import list_sources
 from clipes.store.output import Output
 from clipes.vocabulary import Vocabulary, load_vocabulary
 
@@ -153,7 +154,7 @@ class Plan:
     """A run over a data set.
 
     Attributes:
-        source: the images, as :func:`clipes.datasets.find_samples` takes them.
+        source: the images, as :func:`clipes.datasets.find_samples` takes them; one source, or several.
         output: the folder of the masks, and what is saved beside them.
         labels: a labels file, the names that every image has, or None for the source's own labels.
         table: the columns and the separator of labels in tables.
@@ -166,7 +167,7 @@ class Plan:
     Raises ValueError for parts that contradict each other.
     """
 
-    source: str
+    source: Names
     output: Output
     labels: Names | None = None
     table: TableFormat = DEFAULT_FORMAT
@@ -178,7 +179,7 @@ class Plan:
     faults: Faults = field(default_factory=Faults)
 
     def __post_init__(self) -> None:
-        if not self.source.strip():
+        if not all(source.strip() for source in list_sources(self.source)):
             raise ValueError("the source is empty; give a folder of images, or another source")
         shard = self.placement.shard
         if self.faults.overwrite and shard.count > 1:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
-from pathlib import Path
 
 from clipes.datasets import Sample
-from clipes.io.paths import source_would_match
+from clipes.datasets.sample import AnySource
+from clipes.io.paths import source_text, source_would_match
 from clipes.store.cleanup import check_output_folder
 from clipes.store.layout import MANIFEST
 from clipes.store.output import Output
@@ -17,9 +17,7 @@ from clipes.store.writer import NotOurs, new_writer
 _EXAMPLE_NAME = "masks-20261122T000000.000000-00000000-1-00000000"
 
 
-def check_folder(
-    source: str | os.PathLike[str], samples: Iterable[Sample], output: Output, overwrite: bool = False
-) -> None:
+def check_folder(source: AnySource, samples: Iterable[Sample], output: Output, overwrite: bool = False) -> None:
     """Check that the masks of ``samples`` can be written to the output folder.
 
     With ``overwrite``, the files of an earlier run may be broken, but no run may be writing to the folder now.
@@ -32,13 +30,13 @@ def check_folder(
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise NotADirectoryError(f"{folder} is a file; give a folder for the masks")
     check_output_folder(folder, overwrite)
-    root, would_match = folder.resolve(), source_would_match(Path(source))
+    root, would_match = folder.resolve(), source_would_match(source)
     writer = new_writer(output, _EXAMPLE_NAME)
     blocked: set[str] = set()  # ids whose mask file has the name of a folder: for the sample a.png/b this is a (a.png)
     for sample in samples:
         if would_match(root / (f"{sample.id}.png" if output.format == "png" else f"{_EXAMPLE_NAME}-000000.tar")):
             raise ValueError(
-                f"the output folder {folder} lies in the source {source}, so that the next run would take "
+                f"the output folder {folder} lies in the source {source_text(source)}, so that the next run would take "
                 "the masks for images; choose a folder outside it"
             )
         try:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from clipes.datasets import Samples, find_samples
+from clipes.io.paths import source_text
 from clipes.vocabulary import Vocabulary, check_labels, stuff_words
 
 from .plan import Plan
@@ -75,7 +76,7 @@ def prepare(plan: Plan, vocabulary: Vocabulary | None = None) -> PreparedRun:
     notes = [*samples.notes, *_without_label(samples)]
     if samples.unused_rows:
         notes.append(
-            f"{samples.unused_rows} row(s) of {plan.labels} name no image of {plan.source}, "
+            f"{samples.unused_rows} row(s) of {plan.labels} name no image of {source_text(plan.source)}, "
             f"{samples.first_unused!r} the first"
         )
     if unknown:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from clipes.datasets import TableFormat, find_images
+from clipes.datasets.sample import AnySource
 from clipes.io.images import TarMember
 
 
-def run_images(manifest: Mapping[str, Any], source: str) -> Mapping[str, Path | TarMember]:
+def run_images(manifest: Mapping[str, Any], source: AnySource) -> Mapping[str, Path | TarMember]:
     """The images of a source by their ids; errors as of :func:`clipes.datasets.find_images`.
 
     ``manifest`` is that of the run. A table is read in the run's format. Where two images differ in their suffix alone,

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from clipes.datasets.sample import AnySource
 from clipes.ids import CLASSES, class_table, read_class_names
 from clipes.io.atomic import write_json
 from clipes.io.cams_npz import PatchCams, read_cams
 from clipes.io.images import TarMember
 from clipes.io.masks import check_size, read_ids, read_png
+from clipes.io.paths import list_sources
 
 from .checksums import checksum, has_size, is_edited, verified
 from .cleanup import check_output_folder, remove_stale
@@ -174,14 +176,14 @@ class Store:
 
     # --- images
 
-    def source(self, source: AnyPath | None = None) -> str:
+    def source(self, source: AnySource | None = None) -> str | tuple[str, ...]:
         """``source``, by default where the run found its images; ValueError where neither is known."""
-        place = self.manifest.get("source") if source is None else os.fspath(source)
-        if not isinstance(place, str) or not place:
+        place = self.manifest.get("source") if source is None else source
+        if not place or not isinstance(place, str | os.PathLike | list | tuple):
             raise ValueError(f"{self.folder}: its record does not say where the images are; say it (--source)")
-        return place
+        return os.fspath(place) if isinstance(place, str | os.PathLike) else list_sources(place)
 
-    def images(self, source: str) -> Mapping[str, Path | TarMember]:
+    def images(self, source: AnySource) -> Mapping[str, Path | TarMember]:
         """The images of a source by their ids; errors as of :func:`clipes.datasets.find_images`."""
         try:
             return run_images(self.manifest, source)

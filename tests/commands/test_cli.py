@@ -222,7 +222,7 @@ def test_hostile_names_stay_on_one_line(said) -> None:
     ("arguments", "message"),
     [
         ("no.jpg --labels cat", "no such image, folder or list: no.jpg"),
-        ("photos --labels no.csv", "no such file: no.csv; a labels file is .csv or .jsonl"),
+        ("photos --labels no.csv", "no such file: no.csv; a labels file is .csv, .tsv"),
         ("photos --labels labels.csv --classes no.json", "no class file 'no.json'"),
         ("photos --labels labels.csv --classes voc21", "unknown class set 'voc21'; did you mean 'voc12'?"),
         ("photos --labels cta", "clipes generate: unknown class 'cta' in scenes; did you mean 'cat'?"),
@@ -231,7 +231,7 @@ def test_hostile_names_stay_on_one_line(said) -> None:
         ("photos --labels rows.csv", "rows.csv, line 3: 3 columns where the header has 2"),
         (
             "photos --labels list.txt",
-            "list.txt: a labels file is .csv or .jsonl; to give names, pass a list",
+            "list.txt: a labels file is .csv, .tsv, .jsonl; to give names, pass a list",
         ),
         ("photos --labels few.csv", "2 image(s) without a row in the labels file: b.png, sub/c.jpg"),
         ("empty --labels cat", "empty: no image found"),
