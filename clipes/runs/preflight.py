@@ -42,9 +42,8 @@ def check_folder(source: AnySource, samples: Iterable[Sample], output: Output, o
         try:
             writer.check(sample)
         except NotOurs as error:
-            if not os.path.lexists(
-                folder / MANIFEST
-            ):  # in a run's own folder it was edited, and concerns no other image
+            # In a run's own folder it may be an edited mask, and concerns no other image.
+            if overwrite or not os.path.lexists(folder / MANIFEST):
                 raise ValueError(f"{sample.image}: {error}") from error
         except (ValueError, OSError) as error:
             raise ValueError(f"{sample.image}: {error}") from error

@@ -168,7 +168,7 @@ def test_an_edited_mask_is_never_replaced(said) -> None:
     with Image.open("m/a.png") as image:
         image.copy().save("m/a.png")
     before = Path("m/a.png").read_bytes()
-    code, out, err = said(*generate)
+    code, _, err = said(*generate)
     assert code == 0 and "m/a.png was edited since the run wrote it, and is kept" in err
     code, _, err = said(*generate, "--overwrite")
     assert code == 2 and "photos/a.jpg: m/a.png exists and is no mask of an earlier run; move it away" in err
