@@ -9,7 +9,7 @@ RESULTS.md, growth.png and the table in docs/results.md are drawn again:
 - growth: images/s against batch, picture, labels, number of pictures, processes and threads;
 - many: the number of pictures once more, up to ten times as many, with the bundled model.
 
-``pip install clipes[oracle,plot]`` first. Weights are drawn at random unless given; what is measured does not depend on
+``pip install ".[oracle,plot]"`` first. Weights are drawn at random unless given; what is measured does not depend on
 them, but how well the masks of two precisions agree does. --rounds and --budget bound the time: a default run takes
 about a quarter of an hour on one core of a CPU, and under 8 minutes on a GPU.
 """

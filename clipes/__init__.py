@@ -21,6 +21,7 @@ from clipes._version import __version__
 
 if TYPE_CHECKING:
     from clipes import config, scenes
+    from clipes.clip.listing import list_models
     from clipes.config import COCO14, VOC12, Config
     from clipes.evaluation import evaluate
     from clipes.generator import MaskGenerator, load
@@ -37,6 +38,7 @@ __all__ = [
     "__version__",
     "config",
     "evaluate",
+    "list_models",
     "load",
     "open_run",
     "run",
@@ -50,6 +52,7 @@ _HOMES = {
     "MaskGenerator": "generator",
     "PseudoMask": "result",
     "evaluate": "evaluation",
+    "list_models": "clip.listing",
     "load": "generator",
     "open_run": "store.store",
     "run": "runs.api",

@@ -174,7 +174,7 @@ class PseudoMask:
         width. ``result.figure().savefig("dog.pdf")`` writes it; the default resolution is 300 dots per inch.
 
         Raises ValueError for a width below 3, :class:`clipes.drawing.optional.PlotError` without matplotlib
-        (``pip install clipes[plot]``).
+        (the extra ``plot``).
         """
         from clipes.drawing.figure import draw_figure
 

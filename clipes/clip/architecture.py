@@ -33,29 +33,13 @@ class Training(NamedTuple):
         return {"mean": self.mean, "std": self.std, "interpolation": self.interpolation}
 
 
-def supported_models() -> list[tuple[str, tuple[str, ...], str | None]]:
-    """Every model open_clip has weights for: name, tags, and why it is not supported (None if it is)."""
-    import open_clip
-
-    rows = []
-    for name in open_clip.list_models():
-        config = open_clip.get_model_config(name)
-        reason = _refusal(config)
-        tags = tuple(open_clip.list_pretrained_tags_by_model(name))
-        if reason is None:
-            tags = _matching_tags(name, config)
-        if tags:
-            rows.append((name, tags, reason))
-    return rows
-
-
 def model_config(model: str, pretrained: str | Path | None) -> dict[str, Any]:
     """The configuration of a supported model. Raises ModelError otherwise, FileNotFoundError for a folder's files."""
     if model.startswith(("local-dir:", "hf-hub:")):
         config = _config_of_folder_or_hub(model, pretrained)
     else:
         config = _config_of_name(model)
-    reason = _refusal(config)
+    reason = refusal(config)
     if reason:
         raise ModelError(f"{model} is not supported: {reason}; clipes reads {SUPPORTED}")
     return config
@@ -70,7 +54,7 @@ def weights_file(model: str, pretrained: str | Path | None, config: Mapping[str,
     from open_clip.pretrained import get_pretrained_cfg
 
     if pretrained is None:
-        known = ", ".join(_matching_tags(model, config)) or "it has none"
+        known = ", ".join(matching_tags(model, config)) or "it has none"
         raise ModelError(f"no weights given for {model}; pass pretrained= a tag ({known}) or a weights file")
     if get_pretrained_cfg(model, str(pretrained)):
         _check_gelu(model, str(pretrained), config)
@@ -89,7 +73,7 @@ def training_of_tag(model: str, tag: str, config: Mapping[str, Any]) -> Training
     from open_clip.pretrained import get_pretrained_cfg
 
     if not get_pretrained_cfg(model, tag):
-        known = ", ".join(_matching_tags(model, config)) or "it has none"
+        known = ", ".join(matching_tags(model, config)) or "it has none"
         raise ModelError(f"{model} has no tag {tag!r} that its weights file could be like; its tags: {known}")
     _check_gelu(model, tag, config)
     return _training(model, tag, bool(config.get("quick_gelu")))
@@ -108,7 +92,7 @@ def other_trainings(model: str, config: Mapping[str, Any], assumed: Training) ->
     import open_clip
 
     others: dict[Training, str] = {}
-    for tag in _matching_tags(model, config):
+    for tag in matching_tags(model, config):
         others.setdefault(_training(model, tag, bool(config.get("quick_gelu"))), tag)
     quick = f"{model}-quickgelu"
     if quick in open_clip.list_models():
@@ -126,7 +110,8 @@ def _training(model: str, tag: str, quick_gelu: bool) -> Training:
     return Training(quick, mean, std, cfg.get("interpolation") or assumed.interpolation)
 
 
-def _refusal(config: Mapping[str, Any]) -> str | None:
+def refusal(config: Mapping[str, Any]) -> str | None:
+    """Why a model of this configuration cannot be used here, or None if it can."""
     return unsupported_reason(config) or _missing_package(config)
 
 
@@ -139,7 +124,7 @@ def _missing_package(config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _matching_tags(model: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+def matching_tags(model: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     """The tags whose weights have the GELU of ``model``."""
     import open_clip
 

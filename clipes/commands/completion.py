@@ -6,10 +6,12 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
+from clipes._version import install_hint
+
 from .arguments import json_path, nonempty, path
 
 SHELLS = ("bash", "zsh")
-SHELLS_HELP = "print a completion script for bash or zsh, and exit (needs shtab: pip install shtab)"
+SHELLS_HELP = "print a completion script for bash or zsh, and exit (needs shtab)"
 
 
 class PrintCompletion(argparse.Action):
@@ -21,7 +23,7 @@ class PrintCompletion(argparse.Action):
         try:
             import shtab
         except ImportError:
-            raise argparse.ArgumentError(self, "it needs shtab: pip install shtab") from None
+            raise argparse.ArgumentError(self, f"it needs shtab: {install_hint('completion')}") from None
         for action in _actions(parser):
             if action.type in (path, json_path, nonempty):  # most of these texts are files or folders
                 action.complete = shtab.FILE  # type: ignore[attr-defined]

@@ -1,36 +1,69 @@
-"""``clipes models``: the models that can be loaded, and why others cannot."""
+"""``clipes models``: the models that can be loaded, their sizes, and why others cannot."""
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
+import textwrap
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from .arguments import add_command
 from .terminal import DONE
 
+if TYPE_CHECKING:  # they load torch
+    from clipes.clip.listing import ModelInfo
+
+WIDTH = 100
+
 
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
-    help = "what can be loaded, and what cannot and why"
+    help = "the models that can be loaded, with their sizes and tags; which one to take"
     models = add_command(commands, "models", run, help)
     models.add_argument("pattern", nargs="?", default="", help="only names that contain this")
+    models.add_argument("--all", action="store_true", help="those that cannot be loaded, too, and why")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the supported and the unsupported models."""
-    from clipes.clip.architecture import supported_models
+    """Print the supported models, and the unsupported ones if asked for, or if no other has the name."""
+    from clipes.clip.listing import RECOMMENDED, list_models
 
-    rows = [row for row in supported_models() if options.pattern.lower() in row[0].lower()]
-    if not rows and options.pattern.lower() not in "tiny":
+    pattern = options.pattern.lower()
+    models = [model for model in list_models() if pattern in model.name.lower()]
+    others = [model for model in list_models(unsupported=True) if pattern in model.name.lower()]
+    if not models and not others:
         raise ValueError(f"no model's name contains {options.pattern!r}; `clipes models` lists them all")
-    print("Supported, name and tags:")
-    if options.pattern.lower() in "tiny":
-        print("tiny  (bundled, for the drawn scenes)")
-    for name, tags, reason in rows:
-        if reason is None:
-            print(f"{name}  {', '.join(tags)}")
-    print("\nAlso: hf-hub:ORG/REPO, local-dir:PATH, or a name with a weights file.\n\nNot supported:")
-    for name, _, reason in rows:
-        if reason is not None:
-            print(f"{name}  ({reason})")
+    if models:
+        _print_models(models)
+        name, tag = RECOMMENDED
+        print(f"\nFor photographs: --model {name} --pretrained {tag}, the paper's, which the presets are for.")
+        print("Also: hf-hub:ORG/REPO, local-dir:PATH, or a name with a weights file as --pretrained.")
+    if options.all or not models:
+        print("Not supported:" if not models else "\nNot supported:")
+        for model in others:
+            print(f"{model.name}  ({model.reason})")
+    elif others:
+        print(f"{len(others)} others are not supported; `clipes models --all` says why.")
     return DONE
+
+
+def _print_models(models: Sequence[ModelInfo]) -> None:
+    """A line for each model, and its tags below it."""
+    width = max(len(model.name) for model in models)
+    print(f"{'name':{width}}  patches          parameters  in float32")
+    for model in models:
+        count = model.parameters
+        size = "?  ?" if count is None else f"{_millions(count):>10}  {_size(4 * count):>10}"
+        grid = f"{model.grid} x {model.grid} of {model.patch} px"
+        print(f"{model.name:{width}}  {grid:15}  {size}")
+        tags = ", ".join(model.tags) or "bundled: a toy for drawings"
+        print(textwrap.fill(tags, WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False))
+
+
+def _millions(count: int) -> str:
+    return f"{count / 1e6:.0f} M"
+
+
+def _size(count: int) -> str:
+    """Bytes as ``0.60 GB``, ``13 MB``."""
+    return f"{count / 1e9:.2f} GB" if count >= 1e8 else f"{count / 1e6:.0f} MB"

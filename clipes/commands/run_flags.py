@@ -65,7 +65,7 @@ def _add_work(group: argparse._ArgumentGroup) -> None:
 
 
 def _add_ray(group: argparse._ArgumentGroup) -> None:
-    engine = "who makes the masks: this process, or the actors of Ray (pip install 'clipes[ray]'; default: here)"
+    engine = "who makes the masks: this process, or the actors of Ray, an extra of the installation (default: here)"
     group.add_argument("--engine", choices=("here", "ray"), help=engine)
     actors = "actors, each with the model: a number, or the least and the most (default: 1, and as many as fit)"
     group.add_argument("--actors", type=_range, metavar="N[-N]", help=actors)

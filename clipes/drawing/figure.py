@@ -1,6 +1,6 @@
 """The figure of one result: picture, the map of each label, mask and confidence; and what all figures share.
 
-matplotlib (``pip install clipes[plot]``) is imported when a figure is drawn. Only its objects are used, not pyplot, and
+matplotlib (the extra ``plot``) is imported when a figure is drawn. Only its objects are used, not pyplot, and
 its default settings, not the user's: no global setting changes and no window opens.
 """
 

@@ -1,10 +1,12 @@
-"""The import of matplotlib, which is optional (``pip install clipes[plot]``)."""
+"""The import of matplotlib, which is optional (the extra ``plot``)."""
 
 from __future__ import annotations
 
 import os
 import sys
 from contextlib import suppress
+
+from clipes._version import install_hint
 
 
 class PlotError(ImportError):
@@ -23,7 +25,7 @@ def require_matplotlib() -> None:
     try:
         import matplotlib.figure
     except ImportError as error:
-        raise PlotError(f"plots need matplotlib ({error}): pip install clipes[plot]") from error
+        raise PlotError(f"plots need matplotlib ({error}): {install_hint('plot')}") from error
     finally:
         if backend is not None:
             os.environ["MPLBACKEND"] = backend

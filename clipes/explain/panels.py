@@ -1,6 +1,6 @@
 """Panels and bars that explain the method, written to files.
 
-matplotlib (``pip install clipes[plot]``) is imported when something is drawn.
+matplotlib (the extra ``plot``) is imported when something is drawn.
 """
 
 from __future__ import annotations

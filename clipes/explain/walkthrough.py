@@ -1,6 +1,6 @@
 """Pictures of every stage of one image's path to its mask, and the numbers that go with them.
 
-matplotlib (``pip install clipes[plot]``) is imported when a picture is drawn.
+matplotlib (the extra ``plot``) is imported when a picture is drawn.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from clipes._version import __version__
+from clipes._version import __version__, install_hint
 from clipes.datasets.coco import read_image_ids
 from clipes.io.tempdb import encode_name, temporary_database, transaction
 
@@ -206,4 +206,4 @@ def _pycocotools() -> Any:
     try:
         return importlib.import_module("pycocotools.mask")
     except ImportError as error:
-        raise CocoError(f"--to coco needs pycocotools ({error}): pip install clipes[coco]") from error
+        raise CocoError(f"--to coco needs pycocotools ({error}): {install_hint('coco')}") from error

@@ -1,6 +1,6 @@
 """Plots of an analysis of templates: their order by sharpness, and the paper's figure, mean IoU against sharpness.
 
-matplotlib (``pip install clipes[plot]``) is imported when a plot is drawn. Its global settings and its windows are not
+matplotlib (the extra ``plot``) is imported when a plot is drawn. Its global settings and its windows are not
 touched.
 """
 

@@ -11,6 +11,8 @@ from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from clipes._version import install_hint
+
 if TYPE_CHECKING:
     import pyarrow
 
@@ -21,7 +23,7 @@ def import_ray() -> Any:
         import ray
         import ray.data
     except ImportError as error:
-        raise ImportError('the engine "ray" needs Ray: pip install "clipes[ray]"') from error
+        raise ImportError(f'the engine "ray" needs Ray: {install_hint("ray")}') from error
     return ray
 
 

@@ -22,9 +22,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from clipes.clip import download
-from clipes.clip.architecture import supported_models
 from clipes.clip.bundled import TINY_FOLDER
 from clipes.clip.head import image_features
+from clipes.clip.listing import list_models
 from clipes.clip.open_clip_vision import ModelError, unsupported_reason
 from clipes.clip.text import encode_sentences
 from clipes.clip.weights import CLIP, load_clip
@@ -251,18 +251,18 @@ def test_every_tag_of_open_clip_has_a_name_that_loads_it(monkeypatch: pytest.Mon
 
     monkeypatch.setattr("clipes.clip.weights._from_open_clip", reached)
     refused = 0
-    for name, listed, reason in supported_models():
-        for weights in open_clip.list_pretrained_tags_by_model(name) if reason is None else ():
+    for model in list_models()[1:]:
+        for weights in open_clip.list_pretrained_tags_by_model(model.name):
             try:
-                load_clip(name, weights)
+                load_clip(model.name, weights)
             except Reached:
-                assert weights in listed
+                assert weights in model.tags
                 continue
             except ModelError as error:
                 refused += 1
-                assert weights not in listed
+                assert weights not in model.tags
                 match = re.search("load '(.*)'", str(error))
-                assert match and match[1] != name
+                assert match and match[1] != model.name
                 with pytest.raises(Reached):
                     load_clip(match[1], weights)
     assert refused >= 10
@@ -578,7 +578,7 @@ def test_supported_ways_to_say_the_same(vision: dict[str, Any]) -> None:
 
 
 def test_what_can_be_loaded() -> None:
-    rows = {name: (tags, reason) for name, tags, reason in supported_models()}
+    rows = {model.name: (model.tags, model.reason) for model in (*list_models(), *list_models(unsupported=True))}
     assert "openai" in rows["ViT-B-16"][0] and rows["ViT-B-16"][1] is None
     assert "ResNet" in str(rows["RN50"][1])
     assert "small" not in rows  # it has no weights

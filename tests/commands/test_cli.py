@@ -720,16 +720,21 @@ def test_demo_in_a_folder_of_ones_own(said) -> None:
 
 def test_models(said) -> None:
     code, out, err = said("models")
-    supported, unsupported = out.split("\nNot supported:\n")
-    assert code == 0 and err == ""
-    assert re.search(r"^tiny ", supported, re.MULTILINE)
-    assert re.search(r"^ViT-B-16  openai, ", supported, re.MULTILINE)
-    assert re.search(r"^ViT-L-14-336  openai", supported, re.MULTILINE)
+    assert code == 0 and err == "" and "Not supported" not in out
+    assert re.search(r"^tiny +14 x 14 of 8 px +\d M +\d+ MB\n    bundled: a toy for drawings$", out, re.MULTILINE)
+    assert re.search(r"^ViT-B-16 +14 x 14 of 16 px +150 M +0\.60 GB\n    openai, ", out, re.MULTILINE)
+    assert re.search(r"^ViT-L-14-336 +24 x 24 of 14 px +428 M +1\.71 GB\n    openai$", out, re.MULTILINE)
+    assert "For photographs: --model ViT-B-16 --pretrained openai, the paper's" in out
+    assert re.search(r"^\d+ others are not supported; `clipes models --all` says why\.$", out, re.MULTILINE)
+    assert max(map(len, out.splitlines())) <= 100
+    unsupported = said("models", "--all")[1].partition("\nNot supported:\n")[2]
     assert re.search(r"^RN50  \(its image tower is a ResNet", unsupported, re.MULTILINE)
     assert re.search(r"^coca_ViT-B-32  \(CoCa pools", unsupported, re.MULTILINE)
     assert re.search(r"^ViT-B-16-SigLIP  \(", unsupported, re.MULTILINE)
     some = said("models", "rn50")[1]
-    assert "RN50x4" in some and "ViT-B-16" not in some and "tiny" not in some
+    assert some.startswith("Not supported:\nRN50") and "RN50x4" in some and "ViT-B-16" not in some
+    assert "tiny" not in some
+    assert "no model's name contains 'xyzzy'" in said("models", "xyzzy")[2]
 
 
 def test_rows_without_an_image_and_links_to_nothing_are_told(said) -> None:

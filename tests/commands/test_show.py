@@ -119,7 +119,7 @@ class TestRefusals:
 
     def test_no_matplotlib(self, said: Said, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-        self._refused(said(), r"^clipes show: plots need matplotlib .*: pip install clipes\[plot\]")
+        self._refused(said(), r"^clipes show: plots need matplotlib .*: pip install matplotlib, or in a clone")
 
     def test_labels(self, said: Said, capsys: pytest.CaptureFixture[str]) -> None:
         self._refused(said(labels="catt"), r"unknown class 'catt' in scenes; did you mean 'cat'\?")

@@ -104,7 +104,7 @@ def test_completion_without_shtab(cli: CommandLine, monkeypatch: pytest.MonkeyPa
     assert "invalid choice: 'fish' (choose from bash, zsh)" in cli("--print-completion", "fish").err
     monkeypatch.setitem(sys.modules, "shtab", None)
     code, _, err = cli("--print-completion", "bash")
-    assert code == 2 and "argument --print-completion: it needs shtab: pip install shtab" in err
+    assert code == 2 and "argument --print-completion: it needs shtab: pip install shtab, or in a clone" in err
 
 
 # --- how much is said

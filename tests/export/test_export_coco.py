@@ -18,7 +18,7 @@ from scipy import ndimage
 from clipes.datasets import find_images, find_samples
 from clipes.export import CocoError, export
 
-pytest.importorskip("pycocotools", reason="pycocotools is not installed: pip install clipes[coco]")
+pytest.importorskip("pycocotools", reason="pycocotools is not installed")
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from pycocotools.mask import encode

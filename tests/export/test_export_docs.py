@@ -29,7 +29,7 @@ CODE = {
 
 @pytest.fixture
 def exported(photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("pycocotools", reason="pycocotools is not installed: pip install clipes[coco]")
+    pytest.importorskip("pycocotools", reason="pycocotools is not installed")
     monkeypatch.chdir(photos.parent)
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_DATASETS_CACHE", str(photos.parent / "cache"))

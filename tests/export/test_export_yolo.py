@@ -15,7 +15,7 @@ from clipes.export import export
 
 yaml = pytest.importorskip("yaml", reason="PyYAML is not installed")
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:pycocotools")
-code = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed: pip install clipes[coco]")
+code = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
 
 
 @pytest.fixture(autouse=True)

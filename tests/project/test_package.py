@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import clipes
+from clipes._version import EXTRAS, install_hint
 from clipes.cli import COMMANDS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -305,3 +306,15 @@ def test_unpacked_wheel_finds_its_data(wheel: Path, tmp_path: Path) -> None:
 def test_installed_package_finds_its_data(tmp_path: Path) -> None:
     """As it is installed here: in a developer's environment that is an editable install."""
     assert _python(DATA, tmp_path).splitlines()[2:] == [SETS, "True True", "True"]
+
+
+def test_the_extras_of_the_hints_are_those_of_the_installation() -> None:
+    """What an error advises to install is what the extra brings; no hint names the index's clipes alone."""
+    settings = configparser.ConfigParser(interpolation=None)
+    settings.read(ROOT / "setup.cfg")
+    extras = settings["options.extras_require"]
+    for extra, package in EXTRAS.items():
+        assert extras[extra].strip().split(">=")[0] == package
+        assert install_hint(extra).endswith(f'in a clone of clipes pip install ".[{extra}]"')
+    for path in (*SOURCES, *(ROOT / "docs").glob("*.md"), ROOT / "README.md"):
+        assert not re.search(r"pip install ['\"]?clipes\[", path.read_text(encoding="utf-8")), path

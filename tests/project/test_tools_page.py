@@ -38,7 +38,7 @@ def test_the_sections() -> None:
 
 
 def test_annotations_are_json_and_pycocotools_reads_them(names: dict[str, Any]) -> None:
-    coco = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed: pip install clipes[coco]")
+    coco = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
     segments = names["result"].segments()
     assert len(segments) >= 2
     for told, segment in zip(json.loads(json.dumps(names["annotations"])), segments, strict=True):

@@ -448,7 +448,12 @@ def test_a_machine_without_room_is_told_at_once(monkeypatch, actors, each, wrong
 
 def test_without_ray_it_is_said_how_to_get_it(monkeypatch, tmp_path, samples):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ImportError, match=re.escape('the engine "ray" needs Ray: pip install "clipes[ray]"')):
+    with pytest.raises(
+        ImportError,
+        match=re.escape(
+            'the engine "ray" needs Ray: pip install "ray[data]", or in a clone of clipes pip install ".[ray]"'
+        ),
+    ):
         list(write(load, Output(tmp_path), samples))
 
 
