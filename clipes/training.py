@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from clipes.datasets.sample import AnySource
 from clipes.ids import ignore_index
 from clipes.io.images import TarMember, open_image
 from clipes.io.masks import check_size, read_ids, read_png
@@ -59,7 +60,7 @@ class PseudoMaskDataset(Dataset[Any]):
     def __init__(
         self,
         run: AnyPath,
-        source: AnyPath | None = None,
+        source: AnySource | None = None,
         *,
         transform: Callable[[Tensor, Tensor, Tensor], Any] | None = None,
     ) -> None:
@@ -131,7 +132,7 @@ def _folder_and_tar(run: Path) -> tuple[Path, str | None]:
     return run.parent, run.name
 
 
-def _entries(store: Store, source: AnyPath | None, tar: str | None) -> Iterator[dict[str, Any]]:
+def _entries(store: Store, source: AnySource | None, tar: str | None) -> Iterator[dict[str, Any]]:
     """Yield the id, the labels and the files of each image that has a mask."""
     place = store.source(source)
     images = store.images(place)

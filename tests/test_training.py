@@ -105,6 +105,19 @@ def test_images_in_a_tar(source: Path, tmp_path: Path, cli: CommandLine) -> None
     assert image.shape == (3, 64, 48) and mask.shape == (64, 48) and confidence.unique().tolist() == [1]
 
 
+def test_several_sources(source: Path, tmp_path: Path, cli: CommandLine) -> None:
+    """And two images of one stem, of which the labels file says which is meant."""
+    Image.new("RGB", (9, 7)).save(source / "half.jpg")
+    (tmp_path / "l.csv").write_text("image,labels\nhalf.png,cat\nsub/grey,tree\n")
+    out = tmp_path / "masks"
+    given = [source / "half.jpg", source / "half.png", source / "sub"]
+    code, _, error = cli("generate", *given, "--labels", tmp_path / "l.csv", "--out", out)
+    assert code == 0, error
+    for pairs in (PseudoMaskDataset(out), PseudoMaskDataset(out, given)):
+        assert [pairs.id(index) for index in range(len(pairs))] == ["half", "sub/grey"]
+        assert pairs[0][0].shape == (3, 48, 64)
+
+
 def test_more_than_254_classes(source: Path, tmp_path: Path, cli: CommandLine) -> None:
     classes = tmp_path / "classes.txt"
     classes.write_text("\n".join(f"thing{chr(97 + n // 26)}{chr(97 + n % 26)}" for n in range(300)))

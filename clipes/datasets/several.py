@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from clipes.io.kinds import IMAGE_SUFFIXES, UNREAD_SUFFIXES
+from clipes.io.paths import as_spelled
 from clipes.io.walk import walk_files
 
 from .sample import DatasetError, RawSample
@@ -19,6 +20,7 @@ def find_several(sources: Sequence[str]) -> Iterator[RawSample]:
 
     Raises FileNotFoundError for one that does not exist, DatasetError for one that is neither.
     """
+    sources = [as_spelled(one) for one in sources]
     for one in sources:
         if not os.path.lexists(one):
             raise FileNotFoundError(f"no such image or folder: {one!r}, one of {len(sources)} sources")
