@@ -15,7 +15,7 @@ from clipes.config import PRESETS, Fuse
 from clipes.ids import ignore_index, split_background
 from clipes.io.atomic import owned, write_text
 
-from .class_ids import is_number, read_id_map, read_numbered_lines
+from .class_ids import classes_of_other_tools, is_number, read_id_map, read_numbered_lines
 from .words import as_tuple, check_keys, read_data, strings, unique_strings, unknown_name
 
 _SET_KEYS = ("name", "description", "config", "background", "templates", "fuse", "numbers_from", "classes")
@@ -177,7 +177,7 @@ def _read_file(path: Path) -> ClassSet:
             return _class_set(data, str(data.get("name", path.stem)))
         if isinstance(data, dict) and "classes" in data:
             return _class_set(data, path.stem)
-        return _from_entries(data, path.stem, {})
+        return _from_entries(classes_of_other_tools(data), path.stem, {})
     except (TypeError, ValueError) as error:
         # What is wrong inside a file is a wrong value, whatever its type.
         raise ValueError(f"{path}: {error}") from error

@@ -77,6 +77,29 @@ def read_numbered_lines(lines: object) -> NumberedNames | None:
     return None
 
 
+def classes_of_other_tools(data: Any) -> Any:
+    """Return the classes in the data of another tool's file, any other data as they are.
+
+    Known are YOLO's `names`, whose numbers count from 0 and are no ids of masks, the `id2label` of Hugging Face's
+    transformers, and COCO's `categories`.
+
+    >>> classes_of_other_tools({"path": "x", "names": {0: "cat", 1: "dog"}})
+    ['cat', 'dog']
+    """
+    if not isinstance(data, dict):
+        return data
+    names, categories = data.get("names"), data.get("categories")
+    if isinstance(names, dict) and [_id(number) for number in names] == list(range(len(names))):
+        return list(names.values())
+    if isinstance(names, list) and len(data) > 1:
+        return names
+    if isinstance(categories, list) and all(
+        isinstance(one, dict) and {"id", "name"} <= one.keys() for one in categories
+    ):
+        return [{"id": one["id"], "name": one["name"]} for one in categories]
+    return data["id2label"] if isinstance(data.get("id2label"), dict) else data
+
+
 def _id(value: object) -> int | None:
     if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,9}", value.strip()):
         return int(value)

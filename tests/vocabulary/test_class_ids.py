@@ -102,6 +102,34 @@ def test_the_labelmap_of_an_export_is_read(tmp_path: Path) -> None:
         assert load_vocabulary(path).class_names == WANTED
 
 
+@pytest.mark.parametrize(
+    ("data", "category_ids"),
+    [
+        ({"path": ".", "names": {"0": "balloon", "1": "boat"}}, ()),
+        ({"nc": 2, "names": ["balloon", "boat"]}, ()),
+        ({"model_type": "x", "id2label": {"0": "background", "1": "balloon", "2": "boat"}}, ()),
+        ({"id2label": {"2": "boat", "1": "balloon"}}, ()),
+        ({"info": {}, "categories": [{"id": 3, "name": "balloon", "color": ""}, {"id": 7, "name": "boat"}]}, (3, 7)),
+        ({"categories": [{"id": 2, "name": "boat", "color": "#fff"}, {"id": 1, "name": "balloon"}]}, (1, 2)),
+    ],
+)  # fmt: skip
+def test_class_lists_of_other_tools(data: Any, category_ids: tuple[int, ...], tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        own = _loaded(data, tmp_path, "json")
+    assert own.class_names == WANTED and own.category_ids == category_ids
+
+
+def test_the_names_of_an_export_are_a_class_file(tmp_path: Path) -> None:
+    (tmp_path / "data.yaml").write_text("path: .\ntrain: images\nnames:\n  0: balloon\n  1: boat\n")
+    assert load_vocabulary(tmp_path / "data.yaml").class_names == WANTED
+
+
+def test_ids_of_another_tool_that_a_mask_cannot_keep_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"own\.json: class ids: 0 is 'balloon', but in a mask 0 is the background"):
+        _loaded({"id2label": {"0": "balloon", "1": "boat"}}, tmp_path, "json")
+
+
 def test_names_that_begin_or_end_with_a_number_stay_names() -> None:
     assert load_vocabulary(["3 wheeler", "4 wheeler"]).class_names == ("3 wheeler", "4 wheeler")
     assert load_vocabulary(["type 1", "type 2"]).class_names == ("type 1", "type 2")
