@@ -112,36 +112,34 @@ def _hatch(picture: NDArray[np.uint8], ignored: NDArray[np.bool_], width: float)
     picture[down, right] = (pixels + _HATCH_ALPHA * (towards - pixels)).round()
 
 
-def _regions(ids: NDArray[np.int32], least: int) -> NDArray[np.int32]:
-    """The connected regions of one id each, numbered from 1, (H, W); those below ``least`` pixels join the nearest."""
-    values = np.unique(ids, return_inverse=True)[1].reshape(ids.shape) + 1
-    regions, count = np.zeros(ids.shape, np.int32), 0
-    for value, box in enumerate(ndimage.find_objects(values), start=1):
-        labels, added = ndimage.label(values[box] == value)
-        regions[box] += np.where(labels > 0, labels + count, 0)
-        count += added
-    small = np.bincount(regions.ravel(), minlength=count + 1)[regions] < least
+def _regions(ids: NDArray[np.int32], least: int) -> tuple[NDArray[np.int32], list[int]]:
+    """The connected regions of one id each, numbered from 1, (H, W), and the id of each number.
+
+    The pixels of regions below ``least`` pixels join the region that is nearest.
+    """
+    regions, id_of = np.zeros(ids.shape, np.int32), [0]
+    for value, box in enumerate(ndimage.find_objects(ids + 2), start=-1):  # -1 is the least id
+        if box is not None:
+            labels, added = ndimage.label(ids[box] == value)
+            regions[box] += np.where(labels > 0, labels + len(id_of) - 1, 0)
+            id_of += [value] * added
+    small = (np.bincount(regions.ravel(), minlength=len(id_of)) < least)[regions]
     if small.any() and not small.all():
         nearest = ndimage.distance_transform_edt(small, return_distances=False, return_indices=True)
         regions = regions[tuple(nearest)]
-    return regions
+    return regions, id_of
 
 
 def _outline(picture: NDArray[np.uint8], ids: NDArray[np.int32], least: int, width: float) -> None:
     """Draw the border of each region of a class of ``least`` pixels or more, in place, the smallest region on top."""
-    regions = _regions(ids, least)
-    areas = np.bincount(regions.ravel())
-    boxes = ndimage.find_objects(regions)
+    regions, id_of = _regions(ids, least)
+    areas, boxes = np.bincount(regions.ravel()), ndimage.find_objects(regions)
     margin = int(2 * width) + 3
     for region in np.argsort(-areas, kind="stable").tolist():
-        if region == 0 or areas[region] == 0:
+        if areas[region] == 0 or id_of[region] <= 0 or areas[region] == ids.size:
             continue
-        rows, columns = boxes[region - 1]
-        box = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in (rows, columns))
-        inside = regions[box] == region
-        value = int(np.median(ids[box][inside]))
-        if value > 0 and not inside.all():
-            _line(picture[box], inside, clear_palette()[palette_index(value)], width)
+        box = tuple(slice(max(0, side.start - margin), side.stop + margin) for side in boxes[region - 1])
+        _line(picture[box], regions[box] == region, clear_palette()[palette_index(id_of[region])], width)
 
 
 def _line(picture: NDArray[np.uint8], inside: NDArray[np.bool_], colour: NDArray[np.uint8], width: float) -> None:
