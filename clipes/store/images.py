@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from clipes.datasets import TableFormat, find_images
+from clipes.datasets import DatasetError, TableFormat, find_images
 from clipes.datasets.sample import AnySource
 from clipes.io.images import TarMember
 
@@ -20,9 +20,11 @@ def run_images(manifest: Mapping[str, Any], source: AnySource) -> Mapping[str, P
     """
     plan = manifest.get("plan")
     plan = plan if isinstance(plan, dict) else {}
-    labels, table = plan.get("labels"), plan.get("table")
-    return find_images(
-        source,
-        labels if isinstance(labels, str) and os.path.isfile(labels) else None,
-        TableFormat(**table) if isinstance(table, dict) else TableFormat(),
-    )
+    labels, values = plan.get("labels"), plan.get("table")
+    table = TableFormat(**values) if isinstance(values, dict) else TableFormat()
+    try:
+        return find_images(source, None, table)
+    except DatasetError:
+        if not isinstance(labels, str) or labels.lower().endswith(".npy") or not os.path.isfile(labels):
+            raise
+        return find_images(source, labels, table)

@@ -105,7 +105,8 @@ def read_class_set(classes: object, sets: tuple[str, ...]) -> ClassSet:
     path = Path(classes)
     if path.is_file():
         return _read_file(path)
-    cure = "give a list of names, or a .json or text file"
+    names = [part.strip() for part in str(classes).split(",") if part.strip()]
+    cure = f"give a list of names{f' ({names})' if len(names) > 1 else ''}, or a .json or text file"
     if not isinstance(classes, str) or path.suffix or len(path.parts) > 1:
         raise FileNotFoundError(f"no class file {str(path)!r}; {cure}, or one of {', '.join(sets)}")
     raise unknown_name("class set", classes, sets, cure)

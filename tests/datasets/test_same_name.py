@@ -8,6 +8,7 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -111,3 +112,13 @@ def test_the_command_python_and_what_comes_after(photos: Path, monkeypatch: Any,
     assert main(["finalize", "m", "--refine", "par"]) == 0
     assert main(["export", "m", "--to", "voc", "--out", "x"]) == 0
     assert Path("x/JPEGImages/a.jpg").read_bytes() == Path("photos/a.jpg").read_bytes()
+
+
+def test_labels_that_are_no_table_any_more_are_not_read_again(photos: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(photos.parent)
+    np.save("l.npy", {name: np.eye(16)[0] for name in ("a", "b", "sub/c")})  # type: ignore[arg-type]
+    Path("t.csv").write_text("image,labels\na,cat\nb,cat\nsub/c,cat\n")
+    for labels in ("l.npy", "t.csv"):
+        assert main(["generate", "photos", "--labels", labels, "--save-patch-cams", "--out", f"m-{labels}"]) == 0
+        Path(labels).write_text("broken")
+        assert main(["finalize", f"m-{labels}", "--refine", "par"]) == 0

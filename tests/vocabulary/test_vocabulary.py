@@ -449,6 +449,9 @@ def test_own_templates() -> None:
 SETS = f"choose one of {', '.join(class_set_names())}, or give a list of names, or a .json or text file"
 
 
+LISTED = SETS.replace("list of names,", "list of names (['owl', 'elk']),")
+
+
 @pytest.mark.parametrize(
     ("classes", "error", "message"),
     [
@@ -456,6 +459,7 @@ SETS = f"choose one of {', '.join(class_set_names())}, or give a list of names, 
         ("VOC12", ValueError, f"unknown class set 'VOC12'; did you mean 'voc12'? {SETS}"),
         ("qqq", ValueError, f"unknown class set 'qqq'; {SETS}"),
         ("", ValueError, f"unknown class set ''; {SETS}"),
+        ("owl, elk", ValueError, f"unknown class set 'owl, elk'; {LISTED}"),
         (
             "gone.json",
             FileNotFoundError,
