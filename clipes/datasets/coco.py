@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from clipes.io.paths import as_spelled
 
+from .layouts import likely_source
 from .sample import DatasetError, RawSample, clean_labels, without_suffix
 from .source_spec import split_file, split_root
 
@@ -92,6 +93,8 @@ def _instances(root: Path, split: str | None) -> Path:
         wanted = "no split is given" if split is None else f"no {file}"
         others = [] if files else [str(path) for pattern in _OTHERS for path in islice(sorted(root.glob(pattern)), 3)]
         cure = f"write coco:FILE.json, of {', '.join(others)}" if others else "write coco:ROOT:SPLIT or coco:FILE.json"
+        if (likely := likely_source(root)) and not likely.startswith("coco:"):
+            cure += f", or {likely}, which it looks like"
         raise FileNotFoundError(f"coco: {wanted}; splits in {folder}: {splits}; {cure}")
     return file
 

@@ -45,4 +45,4 @@ def unread_note(database: sqlite3.Connection, source: str) -> str:
     keys = [key for (key,) in database.execute("SELECT key FROM row WHERE used = 2 ORDER BY position")]
     if keys:
         note += f"; {len(keys)} row(s) of the labels name them, {decode_name(keys[0])!r} the first"
-    return f"{note}; {READ_INSTEAD}"
+    return f"{note}; {READ_INSTEAD.replace('it', 'them', 1)}"

@@ -14,6 +14,7 @@ from xml.etree import ElementTree
 from clipes.io.kinds import IMAGE_SUFFIXES, UNREAD_SUFFIXES
 from clipes.io.paths import as_spelled
 
+from .layouts import likely_source
 from .sample import DatasetError, RawSample, check_id, clean_labels
 from .source_spec import split_root
 from .tables import read_lines
@@ -56,7 +57,11 @@ def find_voc(root: Path) -> Path:
     inside = sorted(path.parent for path in root.glob("*/JPEGImages") if path.is_dir())
     if len(inside) != 1:
         names = f"the folders {', '.join(path.name for path in inside)} do" if inside else "no folder in it does"
-        raise DatasetError(f"voc: {root} holds no JPEGImages, and {names}; give the one folder that does (VOC2012)")
+        likely = likely_source(root)
+        other = f", or {likely}, which it looks like" if likely else ""
+        raise DatasetError(
+            f"voc: {root} holds no JPEGImages, and {names}; give the one folder that does (VOC2012){other}"
+        )
     return inside[0]
 
 

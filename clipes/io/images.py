@@ -203,9 +203,24 @@ def _sample_bits(image: Image.Image) -> int:
     tag = getattr(image, "tag_v2", {}).get(_BITS) if image.format == "TIFF" else None
     if isinstance(tag, tuple) and tag:
         return int(max(tag))
+    if image.format == "JPEG2000":
+        return 16 if _jpeg_2000_bits(image) > 8 else 8  # Pillow spreads the levels over 8 or 16
     parts = [part for tile in getattr(image, "tile", ()) for part in (tile[3] if isinstance(tile[3], tuple) else tile)]
     scaled = image.format == "PPM" and any(isinstance(part, int) and part > 255 for part in parts)
     return 16 if _is_grey_16(image) or scaled or any(";16" in str(part) for part in parts) else 8
+
+
+def _jpeg_2000_bits(image: Image.Image) -> int:
+    """The bits of the first component, from the marker SIZ of ISO/IEC 15444-1, A.5.1; 8 where it is not found."""
+    file = getattr(image, "fp", None)
+    if file is None:
+        return 16 if _is_grey_16(image) else 8
+    place = file.tell()
+    file.seek(0)
+    head = file.read(4096)
+    file.seek(place)
+    start = head.find(b"\xff\x4f\xff\x51")  # SOC and SIZ; 38 bytes of SIZ come before the first component's
+    return (head[start + 42] & 0x7F) + 1 if start >= 0 and len(head) > start + 42 else 8
 
 
 def _is_grey_16(image: Image.Image) -> bool:

@@ -113,3 +113,19 @@ def test_the_masks_of_voc_are_no_images(tmp_path: Path) -> None:
         with pytest.raises(DatasetError, match=r"SegmentationClass would be taken for images; give voc:.*VOC2012, or"):
             find_samples(source, ["cat"])
     assert len(find_samples(root / "JPEGImages", ["cat"])) == 1
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco"])
+def test_a_source_of_another_kind_is_named(tmp_path: Path, kind: str) -> None:
+    names = {
+        "voc": ("JPEGImages/a.jpg", "ImageSets/Segmentation/train.txt"),
+        "coco": ("annotations/instances_val.json", "val/a.jpg"),
+        "folders": ("cat/a.jpg", "dog/b.jpg"),
+    }
+    for other, files in names.items():
+        if other != kind:
+            root = _touch(tmp_path / other, *files)
+            with pytest.raises(
+                (DatasetError, FileNotFoundError), match=rf"or {other}:{root}(:val)?, which it looks like"
+            ):
+                find_samples(f"{kind}:{root}")

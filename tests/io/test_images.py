@@ -385,6 +385,23 @@ def test_jpeg_2000(tmp_path):
         open_image(tmp_path / "a.jp2")
 
 
+@pytest.mark.skipif("JPEG2000" not in FORMATS, reason="this Pillow does not read JPEG 2000")
+@pytest.mark.parametrize("suffix", ["jp2", "j2k"])
+def test_the_bits_of_a_colour_jpeg_2000(tmp_path, suffix):
+    """Of which Pillow keeps the upper 8: with more, it may be nearly black as others are."""
+    path = _saved(tmp_path / f"a.{suffix}", Image.new("RGB", (32, 32), (9, 9, 9)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_image(path)
+    data = bytearray(path.read_bytes())
+    start = data.find(b"\xff\x4f\xff\x51") + 42
+    assert data[start : start + 9 : 3] == bytes([7] * 3)
+    for bits, counted in ((8, 8), (12, 16), (16, 16)):
+        data[start : start + 9 : 3] = bytes([bits - 1] * 3)
+        with Image.open(io.BytesIO(data)) as image:
+            assert image_module._sample_bits(image) == counted
+
+
 @pytest.mark.skipif("AVIF" not in FORMATS, reason="this Pillow does not read AVIF")
 def test_half_an_avif_is_refused(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
