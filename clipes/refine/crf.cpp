@@ -1,4 +1,4 @@
-// Mean-field inference of the fully connected CRF on one core: the arithmetic of clipes/lattice.py and clipes/crf.py.
+// Mean-field inference of the fully connected CRF on one core: the arithmetic of clipes/refine/lattice.py and crf.py.
 // Plain C++14 without a library, called through ctypes; nothing here knows Python.
 
 #include <algorithm>
@@ -117,7 +117,7 @@ struct Keys {
       double high = 0, low = 0;
       for (int j = i; j < D; ++j) high += double(scale[j]) * reach[j];
       if (i > 0) low = -i * double(scale[i - 1]) * reach[i - 1];
-      if (!(high - low < 1 << 21)) throw std::range_error("coordinates");  // see `fits` in clipes/lattice.py
+      if (!(high - low < 1 << 21)) throw std::range_error("coordinates");  // see `fits` in clipes/refine/lattice.py
       lowest[i] = static_cast<std::int64_t>(std::floor(low)) - 3 * (D + 1);
       const std::int64_t base = static_cast<std::int64_t>(std::ceil(high)) + 3 * (D + 1) - lowest[i];
       stride[i] = product;
