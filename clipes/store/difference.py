@@ -17,6 +17,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What differs between two manifests, of which ``new`` is not written yet: ``"classes: voc12 → 6 own names"``."""
     before, after = dict(old["settings"]), dict(new["settings"])
     told = [*_of_model(old, new), *_of_classes(old, new)]
+    if "class_names" in before and "class_names" in after:  # which are told above
+        del before["class_names"], after["class_names"]
     for name in _WORDS:
         if all(isinstance(settings.get(name), list) for settings in (before, after)):
             words, others = before.pop(name), after.pop(name)
@@ -69,6 +71,8 @@ def _classes(about: Mapping[str, Any]) -> str:
 
 
 def _class_names(about: Mapping[str, Any]) -> list[str] | None:
+    if names := about["settings"].get("class_names"):
+        return list(names)
     entries = (about.get("class_set") or {}).get("classes")
     return [entry.get("name", "") if isinstance(entry, Mapping) else str(entry) for entry in entries or ()] or None
 

@@ -53,6 +53,13 @@ def test_in_words(new: dict[str, Any], told: str) -> None:
     assert differences(BASE, new) == told and not differences(BASE, BASE)
 
 
+def test_names_in_the_settings_are_told_once() -> None:
+    one, other = (_manifest("voc12", [], class_names=names, vocabulary=names[0]) for names in (["cat"], ["dog", "cow"]))
+    assert differences(one, other) == "classes: other names than before in voc12"
+    other["classes"] = ["dog", "cow"]
+    assert differences(one, other) == "classes: voc12 → 2 own names"
+
+
 def test_of_a_generator_without_names() -> None:
     """`clipes.run` with a generator: neither its model nor its classes have names."""
     bare = {"settings": {"weights": "1", "vocabulary": "1"}}
