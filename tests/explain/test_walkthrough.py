@@ -83,7 +83,7 @@ def test_stages_that_are_off_are_left_out(tmp_path, tiny, drawn, config, left_ou
     stages = traced(tiny, config=config)
     draw_walkthrough(tmp_path, stages, choose_focus(stages))
     assert {name for name in NAMES if any(file.endswith(f"-{name}.png") for file in drawn)} == set(NAMES) - left_out
-    titles = [axis.get_title() for axis in drawn["9-masks.png"]]
+    titles = [axis.get_title().replace("\n", " ") for axis in drawn["9-masks.png"]]
     expected = ["mask of the initial maps", *["mask of the propagated maps"] * (config.affinity is not None)]
     expected += {ParConfig: ["mask after PAR"], type(None): []}.get(type(config.refine), ["mask after CRF"])
     assert titles == [*expected, *["its confidence"] * len(expected)]
