@@ -99,8 +99,14 @@ class MaskWriter:
         memory, has failed, and the others are done.
 
         Raises OSError when the folder cannot be written to (a full disk, no permission), and DeviceLost: nothing would
-        go well then. What was finished before is written and recorded.
+        go well then. What was finished before is written and recorded. Samples that killed earlier processes come last.
         """
+        yield from self._write(self._publisher.without_deadly(samples))
+        if self._publisher.deadly and not self._stop():
+            self._publisher.flush()  # all that is done, before the next death
+            yield from self._write(self._publisher.deadly)
+
+    def _write(self, samples: Iterable[Sample]) -> Generator[Outcome, None, None]:
         batches: deque[Future[list[_Pending]]] = deque()
         loaded = load_ahead(samples, self._size, self._readers, self._source.decode)
         raised: Exception | None = None
@@ -146,10 +152,7 @@ class MaskWriter:
     def _work(self, batch: Sequence[Loaded]) -> list[_Pending]:
         """A job: refuse, generate, and hand the files to the writer threads."""
         writer = self._publisher.writer
-        rows = [
-            self._publisher.refuse_deadly(loaded.sample) or refuse(loaded, self._class_names, self._skip, writer)
-            for loaded in batch
-        ]
+        rows = [refuse(loaded, self._class_names, self._skip, writer) for loaded in batch]
         made = iter(self._generate([loaded for loaded, row in zip(batch, rows, strict=True) if row is None]))
         ended = [(row, None) if row else next(made) for row in rows]
         return [

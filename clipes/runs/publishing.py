@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -73,12 +73,20 @@ class Publisher:
         self._threads = ThreadPoolExecutor(threads, "clipes-write")
         self._recorder = Recorder(output.folder, header)
         self.writer = new_writer(output, f"masks-{self._recorder.path.stem}")
+        self.deadly: list[Sample] = []
         self.in_hand = InHand(self._recorder.path, header["settings"], memory_limit())
 
-    def refuse_deadly(self, sample: Sample) -> Row | None:
-        """The row of an image that has killed its process too often; None for all others."""
-        reason = self.in_hand.refusal(sample.id)
-        return row_without_mask(sample, "failed", reason) if reason else None
+    def without_deadly(self, samples: Iterable[Sample]) -> Iterator[Sample]:
+        """The samples without those at which earlier processes died, which are added to :attr:`deadly`.
+
+        A row says that these have failed, before they are tried again.
+        """
+        for sample in samples:
+            if reason := self.in_hand.suspicion(sample.id):
+                self.deadly.append(sample)
+                self._recorder.add(row_without_mask(sample, "failed", reason))
+            else:
+                yield sample
 
     def stage(self, image_id: str, files: PseudoMask | dict[str, bytes]) -> Future[dict[str, bytes]]:
         """Let a thread do what can be done out of order with an image's files, or with the files of its result."""

@@ -19,7 +19,7 @@ from .layout import HAND_FILE, RECORDS
 from .lease import owners
 
 DEATHS = 2
-"""An image in hand at so many deaths of its process is not tried again with the memory of then."""
+"""An image in hand at so many deaths of its process is tried last: the others are done, whatever becomes of it."""
 
 
 class InHand:
@@ -49,14 +49,12 @@ class InHand:
         finally:
             self._change(ids, -1)
 
-    def refusal(self, image_id: str) -> str:
-        """Why an image must not be tried again; empty where it may."""
+    def suspicion(self, image_id: str) -> str:
+        """Why an image is to be tried last, which is also why it has failed if its process dies again; empty if not."""
         if self.deaths[image_id] < DEATHS:
             return ""
-        return (
-            f"its process was killed {self.deaths[image_id]} times while it was worked on, perhaps for want of memory; "
-            f"give it more memory, or remove {self.path.parent}/*.hand to try it again as it is"
-        )
+        times = self.deaths[image_id]
+        return f"its process was killed {times} times while it was worked on, perhaps for want of memory; give it more"
 
     def close(self) -> None:
         """Remove the file: the process has not died."""

@@ -319,7 +319,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk(start: Callable[..., Command], whole: dict[str, bytes], small_disk: Path) -> None:
     """A real one; once there is room, the run goes on."""
-    (small_disk / "others").write_bytes(bytes(36 * 1024))
+    (small_disk / "others").write_bytes(bytes(28 * 1024))
     run = start("--out", small_disk / "m", *SAVED)
     assert run.code() == 4, run.said
     assert "No space left on device" in run.said and "Traceback" not in run.said
@@ -335,12 +335,11 @@ def test_a_full_disk(start: Callable[..., Command], whole: dict[str, bytes], sma
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_nobody_can_be_told(whole: dict[str, bytes]) -> None:
-    """Where stdout is full, all masks are written all the same, and the exit code says that the disk is full."""
+    """Where stdout is full, all masks are written all the same, and the exit code is that of the outcome."""
     command = [sys.executable, "-m", "clipes.cli", *GENERATE, "--out", "m"]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=PATIENCE)
-    assert "Traceback" not in done.stderr and "No space left on device" in done.stderr
-    assert done.returncode == 4
+    assert done.returncode == 0 and "Traceback" not in done.stderr
     _check_all_done(Path("m"), whole, saved=False)
 
 

@@ -34,7 +34,8 @@ def test_the_folder_tells_what_was_done(tiny, scenes: list[Sample], tmp_path: Pa
     manifest = read_manifest(out)
     assert manifest["source"] == "here" and manifest["machine"] == socket.gethostname()
     assert manifest["versions"]["clipes"] == clipes.__version__ and {"command", "started", "threads"} <= set(manifest)
-    wanted = {**tiny.settings, "clipes": clipes.__version__, "output": Output(out).settings()}
+    wanted = {**tiny.settings, "clipes": clipes.__version__, "class_names": tiny.class_names}
+    wanted["output"] = Output(out).settings()
     assert manifest["settings"] == json.loads(json.dumps(wanted, default=list))
     assert json.loads((out / "classes.json").read_text()) == class_table(tiny.class_names)
     (record,) = read_records(out)
