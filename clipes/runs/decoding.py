@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +14,21 @@ from PIL import Image
 
 from clipes.datasets import Sample
 from clipes.io.cams_npz import PatchCams
-from clipes.io.images import open_image
+from clipes.io.images import TarMember, open_image
+from clipes.store.row import Row
+
+
+@dataclass(frozen=True)
+class SavedSample(Sample):
+    """A sample of which a run has saved the maps; where no picture of it is found, ``image`` is the maps' file.
+
+    Attributes:
+        maps: where its maps are.
+        row: what the run says of the image.
+    """
+
+    maps: Path | TarMember | None = None
+    row: Row | None = None
 
 
 class Loaded(NamedTuple):

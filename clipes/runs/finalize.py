@@ -23,11 +23,12 @@ from clipes.store.row import Row
 from clipes.store.rows import LatestRows
 from clipes.store.store import Store
 
+from .decoding import SavedSample
 from .local_engine import MaskWriter
 from .outcome import Outcome
 from .preflight import check_folder
 from .run import Remaining, claim_folder, record_header
-from .saved_maps import MasksFromSavedMaps, SavedSample
+from .saved_maps import MasksFromSavedMaps
 
 MIXED = "finalize was stopped: some masks are of other settings than config says; run it again"
 """What ``run.json`` says while masks are overwritten by those of other settings."""

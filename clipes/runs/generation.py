@@ -15,7 +15,8 @@ from PIL import Image
 
 from clipes.datasets import Sample
 from clipes.device.backoff import Backoff, Failure, failure_of
-from clipes.device.memory import MemoryBudget, cpu_memory_limit, memory_in_use, memory_limit
+from clipes.device.memory import MemoryBudget, cpu_memory_limit
+from clipes.device.process_memory import memory_in_use, memory_limit
 from clipes.generator import MaskGenerator
 from clipes.result import PseudoMask
 from clipes.store.in_hand import InHand

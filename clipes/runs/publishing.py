@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from clipes.datasets import Sample
-from clipes.device.memory import memory_limit
+from clipes.device.process_memory import memory_limit
 from clipes.result import PseudoMask
 from clipes.store.in_hand import InHand
 from clipes.store.output import Output
@@ -19,9 +19,8 @@ from clipes.store.record import Recorder
 from clipes.store.row import Row, Status
 from clipes.store.writer import Writer, new_writer
 
-from .decoding import Loaded
+from .decoding import Loaded, SavedSample
 from .outcome import Outcome
-from .saved_maps import SavedSample
 
 _ERRORS_OF_NAMES = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from PIL import Image
@@ -12,28 +11,13 @@ from PIL import Image
 from clipes.config import Config
 from clipes.datasets import Sample
 from clipes.io.cams_npz import read_cams
-from clipes.io.images import TarMember
 from clipes.result import PseudoMask, decide_masks
 from clipes.store.checksums import verified
-from clipes.store.row import Row
 
-from .decoding import Loaded, decode_image
+from .decoding import Loaded, SavedSample, decode_image
 
 _BYTES_PER_PIXEL, _BYTES_PER_PIXEL_AND_LABEL = 220, 30
 """About what one image takes while its mask is decided: the lattice of the CRF; for each label, maps and scores."""
-
-
-@dataclass(frozen=True)
-class SavedSample(Sample):
-    """A sample of which a run has saved the maps; where no picture of it is found, ``image`` is the maps' file.
-
-    Attributes:
-        maps: where its maps are.
-        row: what the run says of the image.
-    """
-
-    maps: Path | TarMember | None = None
-    row: Row | None = None
 
 
 @dataclass(frozen=True)

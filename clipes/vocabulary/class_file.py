@@ -130,7 +130,7 @@ def write_class_set(path: str | os.PathLike[str], class_set: ClassSet) -> None:
 
 def class_set_data(class_set: ClassSet) -> dict[str, Any]:
     """Return the content of the class file that reads back as ``class_set``."""
-    numbered = class_set.category_ids or class_set.numbers_from
+    from_one = int(class_set.category_ids == tuple(range(1, len(class_set.class_names) + 1)))  # what is read without it
     head = {
         "name": class_set.name,
         "description": class_set.description,
@@ -138,7 +138,7 @@ def class_set_data(class_set: ClassSet) -> dict[str, Any]:
         "background": class_set.background or (),
         "templates": class_set.templates,
         "fuse": class_set.fuse,
-        "numbers_from": class_set.numbers_from if numbered else "",
+        "numbers_from": class_set.numbers_from if class_set.numbers_from != from_one else "",
     }
     return {**{key: value for key, value in head.items() if value != ""}, "classes": list(_entries(class_set))}
 

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from clipes.device import memory
+from clipes.device import process_memory
 from clipes.device.choice import choose_device, choose_dtype
-from clipes.device.memory import MemoryBudget, cpu_memory_limit, free_gpu_memory, memory_in_use, memory_limit
+from clipes.device.memory import MemoryBudget, cpu_memory_limit, free_gpu_memory
 from clipes.device.pixels import to_host
+from clipes.device.process_memory import memory_in_use, memory_limit
 from clipes.device.threads import configure_threads
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -126,7 +127,7 @@ def test_the_lowest_limit_of_all_cgroups_counts(
     (process / "cgroup").write_text(f"9:pids:/x\n{line}{group}\n")
     escaped = str(place).replace(" ", "\\040")
     (process / "mountinfo").write_text(mount.format(root=root, place=escaped))
-    monkeypatch.setattr(memory, "_PROC", process)
+    monkeypatch.setattr(process_memory, "_PROC", process)
     whole = memory_limit()
     (place / "slurm" / name).write_text("max\n")
     (place / limited / name).write_text("1000000\n")
@@ -135,7 +136,7 @@ def test_the_lowest_limit_of_all_cgroups_counts(
 
 
 def test_no_cgroups(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(memory, "_PROC", tmp_path)
+    monkeypatch.setattr(process_memory, "_PROC", tmp_path)
     assert memory_limit() > 2**28 and memory_in_use() == 0
 
 
@@ -146,7 +147,7 @@ def test_there_is_one_cpu() -> None:
 
 
 def test_memory_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "_PROC", Path("none"))
+    monkeypatch.setattr(process_memory, "_PROC", Path("none"))
     monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**20}.__getitem__, raising=False)
     assert cpu_memory_limit(CPU) == 2**31 and cpu_memory_limit(CPU, 4) == 2**29
     assert cpu_memory_limit(GPU) == free_gpu_memory(CPU) == math.inf
