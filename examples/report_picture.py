@@ -50,9 +50,8 @@ def photograph(page: Path, out: Path) -> None:
         for _ in range(2):  # the height of cards that were not in sight is known after the first time
             view.evaluate("window.scrollTo(0, figures.offsetTop - 32)")
             view.wait_for_timeout(1000)
-        figures = Image.open(BytesIO(view.screenshot())).convert("RGB").crop((0, 0, WIDTH, FIGURES))
-    sheet = Image.new("RGB", (WIDTH, HEIGHT + FIGURES), figures.getpixel((0, 0)))
-    sheet.paste(head)
+        figures = Image.open(BytesIO(view.screenshot())).convert("RGB")
+    sheet = head.crop((0, 0, WIDTH, HEIGHT + FIGURES))
     sheet.paste(figures, (0, HEIGHT))
     sheet.save(out, optimize=True)
 

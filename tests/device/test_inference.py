@@ -35,12 +35,16 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 @contextmanager
 def matmul(precision: str) -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
+    found = (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
+    backends = [(one, one.fp32_precision) for one in found if hasattr(one, "fp32_precision")]
     torch.set_float32_matmul_precision(precision)
     try:
         yield
         assert torch.get_float32_matmul_precision() == precision
     finally:
         torch.set_float32_matmul_precision(before)
+        for backend, value in backends:
+            backend.fp32_precision = value
 
 
 HOSTS: dict[str, AbstractContextManager[Any]] = {

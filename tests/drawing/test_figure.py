@@ -305,5 +305,5 @@ def test_refuses_too_little_width(result: PseudoMask) -> None:
 def test_without_matplotlib_the_error_says_how_to_get_it(result: PseudoMask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     for call in (result.figure, lambda: check_plot("a.png")):
-        with pytest.raises(PlotError, match=r"plots need matplotlib .*: pip install clipes\[plot\]"):
+        with pytest.raises(PlotError, match=r"plots need matplotlib .*: pip install matplotlib, or in a clone"):
             call()

@@ -26,6 +26,7 @@ from clipes.datasets import Sample, find_samples
 from clipes.device.pixels import prepare
 from clipes.evaluation import evaluate
 from clipes.generator import MaskGenerator
+from clipes.io.atomic import MACHINE_ID
 from clipes.io.images import open_image, patch_grid
 from clipes.io.keyed_cache import KeyedCache
 from clipes.io.masks import write_mask
@@ -332,8 +333,7 @@ def test_a_run_that_was_killed_loses_the_chunk_it_was_at(clip, data, vocabulary,
         with pytest.raises(Stop):
             analyse_templates(clip, vocabulary, samples_of(data), **settings)
     assert written == ["features", "counts"]
-    (tmp_path / "partial" / ".clipes-00000000-1-0000000000000000.tmp.npz").touch()
-    os.utime(tmp_path / "partial" / ".clipes-00000000-1-0000000000000000.tmp.npz", (0, 0))
+    (tmp_path / "partial" / f".clipes-{MACHINE_ID}-999999999-0000000000000000.tmp.npz").touch()  # no such process
     found = analyse_templates(clip, vocabulary, samples_of(data), **settings)
     assert same(found, whole) and found.encoded == whole.encoded - 4
     assert not list((tmp_path / "partial").glob(".*")), "what a dead run left is swept away"

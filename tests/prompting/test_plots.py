@@ -212,7 +212,7 @@ def test_refuses_other_files(tmp_path):
 
 def test_without_matplotlib_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(PlotError, match=r"plots need matplotlib .*: pip install clipes\[plot\]"):
+    with pytest.raises(PlotError, match=r"plots need matplotlib .*: pip install matplotlib, or in a clone"):
         plot_sharpness(tmp_path / "a.png", *_many(3), "")
     assert list(tmp_path.iterdir()) == []
 
