@@ -49,7 +49,7 @@ from clipes.commands.terminal import (
 COMMANDS = (demo, generate, show, status, finalize, evaluate, report, export, sharpness, synonyms, background, models)
 
 _RESUMING = ("generate", "sharpness")  # commands that go on where they were stopped
-_TELLING = ("evaluate", "models", "show", "status", "synonyms")  # commands whose output is their result
+_OUTPUT_IS_RESULT = ("evaluate", "models", "show", "status", "synonyms")  # commands whose output is their result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     options = make_parser().parse_args(arguments)
     set_verbosity(options.quiet, options.verbose)
-    with lossy_output(options.command in _TELLING):
+    with lossy_output(options.command in _OUTPUT_IS_RESULT):
         return _run(options)
 
 

@@ -71,6 +71,16 @@ def decide_batch(
     return decisions if ignore == 255 else [d._replace(mask=d.mask.astype(np.uint16)) for d in decisions]
 
 
+# Bytes per pixel, and per pixel and label: the CRF's lattice, PAR's weights, and each label's maps and scores.
+_BYTES = {type(None): (40, 16), ParConfig: (200, 16), CrfConfig: (220, 30)}
+
+
+def decision_memory(pixels: Sequence[int], labels: Sequence[int], config: Config) -> int:
+    """About how many bytes of CPU memory :func:`decide_batch` takes for images of so many pixels and labels."""
+    plain, per_label = _BYTES[type(config.refine)]
+    return sum((plain + per_label * label) * pixel for pixel, label in zip(pixels, labels, strict=True))
+
+
 def refine_scores(
     images: Sequence[Image.Image], scores: list[Tensor], config: CrfConfig | ParConfig | None
 ) -> list[Tensor]:

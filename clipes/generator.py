@@ -20,16 +20,13 @@ from clipes.clip.bundled import check_default_model
 from clipes.clip.text import text_features
 from clipes.clip.vision import Encoded
 from clipes.clip.weights import CLIP, load_clip
-from clipes.config import PRESETS, VOC12, Config, CrfConfig, Fuse, ParConfig, refinement_name
+from clipes.config import PRESETS, VOC12, Config, Fuse, refinement_name
+from clipes.decision import decision_memory
 from clipes.device.choice import Precision, default_batch_size
 from clipes.device.inference import inference
 from clipes.io.images import open_image, patch_grid
 from clipes.result import PseudoMask, decide_masks
 from clipes.vocabulary import Vocabulary, load_vocabulary
-
-# Approximate memory of a decision, in bytes per pixel, and per pixel and label: the CRF's lattice, PAR's weights, and
-# each label's maps and scores.
-_DECISION_BYTES = {type(None): (40, 16), ParConfig: (200, 16), CrfConfig: (220, 30)}
 
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
@@ -141,9 +138,7 @@ class MaskGenerator:
         vision, max_patches = self.clip.vision, self.config.image.max_patches
         grids = [patch_grid((image.height, image.width), vision.patch_size, max_patches) for image in images]
         pixels = [image.height * image.width for image in images]
-        counts = zip(labels, pixels, strict=True)
-        plain, per_label = _DECISION_BYTES[type(self.config.refine)]
-        decisions = sum((plain + per_label * label) * pixel for label, pixel in counts)
+        decisions = decision_memory(pixels, labels, self.config)
         return max(estimate_memory(vision, h * w) for h, w in grids) + decisions
 
     def __call__(self, image: ImageLike, labels: Iterable[str]) -> PseudoMask:

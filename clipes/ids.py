@@ -114,7 +114,7 @@ def read_class_names(masks: Path, given: Sequence[str] | None) -> tuple[str, ...
     Raises ValueError when there are neither, when they disagree, and for a file that is no such table.
     """
     folder = masks if masks.is_dir() else masks.parent
-    file, names = folder / RUN, _names_of_run(folder / RUN)
+    file, names = folder / MANIFEST, _names_of_run(folder / MANIFEST)
     if names is None:
         file, names = folder / CLASSES, _names_of_table(folder / CLASSES)
     if names is None:
@@ -126,7 +126,7 @@ def read_class_names(masks: Path, given: Sequence[str] | None) -> tuple[str, ...
     return names
 
 
-CLASSES, RUN = "classes.json", "run.json"
+CLASSES, MANIFEST = "classes.json", "run.json"
 
 
 def _names_of_run(file: Path) -> tuple[str, ...] | None:

@@ -14,10 +14,10 @@ from typing import Literal, get_args
 
 from clipes.datasets.tar import is_tar
 from clipes.evaluation.accumulate import Progress
+from clipes.ids import MANIFEST
 from clipes.io.atomic import check_target, publish, staging_folder, target_path
 from clipes.io.paths import list_sources, source_text
 from clipes.io.tempdb import encode_name, temporary_database, transaction
-from clipes.store.layout import MANIFEST
 from clipes.store.record import read_records
 from clipes.store.store import Store, open_run
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from clipes.config import Config
 from clipes.datasets.sample import AnySource
+from clipes.ids import MANIFEST
 from clipes.io.images import TarMember
 from clipes.store.images import run_images
-from clipes.store.layout import MANIFEST
 from clipes.store.lease import take_lease
 from clipes.store.manifest import overwrite_manifest, settings_digest
 from clipes.store.output import Output
@@ -181,10 +181,11 @@ class SavedRun:
         old, digest = self.store, settings_digest(settings)
         new = Store(old.folder, {**old.manifest, "settings": settings, "digest": digest})
         mixed = Store(old.folder, {**old.manifest, "mixed": MIXED})
-        new.lease = take_lease(old.folder, digest, "clipes finalize", alone=True, check=mixed.check_unchanged)
+        new.lease = take_lease(old.folder, digest, "clipes finalize", alone=True)
         try:
             old.check_unchanged()
             overwrite_manifest(old.folder, old.settings, mixed.manifest)
+            new.lease.check = mixed.check_unchanged
             new.remove_stale()
         except BaseException:
             new.close()

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 
 from clipes.datasets import Sample
 from clipes.datasets.sample import AnySource
+from clipes.ids import MANIFEST
 from clipes.io.paths import source_text, source_would_match
 from clipes.store.cleanup import check_output_folder
-from clipes.store.layout import MANIFEST
 from clipes.store.output import Output
 from clipes.store.writer import NotOurs, new_writer
 

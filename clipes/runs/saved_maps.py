@@ -10,14 +10,12 @@ from PIL import Image
 
 from clipes.config import Config
 from clipes.datasets import Sample
+from clipes.decision import decision_memory
 from clipes.io.cams_npz import read_cams
 from clipes.result import PseudoMask, decide_masks
 from clipes.store.checksums import verified
 
 from .decoding import Loaded, SavedSample, decode_image
-
-_BYTES_PER_PIXEL, _BYTES_PER_PIXEL_AND_LABEL = 220, 30
-"""About what one image takes while its mask is decided: the lattice of the CRF; for each label, maps and scores."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,8 @@ class MasksFromSavedMaps:
     def estimate_memory(self, batch: Sequence[Loaded]) -> int:
         """Bytes of CPU memory that :meth:`make` takes at most, about."""
         maps = [loaded.maps for loaded in batch if loaded.maps]
-        each = (_BYTES_PER_PIXEL + _BYTES_PER_PIXEL_AND_LABEL * len(one.class_ids) for one in maps)
-        return sum(taken * one.size[0] * one.size[1] for taken, one in zip(each, maps, strict=True))
+        pixels, labels = [one.size[0] * one.size[1] for one in maps], [len(one.class_ids) for one in maps]
+        return decision_memory(pixels, labels, self._config)
 
     def make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
         """The masks of images whose maps are loaded."""

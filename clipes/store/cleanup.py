@@ -7,11 +7,11 @@ from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from clipes.ids import CLASSES
+from clipes.ids import CLASSES, MANIFEST
 from clipes.io import atomic
 from clipes.io.atomic import is_dead, owned
 
-from .layout import HAND_FILE, MANIFEST, RECORD_FILE, RECORDS, RESERVED, SAVED, TAR_FILE
+from .layout import HAND_FILE, RECORD_FILE, RECORDS, RESERVED, SAVED, TAR_FILE
 from .lease import FolderInUse, owners, take_lease
 from .manifest import read_manifest
 

@@ -11,14 +11,13 @@ import re
 from pathlib import Path
 from typing import Literal
 
-from clipes.ids import CLASSES
+from clipes.ids import CLASSES, MANIFEST
 from clipes.io.atomic import PROCESS_NAME
 from clipes.io.paths import check_name, inside
 
 Kind = Literal["mask", "confidence", "cams"]
 """The kinds of files that an image can have."""
 
-MANIFEST = "run.json"
 RECORDS = "records"
 
 SAVED: dict[Kind, str] = {"confidence": ".png", "cams": ".npz"}

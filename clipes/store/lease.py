@@ -75,7 +75,7 @@ def take_lease(
     """Claim ``folder``, which exists, for masks whose settings have ``digest``. Close the lease at the end.
 
     ``does`` is what this process does, for messages. With ``alone`` every other writer is refused, not only those of
-    other settings. ``check`` is asked with every beat; it raises ValueError where the folder is no longer as needed.
+    other settings. ``check`` becomes :attr:`Lease.check`. While others are watched the lease beats already.
 
     Raises :class:`FolderInUse` while another process writes to the folder and does not suit; OSError where the folder
     cannot be written to.
@@ -96,11 +96,12 @@ class Lease:
 
     Attributes:
         path: its file.
+        check: asked with every beat; it raises ValueError where the folder is no longer as this writer needs it.
         fault: why the folder must not be written to any more, as the last beat found; None while all is well.
     """
 
     def __init__(self, folder: Path, owner: Owner, check: Callable[[], None]) -> None:
-        self._folder, self._owner, self._check = folder, owner, check
+        self._folder, self._owner, self.check = folder, owner, check
         self.path = folder / f".clipes-{MACHINE_ID}-{owner.pid}-{secrets.token_hex(8)}.lease"
         self.fault: Exception | None = None
         self._beats = 0
@@ -135,7 +136,7 @@ class Lease:
     def _look(self) -> None:
         try:
             self._write(create=False)
-            self._check()
+            self.check()
         except FileNotFoundError as error:
             removed = f"{self._folder}: {error.filename or self.path} was removed while masks were written"
             self.fault = FolderInUse(f"{removed}; start again to continue")

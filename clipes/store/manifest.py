@@ -11,10 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from clipes.ids import MANIFEST
 from clipes.io.atomic import atomic, write_json
 
 from .difference import differences
-from .layout import MANIFEST
 
 OVERWRITE = "remove what earlier runs wrote with --overwrite"
 

@@ -101,3 +101,11 @@ def test_its_code_for_trainings(photos: Path, monkeypatch: pytest.MonkeyPatch, c
     for name, mask in masks.items():
         assert np.array_equal(mask, np.asarray(Image.open(f"masks/folder/{name.replace('%2E', '.')}.png")))
     assert masks["a"].shape == (96, 64)  # upright
+
+
+def test_each_fault_has_a_test_that_exists() -> None:
+    """The table of docs/scale.md."""
+    root = Path(__file__).parents[2]
+    table = (root / "docs" / "scale.md").read_text(encoding="utf-8").partition("| fault |")[2].splitlines()[2:]
+    tests = [re.findall(r"`(tests/[^`]+)`", line.rsplit("|", 2)[1]) for line in table if line.startswith("|")]
+    assert len(tests) >= 15 and all(names and all((root / name).is_file() for name in names) for names in tests)

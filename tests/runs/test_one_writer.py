@@ -69,6 +69,17 @@ def test_two_finalize_at_once(saved: Path, photos: Path) -> None:
         assert run.manifest.get("mixed") is None
 
 
+def test_finalize_watches_the_lease_of_a_machine_that_died(saved: Path, photos: Path, monkeypatch) -> None:
+    """It beats meanwhile, and run.json does not say yet that masks are mixed."""
+    monkeypatch.setattr(lease, "BEAT_SECONDS", 0.05)
+    monkeypatch.setattr(lease, "PATIENCE_SECONDS", 0.5)
+    left = saved / f".clipes-{'0' * 8}-7-{'0' * 16}.lease"
+    left.write_text(json.dumps({"host": "node7", "pid": 7, "started": "1", "does": "x", "digest": "x", "alone": False}))
+    with read_run(saved) as run:
+        assert [outcome.status for outcome in run.finalize(OTHER, photos)] == ["ok"] * 3
+    assert not left.exists()
+
+
 def test_a_run_whose_settings_change_ends_with_an_error(tiny, saved: Path, photos: Path, monkeypatch) -> None:
     """However they did: here the record is exchanged behind the lease's back."""
     monkeypatch.setattr(lease, "BEAT_SECONDS", 3600)
