@@ -143,8 +143,8 @@ def _write_with_ray(run: Run, engine: RayEngine) -> Generator[Outcome, None, Non
     plan, placement, vocabulary = run.plan, run.plan.placement, run.prepared.vocabulary
     if plan.model is None:
         raise ValueError("Ray's actors load their model; give a plan that names one")
+    load = partial(load_generator, plan.model, vocabulary, plan.config, remote_device(placement))
     work = Work(
-        partial(load_generator, plan.model, vocabulary, plan.config, remote_device(placement)),
         vocabulary.class_names,
         plan.output,
         run.header,
@@ -152,7 +152,7 @@ def _write_with_ray(run: Run, engine: RayEngine) -> Generator[Outcome, None, Non
         placement.batch_size,
         plan.faults.skip,
     )
-    return write_with_ray(work, run.remaining, engine, readers=placement.readers or None, stop=run.stop)
+    return write_with_ray(load, work, run.remaining, engine, readers=placement.readers or None, stop=run.stop)
 
 
 def write_here(run: Run) -> Generator[Outcome, None, None]:

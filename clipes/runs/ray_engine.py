@@ -32,6 +32,8 @@ from .ray_stages import (
 if TYPE_CHECKING:
     import pyarrow
 
+    from clipes.generator import MaskGenerator
+
 BLOCK = 64
 """Images that a process gets at a time at most, and does again if it dies."""
 
@@ -40,6 +42,7 @@ IMAGES_PER_SUBMISSION = 640_000
 
 
 def write_with_ray(
+    load: Callable[[], MaskGenerator],
     work: Work,
     samples: Iterable[Sample],
     engine: RayEngine,
@@ -57,6 +60,7 @@ def write_with_ray(
     machines must see the images, the output folder and the folder this process was started in.
 
     Args:
+        load: makes the generator; it is pickled, and called in each process that makes masks.
         work: what the processes need to know. The output folder must be that of a run, see :mod:`clipes.runs.run`.
         samples: read on demand, ``IMAGES_PER_SUBMISSION`` at a time.
         engine: how many actors, and what each reserves. The processes that decode and write reserve no CPUs: there are
@@ -72,7 +76,7 @@ def write_with_ray(
         ValueError: more actors, CPUs or GPUs than this machine has, where Ray runs on it alone.
         TimeoutError: nothing got ready for ``timeout_s`` seconds.
         ConnectionError: the cluster cannot be reached, or the connection to it ends.
-        OSError, DeviceLost, and what ``work.load`` raises: as they were raised in a process, after the images before
+        OSError, DeviceLost, and what ``load`` raises: as they were raised in a process, after the images before
             them are written.
     """
     ray = import_ray()
@@ -86,7 +90,7 @@ def write_with_ray(
     with connected(ray, engine.address, engine.actors[0], each):
         while tables:
             with ray.data.DataContext.current(context_of(ray, timeout_s)):
-                results = _pipeline(ray, tables, work, engine, cpus, readers)
+                results = _pipeline(ray, tables, load, work, engine, cpus, readers)
             ready = results.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
             with closing(python_errors(ray, ready)) as done:
                 for table in done:
@@ -97,7 +101,13 @@ def write_with_ray(
 
 
 def _pipeline(
-    ray: Any, tables: list[pyarrow.Table], work: Work, engine: RayEngine, cpus: float, readers: int | None
+    ray: Any,
+    tables: list[pyarrow.Table],
+    load: Callable[[], MaskGenerator],
+    work: Work,
+    engine: RayEngine,
+    cpus: float,
+    readers: int | None,
 ) -> Any:
     """The stages as a Ray data set, which does nothing yet."""
     total, fewest = ray.cluster_resources().get("CPU", 1), engine.actors[0]
@@ -113,7 +123,7 @@ def _pipeline(
         .map_batches(load_pixels, concurrency=readers or helpers, **task)
         .map_batches(
             GenerateMasks,
-            fn_constructor_args=(work,),
+            fn_constructor_args=(work, load),
             batch_size=None,
             compute=actors,
             num_cpus=cpus,

@@ -45,8 +45,9 @@ _THREADS = 8
 class Work:
     """What the processes of all stages need to know; it pickles.
 
+    How the model is loaded is no part of it: to unpickle that imports torch, which only :class:`GenerateMasks` needs.
+
     Attributes:
-        load: makes the generator; called in each process that makes masks.
         class_names: K names, in the data set's order.
         output: what is saved, and where.
         header: what each record says.
@@ -57,7 +58,6 @@ class Work:
         folder: the working directory of the driver.
     """
 
-    load: Callable[[], MaskGenerator]
     class_names: Sequence[str]
     output: Output
     header: Mapping[str, Any]
@@ -154,10 +154,11 @@ def _attempt() -> int:
 
 
 class GenerateMasks:
-    """Makes masks from pixels. The model is loaded once, by the first table."""
+    """Makes masks from pixels. ``load`` makes the generator; it is called once, for the first table."""
 
-    def __init__(self, work: Work):
+    def __init__(self, work: Work, load: Callable[[], MaskGenerator]):
         self._work = work
+        self._load = load
 
     @cached_property
     def _generate(self) -> BatchGenerator:
@@ -169,7 +170,7 @@ class GenerateMasks:
 
         self._work.enter_folder()
         torch.set_num_threads(self._work.threads)  # Ray has set it to the CPUs that the actor reserves
-        source = MasksFromImages(self._work.load())
+        source = MasksFromImages(self._load())
         self._batch_size = self._work.batch_size or source.batch_size
         self._encoders = ThreadPoolExecutor(_THREADS, "clipes-write")
         initializer = partial(init_worker_thread, self._work.threads, source.device)

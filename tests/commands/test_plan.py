@@ -230,8 +230,8 @@ def test_a_driver_without_a_gpu(
     pytest.importorskip("ray")
     asked: list[partial[Any]] = []
 
-    def write(work: Any, *rest: Any, **options: Any) -> Iterator[Any]:
-        asked.append(work.load)
+    def write(load: partial[Any], *rest: Any, **options: Any) -> Iterator[Any]:
+        asked.append(load)
         yield from ()
 
     monkeypatch.chdir(photos.parent)
