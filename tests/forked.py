@@ -6,6 +6,7 @@ that process: it reads orders, a line of JSON each, and answers with a process n
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -126,6 +127,8 @@ def _serve() -> None:
     from clipes.generator import load
 
     load()(np.zeros((32, 32, 3), np.uint8), ["cat", "tree"])
+    gc.collect()
+    gc.freeze()  # a collection in a fork would copy every page that holds an object of this process
     print(0, flush=True)
     for line in sys.stdin:
         order = json.loads(line)
