@@ -12,7 +12,7 @@ def versions() -> dict[str, str]:
     return {"clipes": __version__, "python": platform.python_version(), **others}
 
 
-EXTRAS = {"coco": "pycocotools", "completion": "shtab", "plot": "matplotlib", "ray": "ray[data]"}
+EXTRAS = {"coco": "pycocotools", "completion": "shtab", "heif": "pillow-heif", "plot": "matplotlib", "ray": "ray[data]"}
 """What the extras of the installation add, by their names."""
 
 

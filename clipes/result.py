@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipes.datasets.respelled import label_spelling
 from clipes.drawing.overlay import draw_overlay
 from clipes.ids import ignore_index
 from clipes.io.atomic import write_bytes
@@ -115,6 +116,7 @@ class PseudoMask:
 
     def __getitem__(self, label: str) -> NDArray[np.bool_]:
         """Where the mask shows ``label``: (H, W) bool. KeyError if it is not one of the image's labels."""
+        (label,) = label_spelling(self.labels)((label,))
         if label not in self.labels:
             raise KeyError(f"{label!r} is not a label of the image; it has {', '.join(self.labels) or 'none'}")
         return np.asarray(self.mask == self.class_ids[self.labels.index(label)])

@@ -20,17 +20,31 @@ def downloading() -> Iterator[None]:
     """
     from huggingface_hub import constants
 
-    hub, root = logging.getLogger("huggingface_hub"), logging.getLogger()
+    hub = logging.getLogger("huggingface_hub")
     level, offline = hub.level, constants.HF_HUB_OFFLINE
     hub.setLevel(logging.CRITICAL)
-    root.addFilter(_not_of_open_clip)
     constants.HF_HUB_OFFLINE = offline or host_is_unknown(constants.ENDPOINT)
+    try:
+        with without_open_clips_log():
+            yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+        hub.setLevel(level)
+
+
+@contextmanager
+def without_open_clips_log() -> Iterator[None]:
+    """In the block nothing that open_clip logs is shown.
+
+    It logs what it raises, too, and for a model that it builds without weights, before these are read from a file, that
+    it is random.
+    """
+    root = logging.getLogger()  # open_clip has no logger of its own
+    root.addFilter(_not_of_open_clip)
     try:
         yield
     finally:
-        constants.HF_HUB_OFFLINE = offline
         root.removeFilter(_not_of_open_clip)
-        hub.setLevel(level)
 
 
 def host_is_unknown(address: str) -> bool:
@@ -45,7 +59,6 @@ def host_is_unknown(address: str) -> bool:
 
 
 def _not_of_open_clip(record: logging.LogRecord) -> bool:
-    """open_clip logs what it raises, too, by the root logger."""
     return "open_clip" not in record.pathname
 
 

@@ -32,7 +32,7 @@ from .architecture import (
 )
 from .bundled import TINY_FOLDER
 from .checkpoint import read_checkpoint
-from .download import download_error, downloading, one_line
+from .download import download_error, downloading, one_line, without_open_clips_log
 from .open_clip_vision import ModelError, vision_encoder
 from .text import TextEncoder
 from .vision import VisionEncoder
@@ -137,13 +137,14 @@ def _from_file(model: str, path: Path, config: Mapping[str, Any], like: str | No
         training = training._replace(quick_gelu=checkpoint.quick_gelu)
     elif like is None:
         _warn_of_assumption(model, path, config, training)
-    clip = open_clip.create_model(
-        model,
-        load_weights=False,
-        pretrained_text=False,
-        force_quick_gelu=training.quick_gelu,
-        force_preprocess_cfg=training.preprocessing,
-    )
+    with without_open_clips_log():
+        clip = open_clip.create_model(
+            model,
+            load_weights=False,
+            pretrained_text=False,
+            force_quick_gelu=training.quick_gelu,
+            force_preprocess_cfg=training.preprocessing,
+        )
     _load_state(clip, checkpoint.state, f"{path} does not fit {model}")
     return clip
 

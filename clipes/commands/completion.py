@@ -10,20 +10,20 @@ from clipes._version import install_hint
 
 from .arguments import json_path, nonempty, path
 
-SHELLS = ("bash", "zsh")
-SHELLS_HELP = "print a completion script for bash or zsh, and exit (needs shtab)"
+SHELLS_HELP = "print a completion script for bash, zsh, tcsh, fish or another shell that shtab knows, and exit"
 
 
 class PrintCompletion(argparse.Action):
     """The action of ``--print-completion``."""
 
     def __call__(self, parser: argparse.ArgumentParser, namespace: object, value: Any, option: object = None) -> None:
-        if value not in SHELLS:
-            raise argparse.ArgumentError(self, f"invalid choice: {value!r} (choose from {', '.join(SHELLS)})")
         try:
             import shtab
         except ImportError:
             raise argparse.ArgumentError(self, f"it needs shtab: {install_hint('completion')}") from None
+        if value not in shtab.SUPPORTED_SHELLS:
+            known = ", ".join(shtab.SUPPORTED_SHELLS)
+            raise argparse.ArgumentError(self, f"shtab {shtab.__version__} knows no {value!r}; choose from {known}")
         for action in _actions(parser):
             if action.type in (path, json_path, nonempty):  # most of these texts are files or folders
                 action.complete = shtab.FILE  # type: ignore[attr-defined]

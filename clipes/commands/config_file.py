@@ -11,14 +11,20 @@ from typing import Any
 from clipes.config import REFINEMENTS, STAGES, Config
 
 
-def with_file(config: Config, file: Path) -> Config:
+def with_file(config: Config, file: Path, stages: Iterable[str] = STAGES) -> Config:
     """``config`` with the settings of ``file``, some of those that :meth:`clipes.Config.to_dict` gives.
 
     Raises FileNotFoundError; and ValueError, with the file's name, for names that do not exist, with near ones, for
-    values that are not allowed, and for a file of another kind.
+    values that are not allowed, for a stage that is not among ``stages``, and for a file of another kind.
     """
     try:
-        return changed(config, _read(file))
+        values = _read(file)
+        if fixed := [name for name in values if name in STAGES and name not in stages]:
+            raise ValueError(
+                f"{', '.join(fixed)}: the saved maps are made with it already, and {', '.join(stages)} alone can be "
+                "changed; leave it out, or make the masks anew with `clipes generate`"
+            )
+        return changed(config, values)
     except (TypeError, ValueError) as error:
         raise ValueError(f"--config {file}: {str(error).removeprefix(f'{file}: ')}") from error
 

@@ -25,15 +25,21 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
         choices=tuple(PRESETS),
         help="the method's settings to start from (default: the class set's own, else voc12)",
     )
-    file = 'a .json or .yaml file of some settings: {"affinity": {"hops": 3}}; flags come on top of it'
-    group.add_argument("--config", type=path, metavar="FILE", help=file)
+    _add_config_file(group, '{"affinity": {"hops": 3}}')
     group.add_argument("--no-affinity", action="store_true", help="stop at the initial CAM")
     _add_settings(group, tuple(STAGES), _defaults)
 
 
 def add_decision_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the stages after the maps."""
-    _add_settings(parser.add_argument_group("method, by default as the masks were made"), DECISION, lambda *setting: "")
+    group = parser.add_argument_group("method, by default as the masks were made")
+    _add_config_file(group, '{"mask": {"background_power": 2}}')
+    _add_settings(group, DECISION, lambda *setting: "")
+
+
+def _add_config_file(group: Any, example: str) -> None:
+    file = f"a .json or .yaml file of some settings: {example}; flags come on top of it"
+    group.add_argument("--config", type=path, metavar="FILE", help=file)
 
 
 def _add_settings(group: Any, stages: Sequence[str], defaults: Callable[[str, type, Field[Any]], str]) -> None:
@@ -127,6 +133,8 @@ def change_decision(config: Config, options: argparse.Namespace, preset: str) ->
 
     Errors as :func:`read_config`.
     """
+    if options.config:
+        config = with_file(config, options.config, DECISION)
     return _changed(config, options, DECISION, PRESETS[preset])
 
 

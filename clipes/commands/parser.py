@@ -99,6 +99,8 @@ class Parser(argparse.ArgumentParser):
 
     def _nearest_flags(self, unknown: Iterable[str]) -> str:
         flags = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        if not any(given.startswith("-") for given in unknown):
+            return "; where a flag takes several values, join them with commas: dog,cat"
         for given in unknown:
             name = given.partition("=")[0]
             if name.startswith("--"):

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from clipes.io.kinds import IMAGE_SUFFIXES, READ_INSTEAD, UNREAD_SUFFIXES
+from clipes.io.kinds import IMAGE_SUFFIXES, UNREAD_SUFFIXES, read_instead
 from clipes.io.paths import as_spelled, split_pattern
 from clipes.io.tempdb import temporary_database, transaction
 from clipes.io.walk import walk_files
@@ -33,7 +33,8 @@ def find_files(source: Path, table: TableFormat = DEFAULT_FORMAT) -> Iterator[Ra
     if source.is_file() and source.suffix.lower() in READERS:
         return _relative(source.parent, lambda: read_table(source, table))
     if source.is_file() and is_unread(source.name):
-        raise DatasetError(f"{source}: an image of a kind that is not read, {source.suffix}; {READ_INSTEAD}")
+        cure = read_instead([source.suffix])
+        raise DatasetError(f"{source}: an image of a kind that is not read, {source.suffix}; {cure}")
     if source.is_file() and not _is_image(source):
         raise DatasetError(f"{source}: neither an image by its suffix, a .txt list nor a table; name it in a list")
     if source.is_file():

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from unicodedata import normalize
 
 from clipes.io.tempdb import decode_name, encode_name
@@ -79,14 +80,16 @@ def _number(digits: str) -> bytes:
 
 
 def label_spelling(class_names: Sequence[str] | None) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
-    """Return a function that spells labels as the classes do, where none is spelled as the label is."""
+    """Return a function that spells labels as the classes do, where none is spelled as the label is.
+
+    It can be pickled, as what holds it is sent to other processes.
+    """
     exact = frozenset(class_names or ())
-    forms = {normalize("NFC", name): name for name in exact if not name.isascii()}
+    return partial(_as_classes, exact, {normalize("NFC", name): name for name in exact if not name.isascii()})
 
-    def spelled(labels: tuple[str, ...]) -> tuple[str, ...]:
-        if all(label in exact or label.isascii() for label in labels):
-            return labels
-        own = (label if label in exact else forms.get(normalize("NFC", label), label) for label in labels)
-        return tuple(dict.fromkeys(own))
 
-    return spelled
+def _as_classes(exact: frozenset[str], forms: Mapping[str, str], labels: tuple[str, ...]) -> tuple[str, ...]:
+    if all(label in exact or label.isascii() for label in labels):
+        return labels
+    own = (label if label in exact else forms.get(normalize("NFC", label), label) for label in labels)
+    return tuple(dict.fromkeys(own))

@@ -7,7 +7,7 @@ import posixpath
 import sqlite3
 from collections import Counter
 
-from clipes.io.kinds import READ_INSTEAD, UNREAD_SUFFIXES
+from clipes.io.kinds import UNREAD_SUFFIXES, read_instead
 from clipes.io.tempdb import decode_name, encode_name
 
 from .sample import RawSample
@@ -45,4 +45,4 @@ def unread_note(database: sqlite3.Connection, source: str) -> str:
     keys = [key for (key,) in database.execute("SELECT key FROM row WHERE used = 2 ORDER BY position")]
     if keys:
         note += f"; {len(keys)} row(s) of the labels name them, {decode_name(keys[0])!r} the first"
-    return f"{note}; {READ_INSTEAD.replace('it', 'them', 1)}"
+    return f"{note}; {read_instead(kinds).replace('it', 'them', 1)}"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from .kinds import FORMATS, READ_INSTEAD, kind_of
+from .kinds import FORMATS, READ_INSTEAD, kind_of, read_instead
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused before they are decoded: Pillow's own error limit, about 179 megapixels."""
@@ -89,9 +89,8 @@ def _opened(file: Path | TarMember) -> Image.Image:
             return Image.open(data, formats=FORMATS)
         except UnidentifiedImageError as error:
             kind = kind_of(file.read() if isinstance(file, TarMember) else file.read_bytes())
-            raise ImageError(
-                f"not a {', '.join(FORMATS)} image{f', but {kind}' if kind else ''}; {READ_INSTEAD}"
-            ) from error
+            cure = read_instead([".heic"] if kind == "HEIC" else [])
+            raise ImageError(f"not a {', '.join(FORMATS)} image{f', but {kind}' if kind else ''}; {cure}") from error
 
 
 @contextmanager

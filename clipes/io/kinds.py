@@ -2,32 +2,60 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from PIL import features
+
+from clipes._version import install_hint
+
+try:
+    from pillow_heif import register_heif_opener
+except ImportError:
+    HEIF = False
+else:
+    register_heif_opener()
+    HEIF = True
+"""Whether HEIC is read, by pillow-heif, the extra `heif`."""
 
 FORMATS = (
     *("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM"),
     *(("JPEG2000",) if features.check_codec("jpg_2000") else ()),  # not in every build of Pillow
     *(("AVIF",) if "avif" in features.modules and features.check_module("avif") else ()),
+    *(("HEIF",) if HEIF else ()),
 )
 """The formats that are read, whatever a file is called. EPS, PDF and the like run interpreters and are refused."""
 
+_HEIF_SUFFIXES = frozenset({".heic", ".heif", ".hif"})
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".webp", ".bmp", ".gif"}
     | {".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm"}
     | {".avif", ".jp2", ".j2k", ".jpx", ".jpf", ".j2c", ".jpc"}
+    | (_HEIF_SUFFIXES if HEIF else frozenset())
 )
 """Suffixes, in lower case, that mark a file of a folder as an image, whether this Pillow reads its format or not."""
 
 UNREAD_SUFFIXES = frozenset(
-    {".heic", ".heif", ".hif", ".jxl", ".jxr", ".svg", ".svgz", ".psd", ".psb", ".xcf", ".eps", ".ico", ".icns"}
+    {".jxl", ".jxr", ".svg", ".svgz", ".psd", ".psb", ".xcf", ".eps", ".ico", ".icns"}
     | {".tga", ".pcx", ".qoi", ".dds", ".exr", ".hdr", ".pfm", ".fits", ".dcm", ".dicom", ".wmf", ".emf"}
     | {".dng", ".cr2", ".cr3", ".crw", ".nef", ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw"}
     | {".x3f", ".3fr", ".iiq", ".rwl", ".erf", ".kdc", ".mrw"}
+    | (frozenset() if HEIF else _HEIF_SUFFIXES)
 )
 """Suffixes, in lower case, of images of kinds that are not read: they are counted and named, never passed over."""
 
 READ_INSTEAD = "convert it to PNG or JPEG first"
 """The cure for an image of a kind that is not read."""
+
+
+def read_instead(suffixes: Iterable[str]) -> str:
+    """The cure for images of these suffixes, which are not read; HEIC is where its package is installed.
+
+    >>> read_instead([".svg"])
+    'convert it to PNG or JPEG first'
+    """
+    if HEIF or _HEIF_SUFFIXES.isdisjoint(suffix.lower() for suffix in suffixes):
+        return READ_INSTEAD
+    return f"{READ_INSTEAD}, or let HEIC be read: {install_hint('heif')}"
 
 
 _HEIC = ("heic", "heix", "hevc", "hevx", "heim", "heis", "mif1", "msf1")

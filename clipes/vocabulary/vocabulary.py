@@ -9,13 +9,14 @@ import hashlib
 import json
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, get_args
 
 from clipes.config import Fuse
 from clipes.datasets import Sample
+from clipes.datasets.respelled import label_spelling
 
 from . import class_file
 from .class_file import ClassSet, Synonyms, background_words, shipped, template_list
@@ -44,6 +45,8 @@ class Vocabulary:
     def ids(self, labels: Iterable[str]) -> tuple[int, ...]:
         """Return the ids 1..K of `labels`, in the order given, repeats dropped.
 
+        A label that is spelled as no class is matches one in another form of Unicode (NFC, NFD).
+
         >>> load_vocabulary("voc12").ids(["person", "dog", "person"])
         (15, 12)
         >>> load_vocabulary("voc12").ids(["aeroplan"])
@@ -56,7 +59,7 @@ class Vocabulary:
         """
         if isinstance(labels, str):
             raise TypeError(no_list(labels, self.class_names, self._suggested))
-        wanted = dict.fromkeys(strings(labels, "labels"))
+        wanted = dict.fromkeys(self._spelled(strings(labels, "labels")))
         unknown = [label for label in wanted if label not in self._positions]
         if unknown:
             raise ValueError(unknown_labels(unknown, self.name, self.class_names, self._suggested))
@@ -135,6 +138,10 @@ class Vocabulary:
     @cached_property
     def _positions(self) -> dict[str, int]:
         return {name: position for position, name in enumerate(self.class_names, start=1)}
+
+    @cached_property
+    def _spelled(self) -> Callable[[tuple[str, ...]], tuple[str, ...]]:
+        return label_spelling(self.class_names)
 
     @cached_property
     def _suggested(self) -> dict[str, str]:

@@ -212,6 +212,15 @@ def test_a_file_of_a_name_with_both_activations(file: Path, monkeypatch: pytest.
     assert {block.activation for block in gelu.blocks} == {"gelu"}
 
 
+def test_nothing_calls_the_model_random_that_a_file_fills(
+    file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """open_clip builds it without weights, and logs that."""
+    tags(monkeypatch, laion=GELU)
+    load_clip("small", file)
+    assert not caplog.messages
+
+
 def test_a_file_of_a_name_with_two_means(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tags(monkeypatch, laion=GELU, other=OTHER_MEAN)
     with pytest.warns(UserWarning, match=r"other: GELU, mean 0\.5, 0\.5, 0\.5, std 0\.25"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,10 @@ def _in_the_folder(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("generate photos --label cat", "unrecognized arguments: --label cat; did you mean --labels"),
         ("generate photos --save", "--save; did you mean --save-confidence or --save-cams or --save-patch-cams?"),
         ("generate photos --box=0.5", "unrecognized arguments: --box=0.5; did you mean --box-threshold or --boxes?"),
+        (
+            "generate photos --labels cat tree",
+            "unrecognized arguments: tree; where a flag takes several values, join them with commas: dog,cat\n",
+        ),
         ("generate photos --xyzzy", "clipes generate: unrecognized arguments: --xyzzy\n"),
         ("generate photos --refine crff", "invalid choice: 'crff' (choose from crf, par, none); did you mean crf?"),
         ("status", "clipes status: the following arguments are required: folder"),
@@ -93,15 +98,19 @@ def test_the_module_is_the_command() -> None:
     assert done.stdout.startswith("clipes ")
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh"])
-def test_completion(cli: CommandLine, shell: str) -> None:
-    pytest.importorskip("shtab", reason="shtab, the extra `completion`, is not installed")
-    code, script, _ = cli("--print-completion", shell)
-    assert code == 0 and "generate" in script and "--ignore-below" in script and "finalize" in script
+def test_completion(cli: CommandLine) -> None:
+    """For every shell that shtab knows; where the shell is here, it can read the script."""
+    shtab = pytest.importorskip("shtab", reason="shtab, the extra `completion`, is not installed")
+    for shell in shtab.SUPPORTED_SHELLS:
+        code, script, _ = cli("--print-completion", shell)
+        assert code == 0 and all(word in script for word in ("generate", "ignore-below", "finalize"))
+        if shutil.which(shell) and shell in ("bash", "zsh", "fish"):
+            done = subprocess.run([shell, "-n"], input=script, capture_output=True, text=True)
+            assert (done.returncode, done.stderr) == (0, ""), shell
+    assert f"knows no 'csh'; choose from {', '.join(shtab.SUPPORTED_SHELLS)}" in cli("--print-completion", "csh").err
 
 
 def test_completion_without_shtab(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "invalid choice: 'fish' (choose from bash, zsh)" in cli("--print-completion", "fish").err
     monkeypatch.setitem(sys.modules, "shtab", None)
     code, _, err = cli("--print-completion", "bash")
     assert code == 2 and "argument --print-completion: it needs shtab: pip install shtab, or in a clone" in err
@@ -203,6 +212,24 @@ def test_a_wrong_file_of_settings(cli: CommandLine, name: str, text: str, messag
     assert "--config c.toml: there is no such file" in cli(*GENERATE, "--config", "c.toml.json").err.replace(
         "c.toml.json", "c.toml"
     )
+
+
+def test_finalize_takes_a_file_of_settings(cli: CommandLine) -> None:
+    """On top of the run's settings, below the flags; stages that made the saved maps are refused."""
+    made = _config(cli, "mask: {background_power: 2}", "--save-patch-cams")
+    Path("d.yaml").write_text("refine: {par: {iterations: 3}}\nmask: {background_power: 3, ignore_below: 0.5}\n")
+    code, _, err = cli("finalize", "m", "--config", "d.yaml", "--ignore-below", "none", "--out", "n")
+    assert code == 0, err
+    found = json.loads(Path("n/run.json").read_text())["settings"]["config"]
+    par = {**json.loads(json.dumps(vars(ParConfig()))), "iterations": 3}
+    assert found == {**made, "refine": {"par": par}, "mask": {"background_power": 3, "ignore_below": None}}
+    Path("d.yaml").write_text("affinity: {hops: 3}\nmask: {background_power: 3}\n")
+    code, _, err = cli("finalize", "m", "--config", "d.yaml", "--out", "o")
+    assert code == 2 and not os.path.exists("o")
+    message = "affinity: the saved maps are made with it already, and refine, mask alone can be changed; leave it out"
+    assert f"clipes finalize: --config d.yaml: {message}" in err
+    Path("d.yaml").write_text("mask: {background_power: 3}\n")
+    assert cli("finalize", "m", "--config", "d.yaml", "--out", "o")[0] == 0
 
 
 def test_yaml_in_the_place_of_json(cli: CommandLine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -154,3 +155,18 @@ def test_by_the_command_and_python(photos: Path, tmp_path: Path, cli: CommandLin
     assert code == 0 and "3 of 3 masks" in out, error
     generator = clipes.load("tiny", classes=["crème", "tree"])
     assert clipes.run(folder, tmp_path / "python", tmp_path / "l.csv", generator=generator).ok == 3
+
+
+@pytest.mark.parametrize(("own", "given"), FORMS)
+def test_a_call_takes_labels_in_either_form(own: str, given: str) -> None:
+    """Generator, vocabulary and result; what was asked stays fit to be sent to another process."""
+    generator = clipes.load("tiny", classes=[normalize(own, "café"), "tree"])
+    label, picture = normalize(given, "café"), np.full((16, 24, 3), 128, np.uint8)
+    result = generator(picture, [label, normalize(own, "café")])
+    assert result.labels == (normalize(own, "café"),)
+    assert result[label].shape == result.cutout(label).size[::-1] == (16, 24)
+    assert pickle.loads(pickle.dumps(generator.vocabulary)).ids(["tree", label]) == (2, 1)
+    with pytest.raises(ValueError, match="unknown class 'cafe'"):
+        generator(picture, ["cafe"])
+    with pytest.raises(KeyError):
+        result["tree"]

@@ -338,7 +338,10 @@ def test_missing_file(tmp_path):
         (b"hello, world", r"a\.jpg: not a JPEG, PNG, .* image; convert it"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", r"a\.jpg: not a JPEG"),
         (b"SIMPLE  =                    T", r"a\.jpg: not a JPEG"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", r"a\.jpg: not a .* image, but HEIC; convert it to PNG or JPEG first"),
+        (
+            b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
+            r"a\.jpg: (not a .* image, but HEIC; convert it to PNG or JPEG first|cannot be)",
+        ),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", r"HEIC|cannot be"),
         (b"\xff\x0a" + bytes(9), "image, but JPEG XL; convert"),
         (b"\0\0\0\x0cJXL \r\n\x87\n", "image, but JPEG XL; convert"),

@@ -35,7 +35,7 @@ WINGS = (
     ("scores losses", "torch"),
     ("kernels", "torch triton"),
     ("device", "numpy torch PIL"),
-    ("scenes io", "numpy PIL yaml"),
+    ("scenes io", "numpy PIL pillow_heif yaml"),
     ("refine", TENSORS),
     ("datasets", "numpy"),
     ("vocabulary", ""),
@@ -269,6 +269,7 @@ def test_wheel_metadata(wheel: Path) -> None:
     assert set(metadata.get_all("Provides-Extra") or []) == {
         "coco",
         "completion",
+        "heif",
         "plot",
         "ray",
         "test",
