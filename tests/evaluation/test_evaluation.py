@@ -545,7 +545,7 @@ def test_a_sweep_without_its_files_is_told(said: Said, folders: tuple[Path, Path
 
 
 def test_ctrl_c_ends_all_processes_without_noise(tmp_path: Path) -> None:
-    big = np.zeros((3000, 3000), np.uint8)
+    big = np.zeros((1000, 1000), np.uint8)
     for folder in ("m", "t"):
         write_mask(tmp_path / folder / "0.png", big, 3)
         for index in range(1, 400):
@@ -553,7 +553,10 @@ def test_ctrl_c_ends_all_processes_without_noise(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "clipes.cli", "evaluate", tmp_path / "m", tmp_path / "t", "--classes", "a,b,c"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen([*command, "--workers", "2"], start_new_session=True, **pipes)
-    time.sleep(4)  # into the work of the pool
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")  # of Linux
+    while children.exists() and len(children.read_text().split()) < 2:
+        time.sleep(0.05)
+    time.sleep(1 if children.exists() else 4)  # into the work of the pool
     os.killpg(process.pid, signal.SIGINT)
     out, error = process.communicate(timeout=60)
     assert (process.returncode, out) == (130, "")
