@@ -84,11 +84,11 @@ def test_images_by_their_ids(tree):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_samples(tmp_path):
-    """As objects, these would take 30 MB; SQLite's cache is bounded, and not traced."""
-    (tmp_path / "t.csv").write_text("image,labels\n" + "".join(f"{n}.jpg,dog\n" for n in range(40_000)))
+    """As objects, these would take 15 MB; SQLite's cache is bounded, and not traced."""
+    (tmp_path / "t.csv").write_text("image,labels\n" + "".join(f"{n}.jpg,dog\n" for n in range(20_000)))
     tracemalloc.start()
     samples = find_samples(tmp_path / "t.csv", missing="skip")
-    assert sum(1 for _ in samples) == len(samples) == 40_000
+    assert sum(1 for _ in samples) == len(samples) == 20_000
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 8_000_000  # of which Python's table of strings takes 4

@@ -12,6 +12,11 @@ from PIL import Image
 
 pytest.importorskip("matplotlib", reason="matplotlib, the extra `plot`, is not installed")
 
+DRAW = """
+from clipes.drawing.figure import drawing
+with drawing("a-clipes.png", (6, 6)) as figure:
+    figure.subplots()
+"""
 READ = """
 import os, sys
 from clipes.drawing.optional import require_matplotlib
@@ -22,13 +27,29 @@ print(os.environ.get("MPLBACKEND"), matplotlib.rcParams._get("backend"))
 """Asking rcParams itself would choose a backend."""
 
 
-@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "inline", "none of that name", ""])
-def test_a_notebooks_backend_does_not_stop_a_figure(backend: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("backend", "arguments", "said"),
+    [
+        (
+            "module://matplotlib_inline.backend_inline",
+            ["-m", "clipes", "show", "a.png", "--labels", "cat"],
+            "model: tiny, a toy for drawings\n",
+        ),
+        ("inline", ["-c", DRAW], ""),
+        ("none of that name", ["-c", DRAW], ""),
+        ("", ["-c", DRAW], ""),
+    ],
+)
+def test_a_notebooks_backend_does_not_stop_a_figure(
+    backend: str, arguments: list[str], said: str, tmp_path: Path
+) -> None:
+    """The whole command with a notebook's own; what it draws with, without a model, for the others."""
     Image.new("RGB", (40, 30), "grey").save(tmp_path / "a.png")
-    command = [sys.executable, "-m", "clipes", "show", "a.png", "--labels", "cat"]
     environment = {**os.environ, "MPLBACKEND": backend}
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "model: tiny, a toy for drawings\n")
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, said)
     assert Image.open(tmp_path / "a-clipes.png").width > 1000
 
 

@@ -13,6 +13,7 @@ from clipes.clip.weights import CLIP
 from clipes.config import SCENES, VOC12, AffinityConfig, ParConfig
 from clipes.drawing import figure
 from clipes.drawing.figure import Panel
+from clipes.explain import panels
 from clipes.explain.panels import draw_bars, draw_panels, mark_borders, mark_boxes, mark_grid, mark_patches
 from clipes.explain.stages import Stages, trace_stages
 from clipes.explain.walkthrough import NAMES, Focus, choose_focus, describe, draw_walkthrough
@@ -38,7 +39,14 @@ def kept(patch: pytest.MonkeyPatch) -> dict[str, list]:
 
 
 @pytest.fixture
+def laid_out(monkeypatch) -> dict[str, list]:
+    return kept(monkeypatch)
+
+
+@pytest.fixture
 def drawn(monkeypatch) -> dict[str, list]:
+    """The axes where they were made: their layout takes most of the time."""
+    monkeypatch.setattr(panels, "fit_height", lambda *given: None)
     return kept(monkeypatch)
 
 
@@ -46,6 +54,7 @@ def drawn(monkeypatch) -> dict[str, list]:
 def walk(stages) -> dict[str, list]:
     """The axes of a walk that follows the second label and patch 5,8."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(panels, "fit_height", lambda *given: None)
         found = kept(patch)
         draw_walkthrough("nowhere", stages, choose_focus(stages, "mushroom", (5, 8)))
     return found
@@ -101,9 +110,10 @@ def test_no_label_has_a_walk(tmp_path, tiny):
     assert len(describe(stages, chosen)) == 7
 
 
-@pytest.mark.parametrize("size", [(8, 300), (300, 8), (9, 9)])
-def test_extreme_pictures_and_many_labels(tmp_path, tiny, size):
-    stages = traced(tiny, tiny.class_names[:5], size=size)
+@pytest.mark.parametrize(("size", "labels"), [((8, 300), 4), ((300, 8), 4), ((9, 9), 1)])
+def test_extreme_pictures_and_many_labels(tmp_path, tiny, size, labels):
+    """Four labels take two rows of panels."""
+    stages = traced(tiny, tiny.class_names[:labels], size=size)
     for path in draw_walkthrough(tmp_path, stages, choose_focus(stages)):
         with Image.open(path) as image:
             assert image.width == 1242 and image.height < 12_000
@@ -221,13 +231,13 @@ def test_names_are_shown_as_text(tmp_path):
 
 
 @pytest.mark.parametrize("columns", [1, 2, 3])
-def test_long_names_cover_nothing(tmp_path, drawn, columns):
+def test_long_names_cover_nothing(tmp_path, laid_out, columns):
     names = ["a rather long name of a class, which goes on", "W" * 80, "and a third one, that is long, too", "c", "d"]
     legend = [(name, BLACK) for name in names]
     for bar in ("", "score"):
         shown = [Panel(name, np.zeros((4, 4))) for name in names]
         draw_panels(tmp_path / "a.png", shown, (4, 4), (2, 2), columns, bar, legend)
-        axes = [axis for axis in drawn["a.png"] if axis.get_title()]
+        axes = [axis for axis in laid_out["a.png"] if axis.get_title()]
         drawn_figure = axes[0].figure
         (below,) = drawn_figure.legends
         boxes = [axis.title.get_window_extent() for axis in axes] + [below.get_window_extent()]
