@@ -548,7 +548,7 @@ def test_ctrl_c_ends_all_processes_without_noise(tmp_path: Path) -> None:
     big = np.zeros((1000, 1000), np.uint8)
     for folder in ("m", "t"):
         write_mask(tmp_path / folder / "0.png", big, 3)
-        for index in range(1, 400):
+        for index in range(1, 2000):
             os.link(tmp_path / folder / "0.png", tmp_path / folder / f"{index}.png")
     command = [sys.executable, "-m", "clipes.cli", "evaluate", tmp_path / "m", tmp_path / "t", "--classes", "a,b,c"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
