@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import io
 import os
 import signal
@@ -35,12 +34,11 @@ from clipes.commands.completion import SHELLS_HELP, PrintCompletion
 from clipes.commands.parser import Parser
 from clipes.commands.streams import lossy_output
 from clipes.commands.terminal import (
-    DISK_FULL,
     DONE,
     EXIT_CODES,
     INTERRUPTED,
     TERMINATED,
-    WRONG_USE,
+    file_system_fault,
     is_verbose,
     print_error,
     set_verbosity,
@@ -75,13 +73,12 @@ def _run(options: argparse.Namespace) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except (ValueError, TypeError, OSError, ImportError) as error:
-        full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        code, cure = file_system_fault(error)
         kept = ", what is finished is kept" if options.command in _RESUMING else ""
-        cure = f"; make room and start again{kept}" if full else ""
         if is_verbose():
             traceback.print_exc()
-        print_error(f"clipes {options.command}: {error}{cure}")
-        return DISK_FULL if full else WRONG_USE
+        print_error(f"clipes {options.command}: {error}{f'; {cure}{kept}' if cure else ''}")
+        return code
     except KeyboardInterrupt as stop:
         print_error(f"clipes {options.command}: stopped; the files written so far are whole")
         return TERMINATED if stop.args else INTERRUPTED

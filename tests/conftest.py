@@ -11,6 +11,8 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # one of several test processes; 
     threads = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
 
+os.environ.setdefault("CLIPES_RETRY_SECONDS", "0")  # no test waits for a trouble to pass, but those that bring a clock
+
 import numpy as np
 import pytest
 import torch

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
+from clipes.io import retry
+
 from .terminal import (
     DONE,
     FAILED,
@@ -55,7 +57,10 @@ def signal_handlers(handle: Callable[[int, object], None], *numbers: int) -> Ite
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """The first Ctrl-C or SIGTERM asks to stop after the images in progress, the second stops immediately."""
+    """The first Ctrl-C or SIGTERM asks to stop after the images in progress, the second stops immediately.
+
+    While a trouble of the file system is waited for (:mod:`clipes.io.retry`), the first stops, too.
+    """
     stop = Stop()
 
     def handle(number: int, frame: object) -> None:
@@ -65,8 +70,13 @@ def stopping() -> Iterator[Stop]:
         with suppress(OSError):  # not print(): the signal may have interrupted one, and print() is not reentrant
             os.write(2, b"\nstopping after the images in progress; once more stops at once\n")
 
-    with signal_handlers(handle, signal.SIGINT, signal.SIGTERM):
-        yield stop
+    with signal_handlers(handle, signal.SIGINT, signal.SIGTERM), retry.of_process.until(stop):
+        try:
+            yield stop
+        except retry.LastingTrouble as error:
+            if not stop():
+                raise
+            raise KeyboardInterrupt(*(["terminated"] if stop.code == TERMINATED else [])) from error
 
 
 class RunSummary:

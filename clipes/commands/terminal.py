@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from enum import Enum
 from typing import Any
 
+from clipes.io.retry import FULL, PASSING
+
 from .progress import ProgressLines
 
-DONE, WRONG_USE, FAILED, DISK_FULL, DEVICE_LOST, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 5, 130, 143
+DONE, WRONG_USE, FAILED, DISK_FULL, DEVICE_LOST, FILES_LOST, READ_ONLY = 0, 2, 3, 4, 5, 6, 7
+INTERRUPTED, TERMINATED = 130, 143
 EXIT_CODES = (
     "Exit codes: 0 done, 2 wrong use, 3 images failed (the others are done) or nothing was written, 4 disk full, "
-    "5 GPU lost, 130 interrupted, 143 terminated."
+    "5 GPU lost, 6 a file system does not answer, 7 a file system is read-only, 130 interrupted, 143 terminated."
 )
 FAILURES_SHOWN = 20
+
+
+_CODES = {
+    **dict.fromkeys(PASSING, FILES_LOST),
+    **dict.fromkeys((*FULL, errno.EFBIG), DISK_FULL),
+    errno.EROFS: READ_ONLY,
+}
+_CURES = {
+    DISK_FULL: "make room and start again",
+    FILES_LOST: "see that the disk or the network share works, and start again",
+    READ_ONLY: "mount it for writing, or choose another folder, and start again",
+}
 
 
 class Verbosity(Enum):
@@ -60,6 +76,12 @@ def report_failures(reasons: Sequence[str], count: int | None = None) -> int:
     if count > len(shown):
         print_error(f"and {count - len(shown)} more failed")
     return FAILED if count else DONE
+
+
+def file_system_fault(error: Exception) -> tuple[int, str]:
+    """The exit code of an error that a file system is to blame for, and what to do; WRONG_USE for any other."""
+    code = _CODES.get(error.errno or 0, WRONG_USE) if isinstance(error, OSError) else WRONG_USE
+    return code, _CURES.get(code, "")
 
 
 def print_problems(count: int, what: str, first: Sequence[str]) -> None:

@@ -16,10 +16,12 @@ import socket
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from .paths import list_sources, source_folder, source_text, source_would_match
+from .retry import check_there, retried
 
 AnyPath = str | os.PathLike[str]
 FolderKind = Literal["export", "report"]
@@ -77,17 +79,29 @@ def atomic(path: AnyPath) -> Iterator[Path]:
     try:
         yield temporary
         with open(temporary, "rb+") as written:
-            os.fsync(written.fileno())
-        os.replace(temporary, path)
+            os.fsync(written.fileno())  # never again after an error: the system may have dropped what was not written
+        retried(partial(_rename, temporary, path))
     finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
 
 
+def _rename(temporary: Path, path: Path) -> None:
+    try:
+        os.replace(temporary, path)
+    except FileNotFoundError:
+        check_there(path.parent)  # a share that is gone may come back
+        raise
+
+
 def write_bytes(path: AnyPath, data: bytes) -> None:
-    """Write `data` to `path`, atomically."""
-    with atomic(path) as temporary:
-        temporary.write_bytes(data)
+    """Write `data` to `path`, atomically; all of it again after a passing trouble (:mod:`clipes.io.retry`)."""
+
+    def write() -> None:
+        with atomic(path) as temporary:
+            temporary.write_bytes(data)
+
+    retried(write)
 
 
 def write_text(path: AnyPath, text: str) -> None:

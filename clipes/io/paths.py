@@ -114,6 +114,13 @@ def _would_match(source: Path) -> Callable[[Path], bool]:
     return lambda path: path.match(pattern)
 
 
+def existing_folders(source: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> tuple[Path, ...]:
+    """The folders, absolute, in which the images of a source, or of several, are looked for, as far as they exist."""
+    found = (source_folder(one) or split_pattern(Path(one))[0] for one in list_sources(source))
+    folders = (Path(os.path.abspath(path.parent if path.is_file() else path)) for path in found)
+    return tuple(dict.fromkeys(folder for folder in folders if folder.is_dir()))
+
+
 def source_folder(source: str) -> Path | None:
     """The folder that a source is, ROOT of ``voc:``, ``coco:``, ``folders:``, that of ``coco:``'s FILE, or None."""
     if os.path.isdir(source):

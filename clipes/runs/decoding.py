@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +17,7 @@ from PIL import Image
 from clipes.datasets import Sample
 from clipes.io.cams_npz import PatchCams
 from clipes.io.images import TarMember, open_image
+from clipes.io.retry import LastingTrouble, check_answers, passing_cause, retried
 from clipes.store.row import Row
 
 
@@ -59,18 +62,48 @@ class Loaded(NamedTuple):
 
 
 Decoder = Callable[[Sample], Loaded]
-"""Reads one sample. It never raises for what is wrong with a file, and it pickles."""
+"""Reads one sample. It pickles, and never raises for what is wrong with one file: see :func:`read_patiently`."""
 
 
-def decode_image(sample: Sample) -> Loaded:
-    """Read the picture of a sample."""
+def decode_image(sample: Sample, folders: Collection[Path] = ()) -> Loaded:
+    """Read the picture of a sample.
+
+    ``folders`` are absolute, and held files when the run began. An image that is not there is waited for, as
+    :mod:`clipes.io.retry` says, if its folder of those is gone or empty: a share that is not mounted.
+    """
+    return read_patiently(sample, sample.image, partial(_decode, sample, folders))
+
+
+def read_patiently(sample: Sample, file: Path | TarMember, read: Callable[[], Loaded]) -> Loaded:
+    """What ``read`` returns; the reason of its error where only ``file`` is to blame.
+
+    Raises :class:`clipes.io.retry.LastingTrouble` where no file of its folder can be read.
+    """
+    try:
+        return retried(read, _file_of(file).parent)
+    except LastingTrouble:
+        raise
+    except (ValueError, OSError, MemoryError) as error:
+        return Loaded(sample, reason=short_reason(error, sample))
+
+
+def _file_of(image: Path | TarMember) -> Path:
+    return image.tar if isinstance(image, TarMember) else Path(image)
+
+
+def _decode(sample: Sample, folders: Collection[Path]) -> Loaded:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             loaded = Loaded(sample, np.asarray(open_image(sample.image)))
         except FileNotFoundError:
+            for folder in folders:
+                if Path(os.path.abspath(_file_of(sample.image))).is_relative_to(folder):
+                    check_answers(folder)
             loaded = Loaded(sample, reason="no such image", missing=True)
         except (ValueError, OSError, MemoryError) as error:
+            if passing_cause(error):
+                raise
             loaded = Loaded(sample, reason=short_reason(error, sample))
     return loaded._replace(warnings=tuple(str(warning.message) for warning in caught))
 

@@ -17,10 +17,12 @@ from clipes.datasets import absolute_source
 from clipes.device.choice import dtype_name, gpu_of
 from clipes.device.threads import configure_threads
 from clipes.generator import MaskGenerator
+from clipes.io.paths import existing_folders
 from clipes.store.cleanup import clear
 from clipes.store.store import Store
 from clipes.vocabulary import Vocabulary
 
+from .decoding import decode_image
 from .generation import MasksFromImages
 from .local_engine import MaskWriter
 from .outcome import Outcome
@@ -71,6 +73,7 @@ class Run:
         images: how many images the plan's shard has.
         header: what each record of this start says first.
         remaining: the samples of the plan's shard that are not finished.
+        decode: reads an image; it waits for the folders of the source, which are there now.
     """
 
     def __init__(self, prepared: PreparedRun, generator: MaskGenerator, store: Store, stop: Stop):
@@ -79,6 +82,7 @@ class Run:
         shard, total = self.plan.placement.shard, len(prepared.samples)
         self.header = {**record_header(store), "shard": str(shard), "images": self.images, "total": total}
         self.remaining = Remaining(prepared.samples, store, self.plan.output, shard, stop)
+        self.decode = partial(decode_image, folders=existing_folders(self.plan.source))
 
 
 @contextmanager
@@ -151,6 +155,7 @@ def _write_with_ray(run: Run, engine: RayEngine) -> Generator[Outcome, None, Non
         placement.threads or torch.get_num_threads(),
         placement.batch_size,
         plan.faults.skip,
+        run.decode,
     )
     return write_with_ray(load, work, run.remaining, engine, readers=placement.readers or None, stop=run.stop)
 
@@ -159,7 +164,7 @@ def write_here(run: Run) -> Generator[Outcome, None, None]:
     """Write the masks of a run by this process; yields how each image ends, in order."""
     placement, generator = run.plan.placement, run.generator
     with MaskWriter(
-        MasksFromImages(generator),
+        MasksFromImages(generator, run.decode),
         run.plan.output,
         run.header,
         batch_size=placement.batch_size,

@@ -61,12 +61,10 @@ class MaskSource(Protocol):
 
 
 class MasksFromImages:
-    """Masks by a CLIP that encodes the images."""
+    """Masks by a CLIP that encodes the images; ``decode`` reads them."""
 
-    decode = staticmethod(decode_image)
-
-    def __init__(self, generator: MaskGenerator):
-        self.generator = generator
+    def __init__(self, generator: MaskGenerator, decode: Decoder = decode_image):
+        self.generator, self.decode = generator, decode
         self.class_names, self.device = generator.class_names, generator.device
         self.batch_size = generator._default_batch_size
 
@@ -81,7 +79,11 @@ class MasksFromImages:
 
     def in_float32(self) -> MasksFromImages | None:
         """As :class:`MaskSource` says."""
-        return None if self.generator.dtype == torch.float32 else MasksFromImages(self.generator._in_float32())
+        return (
+            None
+            if self.generator.dtype == torch.float32
+            else MasksFromImages(self.generator._in_float32(), self.decode)
+        )
 
 
 def _images(batch: Sequence[Loaded]) -> list[Image.Image]:

@@ -26,6 +26,7 @@ import torch
 from clipes.datasets import Sample
 from clipes.device.choice import choose_device
 from clipes.device.errors import DeviceLost, is_device_error
+from clipes.io import retry
 from clipes.store.layout import RECORDS
 from clipes.store.row import Row
 
@@ -133,7 +134,8 @@ def _work(plan: Plan, parent: int) -> Exception | None:
     rank, count = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     try:
-        with start_run(prepare(_plan_of_rank(plan, rank)), stop=stop.is_set) as run:
+        waits = retry.of_process.until(stop.is_set)
+        with waits, start_run(prepare(_plan_of_rank(plan, rank)), stop=stop.is_set) as run:
             for outcome in write_here(run):
                 if plan.faults.strict and outcome.status == "failed":
                     break

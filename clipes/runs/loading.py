@@ -8,28 +8,35 @@ import signal
 import threading
 import warnings
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from itertools import chain, cycle, islice
 from multiprocessing.connection import Connection
 from queue import SimpleQueue
 
 from clipes.datasets import Sample
+from clipes.io import retry
 from clipes.io.processes import MAIN_GUARD, forked
 
 from .decoding import Decoder, Loaded, decode_image
+
+POLL_SECONDS = 0.2
 
 KILLED = "the process that read it died; the file may be broken, or too large for the memory"
 """The reason of an image that kills every process that reads it."""
 
 
 def load_ahead(
-    samples: Iterable[Sample], batch_size: int, readers: int, decode: Decoder = decode_image
+    samples: Iterable[Sample],
+    batch_size: int,
+    readers: int,
+    decode: Decoder = decode_image,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Generator[list[Loaded], None, None]:
     """Read ``samples`` in batches, in order; each reader process has two batches at most.
 
     With 0 ``readers`` this process reads, when it is asked. An image that cannot be read has a reason instead of
     pixels. Warnings of the readers are issued here. Close the generator where it is not used up: that ends its
-    processes.
+    processes. What a reader has not sent yet is not waited for where ``stop`` says so: it may wait for a lost share.
 
     When a reader process dies (a fault of the decoder, or too little memory), the images that it and the others had
     been given are read again one by one, each in a process of its own. Only those that also kill that process
@@ -44,7 +51,7 @@ def load_ahead(
     in_flight: deque[list[Sample]] = deque()
     while True:
         try:
-            for loaded in _read(batches, readers, decode, in_flight):
+            for loaded in _read(batches, readers, decode, in_flight, stop):
                 yield _warned(loaded)
             return
         except _ReaderDied:
@@ -70,7 +77,7 @@ def _warned(batch: list[Loaded]) -> list[Loaded]:
 
 def _read_isolated(sample: Sample, decode: Decoder) -> Loaded:
     try:
-        ((loaded,),) = _read(iter([[sample]]), 1, decode, deque())
+        ((loaded,),) = _read(iter([[sample]]), 1, decode, deque(), lambda: False)
     except _ReaderDied:
         return Loaded(sample, reason=KILLED)
     except _NeverBegan:
@@ -79,7 +86,11 @@ def _read_isolated(sample: Sample, decode: Decoder) -> Loaded:
 
 
 def _read(
-    batches: Iterator[list[Sample]], readers: int, decode: Decoder, in_flight: deque[list[Sample]]
+    batches: Iterator[list[Sample]],
+    readers: int,
+    decode: Decoder,
+    in_flight: deque[list[Sample]],
+    stop: Callable[[], bool],
 ) -> Iterator[list[Loaded]]:
     """Read batches by processes in turn; ``in_flight`` holds those that were given out and are not yielded yet."""
     processes: list[_Reader] = []
@@ -92,7 +103,10 @@ def _read(
                 next(given).send(batch)
             if not in_flight:
                 return
-            loaded = next(received).receive()
+            reader = next(received)
+            while (loaded := reader.receive()) is None:
+                if stop():
+                    return
             in_flight.popleft()
             yield loaded
     finally:
@@ -130,12 +144,18 @@ class _Reader:
             self._begin()  # which tells a process that died from one that never began
             raise _ReaderDied from error
 
-    def receive(self) -> list[Loaded]:
+    def receive(self) -> list[Loaded] | None:
+        """The next batch; None if it has not come after a short wait. What is said of troubles is passed on."""
         self._begin()
         try:
-            result: list[Loaded] | Exception = self._connection.recv()
+            if not self._connection.poll(POLL_SECONDS):
+                return None
+            result: list[Loaded] | str | Exception = self._connection.recv()
         except (EOFError, OSError) as error:
             raise _ReaderDied from error
+        if isinstance(result, str):
+            retry.warn(result)
+            return None
         if isinstance(result, Exception):
             raise result
         return result
@@ -164,6 +184,7 @@ def _serve(connection: Connection, other_end: Connection, decode: Decoder) -> No
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     batches: SimpleQueue[list[Sample]] = SimpleQueue()
+    retry.of_process.say = connection.send
     connection.send(None)  # the mark that this process has begun
     threading.Thread(target=_receive, args=(connection, batches), daemon=True).start()
     while True:

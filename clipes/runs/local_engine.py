@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 
 from clipes.datasets import Sample
 from clipes.device.threads import default_concurrency, init_worker_thread
+from clipes.io import retry
 from clipes.store.output import Output
 from clipes.store.row import Row
 
@@ -76,6 +77,8 @@ class MaskWriter:
 
     def __enter__(self) -> MaskWriter:
         device = self._source.device
+        self._waits = ExitStack()
+        self._waits.enter_context(retry.of_process.until(lambda: self._abort or self._stop()))
         self._publisher = self._open()
         self._generate = BatchGenerator(self._source, self._size, self._processes, self._publisher.in_hand)
         initializer = partial(init_worker_thread, torch.get_num_threads(), device)
@@ -84,8 +87,9 @@ class MaskWriter:
 
     def __exit__(self, *raised: object) -> None:
         """Bring what is done to the disk and end the record."""
-        self._job_pool.shutdown(wait=not self._abort, cancel_futures=True)
-        self._publisher.close()
+        with self._waits:
+            self._job_pool.shutdown(wait=not self._abort, cancel_futures=True)
+            self._publisher.close()
 
     def record(self, rows: Iterable[Row]) -> None:
         """Append rows of images that need no work."""
@@ -108,7 +112,7 @@ class MaskWriter:
 
     def _write(self, samples: Iterable[Sample]) -> Generator[Outcome, None, None]:
         batches: deque[Future[list[_Pending]]] = deque()
-        loaded = load_ahead(samples, self._size, self._readers, self._source.decode)
+        loaded = load_ahead(samples, self._size, self._readers, self._source.decode, self._stop)
         raised: Exception | None = None
         try:
             try:

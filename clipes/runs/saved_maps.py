@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from PIL import Image
@@ -15,7 +16,7 @@ from clipes.io.cams_npz import read_cams
 from clipes.result import PseudoMask, decide_masks
 from clipes.store.checksums import verified
 
-from .decoding import Loaded, SavedSample, decode_image
+from .decoding import Loaded, SavedSample, decode_image, read_patiently
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,10 @@ class MapsDecoder:
         """Read one sample."""
         if not isinstance(sample, SavedSample) or sample.maps is None:
             return Loaded(sample, reason="it has no saved maps")
-        try:
-            path = verified(sample.maps, sample.row, "cams") if sample.row else sample.maps
-            maps = read_cams(path, self.class_count)
-        except (ValueError, OSError, MemoryError) as error:
-            return Loaded(sample, reason=str(error) or "out of memory")
-        if not self.with_image:
-            return Loaded(sample, maps=maps)
+        read = read_patiently(sample, sample.maps, partial(self._read, sample))
+        maps = read.maps
+        if maps is None or not self.with_image:
+            return read
         if sample.image == sample.maps:
             reason = f"no image {sample.id!r} in the source; say where the images are (--source)"
             return Loaded(sample, reason=reason)
@@ -50,6 +48,12 @@ class MapsDecoder:
             )
             return Loaded(sample, reason=reason, warnings=loaded.warnings)
         return loaded._replace(maps=maps)
+
+    def _read(self, sample: SavedSample) -> Loaded:
+        if sample.maps is None:
+            return Loaded(sample, reason="it has no saved maps")
+        path = verified(sample.maps, sample.row, "cams") if sample.row else sample.maps
+        return Loaded(sample, maps=read_cams(path, self.class_count))
 
 
 class MasksFromSavedMaps:

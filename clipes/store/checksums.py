@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from clipes.io.atomic import owned
 from clipes.io.images import TarMember
 from clipes.io.masks import check_size, read_ids
+from clipes.io.retry import LastingTrouble, retried
 
 from .layout import Kind
 from .row import Row
@@ -18,7 +20,24 @@ def checksum(path: Path | TarMember) -> str:
     """SHA-256 of a file's bytes. ValueError for what is no file, OSError where it cannot be read."""
     if isinstance(path, Path) and not path.is_file():  # a named pipe would be waited for
         raise ValueError(f"{path}: not a file")
-    return hashlib.sha256(path.read() if isinstance(path, TarMember) else path.read_bytes()).hexdigest()
+    file, read = (path.tar, path.read) if isinstance(path, TarMember) else (path, path.read_bytes)
+    return hashlib.sha256(retried(read, file.parent)).hexdigest()
+
+
+def is_intact(files: Mapping[Kind, Path | TarMember], row: Row, classes: Callable[[], int]) -> bool:
+    """Whether the mask has the checksum of its row, and the other files have its sizes. ``classes`` is asked how
+    many there are where the mask was edited, as :func:`is_edited` needs to know.
+
+    Raises :class:`clipes.io.retry.LastingTrouble` where that cannot be told, because the folder does not answer.
+    """
+    try:
+        if not all(has_size(path, row, kind) for kind, path in files.items() if kind != "mask"):
+            return False
+        return checksum(files["mask"]) == row.checksum or is_edited(files["mask"], row, classes())
+    except LastingTrouble:
+        raise
+    except (ValueError, OSError):
+        return False
 
 
 def has_size(path: Path | TarMember, row: Row, kind: Kind) -> bool:

@@ -18,10 +18,12 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from clipes.io.atomic import MACHINE_ID, PROCESS_NAME, is_alive
+from clipes.io.retry import check_there, retried
 
 BEAT_SECONDS = 5.0
 """How often an owner raises the counter of its lease."""
@@ -105,7 +107,7 @@ class Lease:
         self.path = folder / f".clipes-{MACHINE_ID}-{owner.pid}-{secrets.token_hex(8)}.lease"
         self.fault: Exception | None = None
         self._beats = 0
-        self._write(create=True)
+        retried(partial(self._write, os.O_WRONLY | os.O_CREAT))
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="clipes-lease", daemon=True)
         self._thread.start()
@@ -124,32 +126,36 @@ class Lease:
             self.path.unlink()
 
     def verify(self) -> None:
-        """Raise what is wrong, if the lease was taken away or ``check`` raised since it was taken."""
-        self._look()
+        """Raise what is wrong, if the lease was taken away or ``check`` raised since it was taken.
+
+        OSError where the folder does not answer for long.
+        """
+        retried(self._look)
         if self.fault:
             raise self.fault
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT_SECONDS) and not self.fault:
-            self._look()
+            with suppress(OSError):  # a passing trouble of the file system: the next beat tries again
+                self._look()
 
     def _look(self) -> None:
+        """Beat, and ask ``check``; a fault is kept. OSError where the folder does not answer, or is not there."""
         try:
-            self._write(create=False)
+            self._write(os.O_WRONLY)
             self.check()
         except FileNotFoundError as error:
+            check_there(self._folder)  # a share that is gone may come back
             removed = f"{self._folder}: {error.filename or self.path} was removed while masks were written"
             self.fault = FolderInUse(f"{removed}; start again to continue")
         except ValueError as error:
             self.fault = error
-        except OSError:
-            pass  # a passing trouble of the file system: the next beat tries again
 
-    def _write(self, create: bool) -> None:
+    def _write(self, flags: int) -> None:
         """Write the lease in place: who deletes it must be noticed."""
         self._beats += 1
         data = json.dumps({**asdict(self._owner), "beat": self._beats}).encode("ascii")
-        file = os.open(self.path, os.O_WRONLY | (os.O_CREAT | os.O_EXCL if create else 0), 0o666)
+        file = os.open(self.path, flags, 0o666)
         try:
             os.write(file, data)
             os.fsync(file)

@@ -8,11 +8,13 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from clipes.ids import MANIFEST
 from clipes.io.atomic import atomic, write_json
+from clipes.io.retry import retried
 
 from .difference import differences
 
@@ -76,7 +78,8 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     if path.is_symlink() or not path.is_file():
         raise ValueError(f"{path} is a link or no file, not the record of a run; remove it or choose another folder")
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        text = retried(partial(path.read_text, encoding="utf-8"))
+        manifest = json.loads(text, parse_constant=_no_number)
         if not isinstance(manifest, dict) or not isinstance(manifest.get("settings"), dict):
             raise ValueError("it has no 'settings'")
         if manifest.get("digest") != settings_digest(manifest["settings"]):
@@ -91,7 +94,7 @@ def _create(path: Path, manifest: Mapping[str, Any]) -> None:
     with suppress(FileExistsError), atomic(path) as temporary:
         write_json(temporary, manifest)
         try:
-            os.link(temporary, path)  # unlike a rename, it never replaces what another process wrote
+            retried(partial(os.link, temporary, path))  # unlike a rename, it never replaces what another process wrote
         except OSError as error:
             if error.errno not in _NO_LINKS:
                 raise

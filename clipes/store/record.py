@@ -7,23 +7,28 @@ the newest counts: that of the later start, as the headers number the starts; a 
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
 import socket
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from clipes.io.atomic import MACHINE_ID
+from clipes.io.retry import retried
 
 from .layout import RECORD_FILE, RECORDS
 from .lease import owners
 from .row import MAX_TIME, Row, json_object
 
+_BLOCK = 1 << 18  # bytes read at a time
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
 
 
@@ -45,14 +50,14 @@ class Recorder:
         now, machine = max(datetime.now(timezone.utc), _EPOCH), socket.gethostname()
         records = Path(folder, RECORDS)
         _refuse_link(records)
-        records.mkdir(parents=True, exist_ok=True)
+        retried(partial(records.mkdir, parents=True, exist_ok=True))
         start = 1 + max(_ended_starts(Path(folder)), default=0)
         about = {"start": start, "started": now.isoformat(), "machine": machine, "pid": os.getpid()}
         header_line = json.dumps({**header, **about}, allow_nan=False)
         stamp = now.strftime("%Y%m%dT%H%M%S.%f")
         self.path = records / f"{stamp}-{MACHINE_ID}-{os.getpid()}-{secrets.token_hex(4)}.jsonl"
         flags = os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_WRONLY | getattr(os, "O_BINARY", 0)
-        self._file: int | None = os.open(self.path, flags, 0o666)
+        self._file: int | None = retried(partial(os.open, self.path, flags, 0o666))
         self._size = 0
         try:
             self._append(header_line)
@@ -64,8 +69,8 @@ class Recorder:
     def add(self, *rows: Row) -> None:
         """Append ``rows`` with the current time: all of them or, on failure, none.
 
-        Raises OSError if they cannot be written, as on a full disk; the record stays valid, and ``add`` can be called
-        again. Raises FileNotFoundError if the file was removed meanwhile.
+        Raises OSError if they cannot be written for long, as on a full disk; the record stays valid, and ``add`` can be
+        called again. Raises FileNotFoundError if the file was removed meanwhile.
         """
         now = max(round(time.time(), 3), 0.0)  # a clock may be before 1970
         if rows:
@@ -73,14 +78,14 @@ class Recorder:
 
     def sync(self) -> None:
         """Wait until all rows are on the disk."""
-        os.fsync(self._open_file())
+        retried(partial(os.fsync, self._open_file()))  # of a row that is lost all the same, the image is made again
 
     def close(self) -> None:
         """Sync and close the file, after which no row can be added. A second call does nothing."""
         if self._file is not None:
             file, self._file = self._file, None
             try:
-                os.fsync(file)
+                retried(partial(os.fsync, file))
             finally:
                 os.close(file)
 
@@ -97,17 +102,38 @@ class Recorder:
         return self._file
 
     def _append(self, line: str) -> None:
-        file, data = self._open_file(), line.encode("ascii") + b"\n"
-        if not os.fstat(file).st_nlink:
-            raise FileNotFoundError(f"{self.path} was removed while it was written to; is another run in this folder?")
-        try:
-            written = os.write(file, data)
-            while written < len(data):  # a write may be short on a full disk; writing the rest then raises ENOSPC
-                written += os.write(file, data[written:])
-        except BaseException:  # also Ctrl-C between two writes
-            os.ftruncate(file, self._size)
-            raise
+        data = line.encode("ascii") + b"\n"
+        retried(partial(self._write, data))
         self._size += len(data)
+
+    def _write(self, data: bytes) -> None:
+        """Write ``data`` behind the last whole line, all of it or nothing; can be called again after an error."""
+        file = self._open_file()
+        try:
+            found = os.fstat(file)
+            if not found.st_nlink:
+                removed = f"{self.path} was removed while it was written to; is another run in this folder?"
+                raise FileNotFoundError(removed)
+            try:
+                if found.st_size > self._size:  # the rest of a line which could not even be cut off
+                    os.ftruncate(file, self._size)
+                written = os.write(file, data)
+                while written < len(data):  # a write may be short on a full disk; writing the rest then raises ENOSPC
+                    written += os.write(file, data[written:])
+            except BaseException:  # also Ctrl-C between two writes
+                os.ftruncate(file, self._size)
+                raise
+        except OSError as error:
+            if error.errno == errno.ESTALE:
+                self._reopen()
+            raise
+
+    def _reopen(self) -> None:
+        """Open the file by its name again: the server has forgotten the descriptor. Where it is gone, it stays."""
+        stale = self._open_file()
+        with suppress(OSError):
+            self._file = os.open(self.path, os.O_APPEND | os.O_WRONLY)
+            os.close(stale)
 
 
 @dataclass(frozen=True)
@@ -190,10 +216,19 @@ def _parse_header(path: Path, line: bytes) -> dict[str, Any]:
 
 def _complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     """The lines of a file that end in a line break, and their numbers from 1."""
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.endswith(b"\n"):
-                yield number, line
+    number, rest, place = 0, b"", 0
+    while block := retried(partial(_block, path, place), path.parent):
+        place += len(block)
+        *lines, rest = (rest + block).split(b"\n")
+        for number, line in enumerate(lines, start=number + 1):  # noqa: B020 the count goes on
+            yield number, line + b"\n"
+
+
+def _block(path: Path, place: int) -> bytes:
+    """The bytes of a file from ``place``, opened anew: what was open may be stale after a trouble."""
+    with open(path, "rb", buffering=0) as file:
+        file.seek(place)
+        return file.read(_BLOCK)
 
 
 def _line_error(path: Path, number: int, error: Exception) -> ValueError:

@@ -20,7 +20,7 @@ from clipes.io.images import TarMember
 from clipes.io.masks import check_size, read_ids, read_png
 from clipes.io.paths import list_sources
 
-from .checksums import checksum, has_size, is_edited, verified
+from .checksums import is_intact, verified
 from .cleanup import check_output_folder, remove_stale
 from .images import run_images
 from .layout import Kind, file_path, member_name
@@ -220,12 +220,10 @@ class Store:
         if row is None or row.status != "ok" or row.checksum is None or row.labels != tuple(labels):
             return False
         try:
-            mask = self.path(row, "mask")
-            if not all(has_size(self.path(row, kind), row, kind) for kind in kinds):
-                return False
-            return checksum(mask) == row.checksum or is_edited(mask, row, len(self.class_names))
-        except (ValueError, OSError):
+            files = {kind: self.path(row, kind) for kind in ("mask", *kinds)}
+        except ValueError:
             return False
+        return is_intact(files, row, lambda: len(self.class_names))
 
     # --- files
 

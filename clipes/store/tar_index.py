@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Lock
 
 from clipes.io.images import TarMember
+from clipes.io.retry import LastingTrouble, retried
 from clipes.io.tempdb import encode_name, temporary_database, transaction
+
+_Member = tuple[bytes, bytes, int, int]  # .tar, name, start, size
 
 
 class TarIndex:
@@ -32,8 +36,9 @@ class TarIndex:
         query = "SELECT start, size FROM member WHERE tar = ? AND name = ?"
         with self._lock:
             if tar not in self._indexed:
+                members = self._read(tar)
                 with transaction(self._members, "the members of .tar files"):
-                    self._members.executemany("INSERT OR REPLACE INTO member VALUES (?, ?, ?, ?)", self._read(tar))
+                    self._members.executemany("INSERT OR REPLACE INTO member VALUES (?, ?, ?, ?)", members)
                 self._indexed.add(tar)
             place = self._members.execute(query, (encode_name(tar), encode_name(name))).fetchone()
         return TarMember(self._folder / tar, name, *place) if place else None
@@ -42,14 +47,23 @@ class TarIndex:
         """Delete the temporary database; a second call does nothing."""
         self._members.close()
 
-    def _read(self, tar: str) -> Iterator[tuple[bytes, bytes, int, int]]:
+    def _read(self, tar: str) -> list[_Member]:
         path = self._folder / tar
         if Path(tar).name != tar or not path.is_file():
-            return
+            return []
         try:
-            with tarfile.open(path, "r:") as archive:
-                for member in archive:
-                    if member.isreg():
-                        yield encode_name(tar), encode_name(member.name), member.offset_data, member.size
-        except (OSError, tarfile.TarError, ValueError, OverflowError):  # cut off: its last images are done again
-            return
+            return retried(partial(_members, path), self._folder)
+        except LastingTrouble:
+            raise
+        except OSError:
+            return []
+
+
+def _members(path: Path) -> list[_Member]:
+    """The members of a .tar, as far as it is complete."""
+    found: list[_Member] = []
+    with suppress(tarfile.TarError, ValueError, OverflowError), tarfile.open(path, "r:") as archive:
+        for member in archive:  # cut off: its last images are done again
+            if member.isreg():
+                found.append((encode_name(path.name), encode_name(member.name), member.offset_data, member.size))
+    return found

@@ -8,13 +8,15 @@ import tarfile
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from clipes.datasets import Sample
 from clipes.io.atomic import atomic, owned, write_bytes
+from clipes.io.retry import check_there, retried
 
-from .layout import RESERVED, check_id, file_path, member_name
+from .layout import RESERVED, Kind, check_id, file_path, member_name
 from .output import Output
 from .row import Row
 
@@ -79,7 +81,15 @@ class FolderWriter(Writer):
     def write_files(self, image_id: str, files: Files) -> None:
         """As :class:`Writer` says."""
         for kind in (*self._saved, "mask"):
-            write_bytes(file_path(self.folder, image_id, kind), files[kind])
+            retried(partial(self._write, image_id, kind, files[kind]))
+
+    def _write(self, image_id: str, kind: Kind, data: bytes) -> None:
+        check_there(self.folder)  # which write_bytes would make anew on another disk
+        try:
+            write_bytes(file_path(self.folder, image_id, kind), data)
+        except FileNotFoundError:
+            check_there(self.folder)
+            raise
 
     def discard(self, image_id: str) -> None:
         """As :class:`Writer` says."""
@@ -104,18 +114,12 @@ class TarWriter(Writer):
     def append(self, row: Row, files: Files) -> list[Row]:
         """Append the image's members to the open .tar, which is closed when it is full."""
         if self._open is None:
-            self._open = self._new()
+            self._open = retried(self._new)
         _, file, name = self._open
         about = json.dumps({"id": row.id, "labels": row.labels, "size": row.size}).encode("ascii")
         members = [(member_name(row.id, "about"), about)]
         members += [(member_name(row.id, kind), data) for kind, data in files.items()]
-        end = file.tell()
-        try:
-            _write_all(file, b"".join(_member(*member) for member in members))
-        except BaseException:  # a full disk, or Ctrl-C: the members before stay complete
-            file.seek(end)
-            file.truncate()
-            raise
+        _append(file, b"".join(_member(*member) for member in members))
         self._rows.append(replace(row, shard=name))
         return self.flush() if len(self._rows) >= self.size else []
 
@@ -126,17 +130,19 @@ class TarWriter(Writer):
         (stack, file, _), self._open = self._open, None
         rows, self._rows = self._rows, []
         with stack:
-            _write_all(file, bytes(2 * tarfile.BLOCKSIZE))
+            _append(file, bytes(2 * tarfile.BLOCKSIZE))
             file.close()
         return rows
 
     def _new(self) -> tuple[ExitStack, IO[bytes], str]:
         name = f"{self.name}-{self._count:06}.tar"
-        self._count += 1
-        stack = ExitStack()
-        temporary = stack.enter_context(atomic(self.folder / name))
-        # unbuffered: a write that fails is this image's, not a later one's
-        return stack, stack.enter_context(open(temporary, "xb", buffering=0)), name
+        check_there(self.folder)
+        with ExitStack() as stack:
+            temporary = stack.enter_context(atomic(self.folder / name))
+            # unbuffered: a write that fails is this image's, not a later one's
+            file = stack.enter_context(open(temporary, "xb", buffering=0))
+            self._count += 1
+            return stack.pop_all(), file, name
 
 
 def _member(name: str, data: bytes) -> bytes:
@@ -145,6 +151,24 @@ def _member(name: str, data: bytes) -> bytes:
     info.size = len(data)
     header = info.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
     return header + data + bytes(-len(data) % tarfile.BLOCKSIZE)
+
+
+def _append(file: IO[bytes], data: bytes) -> None:
+    """Write all of ``data`` at the end of an unbuffered file, again after a passing trouble, or nothing of it."""
+    end = file.tell()
+
+    def write() -> None:
+        try:
+            file.seek(end)
+            if os.fstat(file.fileno()).st_size > end:  # the rest of an image which could not even be cut off
+                file.truncate()
+            _write_all(file, data)
+        except BaseException:  # a full disk, or Ctrl-C: the members before stay complete
+            file.seek(end)
+            file.truncate()
+            raise
+
+    retried(write)
 
 
 def _write_all(file: IO[bytes], data: bytes) -> None:

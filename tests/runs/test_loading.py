@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import signal
@@ -20,9 +21,11 @@ import torch
 from PIL import Image
 
 from clipes.datasets import Sample
+from clipes.io import retry
 from clipes.io.images import open_image
 from clipes.io.kinds import FORMATS
 from clipes.runs import decoding, loading
+from clipes.runs.decoding import Loaded
 from clipes.runs.loading import KILLED, load_ahead
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="processes are forked on POSIX")
@@ -282,3 +285,35 @@ def test_a_daemon_reads_by_itself(scenes: list[Sample]) -> None:
 
 def _count(samples: list[Sample]) -> int:
     return sum(read.pixels is not None for batch in load_ahead(samples, 2, 2) for read in batch)
+
+
+def _in_trouble_once(sample: Sample) -> Loaded:
+    """In a process that reads."""
+    errors = [OSError(errno.ENOTCONN, "Transport endpoint is not connected", "in/a.png")]
+
+    def read() -> Loaded:
+        while errors:
+            raise errors.pop()
+        return decoding.decode_image(sample)
+
+    return retry.retried(read)
+
+
+def test_what_a_reader_says_of_a_trouble_is_told_here(scenes: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it begins, not with the picture; the wait is a tenth of a second."""
+    monkeypatch.setenv(retry.SECONDS, "60")
+    with pytest.warns(UserWarning) as caught:
+        (batch,) = load_ahead(scenes[:1], 1, 1, _in_trouble_once)
+    begun, over = (str(one.message) for one in caught)
+    assert "not connected: 'in/a.png'; it is tried again for up to 60 s" in begun and "is over after" in over
+    assert batch[0].pixels is not None and not batch[0].warnings
+
+
+def _never(sample: Sample) -> Loaded:
+    time.sleep(3600)
+    return Loaded(sample)
+
+
+def test_a_reader_that_waits_for_ever_is_not_waited_for_after_a_stop(scenes: list[Sample]) -> None:
+    asked: list[bool] = []
+    assert list(load_ahead(scenes, 1, 1, _never, lambda: bool(asked) or bool(asked.append(True)))) == []

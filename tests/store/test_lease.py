@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from clipes.io.atomic import MACHINE_ID
+from clipes.io.retry import LastingTrouble
 from clipes.store import lease
 from clipes.store.cleanup import check_output_folder, clear
 from clipes.store.lease import FolderInUse, owners, process_start, take_lease
@@ -132,6 +133,19 @@ def test_a_writer_notices_that_its_lease_is_gone(tmp_path: Path, quick: None) ->
             time.sleep(0.01)
         with pytest.raises(FolderInUse, match="was removed while masks were written; start again"):
             own.verify()
+
+
+def test_a_folder_that_is_gone_may_come_back(tmp_path: Path, quick: None) -> None:
+    """As that of a share: no beat takes it for a lease that another removed."""
+    folder, elsewhere = tmp_path / "m", tmp_path / "n"
+    folder.mkdir()
+    with take_lease(folder, "x") as own:
+        folder.rename(elsewhere)
+        with pytest.raises(LastingTrouble, match="the folder is not there any more"):
+            own.verify()
+        assert own.fault is None
+        elsewhere.rename(folder)
+        own.verify()
 
 
 def test_a_writer_notices_that_the_folder_changes(tmp_path: Path) -> None:

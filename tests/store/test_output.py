@@ -201,6 +201,7 @@ def test_a_write_that_takes_a_part_goes_on(tmp_path: Path, monkeypatch: pytest.M
 def test_the_same_images_give_the_same_tar(tmp_path: Path) -> None:
     digests = set()
     for name in ("x", "y"):
+        (tmp_path / name).mkdir()
         writer = TarWriter(Output(tmp_path / name, format="tar", tar_size=3), "masks")
         _fill(writer, ["a", "b", "c"])
         digests.add(hashlib.sha256((tmp_path / name / "masks-000000.tar").read_bytes()).hexdigest())
