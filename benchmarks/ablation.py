@@ -21,14 +21,15 @@ from tqdm import tqdm
 
 import clipes
 from clipes.cams.affinity import propagate_cams
-from clipes.cams.gradcam import min_max, softmax_gradcam
+from clipes.cams.gradcam import softmax_gradcam
+from clipes.cams.scaling import min_max
 from clipes.clip.head import image_features
 from clipes.clip.pairs import Pairs
 from clipes.clip.text import text_features
 from clipes.clip.transformer import attention_map, layer_scale, merge_heads, mlp_and_residual, project_qkv
 from clipes.clip.vision import Encoded, VisionEncoder
 from clipes.clip.weights import CLIP, load_clip
-from clipes.config import AffinityConfig, CrfConfig, EncodeRequest, ParConfig
+from clipes.config import AttentionAffinityConfig, CrfConfig, EncodeRequest, ParConfig
 from clipes.device.pixels import prepare
 from clipes.evaluation import confusion_matrix, mean_iou
 from clipes.io.images import patch_grid
@@ -51,7 +52,7 @@ class Row:
     part: str
     over: int | None  # the number of the row that it adds to
     score: Literal["logit", "labels", "background"]  # whose gradient: the logit, a softmax over labels, or over both
-    affinity: AffinityConfig | None = None
+    affinity: AttentionAffinityConfig | None = None
     power: float = 1.0
     refine: CrfConfig | ParConfig | None = None
     words: Literal["names", "wordnet", "taught", "taught, features", "taught, max"] = "names"
@@ -137,20 +138,22 @@ def initial_maps(model: Model, encoded: Encoded, labels: list[int], row: Row) ->
     return softmax_gradcam(block, head, encoded.last_block, text, present, Pairs([labels]))
 
 
-def encode(model: Model, image: Image.Image, blocks: int) -> Encoded:
+def encode(model: Model, image: Image.Image, affinity: AttentionAffinityConfig | None) -> Encoded:
     encoder = model.encoder
     grid = patch_grid((image.height, image.width), encoder.patch_size, DEFAULT.image.max_patches)
     pixels = prepare(image, grid, encoder.patch_size, encoder.mean, encoder.std)
-    return encoder.encode(pixels[None], EncodeRequest(blocks))
+    return encoder.encode(pixels[None], affinity.needs if affinity else EncodeRequest())
 
 
 def mask_of(model: Model, row: Row, scene: Scene) -> np.ndarray:
     """The whole path, from the picture to its mask (H, W)."""
     image, labels = Image.fromarray(scene.image), [THINGS.index(label) for label in scene.labels]
-    encoded = encode(model, image, row.affinity.last_blocks if row.affinity else 0)
+    encoded = encode(model, image, row.affinity)
     cams = initial_maps(model, encoded, labels, row)
     if row.affinity:
-        cams = propagate_cams(cams, encoded.attention, Pairs([labels]), encoded.grids, row.affinity)
+        cams = propagate_cams(
+            cams, encoded.attention[row.affinity.attention], Pairs([labels]), encoded.grids, row.affinity
+        )
     maps = cams.reshape(-1, *encoded.grids[0])
     return decide_masks([image], [[label + 1 for label in labels]], [maps], THINGS, row.config())[0].mask
 
@@ -180,9 +183,10 @@ def attention_received(model: Model, scenes: list[Scene]) -> tuple[float, float]
     """How much attention a patch of a thing and one of the background receive; the mean of all patches is 1."""
     received, thing, side = [], [], model.encoder.patch_size
     for scene in scenes:
-        encoded = encode(model, Image.fromarray(scene.image), DEFAULT.affinity.last_blocks)
+        encoded = encode(model, Image.fromarray(scene.image), DEFAULT.affinity)
         shown = (scene.mask > 0).reshape(encoded.grid[0], side, encoded.grid[1], side).mean((1, 3))
-        received.append(encoded.attention[0].sum(0).numpy() / encoded.attention[0].sum(0).mean().item())
+        sums = encoded.attention[DEFAULT.affinity.attention][0].sum(0)
+        received.append(sums.numpy() / sums.mean().item())
         thing.append(shown.ravel() > 0.5)
     share, shown = np.concatenate(received), np.concatenate(thing)
     return share[shown].mean(), share[~shown].mean()

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 import clipes
 from clipes import evaluation
-from clipes.config import AffinityConfig, CrfConfig, MaskConfig
+from clipes.config import AttentionAffinityConfig, CrfConfig, MaskConfig
 from clipes.result import PseudoMask
 from clipes.scenes import THINGS, draw_scenes
 
@@ -25,7 +25,7 @@ POWERS = (1.0, 1.5, 2.0, 3.0)
 BARE = replace(clipes.config.SCENES, refine=None, mask=MaskConfig(ignore_below=None))
 
 
-def maps(scenes: list, affinity: AffinityConfig | None, model: str) -> list[PseudoMask]:
+def maps(scenes: list, affinity: AttentionAffinityConfig | None, model: str) -> list[PseudoMask]:
     generator = clipes.load(model, classes="scenes", config=replace(BARE, affinity=affinity), device="cpu")
     return [generator(scene.image, scene.labels) for scene in scenes]
 
@@ -44,7 +44,9 @@ def affinity_table(scenes: list, model: str) -> Iterator[str]:
     yield f"| sinkhorn_iterations | box_threshold | hops | {heads} |"
     yield "| --- " * (3 + len(POWERS)) + "|"
     settings = product((3, 1, 0), (0.4, 0.5, 0.6, 0.7, 0.8), (1, 2))
-    tried = [AffinityConfig(sinkhorn_iterations=rounds, box_threshold=box, hops=n) for rounds, box, n in settings]
+    tried = [
+        AttentionAffinityConfig(sinkhorn_iterations=rounds, box_threshold=box, hops=n) for rounds, box, n in settings
+    ]
     for affinity in tqdm([None, *tried], disable=None):
         results = maps(scenes, affinity, model)
         found = " | ".join(f"{mean_iou(scenes, results, power):.3f}" for power in POWERS)

@@ -96,7 +96,7 @@ def naive(clip: CLIP, vocabulary: Vocabulary, samples: list[Sample], template: s
         present = torch.zeros(1, len(alone.class_names), dtype=torch.bool).index_fill(1, ids, True)
         for _, encoded in encode_images(clip.vision, [open_image(sample.image)], config):
             with torch.inference_mode():
-                features = image_features(head, encoded.last_block, config.cam.pool)
+                features = image_features(head, encoded.last_block, config.pool)
                 rows.append(label_probabilities(features, text, present, head.logit_scale)[0, ids].numpy())
     return prompt_sharpness(rows)
 

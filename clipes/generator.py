@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clipes.cams.compute import compute_cams, encode_images, encode_pixels, estimate_memory
+from clipes.cams.compute import compute_cams, encode_images, encode_pixels, estimate_memory, image_grid
 from clipes.clip.bundled import check_default_model
 from clipes.clip.text import text_features
 from clipes.clip.vision import Encoded
 from clipes.clip.weights import CLIP, load_clip
-from clipes.config import PRESETS, VOC12, Config, Fuse, refinement_name
+from clipes.config import PRESETS, VOC12, Config, Fuse, choice_name
 from clipes.decision import decision_memory
 from clipes.device.choice import Precision, default_batch_size
 from clipes.device.inference import inference
-from clipes.io.images import open_image, patch_grid
+from clipes.io.images import open_image
 from clipes.result import PseudoMask, decide_masks
 from clipes.vocabulary import Vocabulary, load_vocabulary
 
@@ -90,7 +90,7 @@ class MaskGenerator:
         affinity = "affinity" if config.affinity else "no affinity"
         return (
             f"MaskGenerator(ViT of {len(vision.blocks)} blocks, patches of {vision.patch_size}, {self.dtype}, "
-            f"{self.device}; {words}; {affinity}, refine {refinement_name(config.refine)})"
+            f"{self.device}; {words}; {affinity}, refine {choice_name('refine', config.refine)})"
         )
 
     @property
@@ -135,8 +135,8 @@ class MaskGenerator:
 
         ``labels`` are the images' numbers of labels. Encoding holds one image at a time, deciding holds all.
         """
-        vision, max_patches = self.clip.vision, self.config.image.max_patches
-        grids = [patch_grid((image.height, image.width), vision.patch_size, max_patches) for image in images]
+        vision = self.clip.vision
+        grids = [image_grid(image, vision.patch_size, self.config.image) for image in images]
         pixels = [image.height * image.width for image in images]
         decisions = decision_memory(pixels, labels, self.config)
         return max(estimate_memory(vision, h * w) for h, w in grids) + decisions
@@ -203,7 +203,7 @@ class MaskGenerator:
     def decide(self, features: EncodedImage, labels: Iterable[str]) -> PseudoMask:
         """The mask of an encoded image for these labels: on a CPU bit for bit that of a call with the image.
 
-        Raises as a call does, and ValueError for features of a generator without the affinity that this one has.
+        Raises as a call does, and ValueError for features of a generator with other settings, without what these need.
         """
         ids = self.vocabulary.ids(labels)
         maps = self._compute_cams(features.encoded, [ids])
@@ -235,8 +235,7 @@ class MaskGenerator:
             maps |= zip(indices, self._compute_cams(encoded, [class_ids[index] for index in indices]), strict=True)
             del encoded  # frees its memory before the next group is encoded
         for index in set(range(len(images))) - set(labelled):
-            size = (images[index].height, images[index].width)
-            grid = patch_grid(size, vision.patch_size, config.image.max_patches)
+            grid = image_grid(images[index], vision.patch_size, config.image)
             maps[index] = torch.zeros(0, *grid, dtype=torch.float32, device=vision.device)
         return decide_masks(images, class_ids, [maps[index] for index in range(len(images))], self.class_names, config)
 

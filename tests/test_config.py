@@ -9,11 +9,12 @@ from clipes.config import (
     COCO14,
     SCENES,
     VOC12,
-    AffinityConfig,
-    CamConfig,
+    AttentionAffinityConfig,
+    AttentionBlocks,
     Config,
     CrfConfig,
     EncodeRequest,
+    GradCamConfig,
     ImageConfig,
     MaskConfig,
     ParConfig,
@@ -21,9 +22,9 @@ from clipes.config import (
 
 
 def test_presets_hold_the_published_settings():
-    expected = AffinityConfig(last_blocks=8, sinkhorn_iterations=3, box_threshold=0.4, boxes="paper", hops=2)
+    expected = AttentionAffinityConfig(last_blocks=8, sinkhorn_iterations=3, box_threshold=0.4, boxes="paper", hops=2)
     assert VOC12.affinity == expected
-    assert VOC12.cam == CamConfig(pool="patch")
+    assert VOC12.map == GradCamConfig(pool="patch")
     assert VOC12.refine == CrfConfig(
         iterations=10, smooth_sigma=1, smooth_weight=3, bilateral_sigma=67, colour_sigma=3, bilateral_weight=4
     )
@@ -40,12 +41,12 @@ def test_frozen():
     ("make", "message"),
     [
         (lambda: ImageConfig(max_patches=0), "max_patches is 0; it must be at least 1"),
-        (lambda: CamConfig(pool="mean"), "pool is 'mean'; it must be 'patch' or 'cls'"),
-        (lambda: AffinityConfig(last_blocks=0), "last_blocks is 0"),
-        (lambda: AffinityConfig(sinkhorn_iterations=-1), "sinkhorn_iterations is -1; it must be at least 0"),
-        (lambda: AffinityConfig(box_threshold=1.0), r"box_threshold is 1\.0; it must be in \[0, 1\)"),
-        (lambda: AffinityConfig(boxes="half"), "boxes is 'half'"),
-        (lambda: AffinityConfig(hops=0), "hops is 0"),
+        (lambda: GradCamConfig(pool="mean"), "pool is 'mean'; it must be 'patch' or 'cls'"),
+        (lambda: AttentionAffinityConfig(last_blocks=0), "last_blocks is 0"),
+        (lambda: AttentionAffinityConfig(sinkhorn_iterations=-1), "sinkhorn_iterations is -1; it must be at least 0"),
+        (lambda: AttentionAffinityConfig(box_threshold=1.0), r"box_threshold is 1\.0; it must be in \[0, 1\)"),
+        (lambda: AttentionAffinityConfig(boxes="half"), "boxes is 'half'"),
+        (lambda: AttentionAffinityConfig(hops=0), "hops is 0"),
         (lambda: MaskConfig(background_power=0), "background_power is 0; it must be above 0 and finite"),
         (lambda: MaskConfig(ignore_below=1.5), r"ignore_below is 1\.5; it must be in \[0, 1\], 'auto' or None"),
         (lambda: MaskConfig(ignore_below=float("nan")), "ignore_below is nan"),
@@ -74,8 +75,8 @@ def test_out_of_range(make, message):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: AffinityConfig(last_blocks=2.5), r"last_blocks is 2\.5; it must be a whole number"),
-        (lambda: AffinityConfig(hops=True), "hops is True; it must be a whole number"),
+        (lambda: AttentionAffinityConfig(last_blocks=2.5), r"last_blocks is 2\.5; it must be a whole number"),
+        (lambda: AttentionAffinityConfig(hops=True), "hops is True; it must be a whole number"),
         (lambda: ImageConfig(max_patches="9"), "max_patches is '9'; it must be a whole number"),
         (lambda: MaskConfig(background_power="1"), "background_power is '1'; it must be a number"),
         (lambda: MaskConfig(ignore_below="none"), "ignore_below is 'none'; it must be a number"),
@@ -90,16 +91,18 @@ def test_of_the_wrong_type(make, message):
 
 def test_a_stage_of_the_wrong_kind():
     with pytest.raises(TypeError, match=r"Config\.mask takes a MaskConfig"):
-        Config(mask=CamConfig())
+        Config(mask=GradCamConfig())
     with pytest.raises(TypeError, match=r"Config\.refine takes a CrfConfig or ParConfig, not 'crf'"):
         Config(refine="crf")
 
 
 def test_the_encoder_is_asked_for_what_all_stages_need():
-    assert VOC12.needs == EncodeRequest(attention_blocks=8)
-    assert replace(VOC12, affinity=AffinityConfig(last_blocks=3)).needs == EncodeRequest(attention_blocks=3)
+    eight, three = (frozenset({AttentionBlocks(last)}) for last in (8, 3))
+    assert VOC12.needs == EncodeRequest(eight)
+    assert replace(VOC12, affinity=AttentionAffinityConfig(last_blocks=3)).needs == EncodeRequest(three)
     assert replace(VOC12, affinity=None).needs == EncodeRequest()
-    assert EncodeRequest(2) | EncodeRequest(5) == EncodeRequest(5) | EncodeRequest(2) == EncodeRequest(5)
+    both = EncodeRequest(eight, tokens=2) | EncodeRequest(three, frozenset({1}), tokens=1, votes=True)
+    assert both == EncodeRequest(eight | three, frozenset({1}), tokens=2, votes=True)
 
 
 def test_ignored_pixels_go_with_the_crf():
@@ -120,7 +123,7 @@ def test_a_config_survives_json(config):
 
 @pytest.mark.parametrize(
     "change",
-    [{"refine": {"snake": {}}}, {"refine": {"crf": {"depth": 1}}}, {"mask": {"background_power": -1}}, {"cam": 3}],
+    [{"refine": {"snake": {}}}, {"refine": {"crf": {"depth": 1}}}, {"mask": {"background_power": -1}}, {"map": 3}],
 )
 def test_json_of_no_config(change):
     with pytest.raises(ValueError, match="these settings do not fit this version of clipes"):

@@ -14,7 +14,7 @@ import clipes
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.vision import VisionEncoder
 from clipes.clip.weights import CLIP
-from clipes.config import AffinityConfig, CamConfig, Config, ImageConfig, MaskConfig, ParConfig
+from clipes.config import AttentionAffinityConfig, Config, GradCamConfig, ImageConfig, MaskConfig, ParConfig
 from clipes.generator import MaskGenerator
 from clipes.io.images import patch_grid
 from clipes.scenes import draw_scene
@@ -187,7 +187,7 @@ def test_settings_reach_the_result(model):
         return any((r.scores != b.scores).any() or (r.mask != b.mask).any() for r, b in zip(results, base, strict=True))
 
     assert differs(affinity=None)
-    assert differs(cam=CamConfig(pool="cls"))
+    assert differs(map=GradCamConfig(pool="cls"))
     assert differs(image=ImageConfig(max_patches=16))
     assert differs(mask=MaskConfig(background_power=2))
     assert differs(mask=MaskConfig(ignore_below=0.9))
@@ -198,7 +198,7 @@ def test_settings_reach_the_result(model):
         {"boxes": "exact"},
         {"hops": 1},
     ):
-        assert differs(affinity=AffinityConfig(**change)), change
+        assert differs(affinity=AttentionAffinityConfig(**change)), change
 
 
 def test_ignored_pixels_are_those_of_low_confidence(model):

@@ -212,7 +212,7 @@ class ClipesStages:
 
     def cam(self) -> Tensor:
         """The last block's pass and the maps."""
-        encoder, pool = self._encoder, self._config.cam.pool
+        encoder, pool = self._encoder, self._config.pool
         self.last()
         with torch.inference_mode(), matmul_precision(encoder.device, encoder.dtype):
             trace = self.encoded.last_block
@@ -222,8 +222,9 @@ class ClipesStages:
 
     def affinity(self) -> Tensor:
         with torch.inference_mode(), matmul_precision(self._encoder.device, self._encoder.dtype):
-            encoded = self.encoded
-            return propagate_cams(self.cams, encoded.attention, self._pairs, encoded.grids, self._config.affinity)
+            encoded, affinity = self.encoded, self._config.affinity
+            attention = encoded.attention[affinity.attention]
+            return propagate_cams(self.cams, attention, self._pairs, encoded.grids, affinity)
 
     def decide(self) -> list[clipes.PseudoMask]:
         return decide_masks(self._images, self._ids, self.refined, self._names, self._config)

@@ -8,8 +8,7 @@ Axes: B images, P pairs of an image and a label, N = h * w patches, padded to th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -17,14 +16,14 @@ from scipy import ndimage
 from torch import Tensor
 
 from clipes.clip.pairs import Pairs
-from clipes.config import AffinityConfig, Boxes
+from clipes.config import AttentionAffinityConfig, Boxes
 from clipes.kernels import usable
 
-from .gradcam import masked_min_max
+from .scaling import masked_min_max
 
 
 def propagate_cams(
-    cams: Tensor, attention: Tensor, pairs: Pairs, grids: Sequence[tuple[int, int]], config: AffinityConfig
+    cams: Tensor, attention: Tensor, pairs: Pairs, grids: Sequence[tuple[int, int]], config: AttentionAffinityConfig
 ) -> Tensor:
     """Propagate each map along the attention affinity of its image, from inside the map's boxes (equation 8).
 
@@ -82,7 +81,9 @@ def _inverse(sums: Tensor) -> Tensor:
     return torch.where(sums == 0, 0, 1 / sums)
 
 
-def _all_box_masks(cams: Tensor, pairs: Pairs, grids: Sequence[tuple[int, int]], config: AffinityConfig) -> Tensor:
+def _all_box_masks(
+    cams: Tensor, pairs: Pairs, grids: Sequence[tuple[int, int]], config: AttentionAffinityConfig
+) -> Tensor:
     """:func:`box_masks` of maps (P, N) from images of several grids, computed grid by grid: (P, N)."""
     masks = torch.zeros_like(cams)
     for grid in set(grids):
@@ -178,9 +179,3 @@ def _rasterise_boxes(regions: Tensor) -> Tensor:
     for row, column, sign in ((top, left, 1), (bottom + 1, left, -1), (top, right + 1, -1), (bottom + 1, right + 1, 1)):
         corners.scatter_add_(1, torch.where(exists > 0, row * (w + 1) + column, 0), sign * exists)
     return corners.reshape(maps, h + 1, w + 1).cumsum(1).cumsum(2)[:, :h, :w] > 0
-
-
-Propagate = Callable[[Tensor, Tensor, Pairs, Sequence[tuple[int, int]], Any], Tensor]
-
-AFFINITIES: dict[type, Propagate] = {AffinityConfig: propagate_cams}
-"""The function of each affinity's settings; all take what :func:`propagate_cams` takes."""

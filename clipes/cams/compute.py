@@ -10,15 +10,18 @@ from torch import Tensor
 
 from clipes.clip.pairs import Pairs
 from clipes.clip.vision import Encoded, VisionEncoder
-from clipes.config import Config
+from clipes.config import Config, ImageConfig
 from clipes.device.inference import inference
 from clipes.device.matmul_precision import matmul_precision
 from clipes.device.memory import free_gpu_memory
 from clipes.device.pixels import prepare
 from clipes.io.images import patch_grid
 
-from .affinity import AFFINITIES
-from .gradcam import softmax_gradcam
+from .affinities import AFFINITIES
+from .sources import SOURCES
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+"""Mean and standard deviation of ImageNet's RGB in [0, 1]."""
 
 _MAX_PADDING = 1 / 8
 """Images are encoded together if padding adds at most this share of an image's patches."""
@@ -33,12 +36,21 @@ def encode_images(
     faster, and the last bits of an image's tokens would depend on the other images.
     """
     patch, device = vision.patch_size, vision.device
-    grids = [patch_grid((image.height, image.width), patch, config.image.max_patches) for image in images]
+    mean, std = _IMAGENET if config.image.normalisation == "imagenet" else (vision.mean, vision.std)
+    grids = [image_grid(image, patch, config.image) for image in images]
     for indices in _batches_by_size([h * w for h, w in grids], vision):
         pixels = [
-            prepare(images[i], grids[i], patch, vision.mean, vision.std, device, vision.interpolation) for i in indices
+            prepare(images[i], grids[i], patch, mean, std, device, vision.interpolation, config.image.antialias)
+            for i in indices
         ]
         yield indices, encode_pixels(vision, pixels, config)
+
+
+def image_grid(image: Image.Image, patch: int, config: ImageConfig) -> tuple[int, int]:
+    """The patches (h, w) that an image is resized to."""
+    if config.square is not None:
+        return patch_grid((config.square, config.square), patch, config.max_patches)
+    return patch_grid((image.height, image.width), patch, config.max_patches)
 
 
 def _batches_by_size(patches: Sequence[int], vision: VisionEncoder) -> Iterator[list[int]]:
@@ -68,7 +80,7 @@ def estimate_memory(vision: VisionEncoder, patches: int) -> int:
 def encode_pixels(vision: VisionEncoder, pixels: Tensor | Sequence[Tensor], config: Config) -> Encoded:
     """Encode normalised pixels, (B, 3, h * p, w * p) or a list of (3, h * p, w * p), as ``config`` needs it."""
     with matmul_precision(vision.device, vision.dtype):
-        return vision.encode(pixels, config.needs)
+        return vision.encode(pixels, config.needs, config.image.positions)
 
 
 @inference()
@@ -85,19 +97,16 @@ def compute_cams(
     Takes a batch that was encoded with the needs of ``config``, the text features (K + M, V, E) of ``num_classes`` = K
     classes and of M background words, and each image's distinct class ids, 1..K.
 
-    Raises FloatingPointError for a map that is not finite, ValueError for a batch encoded without the attention.
+    Raises FloatingPointError for a map that is not finite, ValueError for a batch encoded for other settings.
     """
+    encoded.check(config.needs)
     pairs = Pairs([[i - 1 for i in ids] for ids in class_ids], text.device)
     label_mask = torch.zeros(len(class_ids), num_classes, dtype=torch.bool, device=text.device)
     label_mask[pairs.image, pairs.label] = True
     with matmul_precision(vision.device, vision.dtype):
-        last, head = vision.blocks[-1], vision.head
-        cams = softmax_gradcam(last, head, encoded.last_block, text, label_mask, pairs, config.cam.pool)
+        cams = SOURCES[type(config.map)](vision, encoded, text, label_mask, pairs, config.map)
         if config.affinity:
-            if encoded.attention is None:
-                raise ValueError("encoded without attention, which the affinity needs; encode with the same config")
-            propagate = AFFINITIES[type(config.affinity)]
-            cams = propagate(cams, encoded.attention, pairs, encoded.grids, config.affinity)
+            cams = AFFINITIES[type(config.affinity)](cams, vision, encoded, pairs, config.affinity)
     if not cams.isfinite().all():
         raise FloatingPointError(
             "a map is not finite; if the precision is lower, load with precision='fp32', else look at the weights"

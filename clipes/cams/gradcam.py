@@ -21,6 +21,8 @@ from clipes.clip.pairs import Pairs
 from clipes.clip.transformer import Block, BlockActivations, activation_slope, layer_scale, split_heads
 from clipes.config import Pooling
 
+from .scaling import masked_min_max
+
 
 def label_probabilities(features: Tensor, text: Tensor, label_mask: Tensor, logit_scale: float) -> Tensor:
     """Softmax over [the image's labels, all backgrounds] (equation 1).
@@ -78,20 +80,6 @@ def softmax_gradcam(
     cams = pairs.unpad(weights @ activations.normed[:, 1:].mT).relu()
     patch_mask = gather(activations.token_mask[:, 1:])
     return masked_min_max(masked_min_max(cams, patch_mask), patch_mask)
-
-
-def masked_min_max(maps: Tensor, patch_mask: Tensor) -> Tensor:
-    """:func:`min_max` of maps (P, N) over the patches where ``patch_mask`` (P, N) is True; the others become 0.
-
-    The first patch of each map must be in the mask.
-    """
-    return min_max(torch.where(patch_mask, maps, maps[:, :1])) * patch_mask
-
-
-def min_max(maps: Tensor) -> Tensor:
-    """Scale each map (..., N) to [0, 1] as the original code does: ``(x - min) / (1e-7 + max(x - min))``."""
-    shifted = maps - maps.amin(-1, keepdim=True)
-    return shifted / (1e-7 + shifted.amax(-1, keepdim=True))
 
 
 def _feature_gradient(

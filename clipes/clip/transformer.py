@@ -6,6 +6,7 @@ Axes: B images, S = 1 + N tokens (class token first, padded to the most of an im
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -146,13 +147,15 @@ def run_block(block: Block, x: Tensor, token_mask: Tensor | None = None) -> Tens
     return mlp_and_residual(block, x, context)[2]
 
 
-def run_block_with_map(
-    block: Block, x: Tensor, total: Tensor, weight: float, token_mask: Tensor | None = None
-) -> Tensor:
-    """As :func:`run_block`; also adds ``weight`` times the heads' summed patch-to-patch attention to ``total``.
+Totals = Sequence[tuple[Tensor, float]]
+"""Sums of attention (B, N, N), each with the weight by which a block's heads are added to it."""
 
-    ``total`` (B, N, N) float32 is changed in place. At most one head's map is in memory. Padding: rows hold
-    meaningless values, columns are not changed.
+
+def run_block_with_map(block: Block, x: Tensor, totals: Totals, token_mask: Tensor | None = None) -> Tensor:
+    """As :func:`run_block`; also adds to each of ``totals`` its weight times the heads' patch-to-patch attention.
+
+    The totals, float32, are changed in place. At most one head's map is in memory. Padding: rows hold meaningless
+    values, columns are not changed.
     """
     query, key, value = project_qkv(block, block.ln_1(x))
     if usable(x) and x.dtype != torch.float64:
@@ -160,9 +163,10 @@ def run_block_with_map(
 
         lengths = None if token_mask is None else token_mask.sum(1, dtype=torch.int32)
         context, lse = attend(query, key, value, lengths)
-        add_head_mean(total, query, key, lse, weight, lengths)
+        for total, weight in totals:
+            add_head_mean(total, query, key, lse, weight, lengths)
     else:
-        context = attend_by_head(query, key, value, token_mask, total, weight)
+        context = attend_by_head(query, key, value, token_mask, totals)
     return mlp_and_residual(block, x, context)[2]
 
 
@@ -171,15 +175,14 @@ def attend_by_head(
     key: Tensor,
     value: Tensor,
     token_mask: Tensor | None = None,
-    total: Tensor | None = None,
-    weight: float = 1.0,
+    totals: Totals = (),
 ) -> Tensor:
-    """Attention (B, A, S, d), a head at a time; the maps are added to ``total`` as in :func:`run_block_with_map`."""
+    """Attention (B, A, S, d), a head at a time; the maps are added to ``totals`` as in :func:`run_block_with_map`."""
     context = torch.empty_like(value.transpose(1, 2)).transpose(1, 2)  # this layout lets merge_heads copy nothing
     for head in range(value.shape[1]):
         attention = attention_map(query[:, head], key[:, head], token_mask)
         context[:, head] = attention @ value[:, head]
-        if total is not None:
+        for total, weight in totals:
             total.add_(attention[:, 1:, 1:], alpha=weight)
     return context
 
@@ -190,6 +193,17 @@ def attention_map(query: Tensor, key: Tensor, token_mask: Tensor | None = None) 
     if token_mask is not None:
         logits = logits.masked_fill(~token_mask.reshape(len(token_mask), *[1] * (logits.ndim - 2), -1), -torch.inf)
     return torch.softmax(logits, dim=-1)
+
+
+def class_attention(block: Block, x: Tensor, token_mask: Tensor | None = None) -> Tensor:
+    """The class token's attention to the patches (B, N), averaged over the heads, for input tokens x (B, S, D)."""
+    normed = block.ln_1(x)
+    width = x.shape[-1]
+    of_class, of_all = (
+        split_heads(linear(tokens, block.in_proj_weight[rows], block.in_proj_bias[rows]), block.heads)
+        for tokens, rows in ((normed[:, :1], slice(0, width)), (normed, slice(width, 2 * width)))
+    )
+    return attention_map(of_class, of_all, token_mask).mean(1)[:, 0, 1:]
 
 
 def run_block_keeping_all(block: Block, x: Tensor, token_mask: Tensor | None = None) -> BlockActivations:

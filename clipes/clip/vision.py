@@ -7,38 +7,46 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipes.config import EncodeRequest
+from clipes.config import AttentionBlocks, EncodeRequest, Positions
 from clipes.device.pixels import Interpolation
 
+from .collect import Collector
 from .head import Head
-from .transformer import Block, BlockActivations, Norm, run_block, run_block_keeping_all, run_block_with_map
+from .transformer import Block, BlockActivations, Norm
 
-_NO_ATTENTION = EncodeRequest()
+_NOTHING_MORE = EncodeRequest()
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """A batch of encoded images, padded to the largest number of patches in it.
+    """A batch of encoded images, padded to the largest number of patches in it; the means of what was requested.
 
     Attributes:
         last_block: the activations of the last block.
-        attention: (B, N, N) float32 or float64, the patch-to-patch attention averaged over the heads and over the
-            requested last blocks; the class token is dropped, rows are not renormalised, padding is 0. None if no
-            blocks were requested.
         grids: each image's (h, w).
+        attention, class_attention, tokens, votes: as in :class:`clipes.clip.collect.Collector`.
     """
 
     last_block: BlockActivations
-    attention: Tensor | None
     grids: tuple[tuple[int, int], ...]
+    attention: Mapping[AttentionBlocks, Tensor] = field(default_factory=dict)
+    class_attention: Mapping[int, Tensor] = field(default_factory=dict)
+    tokens: tuple[Tensor, ...] = ()
+    votes: Tensor | None = None
+
+    def check(self, needs: EncodeRequest) -> None:
+        """ValueError unless everything that ``needs`` names was kept."""
+        kept = needs.attention <= self.attention.keys() and needs.class_attention <= self.class_attention.keys()
+        if not (kept and needs.tokens <= len(self.tokens) and (self.votes is not None or not needs.votes)):
+            raise ValueError("encoded for other settings, without what these need; encode with the same config")
 
 
 @dataclass(frozen=True)
@@ -82,13 +90,19 @@ class VisionEncoder:
         head = _to(self.head, device, master_dtype)
         return replace(moved, blocks=(*moved.blocks[:-1], replace(last, **mlp)), head=head)
 
-    def encode(self, pixels: Tensor | Sequence[Tensor], request: EncodeRequest = _NO_ATTENTION) -> Encoded:
+    def encode(
+        self,
+        pixels: Tensor | Sequence[Tensor],
+        request: EncodeRequest = _NOTHING_MORE,
+        positions: Positions = "bilinear",
+    ) -> Encoded:
         """Encode normalised images.
 
         Args:
             pixels: (B, 3, h * p, w * p), or a list of images (3, h * p, w * p) of different sizes; normalised with
                 ``mean`` and ``std``.
             request: what to keep besides the last block's activations.
+            positions: how positional embeddings are resampled, see :func:`resample_positions`.
 
         Raises:
             ValueError: no image, one that is not (3, H, W), a side that is not a positive multiple of the patch size.
@@ -96,22 +110,12 @@ class VisionEncoder:
         if not len(pixels):
             raise ValueError("no images to encode; give one at least")
         grids = tuple(self._grid(image) for image in pixels)
-        x, token_mask = self._embed(pixels, grids)
-        maps = min(request.attention_blocks, len(self.blocks))
-        count = x.shape[1] - 1
-        total_dtype = torch.promote_types(x.dtype, torch.float32)
-        attention = x.new_zeros((len(x), count, count), dtype=total_dtype) if maps else None
-        for index, block in enumerate(self.blocks[:-1]):
-            if attention is None or index < len(self.blocks) - maps:
-                x = run_block(block, x, token_mask)
-            else:
-                x = run_block_with_map(block, x, attention, 1 / (maps * block.heads), token_mask)
-        last = self.blocks[-1]
-        activations = run_block_keeping_all(last, x.to(last.in_proj_weight.dtype), token_mask)
-        if attention is not None:
-            attention.add_(activations.attention[:, :, 1:, 1:].sum(1), alpha=1 / (maps * last.heads))
-            attention.mul_(activations.token_mask[:, 1:, None])
-        return Encoded(activations, attention, grids)
+        x, token_mask = self._embed(pixels, grids, positions)
+        kept = Collector(request, self.blocks, x, token_mask)
+        for index in range(len(self.blocks) - 1):
+            x = kept.run(index, x)
+        last_block = kept.run_last(x)
+        return Encoded(last_block, grids, kept.attention, kept.class_attention, tuple(kept.tokens), kept.votes)
 
     def _grid(self, image: Tensor) -> tuple[int, int]:
         if image.ndim != 3 or len(image) != 3:
@@ -125,13 +129,13 @@ class VisionEncoder:
         return height // self.patch_size, width // self.patch_size
 
     def _embed(
-        self, pixels: Tensor | Sequence[Tensor], grids: Sequence[tuple[int, int]]
+        self, pixels: Tensor | Sequence[Tensor], grids: Sequence[tuple[int, int]], positions: Positions
     ) -> tuple[Tensor, Tensor | None]:
         """Class token and patches with their positions, (B, S, D); and the token mask (B, S), None if no padding."""
         if len(set(grids)) == 1:
-            x = self._tokens(pixels if isinstance(pixels, Tensor) else torch.stack(list(pixels)), grids[0])
+            x = self._tokens(pixels if isinstance(pixels, Tensor) else torch.stack(list(pixels)), grids[0], positions)
         else:
-            tokens = [self._tokens(image[None], grid)[0] for image, grid in zip(pixels, grids, strict=True)]
+            tokens = [self._tokens(image[None], grid, positions)[0] for image, grid in zip(pixels, grids, strict=True)]
             x = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
         x = x if self.ln_pre is None else self.ln_pre(x)
         lengths = [1 + h * w for h, w in grids]
@@ -139,31 +143,36 @@ class VisionEncoder:
             return x, None
         return x, torch.arange(x.shape[1], device=x.device) < torch.tensor(lengths).to(x.device)[:, None]
 
-    def _tokens(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+    def _tokens(self, pixels: Tensor, grid: tuple[int, int], positions: Positions) -> Tensor:
         """(B, 3, h * p, w * p) to (B, 1 + h * w, D), before ``ln_pre``."""
         patch = self.patch_size
         split = pixels.to(self.device, self.dtype).reshape(len(pixels), 3, grid[0], patch, grid[1], patch)
         # A linear layer and not a convolution, because cuDNN computes float32 convolutions in TF32.
         patches = F.linear(split.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2), self.patch_weight.flatten(1))
         class_token = self.class_embedding.expand(len(pixels), 1, -1)
-        return torch.cat([class_token, patches], 1) + resample_positions(self.positional_embedding, grid)
+        return torch.cat([class_token, patches], 1) + resample_positions(self.positional_embedding, grid, positions)
 
 
 _MLP = ("fc_weight", "fc_bias", "proj_weight", "proj_bias")
 
 
-def resample_positions(embedding: Tensor, grid: tuple[int, int]) -> Tensor:
+def resample_positions(embedding: Tensor, grid: tuple[int, int], method: Positions = "bilinear") -> Tensor:
     """Positional embeddings (1 + g * g, D) for another grid: (1 + h * w, D).
 
-    The class token's row is kept. The grid is resampled bilinearly (half-pixel centres, no antialiasing), as CLIP-ES
-    does; open_clip's own resize is bicubic with antialiasing.
+    The class token's row is kept. ``"bilinear"`` has half-pixel centres and no antialiasing, as in CLIP-ES;
+    ``"bicubic"`` samples at steps of g / (n + 0.1), as SCLIP, ClearCLIP and NACLIP do. open_clip's own resize is
+    bicubic with antialiasing.
     """
     side = math.isqrt(len(embedding) - 1)
     if (side, side) == grid:
         return embedding
     square = embedding[1:].T.reshape(1, -1, side, side)
     square = square.to(torch.promote_types(square.dtype, torch.float32))
-    resampled = F.interpolate(square, grid, mode="bilinear", align_corners=False)
+    if method == "bilinear":
+        resampled = F.interpolate(square, grid, mode="bilinear", align_corners=False)
+    else:
+        factors = tuple((length + 0.1) / side for length in grid)
+        resampled = F.interpolate(square, scale_factor=factors, mode="bicubic", align_corners=False)
     return torch.cat([embedding[:1], resampled.flatten(2)[0].T.to(embedding.dtype)])
 
 

@@ -8,7 +8,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from clipes.config import REFINEMENTS, STAGES, Config
+from clipes.config import CHOICES, STAGES, Config
+from clipes.config.run import from_json
 
 
 def with_file(config: Config, file: Path, stages: Iterable[str] = STAGES) -> Config:
@@ -32,31 +33,35 @@ def with_file(config: Config, file: Path, stages: Iterable[str] = STAGES) -> Con
 def changed(config: Config, values: Mapping[str, Any]) -> Config:
     """``config`` with these settings, by stage and name. Errors as :func:`with_file`.
 
-    >>> new = changed(Config(), {"affinity": {"hops": 3}, "refine": {"par": {}}})
+    >>> new = changed(Config(), {"affinity": {"attention": {"hops": 3}}, "refine": {"par": {}}, "mask": {}})
     >>> new.affinity.hops, type(new.refine).__name__
     (3, 'ParConfig')
     """
     _check_names(values, STAGES, "the settings")
-    stages: dict[str, Any] = {}
-    for name, given in values.items():
-        kind: Any = STAGES[name][0]
-        if name == "refine" and given is not None:
-            if not isinstance(given, Mapping) or len(given) != 1:
-                raise ValueError(f"refine is {given!r}; give one with its settings, crf: {{}}, or null for none")
-            ((choice, given),) = given.items()
-            _check_names([choice], [known for known, kind in REFINEMENTS.items() if kind], "refine")
-            kind = REFINEMENTS[choice]
-        optional = name in ("affinity", "refine")
-        stages[name] = None if given is None and optional else _stage(name, getattr(config, name), kind, given)
-    return replace(config, **stages)
+    return replace(config, **{name: _stage(name, getattr(config, name), given) for name, given in values.items()})
 
 
-def _stage(name: str, current: Any, kind: Any, given: Any) -> Any:
+def _stage(name: str, current: Any, given: Any) -> Any:
+    kind: Any = STAGES[name][0]
+    if name in CHOICES:
+        if given is None and None in CHOICES[name].values():
+            return None
+        known = [choice for choice, kind in CHOICES[name].items() if kind]
+        if not isinstance(given, Mapping) or len(given) != 1:
+            raise ValueError(
+                f"{name} is {given!r}; give one with its settings, such as {known[0]}: {{}}{_or_null(name)}"
+            )
+        ((choice, given),) = given.items()
+        _check_names([choice], known, name)
+        kind = CHOICES[name][choice]
     if not isinstance(given, Mapping):
         raise ValueError(f"{name} is {given!r}; give its settings by their names")
     _check_names(given, [item.name for item in fields(kind)], name)
-    values = {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
-    return replace(current if isinstance(current, kind) else kind(), **values)
+    return replace(current if isinstance(current, kind) else kind(), **from_json(given))
+
+
+def _or_null(stage: str) -> str:
+    return ", or null for none" if None in CHOICES[stage].values() else ""
 
 
 def _check_names(given: Iterable[Any], known: Iterable[str], where: str) -> None:
@@ -77,7 +82,7 @@ def _read(file: Path) -> Mapping[str, Any]:
         raise FileNotFoundError(f"--config {file}: there is no such file")
     values = read_structured(file)
     if not isinstance(values, Mapping):
-        raise ValueError("it holds no mapping of settings, such as affinity: {hops: 3}")
+        raise ValueError("it holds no mapping of settings, such as refine: {par: {}}")
     if "settings" in values or "plan" in values:
         raise ValueError("it is the record of a run; give it as --like")
     return values

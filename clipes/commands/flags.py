@@ -5,28 +5,32 @@ from __future__ import annotations
 import argparse
 import typing
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import Field, fields, replace
+from dataclasses import Field, dataclass, fields, replace
 from typing import Any
 
-from clipes.config import PRESETS, REFINEMENTS, STAGES, Config, CrfConfig, ParConfig, refinement_name
+from clipes.config import CHOICES, PRESETS, STAGES, Config, choice_name
 
 from .arguments import path
 from .config_file import with_file
 
 DECISION = ("refine", "mask")
-_PREFIX = {CrfConfig: "crf_", ParConfig: "par_"}  # their fields share names
+_HELP = {
+    "map": "source of the class activation maps",
+    "affinity": "what propagates the maps between patches; none: stop at the initial maps",
+    "refine": "refinement by the picture's colours: dense CRF, pixel-adaptive, or none",
+}
+_UNPREFIXED = ("gradcam", "attention")  # whose settings' flags do not begin with the choice's name
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
-    """Add one flag for every setting of every stage, a preset, and switches for the stages that can be left out."""
+    """Add one flag for every setting of every stage, the choice of each stage's method, and a preset."""
     group = parser.add_argument_group("method")
     group.add_argument(
         "--preset",
         choices=tuple(PRESETS),
         help="the method's settings to start from (default: the class set's own, else voc12)",
     )
-    _add_config_file(group, '{"affinity": {"hops": 3}}')
-    group.add_argument("--no-affinity", action="store_true", help="stop at the initial CAM")
+    _add_config_file(group, '{"refine": {"par": {"iterations": 15}}}')
     _add_settings(group, tuple(STAGES), _defaults)
 
 
@@ -43,8 +47,9 @@ def _add_config_file(group: Any, example: str) -> None:
 
 
 def _add_settings(group: Any, stages: Sequence[str], defaults: Callable[[str, type, Field[Any]], str]) -> None:
-    help = "refinement by the picture's colours: dense CRF, pixel-adaptive, or none"
-    group.add_argument("--refine", choices=tuple(REFINEMENTS), help=help)
+    for name in stages:
+        if name in CHOICES:
+            group.add_argument(f"--{name}", choices=tuple(CHOICES[name]), help=_HELP[name])
     for name, stage, item in _settings(stages):
         help = f"{item.metadata['help']} {defaults(name, stage, item)}".strip().replace("%", "%%")
         hint = typing.get_type_hints(stage)[item.name]
@@ -60,7 +65,14 @@ def _settings(stages: Sequence[str]) -> Iterator[tuple[str, type[Any], Field[Any
 
 
 def _destination(stage: type, item: Field[Any]) -> str:
-    return _PREFIX.get(stage, "") + item.name
+    return _prefix(stage) + item.name
+
+
+def _prefix(stage: type) -> str:
+    """What the flags of a stage's settings begin with, because choices of one stage share names of settings."""
+    names = (name for choices in CHOICES.values() for name, kind in choices.items() if kind is stage)
+    name = next(names, None)
+    return "" if name is None or name in _UNPREFIXED else name.replace("-", "_") + "_"
 
 
 def _flag(stage: type, item: Field[Any]) -> str:
@@ -77,37 +89,52 @@ def _defaults(name: str, stage: type, item: Field[Any]) -> str:
 
 def _text(value: object) -> str:
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        return ",".join(map(_text, value))
     return "none" if value is None else str(value)
 
 
 def _kind(hint: Any) -> dict[str, Any]:
     """How argparse reads a value of a field's type."""
-    if typing.get_origin(hint) is typing.Literal:
-        return {"choices": typing.get_args(hint)}
     parts = typing.get_args(hint)
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if typing.get_origin(hint) is typing.Literal:
+        return {"choices": parts}
     if type(None) in parts:
-        return {"type": _number_or_word, "metavar": "X"}
+        return {"type": _Number(int if int in parts else float), "metavar": "X"}
     if typing.get_origin(hint) is tuple:
-        return {"type": _whole_numbers, "metavar": "N,N"}
+        return {"type": _List(parts[0]), "metavar": "X,X"}
     return {"type": hint, "metavar": "N" if hint is int else "X"}
 
 
-def _number_or_word(text: str) -> float | str:
-    """``none`` and ``auto`` as they are, else a number; none is not None, which means that the flag was not given."""
-    if text in ("none", "auto"):
-        return text
-    try:
-        return float(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor 'auto' or 'none'") from error
+@dataclass(frozen=True)
+class _Number:
+    """Reads ``none`` and ``auto`` as they are, else a number; none is not None, which means: flag not given."""
+
+    kind: type[int] | type[float]
+
+    def __call__(self, text: str) -> float | str:
+        if text in ("none", "auto"):
+            return text
+        try:
+            return self.kind(text)
+        except ValueError as error:
+            words = "'none'" if self.kind is int else "'auto' or 'none'"
+            raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {words}") from error
 
 
-def _whole_numbers(text: str) -> tuple[int, ...]:
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 1,2,4") from error
+@dataclass(frozen=True)
+class _List:
+    """Reads numbers with commas between."""
+
+    kind: Any
+
+    def __call__(self, text: str) -> tuple[Any, ...]:
+        try:
+            return tuple(self.kind(part) for part in text.split(","))
+        except ValueError as error:
+            example = "whole numbers such as 1,2,4" if self.kind is int else "numbers such as 1,1.5"
+            raise argparse.ArgumentTypeError(f"{text!r} is not a list of {example}") from error
 
 
 def read_config(options: argparse.Namespace, preset: str) -> Config:
@@ -117,19 +144,18 @@ def read_config(options: argparse.Namespace, preset: str) -> Config:
 
 
 def change_config(config: Config, options: argparse.Namespace, preset: str) -> Config:
-    """``config`` with the flags of :func:`add_config_flags`; a new refinement is that of ``preset``, if it has it.
+    """``config`` with the flags of :func:`add_config_flags`; a new choice has the settings of ``preset``, if it is
+    its choice.
 
-    Raises ValueError for a value out of range, or for a setting of a stage that is switched off.
+    Raises ValueError for a value out of range, or for a setting of a choice that is not taken.
     """
     if options.config:
         config = with_file(config, options.config)
-    if options.no_affinity:
-        config = replace(config, affinity=None)
     return _changed(config, options, tuple(STAGES), PRESETS[preset])
 
 
 def change_decision(config: Config, options: argparse.Namespace, preset: str) -> Config:
-    """``config`` with the flags of :func:`add_decision_flags`, of the class set's preset where a refinement is new.
+    """``config`` with the flags of :func:`add_decision_flags`, of the class set's preset where a choice is new.
 
     Errors as :func:`read_config`.
     """
@@ -139,21 +165,24 @@ def change_decision(config: Config, options: argparse.Namespace, preset: str) ->
 
 
 def _changed(config: Config, options: argparse.Namespace, stages: Sequence[str], preset: Config) -> Config:
-    if options.refine and options.refine != refinement_name(config.refine):
-        kind = REFINEMENTS[options.refine]
-        own = options.refine == refinement_name(preset.refine)
-        config = replace(config, refine=preset.refine if own else kind() if kind else None)
+    for name in CHOICES:
+        chosen = getattr(options, name, None)
+        if name in stages and chosen and chosen != choice_name(name, getattr(config, name)):
+            kind, own = CHOICES[name][chosen], getattr(preset, name)
+            new = own if chosen == choice_name(name, own) else kind() if kind else None
+            config = _replaced(config, name, new)
     for name, stage, item in _settings(stages):
         value = getattr(options, _destination(stage, item))
         if value is None:
             continue
         current: Any = getattr(config, name)
         if not isinstance(current, stage):
-            flag = _flag(stage, item)
-            if name == "affinity":
-                raise ValueError(f"--no-affinity switches off what {flag} sets; leave one out")
-            needed = refinement_name(stage())
-            raise ValueError(f"{flag} needs --refine {needed}; the refinement is {refinement_name(config.refine)}")
-        changes: Any = {name: replace(current, **{item.name: None if value == "none" else value})}
-        config = replace(config, **changes)
+            needed, is_now = (choice_name(name, one) for one in (stage(), current))
+            raise ValueError(f"{_flag(stage, item)} needs --{name} {needed}; it is {is_now}")
+        config = _replaced(config, name, replace(current, **{item.name: None if value == "none" else value}))
     return config
+
+
+def _replaced(config: Config, stage: str, settings: Any) -> Config:
+    changes: Any = {stage: settings}
+    return replace(config, **changes)

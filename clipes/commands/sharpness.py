@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from clipes._version import __version__, versions
-from clipes.config import refinement_name
+from clipes.config import choice_name
 
 from .arguments import add_command, add_source_flags, given_samples, path
 from .flags import add_config_flags, read_config
@@ -202,7 +202,7 @@ def _print_summary(analysis: TemplateAnalysis, out: Path) -> None:
     print(f"\nsharpness over {analysis.images:,} images with two labels or more; {left_out}")
     print(f"~ cannot be told from the best by these images: {len(analysis.rivals)} templates")
     if analysis.miou is not None:
-        refine = refinement_name(analysis.config.refine)
+        refine = choice_name("refine", analysis.config.refine)
         colours = "without refinement by colours" if refine == "none" else f"refined by {refine}"
         print(f"mIoU over {analysis.judged:,} images, masks {colours}; {analysis.without_truth:,} without truth")
     if analysis.correlation:

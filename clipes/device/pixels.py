@@ -24,16 +24,21 @@ def prepare(
     std: Sequence[float],
     device: torch.device | str = "cpu",
     interpolation: Interpolation = "bicubic",
+    antialias: bool = True,
 ) -> Tensor:
     """Resize `image` to `grid` (h, w) patches and normalise it: (3, h*P, w*P) float32 on `device`.
 
-    Antialiased ``interpolation`` on the 8-bit RGB picture, scaled to [0, 1], then `(x - mean) / std` per channel.
+    Antialiased ``interpolation`` on the 8-bit RGB picture, or without ``antialias`` bilinear interpolation that is not
+    rounded; scaled to [0, 1], then `(x - mean) / std` per channel.
     Raises ValueError for a picture that is not RGB; see :func:`clipes.io.images.open_image`.
     """
     if image.mode != "RGB":
         raise ValueError(f"prepare takes an RGB image, not mode {image.mode!r}; use open_image first")
     size = (grid[0] * patch, grid[1] * patch)
-    if torch.device(device).type == "cpu":
+    if not antialias:
+        pixels = pixels_of(image, device).permute(2, 0, 1)[None].float()
+        resized = F.interpolate(pixels, size, mode="bilinear", align_corners=False)[0]
+    elif torch.device(device).type == "cpu":
         resized = pixels_of(image.resize(size[::-1], Image.Resampling[interpolation.upper()])).permute(2, 0, 1).float()
     else:
         resized = resize(pixels_of(image, device), size, interpolation)

@@ -16,16 +16,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipes.cams.affinity import above_threshold, affinity_matrix, box_masks, region_boxes
-from clipes.cams.compute import compute_cams
+from clipes.cams.compute import compute_cams, image_grid
 from clipes.cams.gradcam import label_probabilities
 from clipes.clip.head import image_features
 from clipes.clip.vision import Encoded
-from clipes.config import AffinityConfig, Config
+from clipes.config import AffinityConfig, AttentionAffinityConfig, Config
 from clipes.device.inference import inference
 from clipes.device.matmul_precision import matmul_precision
 from clipes.device.pixels import prepare
 from clipes.generator import ImageLike, MaskGenerator
-from clipes.io.images import patch_grid
 from clipes.result import PseudoMask, decide_masks
 
 Box = tuple[int, int, int, int]
@@ -147,7 +146,7 @@ def trace_stages(generator: MaskGenerator, image: ImageLike, labels: Iterable[st
     configs = [replace(unrefined, affinity=None), unrefined]
     maps = [compute_cams(vision, encoded, generator._text_features, [ids], len(names), c)[0] for c in configs]
     initial, propagated = (decide_masks([picture], [ids], [m], names, unrefined)[0] for m in maps)
-    grid = patch_grid((picture.height, picture.width), vision.patch_size, config.image.max_patches)
+    grid = image_grid(picture, vision.patch_size, config.image)
     unit = prepare(picture, grid, vision.patch_size, (0, 0, 0), (1, 1, 1), vision.device, vision.interpolation)
     return Stages(
         config=config,
@@ -168,19 +167,20 @@ def _probabilities(generator: MaskGenerator, encoded: Encoded, ids: tuple[int, .
     own = torch.tensor([i - 1 for i in ids], dtype=torch.int64, device=text.device)
     label_mask = torch.zeros(1, count, dtype=torch.bool, device=text.device).index_fill(1, own, True)
     with inference(), matmul_precision(vision.device, vision.dtype):
-        features = image_features(vision.head, encoded.last_block, generator.config.cam.pool)
+        features = image_features(vision.head, encoded.last_block, generator.config.pool)
         probabilities = label_probabilities(features, text, label_mask, vision.head.logit_scale)[0]
         return torch.cat([probabilities[own], probabilities[count:]]).cpu().numpy()
 
 
 def _affinity_trace(encoded: Encoded, maps: Tensor, config: AffinityConfig | None) -> AffinityTrace | None:
-    if config is None or encoded.attention is None:
+    if not isinstance(config, AttentionAffinityConfig):
         return None
+    attention = encoded.attention[config.attention]
     with inference():
-        matrix = affinity_matrix(encoded.attention, config.sinkhorn_iterations)[0]
+        matrix = affinity_matrix(attention, config.sinkhorn_iterations)[0]
         boxes = region_boxes(maps, config.box_threshold, config.boxes)
         return AffinityTrace(
-            attention=encoded.attention[0].float().cpu().numpy(),
+            attention=attention[0].float().cpu().numpy(),
             matrix=matrix.cpu().numpy(),
             above=above_threshold(maps, config.box_threshold).cpu().numpy(),
             boxes=tuple(map(tuple, boxes)),

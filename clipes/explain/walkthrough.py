@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from clipes.config import refinement_name
+from clipes.config import choice_name
 from clipes.drawing.colours import IGNORED, colours_of
 from clipes.drawing.figure import CONFIDENCE, Panel, check_plot
 from clipes.drawing.masks import draw_mask
@@ -135,7 +135,7 @@ def _decided(stages: Stages) -> dict[str, PseudoMask]:
     if stages.affinity is not None:
         ran["mask of the propagated maps"] = stages.propagated
     if stages.config.refine is not None:
-        ran[f"mask after {refinement_name(stages.config.refine).upper()}"] = stages.result
+        ran[f"mask after {choice_name('refine', stages.config.refine).upper()}"] = stages.result
     return ran
 
 

@@ -21,7 +21,7 @@ from clipes.cams.gradcam import label_probabilities
 from clipes.clip.head import Head
 from clipes.clip.text import text_features
 from clipes.clip.weights import CLIP
-from clipes.config import PRESETS, Config, refinement_name
+from clipes.config import PRESETS, Config, choice_name
 from clipes.datasets import Sample
 from clipes.device.choice import default_batch_size
 from clipes.device.inference import inference
@@ -118,7 +118,7 @@ class TemplateAnalysis:
             "best": self.best,
             "rivals": list(self.rivals),
             "correlation": correlation,
-            "refinement": refinement_name(self.config.refine) if self.miou is not None else None,
+            "refinement": choice_name("refine", self.config.refine) if self.miou is not None else None,
             **{name: getattr(self, name) for name in counted},
             "failed": [problem._asdict() for problem in self.failed],
             "config": self.config.to_dict(),

@@ -66,8 +66,7 @@ class FeaturePass:
         self.reasons: dict[int, str] = {}
         self._encoder, self._config, self._batch_size, self._judge = clip.vision, config, batch_size, judge
         self._cache, self._backoff = cache, Backoff(batch_size)
-        stages = config.to_dict()
-        self._settings = [*encoder_settings(clip), stages["image"], stages["cam"]]
+        self._settings = [*encoder_settings(clip), config.to_dict()["image"], config.pool]
 
     def run(self) -> Generator[Sample, None, None]:
         """Go through the images; yields each that is needed when it is done.
@@ -159,7 +158,7 @@ class FeaturePass:
 
     def _take_features(self, group: Sequence[int], encoded: Encoded) -> None:
         with inference():
-            features = image_features(self._encoder.head, encoded.last_block, self._config.cam.pool).float()
+            features = image_features(self._encoder.head, encoded.last_block, self._config.pool).float()
         if not features.isfinite().all():
             raise FloatingPointError(
                 "an image feature is not finite; if the precision is lower, load with precision='fp32', else look at "

@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from clipes.config import Config
+from clipes.config import STAGES, Config
 from clipes.datasets.sample import AnySource
 from clipes.ids import MANIFEST
 from clipes.io.images import TarMember
@@ -131,7 +131,7 @@ class SavedRun:
         return self._write(images, config, output, settings, stop, readers, jobs)
 
     def _check(self, config: Config, source: object, out: str | os.PathLike[str] | None) -> None:
-        for name in ("image", "cam", "affinity"):
+        for name in set(STAGES) - {"refine", "mask"}:
             if getattr(config, name) != getattr(self.config, name):
                 raise ValueError(f"{name} settings differ from those of the saved maps; run `clipes generate` for that")
         if config.refine is not None and source is None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from clipes.cams.affinity import box_masks, propagate_cams, sinkhorn_scaling
 from clipes.clip.pairs import Pairs
-from clipes.config import AffinityConfig
+from clipes.config import AttentionAffinityConfig
 
 
 def random_attention(images: int, count: int, seed: int) -> torch.Tensor:
@@ -28,7 +28,7 @@ def test_equals_the_matrix_statement(grid, boxes, rounds, steps):
     count = grid[0] * grid[1]
     attention = random_attention(3, count, 2)
     cams = torch.rand(5, count, generator=generator, dtype=torch.float64) ** 3
-    config = AffinityConfig(boxes=boxes, box_threshold=0.6, sinkhorn_iterations=rounds, hops=steps)
+    config = AttentionAffinityConfig(boxes=boxes, box_threshold=0.6, sinkhorn_iterations=rounds, hops=steps)
     fast = propagate_cams(cams, attention, Pairs([[0, 1], [0], [0, 1]]), [grid] * 3, config)
     pairs = zip(cams, [0, 0, 1, 2, 2], strict=True)
     slow = [reference.refine(cam, attention[i], grid, 0.6, boxes, rounds, steps) for cam, i in pairs]
@@ -40,8 +40,8 @@ def test_float32_maps_are_spread_in_float64():
     attention = random_attention(1, 48, 3) * 0.02 + 1 / 49
     cams = torch.rand(2, 48, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     pairs = Pairs([[0, 1]])
-    exact = propagate_cams(cams, attention, pairs, [(6, 8)], AffinityConfig())
-    narrow = propagate_cams(cams.float(), attention.float(), pairs, [(6, 8)], AffinityConfig())
+    exact = propagate_cams(cams, attention, pairs, [(6, 8)], AttentionAffinityConfig())
+    narrow = propagate_cams(cams.float(), attention.float(), pairs, [(6, 8)], AttentionAffinityConfig())
     assert narrow.dtype == torch.float32
     torch.testing.assert_close(narrow.double(), exact, rtol=0, atol=1e-4)
 
@@ -58,11 +58,13 @@ def test_scaled_attention_is_nearly_doubly_stochastic():
 def test_no_region_gives_a_zero_map():
     attention = random_attention(1, 12, 6)
     cams = torch.zeros(1, 12)
-    assert propagate_cams(cams, attention.float(), Pairs([[0]]), [(3, 4)], AffinityConfig()).abs().sum() == 0
+    assert propagate_cams(cams, attention.float(), Pairs([[0]]), [(3, 4)], AttentionAffinityConfig()).abs().sum() == 0
 
 
 def test_no_pairs():
-    empty = propagate_cams(torch.zeros(0, 12), random_attention(1, 12, 6), Pairs([[]]), [(3, 4)], AffinityConfig())
+    empty = propagate_cams(
+        torch.zeros(0, 12), random_attention(1, 12, 6), Pairs([[]]), [(3, 4)], AttentionAffinityConfig()
+    )
     assert empty.shape == (0, 12)
 
 

@@ -6,11 +6,12 @@ import torch
 from models import make_clip
 
 from clipes.cams.affinity import propagate_cams
-from clipes.cams.gradcam import label_probabilities, min_max, softmax_gradcam
+from clipes.cams.gradcam import label_probabilities, softmax_gradcam
+from clipes.cams.scaling import min_max
 from clipes.clip.head import image_features
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.pairs import Pairs
-from clipes.config import AffinityConfig, EncodeRequest
+from clipes.config import AttentionAffinityConfig, AttentionBlocks, EncodeRequest
 
 VARIANTS = {
     "plain": {},
@@ -20,6 +21,8 @@ VARIANTS = {
     "no pre-norm": {"no_ln_pre": True},
     "one head": {"head_width": 32},
 }
+
+BLOCKS = AttentionBlocks(2)
 
 
 def unit(rows: int, names: int, width: int, generator: torch.Generator) -> torch.Tensor:
@@ -144,11 +147,11 @@ def test_padding_changes_nothing(variant, pool):
         present[row, labels] = True
 
     def run(chosen):
-        encoded = encoder.encode([images[i] for i in chosen], EncodeRequest(2))
+        encoded = encoder.encode([images[i] for i in chosen], EncodeRequest(attention=frozenset({BLOCKS})))
         pairs = Pairs([label_sets[i] for i in chosen])
         block, head, trace = encoder.blocks[-1], encoder.head, encoded.last_block
         cams = softmax_gradcam(block, head, trace, text, present[chosen], pairs, pool)
-        refined = propagate_cams(cams, encoded.attention, pairs, encoded.grids, AffinityConfig())
+        refined = propagate_cams(cams, encoded.attention[BLOCKS], pairs, encoded.grids, AttentionAffinityConfig())
         return encoded, pairs, image_features(head, trace, pool), cams, refined
 
     encoded, pairs, features, cams, refined = run([0, 1, 2, 3])
@@ -156,8 +159,9 @@ def test_padding_changes_nothing(variant, pool):
     for index, (h, w) in enumerate(grids):
         alone, _, feature, cam, spread = run([index])
         count, mine = h * w, pairs.image == index
-        torch.testing.assert_close(encoded.attention[index, :count, :count], alone.attention[0], rtol=0, atol=1e-12)
-        assert not encoded.attention[index, count:].any() and not encoded.attention[index, :, count:].any()
+        attention = encoded.attention[BLOCKS]
+        torch.testing.assert_close(attention[index, :count, :count], alone.attention[BLOCKS][0], rtol=0, atol=1e-12)
+        assert not attention[index, count:].any() and not attention[index, :, count:].any()
         torch.testing.assert_close(features[index], feature[0], rtol=0, atol=1e-10)
         for together, single in ((cams, cam), (refined, spread)):
             torch.testing.assert_close(together[mine, :count], single, rtol=0, atol=1e-9)

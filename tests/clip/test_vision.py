@@ -16,9 +16,9 @@ from torch.nn import functional as F
 
 from clipes.clip.head import image_features
 from clipes.clip.open_clip_vision import ModelError, vision_encoder
-from clipes.clip.transformer import attention_map, project_qkv, run_block_with_map
-from clipes.clip.vision import VisionEncoder, resample_positions
-from clipes.config import EncodeRequest, Pooling
+from clipes.clip.transformer import attention_map, project_qkv, run_block_keeping_all, run_block_with_map
+from clipes.clip.vision import Encoded, VisionEncoder, resample_positions
+from clipes.config import AttentionBlocks, EncodeRequest, Pooling
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -81,11 +81,19 @@ def at_size(model: Any, grid: tuple[int, int]) -> Any:
 
 def block_maps(model: Any, images: Tensor) -> list[Tensor]:
     """Each block's patch-to-patch attention, averaged over its heads, as nn.MultiheadAttention reports it."""
+    return [weights[:, 1:, 1:] for weights in attention_maps(model, images)]
+
+
+def class_rows(model: Any, images: Tensor) -> list[Tensor]:
+    """Each block's attention of the class token to the patches, averaged over its heads."""
+    return [weights[:, 0, 1:] for weights in attention_maps(model, images)]
+
+
+def attention_maps(model: Any, images: Tensor) -> list[Tensor]:
     x, maps = model.visual._embeds(images), []
     for block in model.visual.transformer.resblocks:
         normed = block.ln_1(x)
-        _, weights = block.attn(normed, normed, normed, need_weights=True, average_attn_weights=True)
-        maps.append(weights[:, 1:, 1:])
+        maps.append(block.attn(normed, normed, normed, need_weights=True, average_attn_weights=True)[1])
         x = block(x)
     return maps
 
@@ -182,21 +190,69 @@ def test_sizes_that_do_not_divide_are_refused(shape: tuple[int, int]) -> None:
 # --- attention ----------------------------------------------------------------------------------------------
 
 
+def mean_of(blocks: int) -> EncodeRequest:
+    return EncodeRequest(attention=frozenset({AttentionBlocks(blocks)}))
+
+
+def mean(encoded: Encoded) -> torch.Tensor:
+    """The only mean of attention that was asked for."""
+    (attention,) = encoded.attention.values()
+    return attention
+
+
 @pytest.mark.parametrize("blocks", [1, 2, 4, 5, 8])
 @pytest.mark.parametrize("grid", [(4, 4), (3, 5)])
 def test_attention_is_the_mean_of_the_last_blocks(blocks: int, grid: tuple[int, int]) -> None:
     model = make_clip(layers=5).double()
     images = pixels(2, 3, grid[0] * 8, grid[1] * 8, dtype=torch.float64)
-    attention = vision_encoder(model).encode(images, EncodeRequest(blocks)).attention
-    assert attention is not None
+    attention = vision_encoder(model).encode(images, mean_of(blocks)).attention[AttentionBlocks(blocks)]
     maps = block_maps(at_size(model, grid), images)
     assert deviation(maps[-1], maps[-2]) > 0.1  # or the wrong blocks would pass
     assert deviation(attention, torch.stack(maps[-blocks:]).mean(0)) < 1e-12
 
 
+def test_several_requests_are_kept_from_one_pass() -> None:
+    """Means of attention, the class token's rows, the blocks' inputs and votes: by the maps of all blocks."""
+    model, grid = make_clip(layers=5).double(), (3, 5)
+    images = pixels(2, 3, grid[0] * 8, grid[1] * 8, dtype=torch.float64)
+    encoder, maps = vision_encoder(model), block_maps(at_size(model, grid), images)
+    means = AttentionBlocks(3), AttentionBlocks(3, skip_last=True), AttentionBlocks(9), AttentionBlocks(2)
+    uneven = AttentionBlocks(3, oldest_per_head=True)
+    request = EncodeRequest(frozenset({*means, uneven}), frozenset({1, 3, 9}), tokens=2, votes=True)
+    got = encoder.encode(images, request)
+    expected = dict(zip(means, (maps[2:], maps[2:4], maps, maps[3:]), strict=True))
+    for blocks, chosen in expected.items():
+        assert deviation(got.attention[blocks], torch.stack(chosen).mean(0)) < 1e-12
+    heads = encoder.blocks[0].heads
+    assert deviation(got.attention[uneven], (maps[2] / heads + maps[3] + maps[4]) / 3) < 1e-12 and heads > 1
+    votes = sum((one > one.mean((1, 2), keepdim=True)).int() for one in maps)
+    assert got.votes is not None and torch.equal(got.votes.int(), votes) and 0 < votes.float().mean() < 5
+    for last, row in got.class_attention.items():
+        rows = class_rows(at_size(model, grid), images)[-last:]
+        assert deviation(row, torch.stack(rows).mean(0)) < 1e-12
+    assert len(got.tokens) == 2
+    activations = [run_block_keeping_all(*pair) for pair in zip(encoder.blocks[-2:], got.tokens, strict=True)]
+    assert deviation(activations[0].output, got.tokens[1]) < 1e-12
+    assert deviation(activations[1].output, got.last_block.output) < 1e-12
+    with pytest.raises(ValueError, match="encoded for other settings"):
+        got.check(EncodeRequest(tokens=3))
+    got.check(request)
+
+
+def test_padding_does_not_vote() -> None:
+    encoder = vision_encoder(make_clip(layers=3).double())
+    images = [pixels(3, 8 * h, 8 * w, dtype=torch.float64) for h, w in ((3, 5), (2, 2))]
+    request = EncodeRequest(class_attention=frozenset({2}), votes=True)
+    together, alone = encoder.encode(images, request), encoder.encode(images[1:], request)
+    assert together.votes is not None and alone.votes is not None
+    assert torch.equal(together.votes[1, :4, :4], alone.votes[0])
+    assert not together.votes[1, 4:].any() and not together.votes[1, :, 4:].any()
+    assert deviation(together.class_attention[2][1, :4], alone.class_attention[2][0]) < 1e-12
+    assert not together.class_attention[2][1, 4:].any()
+
+
 def test_attention_is_not_renormalised() -> None:
-    attention = vision_encoder(make_clip()).encode(pixels(1, 3, 32, 32), EncodeRequest(8)).attention
-    assert attention is not None
+    attention = vision_encoder(make_clip()).encode(pixels(1, 3, 32, 32), mean_of(8)).attention[AttentionBlocks(8)]
     sums = attention.sum(-1)
     assert (attention >= 0).all() and (sums < 1).all() and sums.std() > 1e-3
 
@@ -204,10 +260,10 @@ def test_attention_is_not_renormalised() -> None:
 def test_attention_only_where_asked_for() -> None:
     encoder = vision_encoder(make_clip())
     images = pixels(1, 3, 32, 32)
-    assert encoder.encode(images).attention is None
-    assert encoder.encode(images, EncodeRequest(0)).attention is None
-    with_maps = encoder.encode(images, EncodeRequest(8))
-    assert with_maps.attention is not None and with_maps.attention.dtype == torch.float32
+    alone = encoder.encode(images)
+    assert not alone.attention and not alone.class_attention and not alone.tokens and alone.votes is None
+    with_maps = encoder.encode(images, mean_of(8))
+    assert [kept.dtype for kept in with_maps.attention.values()] == [torch.float32]
     assert deviation(with_maps.last_block.output, encoder.encode(images).last_block.output) < 1e-5
 
 
@@ -218,13 +274,11 @@ def test_attention_only_where_asked_for() -> None:
 def test_a_batch_equals_its_images(dtype: torch.dtype, tolerance: float) -> None:
     encoder = vision_encoder(make_clip(layers=4).to(dtype))
     images = pixels(5, 3, 24, 40, dtype=dtype)
-    together = encoder.encode(images, EncodeRequest(3))
-    assert together.attention is not None
+    together = encoder.encode(images, mean_of(3))
     for index in range(5):
-        alone = encoder.encode(images[index : index + 1], EncodeRequest(3))
-        assert alone.attention is not None
+        alone = encoder.encode(images[index : index + 1], mean_of(3))
         assert deviation(together.last_block.output[index : index + 1], alone.last_block.output) < tolerance
-        assert deviation(together.attention[index : index + 1], alone.attention) < tolerance
+        assert deviation(mean(together)[index : index + 1], mean(alone)) < tolerance
 
 
 # --- precision ----------------------------------------------------------------------------------------------
@@ -241,18 +295,17 @@ def test_the_last_block_and_the_head_stay_wide(dtype: torch.dtype, tolerance: fl
     assert torch.equal(narrow.blocks[-1].out_weight, encoder.blocks[-1].out_weight)  # never narrowed on the way
     assert narrow.blocks[-1].fc_weight.dtype == narrow.blocks[-1].proj_bias.dtype == dtype  # but for the MLP
     images = pixels(2, 3, 24, 40)
-    got, want = (one.encode(images, EncodeRequest(8)) for one in (narrow, encoder))
-    assert got.attention is not None and want.attention is not None
-    assert got.attention.dtype == got.last_block.output.dtype == torch.float32
+    got, want = (one.encode(images, mean_of(8)) for one in (narrow, encoder))
+    assert mean(got).dtype == got.last_block.output.dtype == torch.float32
     assert 0 < deviation(got.last_block.output, want.last_block.output) < tolerance
-    assert deviation(got.attention, want.attention) < tolerance
+    assert deviation(mean(got), mean(want)) < tolerance
     assert encoder.dtype == torch.float32  # a copy: the original stays
 
 
 def test_maps_of_narrow_blocks_are_averaged_wide() -> None:
     block = vision_encoder(make_clip()).to("cpu", torch.bfloat16).blocks[0]
     x, total = pixels(1, 17, 32, dtype=torch.bfloat16), torch.zeros(1, 16, 16)
-    output = run_block_with_map(block, x, total, 1 / block.heads)
+    output = run_block_with_map(block, x, [(total, 1 / block.heads)])
     q, k, _ = project_qkv(block, block.ln_1(x))
     assert output.dtype == torch.bfloat16
     torch.testing.assert_close(total, attention_map(q, k).float().mean(1)[:, 1:, 1:], rtol=1e-6, atol=0)

@@ -24,7 +24,7 @@ import clipes
 from clipes import cli
 from clipes.clip.weights import CLIP, load_clip
 from clipes.commands.flags import add_config_flags, read_config
-from clipes.config import STAGES, AffinityConfig, CrfConfig, ParConfig
+from clipes.config import STAGES, AttentionAffinityConfig, CrfConfig, ParConfig
 from clipes.datasets import find_samples
 from clipes.generator import MaskGenerator, load
 from clipes.ids import voc_palette
@@ -247,8 +247,8 @@ def test_hostile_names_stay_on_one_line(said) -> None:
         ("photos --labels cat --background-power nan", "background_power is nan; it must be above 0"),
         ("photos --labels cat --max-patches 0", "max_patches is 0; it must be at least 1"),
         (
-            "photos --labels cat --no-affinity --hops 3",
-            "--no-affinity switches off what --hops sets; leave one out",
+            "photos --labels cat --affinity none --hops 3",
+            "--hops needs --affinity attention; it is none",
         ),
         ("photos --labels cat --pool max", "argument --pool: invalid choice: 'max'"),
         ("photos --labels cat --last-blocks many", "argument --last-blocks: invalid int value: 'many'"),
@@ -577,9 +577,9 @@ def test_a_second_run_encodes_no_text(said, monkeypatch: pytest.MonkeyPatch, tmp
 
 def test_presets(said, loads) -> None:
     base = ("generate", "photos/a.jpg", "--labels", "cat", "--overwrite", "--out", "m")
-    assert said(*base)[0] == said(*base, "--preset", "coco14")[0] == said(*base, "--no-affinity")[0] == 0
+    assert said(*base)[0] == said(*base, "--preset", "coco14")[0] == said(*base, "--affinity", "none")[0] == 0
     assert said(*base, "--preset", "coco14", "--hops", "3")[0] == 0
-    stepped = clipes.Config(affinity=AffinityConfig(box_threshold=0.7, hops=3))
+    stepped = clipes.Config(affinity=AttentionAffinityConfig(box_threshold=0.7, hops=3))
     initial = replace(clipes.config.SCENES, affinity=None)
     assert [call["config"] for call in loads] == [clipes.config.SCENES, clipes.COCO14, initial, stepped]
     assert "(default: 0.4; coco14: 0.7; scenes: 0.6)" in " ".join(said("generate", "--help-all")[1].split())
@@ -603,7 +603,7 @@ def test_prompts_of_a_file_and_sets_go_together(said, loads) -> None:
 
 
 def test_no_affinity_gives_the_initial_maps(said) -> None:
-    assert said("generate", "photos/a.jpg", "--labels", "cat,tree", "--out", "m", "--no-affinity")[0] == 0
+    assert said("generate", "photos/a.jpg", "--labels", "cat,tree", "--out", "m", "--affinity", "none")[0] == 0
     initial = load(config=replace(clipes.config.SCENES, affinity=None))("photos/a.jpg", ["cat", "tree"])
     with Image.open("m/a.png") as image:
         assert np.array_equal(np.asarray(image), initial.mask)

@@ -15,7 +15,7 @@ from scipy import ndimage
 from clipes.cams.affinity import region_boxes
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.weights import CLIP
-from clipes.config import SCENES, VOC12, AffinityConfig, CamConfig, Config, ImageConfig, ParConfig
+from clipes.config import SCENES, VOC12, AttentionAffinityConfig, Config, GradCamConfig, ImageConfig, ParConfig
 from clipes.explain.stages import trace_stages
 from clipes.generator import MaskGenerator
 from clipes.scenes import draw_scene
@@ -68,7 +68,7 @@ CASES = [
     ("caa", "none", (8, 8), ["dog"]),
     ("initial", "none", (5, 91), ["dog"]),
 ]
-STAGES = {"caa": AffinityConfig(), "initial": None, "crf": VOC12.refine, "par": ParConfig(), "none": None}
+STAGES = {"caa": AttentionAffinityConfig(), "initial": None, "crf": VOC12.refine, "par": ParConfig(), "none": None}
 
 
 @pytest.mark.parametrize(("affinity", "refine", "size", "labels"), CASES)
@@ -90,7 +90,7 @@ def test_results_are_the_generators(model, affinity, refine, size, labels):
 @pytest.mark.parametrize(
     "config",
     [
-        replace(VOC12, cam=CamConfig(pool="cls")),
+        replace(VOC12, map=GradCamConfig(pool="cls")),
         replace(VOC12, image=ImageConfig(max_patches=20)),
         replace(VOC12, mask=replace(VOC12.mask, ignore_below=0.6, background_power=2.0)),
         SCENES,
@@ -120,7 +120,7 @@ def test_the_picture_that_the_encoder_sees(model):
 @pytest.mark.parametrize("pool", ["patch", "cls"])
 def test_probabilities_are_of_the_labels_and_the_background(model, pool):
     """In the order given, other classes left out; by the slow statement."""
-    generator = generator_of(model, replace(VOC12, cam=CamConfig(pool=pool)))
+    generator = generator_of(model, replace(VOC12, map=GradCamConfig(pool=pool)))
     stages = trace_stages(generator, picture(), ["tree", "dog"])
     assert stages.words == ("tree", "dog", "sky", "grass", "road")
     assert stages.probabilities.dtype == np.float32 and stages.probabilities.sum() == pytest.approx(1, abs=1e-6)
@@ -137,7 +137,7 @@ def test_probabilities_are_of_the_labels_and_the_background(model, pool):
 
 @pytest.mark.parametrize("blocks", [2, 8])
 def test_attention_is_the_mean_of_the_last_blocks(model, blocks):
-    generator = generator_of(model, replace(VOC12, affinity=AffinityConfig(last_blocks=blocks)))
+    generator = generator_of(model, replace(VOC12, affinity=AttentionAffinityConfig(last_blocks=blocks)))
     stages = trace_stages(generator, picture(), ["cat", "bus"])
     mean, std = generator.clip.vision.mean, generator.clip.vision.std
     pixels = torch.from_numpy((stages.resized / 255 - mean) / std).permute(2, 0, 1)
@@ -152,7 +152,7 @@ def test_attention_is_the_mean_of_the_last_blocks(model, blocks):
 
 @pytest.mark.parametrize(("rounds", "steps"), [(3, 2), (0, 1), (1, 3)])
 def test_the_affinity_is_the_matrix_of_the_statement(model, rounds, steps):
-    affinity = AffinityConfig(sinkhorn_iterations=rounds, hops=steps, box_threshold=0.3, boxes="exact")
+    affinity = AttentionAffinityConfig(sinkhorn_iterations=rounds, hops=steps, box_threshold=0.3, boxes="exact")
     stages = trace_stages(generator_of(model, replace(VOC12, affinity=affinity)), picture(), ["cat", "bus"])
     affinity = stages.affinity
     expected = reference.affinity(torch.from_numpy(affinity.attention).double(), rounds).numpy()
@@ -171,7 +171,7 @@ def test_the_affinity_is_the_matrix_of_the_statement(model, rounds, steps):
 @pytest.mark.parametrize("boxes", ["paper", "exact"])
 @pytest.mark.parametrize("threshold", [0.0, 0.4, 0.7])
 def test_boxes_are_those_of_the_regions(model, boxes, threshold):
-    affinity = AffinityConfig(box_threshold=threshold, boxes=boxes)
+    affinity = AttentionAffinityConfig(box_threshold=threshold, boxes=boxes)
     stages = trace_stages(generator_of(model, replace(VOC12, affinity=affinity)), picture((80, 91)), NAMES)
     affinity, (h, w) = stages.affinity, stages.grid
     for cam, above, found, inside in zip(

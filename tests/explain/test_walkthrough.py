@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from clipes.clip.weights import CLIP
-from clipes.config import SCENES, VOC12, AffinityConfig, ParConfig
+from clipes.config import SCENES, VOC12, AttentionAffinityConfig, ParConfig
 from clipes.drawing import figure
 from clipes.drawing.figure import Panel
 from clipes.explain import panels
@@ -165,7 +165,7 @@ def test_the_legend_has_the_masks_colours(stages, walk):
 
 
 def test_affinity_says_how_often_it_is_applied(tmp_path, tiny, drawn):
-    stages = traced(tiny, config=replace(VOC12, affinity=AffinityConfig(hops=2)))
+    stages = traced(tiny, config=replace(VOC12, affinity=AttentionAffinityConfig(hops=2)))
     draw_walkthrough(tmp_path, stages, choose_focus(stages, patch=(0, 0)))
     assert drawn["4-affinity.png"][2].get_title() == "affinity of patch 0,0, 2 hops"
 

@@ -74,7 +74,19 @@ def test_walkthrough(run, tmp_path):
 
 def test_a_walk_with_a_picture_of_ones_own(run, tmp_path):
     Image.fromarray(draw_scene(3_104_007, (40, 64)).image).save(tmp_path / "a.png")
-    chosen = ("--label", "fish", "--patch", "1", "2", "--no-affinity", "--refine", "none", "--background", "sky,water")
+    chosen = (
+        "--label",
+        "fish",
+        "--patch",
+        "1",
+        "2",
+        "--affinity",
+        "none",
+        "--refine",
+        "none",
+        "--background",
+        "sky,water",
+    )
     output = run("walkthrough", tmp_path / "a.png", "--labels", "cat,fish", *chosen, "--out", tmp_path / "walk")
     assert "patch 1,2 of fish" in output and "truth" not in output and "mask after" not in output
     assert sorted(path.name for path in (tmp_path / "walk").iterdir()) == [

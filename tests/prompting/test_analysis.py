@@ -21,7 +21,7 @@ from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.text import encode_sentences, text_features
 from clipes.clip.vision import VisionEncoder, fingerprint
 from clipes.clip.weights import CLIP
-from clipes.config import SCENES, CamConfig, ImageConfig, MaskConfig, ParConfig
+from clipes.config import SCENES, GradCamConfig, ImageConfig, MaskConfig, ParConfig
 from clipes.datasets import Sample, find_samples
 from clipes.device.pixels import prepare
 from clipes.evaluation import evaluate
@@ -154,7 +154,7 @@ def test_sharpness_equals_each_template_by_itself(clip, drawn, fuse):
 
 
 def test_the_pool_is_the_configs(clip, drawn, vocabulary):
-    by_class_token = replace(CONFIG, cam=CamConfig("cls"))
+    by_class_token = replace(CONFIG, map=GradCamConfig("cls"))
     found = analyse_templates(clip, vocabulary, samples_of(drawn), config=by_class_token)
     alone = replace(vocabulary, templates=TEMPLATES[:1])
     micro, _ = slow_sharpness([slow_probabilities(clip, alone, sample, "cls") for sample in several(drawn)])
@@ -418,7 +418,7 @@ def test_a_changed_truth_or_label_is_judged_anew_and_not_encoded_for_the_sharpne
 
 
 SETTINGS = {
-    "pool": (replace(CONFIG, cam=CamConfig("cls")), True),
+    "pool": (replace(CONFIG, map=GradCamConfig("cls")), True),
     "patches": (replace(CONFIG, image=ImageConfig(max_patches=40)), True),
     "affinity": (replace(CONFIG, affinity=None), False),
     "power": (replace(CONFIG, mask=MaskConfig(background_power=1.0)), False),

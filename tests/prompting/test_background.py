@@ -27,7 +27,7 @@ from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.text import TextEncoder
 from clipes.clip.weights import CLIP
 from clipes.commands.arguments import parse_words
-from clipes.config import CamConfig, ImageConfig
+from clipes.config import GradCamConfig, ImageConfig
 from clipes.datasets import Sample
 from clipes.io.images import open_image
 from clipes.prompting import feature_pass
@@ -205,7 +205,7 @@ def pictures(tmp_path: Path) -> list[Sample]:
 
 def feature_of(encoder, sample: Sample, config=clipes.VOC12) -> torch.Tensor:
     ((_, encoded),) = encode_images(encoder, [open_image(sample.image)], config)
-    return normalize(image_features(encoder.head, encoded.last_block, config.cam.pool)[0], dim=-1)
+    return normalize(image_features(encoder.head, encoded.last_block, config.pool)[0], dim=-1)
 
 
 def frame(feature: torch.Tensor) -> torch.Tensor:
@@ -226,7 +226,7 @@ def vocabulary(names=("cat", "dog"), **given):
 
 CONFIGS = [
     clipes.VOC12,
-    replace(clipes.VOC12, cam=CamConfig("cls")),
+    replace(clipes.VOC12, map=GradCamConfig("cls")),
     replace(clipes.VOC12, image=ImageConfig(max_patches=4)),
     replace(clipes.VOC12, affinity=None),
 ]

@@ -14,7 +14,7 @@ from PIL import Image
 
 import clipes
 from clipes.cli import main
-from clipes.config import AffinityConfig, Config, CrfConfig, MaskConfig, ParConfig
+from clipes.config import AttentionAffinityConfig, Config, CrfConfig, MaskConfig, ParConfig
 from clipes.datasets import find_samples
 from clipes.export import export
 from clipes.io.cams_npz import PatchCams, read_cams, write_cams
@@ -208,7 +208,7 @@ def test_images_in_a_folder_of_a_reserved_name(photos: Path) -> None:
 
 
 def test_settings_that_need_the_network(saved: Path, photos: Path) -> None:
-    config = replace(clipes.config.SCENES, affinity=AffinityConfig())
+    config = replace(clipes.config.SCENES, affinity=AttentionAffinityConfig())
     with pytest.raises(
         ValueError, match="affinity settings differ from those of the saved maps; run `clipes generate`"
     ):

@@ -1,0 +1,50 @@
+"""Every setting of the method: one frozen dataclass for each choice of each stage, and the presets.
+
+A setting is defined once, as a field: its default, its help text, and its command-line flag by the field's name. The
+functions that the settings choose live in the wings of their stages, and not here.
+"""
+
+from .affinity import (
+    AffinityConfig,
+    AttentionAffinityConfig,
+    Boxes,
+)
+from .image import ImageConfig, Normalisation, Positions
+from .maps import (
+    GradCamConfig,
+    MapConfig,
+    Pooling,
+)
+from .mask import MaskConfig
+from .presets import COCO14, PRESETS, SCENES, VOC12
+from .refine import CrfConfig, ParConfig, RefineConfig
+from .request import AttentionBlocks, EncodeRequest
+from .run import CHOICES, STAGES, Config, choice_name
+from .words import Fuse
+
+__all__ = [
+    "CHOICES",
+    "COCO14",
+    "PRESETS",
+    "SCENES",
+    "STAGES",
+    "VOC12",
+    "AffinityConfig",
+    "AttentionAffinityConfig",
+    "AttentionBlocks",
+    "Boxes",
+    "Config",
+    "CrfConfig",
+    "EncodeRequest",
+    "Fuse",
+    "GradCamConfig",
+    "ImageConfig",
+    "MapConfig",
+    "MaskConfig",
+    "Normalisation",
+    "ParConfig",
+    "Pooling",
+    "Positions",
+    "RefineConfig",
+    "choice_name",
+]

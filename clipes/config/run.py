@@ -1,0 +1,117 @@
+"""All settings of a run, one dataclass per stage, and the names of the choices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any, get_args, get_type_hints
+
+from .affinity import AffinityConfig, AttentionAffinityConfig
+from .image import ImageConfig
+from .maps import GradCamConfig, MapConfig, Pooling
+from .mask import MaskConfig
+from .refine import CrfConfig, ParConfig, RefineConfig
+from .request import EncodeRequest
+
+
+@dataclass(frozen=True)
+class Config:
+    """All settings of one run; ``dataclasses.replace`` makes variants.
+
+    The type of a stage's settings is the choice of its method. ``affinity=None`` stops at the initial maps,
+    ``refine=None`` at the scores of the maps.
+
+    >>> from dataclasses import replace
+    >>> config = Config()
+    >>> config.effective_ignore_below, replace(config, refine=None).effective_ignore_below
+    (0.95, None)
+    """
+
+    image: ImageConfig = field(default_factory=ImageConfig)
+    map: MapConfig = field(default_factory=GradCamConfig)
+    affinity: AffinityConfig | None = field(default_factory=AttentionAffinityConfig)
+    refine: RefineConfig | None = field(default_factory=CrfConfig)
+    mask: MaskConfig = field(default_factory=MaskConfig)
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value, kinds = getattr(self, item.name), STAGES[item.name]
+            if not (isinstance(value, kinds) or (value is None and None in CHOICES.get(item.name, {}).values())):
+                names = " or ".join(kind.__name__ for kind in kinds)
+                raise TypeError(f"Config.{item.name} takes a {names}, not {value!r}")
+
+    @property
+    def effective_ignore_below(self) -> float | None:
+        """The number that ``mask.ignore_below`` stands for, or None if no pixel is ignored."""
+        below = self.mask.ignore_below
+        if below != "auto":
+            return below
+        return self.refine.default_ignore_below if self.refine else None
+
+    @property
+    def pool(self) -> Pooling:
+        """How tokens become the image's feature: as the maps' source does it; ``"patch"`` where it makes none."""
+        pool: Pooling = getattr(self.map, "pool", "patch")
+        return pool
+
+    @property
+    def needs(self) -> EncodeRequest:
+        """What all chosen stages together read of the encoder."""
+        affinity = self.affinity.needs if self.affinity else EncodeRequest()
+        return self.map.needs | affinity
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings as JSON types; choices under their names: ``{"refine": {"crf": {...}}, ...}``."""
+        return {item.name: _stage_to_dict(item.name, getattr(self, item.name)) for item in fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Config:
+        """The inverse of :meth:`to_dict`; accepts lists for tuples, as JSON has them. ValueError for other values."""
+        try:
+            return cls(**{name: stage_from_dict(name, value) for name, value in values.items()})
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"these settings do not fit this version of clipes: {error}") from error
+
+
+CHOICES: dict[str, dict[str, type[Any] | None]] = {
+    "map": {"gradcam": GradCamConfig},
+    "affinity": {"attention": AttentionAffinityConfig, "none": None},
+    "refine": {"crf": CrfConfig, "par": ParConfig, "none": None},
+}
+"""The stages with a choice of methods: each method's name and the type of its settings."""
+
+STAGES: dict[str, tuple[type, ...]] = {
+    name: tuple(kind for kind in get_args(hint) or (hint,) if kind is not type(None))
+    for name, hint in get_type_hints(Config).items()
+}
+"""The types that each field of :class:`Config` may have besides None, the default first."""
+
+
+def choice_name(stage: str, settings: Any) -> str:
+    """The name of the method that ``settings`` of a ``stage`` in :data:`CHOICES` choose: ``"crf"``, ``"none"``."""
+    return next(name for name, kind in CHOICES[stage].items() if isinstance(settings, kind or type(None)))
+
+
+def _stage_to_dict(stage: str, settings: Any) -> Any:
+    if settings is None:
+        return None
+    values = asdict(settings)
+    return {choice_name(stage, settings): values} if stage in CHOICES else values
+
+
+def stage_from_dict(stage: str, values: Any) -> Any:
+    """The settings of a stage from what :meth:`Config.to_dict` gives. KeyError, TypeError or ValueError for others."""
+    if stage not in CHOICES:
+        return STAGES[stage][0](**from_json(values))
+    if values is None:
+        return None
+    ((name, settings),) = values.items()
+    kind = CHOICES[stage][name]
+    if kind is None:
+        raise ValueError(f"{stage} {name!r} has no settings; write null")
+    return kind(**from_json(settings))
+
+
+def from_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A stage's settings by name with tuples for lists."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
