@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 import clipes
 from clipes.cams.compute import encode_images
-from clipes.cams.gradcam import label_probabilities
+from clipes.cams.probabilities import label_probabilities
 from clipes.clip.head import image_features
 from clipes.clip.text import text_features
 from clipes.clip.weights import CLIP, load_clip

@@ -18,7 +18,7 @@ from clipes.device.pixels import prepare
 from clipes.io.images import patch_grid
 
 from .affinities import AFFINITIES
-from .sources import SOURCES
+from .sources import SOURCES, class_attention_maps
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of ImageNet's RGB in [0, 1]."""
@@ -105,6 +105,8 @@ def compute_cams(
     label_mask[pairs.image, pairs.label] = True
     with matmul_precision(vision.device, vision.dtype):
         cams = SOURCES[type(config.map)](vision, encoded, text, label_mask, pairs, config.map)
+        if config.class_attention.exponent:
+            cams = class_attention_maps(cams, encoded, pairs, config.class_attention)
         if config.affinity:
             cams = AFFINITIES[type(config.affinity)](cams, vision, encoded, pairs, config.affinity)
     if not cams.isfinite().all():

@@ -187,9 +187,14 @@ def attend_by_head(
     return context
 
 
-def attention_map(query: Tensor, key: Tensor, token_mask: Tensor | None = None) -> Tensor:
-    """Softmax attention (B, ..., S, S) of queries and keys (B, ..., S, d); keys outside ``token_mask`` (B, S) get 0."""
+def attention_map(query: Tensor, key: Tensor, token_mask: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
+    """Softmax attention (B, ..., S, S) of queries and keys (B, ..., S, d); keys outside ``token_mask`` (B, S) get 0.
+
+    ``bias``, if given, is added to the logits.
+    """
     logits = (query * query.shape[-1] ** -0.5) @ key.mT
+    if bias is not None:
+        logits = logits + bias
     if token_mask is not None:
         logits = logits.masked_fill(~token_mask.reshape(len(token_mask), *[1] * (logits.ndim - 2), -1), -torch.inf)
     return torch.softmax(logits, dim=-1)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any
 
-from clipes.config import CHOICES, PRESETS, STAGES, Config, choice_name
+from clipes.config import CHOICES, MEMBERS, PRESETS, STAGES, ClassAttentionConfig, Config, choice_name
 
 from .arguments import path
 from .config_file import with_file
@@ -70,6 +70,8 @@ def _destination(stage: type, item: Field[Any]) -> str:
 
 def _prefix(stage: type) -> str:
     """What the flags of a stage's settings begin with, because choices of one stage share names of settings."""
+    if stage is ClassAttentionConfig:
+        return "class_attention_"
     names = (name for choices in CHOICES.values() for name, kind in choices.items() if kind is stage)
     name = next(names, None)
     return "" if name is None or name in _UNPREFIXED else name.replace("-", "_") + "_"
@@ -90,6 +92,8 @@ def _defaults(name: str, stage: type, item: Field[Any]) -> str:
 def _text(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(map(_text, value))
+    if isinstance(value, tuple(MEMBERS.values())):
+        return choice_name("map", value)
     return "none" if value is None else str(value)
 
 
@@ -103,7 +107,9 @@ def _kind(hint: Any) -> dict[str, Any]:
     if type(None) in parts:
         return {"type": _Number(int if int in parts else float), "metavar": "X"}
     if typing.get_origin(hint) is tuple:
-        return {"type": _List(parts[0]), "metavar": "X,X"}
+        if parts[0] in (int, float):
+            return {"type": _List(parts[0]), "metavar": "X,X"}
+        return {"type": _members, "metavar": "NAME,NAME"}
     return {"type": hint, "metavar": "N" if hint is int else "X"}
 
 
@@ -135,6 +141,15 @@ class _List:
         except ValueError as error:
             example = "whole numbers such as 1,2,4" if self.kind is int else "numbers such as 1,1.5"
             raise argparse.ArgumentTypeError(f"{text!r} is not a list of {example}") from error
+
+
+def _members(text: str) -> tuple[Any, ...]:
+    """Reads names of sources of maps, with commas between: their default settings."""
+    try:
+        return tuple(MEMBERS[part]() for part in text.split(","))
+    except KeyError as error:
+        names = ", ".join(MEMBERS)
+        raise argparse.ArgumentTypeError(f"there is no source of maps {error}; there are {names}") from error
 
 
 def read_config(options: argparse.Namespace, preset: str) -> Config:

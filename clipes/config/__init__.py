@@ -11,9 +11,17 @@ from .affinity import (
 )
 from .image import ImageConfig, Normalisation, Positions
 from .maps import (
+    MEMBERS,
+    ClassAttentionConfig,
+    CommitteeConfig,
+    DenseAttention,
+    DenseConfig,
+    GetamConfig,
     GradCamConfig,
     MapConfig,
+    PatchTextConfig,
     Pooling,
+    Rule,
 )
 from .mask import MaskConfig
 from .presets import COCO14, PRESETS, SCENES, VOC12
@@ -25,6 +33,7 @@ from .words import Fuse
 __all__ = [
     "CHOICES",
     "COCO14",
+    "MEMBERS",
     "PRESETS",
     "SCENES",
     "STAGES",
@@ -33,18 +42,25 @@ __all__ = [
     "AttentionAffinityConfig",
     "AttentionBlocks",
     "Boxes",
+    "ClassAttentionConfig",
+    "CommitteeConfig",
     "Config",
     "CrfConfig",
+    "DenseAttention",
+    "DenseConfig",
     "EncodeRequest",
     "Fuse",
+    "GetamConfig",
     "GradCamConfig",
     "ImageConfig",
     "MapConfig",
     "MaskConfig",
     "Normalisation",
     "ParConfig",
+    "PatchTextConfig",
     "Pooling",
     "Positions",
     "RefineConfig",
+    "Rule",
     "choice_name",
 ]

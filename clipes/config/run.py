@@ -8,7 +8,7 @@ from typing import Any, get_args, get_type_hints
 
 from .affinity import AffinityConfig, AttentionAffinityConfig
 from .image import ImageConfig
-from .maps import GradCamConfig, MapConfig, Pooling
+from .maps import MEMBERS, ClassAttentionConfig, CommitteeConfig, GradCamConfig, MapConfig, Pooling
 from .mask import MaskConfig
 from .refine import CrfConfig, ParConfig, RefineConfig
 from .request import EncodeRequest
@@ -29,6 +29,7 @@ class Config:
 
     image: ImageConfig = field(default_factory=ImageConfig)
     map: MapConfig = field(default_factory=GradCamConfig)
+    class_attention: ClassAttentionConfig = field(default_factory=ClassAttentionConfig)
     affinity: AffinityConfig | None = field(default_factory=AttentionAffinityConfig)
     refine: RefineConfig | None = field(default_factory=CrfConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
@@ -58,7 +59,7 @@ class Config:
     def needs(self) -> EncodeRequest:
         """What all chosen stages together read of the encoder."""
         affinity = self.affinity.needs if self.affinity else EncodeRequest()
-        return self.map.needs | affinity
+        return self.map.needs | self.class_attention.needs | affinity
 
     def to_dict(self) -> dict[str, Any]:
         """All settings as JSON types; choices under their names: ``{"refine": {"crf": {...}}, ...}``."""
@@ -74,7 +75,7 @@ class Config:
 
 
 CHOICES: dict[str, dict[str, type[Any] | None]] = {
-    "map": {"gradcam": GradCamConfig},
+    "map": {**MEMBERS, "committee": CommitteeConfig},
     "affinity": {"attention": AttentionAffinityConfig, "none": None},
     "refine": {"crf": CrfConfig, "par": ParConfig, "none": None},
 }
@@ -96,6 +97,8 @@ def _stage_to_dict(stage: str, settings: Any) -> Any:
     if settings is None:
         return None
     values = asdict(settings)
+    if isinstance(settings, CommitteeConfig):
+        values["members"] = [_stage_to_dict("map", member) for member in settings.members]
     return {choice_name(stage, settings): values} if stage in CHOICES else values
 
 
@@ -113,5 +116,8 @@ def stage_from_dict(stage: str, values: Any) -> Any:
 
 
 def from_json(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A stage's settings by name with tuples for lists."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    """A stage's settings by name with tuples for lists, and settings for the members of a committee."""
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
+    if "members" in values:
+        values["members"] = tuple(stage_from_dict("map", member) for member in values["members"])
+    return values

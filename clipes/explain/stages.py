@@ -17,7 +17,7 @@ from torch import Tensor
 
 from clipes.cams.affinity import above_threshold, affinity_matrix, box_masks, region_boxes
 from clipes.cams.compute import compute_cams, image_grid
-from clipes.cams.gradcam import label_probabilities
+from clipes.cams.probabilities import label_probabilities
 from clipes.clip.head import image_features
 from clipes.clip.vision import Encoded
 from clipes.config import AffinityConfig, AttentionAffinityConfig, Config

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clipes.cams.gradcam import label_probabilities
+from clipes.cams.probabilities import label_probabilities
 from clipes.clip.head import Head
 from clipes.clip.text import text_features
 from clipes.clip.weights import CLIP

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from clipes.cams.gradcam import name_logits
+from clipes.cams.probabilities import name_logits
 
 TIE = 1e-6
 """Cosines that differ by no more are equal: the rounding of float32."""

@@ -6,7 +6,8 @@ import torch
 from models import make_clip
 
 from clipes.cams.affinity import propagate_cams
-from clipes.cams.gradcam import label_probabilities, softmax_gradcam
+from clipes.cams.gradcam import softmax_gradcam
+from clipes.cams.probabilities import label_probabilities
 from clipes.cams.scaling import min_max
 from clipes.clip.head import image_features
 from clipes.clip.open_clip_vision import vision_encoder

@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 import clipes
 from clipes.cams.compute import encode_images
-from clipes.cams.gradcam import label_probabilities
+from clipes.cams.probabilities import label_probabilities
 from clipes.cli import main
 from clipes.clip.head import image_features
 from clipes.clip.open_clip_vision import vision_encoder

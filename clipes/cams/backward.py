@@ -1,0 +1,83 @@
+"""Gradients through the head and the parts of a block, in closed form, for all pairs of an image and a label at once.
+
+Axes: as in :mod:`clipes.cams.gradcam`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from clipes.clip.head import Head, pool_tokens
+from clipes.clip.pairs import Pairs
+from clipes.clip.transformer import Block, BlockActivations, activation_slope, layer_scale, split_heads
+from clipes.config import Pooling
+
+
+def feature_gradient(
+    features: Tensor, probabilities: Tensor, label: Tensor, text: Tensor, best_name: Tensor, logit_scale: float
+) -> Tensor:
+    """Gradient (P, E) of each pair's probability with respect to its image's feature, ``features`` (P, E).
+
+    It flows only through the ``best_name`` (P, K + M) of the V names.
+    """
+    own = probabilities.gather(1, label[:, None])
+    others = probabilities.scatter(1, label[:, None], 0.0)
+    # 1 - own as the sum of the others: exact where the label's probability is close to 1.
+    slopes = own * (-others).scatter(1, label[:, None], others.sum(1, keepdim=True))
+    norm = features.norm(dim=-1, keepdim=True)
+    unit = features / norm
+    by_name = slopes.new_zeros(*slopes.shape, text.shape[1]).scatter(2, best_name[..., None], slopes[..., None])
+    grad_unit = logit_scale * by_name.flatten(1) @ text.flatten(0, 1)
+    grad: Tensor = (grad_unit - unit * (unit * grad_unit).sum(-1, keepdim=True)) / norm
+    return grad
+
+
+def linear_vjp(grad: Tensor, weight: Tensor) -> Tensor:
+    """The gradient at a linear layer's input, computed in the weight's dtype and returned in the gradient's."""
+    return (grad.to(weight.dtype) @ weight).to(grad.dtype)
+
+
+def head_vjp(
+    head: Head, activations: BlockActivations, rows: slice, pairs: Pairs, grad_feature: Tensor, pool: Pooling
+) -> Tensor:
+    """Gradient (P, R, D) at the block's output tokens ``rows``, if the feature pooled their sum."""
+    grad = (grad_feature @ head.projection.T)[:, None]  # (P, 1, D)
+    if not head.norm_after_pool:
+        return head.ln_post.backward(activations.output[:, rows], grad, pairs)
+    pooled = pool_tokens(activations.output, activations.token_mask, pool)
+    grad = head.ln_post.backward(pooled[:, None], grad, pairs)
+    return grad.expand(-1, activations.output[:, rows].shape[1], -1)
+
+
+def mlp_vjp(block: Block, after_attention: Tensor, hidden: Tensor, pairs: Pairs, grad: Tensor) -> Tensor:
+    """Gradient (P, R, D) before the MLP and its residual connection, from the gradient after them."""
+    grad_hidden = linear_vjp(layer_scale(grad, block.ls_2), block.proj_weight)
+    grad_hidden = grad_hidden * pairs.gather_images(activation_slope(hidden, block.activation))
+    return grad + block.ln_2.backward(after_attention, linear_vjp(grad_hidden, block.fc_weight), pairs)
+
+
+def context_gradient(block: Block, activations: BlockActivations, pairs: Pairs, grad: Tensor) -> tuple[Tensor, Tensor]:
+    """From the gradient (P, S, D) at a block's output: that after the attention's residual connection (P, S, D), and
+    that at the heads' context (P, A, S, d).
+    """
+    grad = mlp_vjp(block, activations.after_attention, activations.hidden, pairs, grad)
+    attended = linear_vjp(layer_scale(grad, block.ls_1), block.out_weight)
+    return grad, split_heads(attended, block.heads)
+
+
+def block_vjp(
+    block: Block, x: Tensor, activations: BlockActivations, pairs: Pairs, grad: Tensor, grad_context: Tensor
+) -> Tensor:
+    """The gradient (P, S, D) at a block's input ``x`` (B, S, D), from what :func:`context_gradient` returns."""
+    gather, scale = pairs.gather_images, activations.query.shape[-1] ** -0.5
+    parts = []
+    for head in range(block.heads):  # one head's S x S matrices of all pairs at a time
+        query, key, value, attention, context = (
+            gather(getattr(activations, name)[:, head]) for name in ("query", "key", "value", "attention", "context")
+        )
+        own = grad_context[:, head]
+        grad_logits = attention * (own @ value.mT - (own * context).sum(-1, keepdim=True))
+        parts.append((scale * grad_logits @ key, scale * grad_logits.mT @ query, attention.mT @ own))
+    grad_qkv = torch.cat([grad_part for kind in zip(*parts, strict=True) for grad_part in kind], -1)
+    return grad + block.ln_1.backward(x, linear_vjp(grad_qkv, block.in_proj_weight), pairs)

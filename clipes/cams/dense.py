@@ -1,0 +1,83 @@
+"""Dense features: patch tokens in CLIP's joint space, with another attention in the last block, without a gradient.
+
+Axes: B images, P pairs of an image and a label, S = 1 + N tokens, A heads, d = D / A, E embedding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from clipes.clip.head import Head
+from clipes.clip.transformer import Block, attention_map, linear, merge_heads, mlp_and_residual, project_qkv
+from clipes.config import DenseAttention
+
+
+def dense_features(
+    block: Block,
+    head: Head,
+    x: Tensor,
+    grids: Sequence[tuple[int, int]],
+    attention: DenseAttention,
+    residual: bool,
+    sigma: float = 5.0,
+    token_mask: Tensor | None = None,
+) -> Tensor:
+    """Unit features (B, N, E) of the patches, from the tokens that enter the last block.
+
+    Args:
+        block, head: the last block and the projection head.
+        x: (B, S, D) the tokens that enter the block.
+        grids: (h, w) of each image.
+        attention: ``"qk"``, CLIP's own; ``"qq"`` and ``"kk"``, the softmax of a projection with itself; ``"qq+kk"``,
+            the sum of both (SCLIP equation 4); ``"kk+distance"``, with a Gaussian of the distance between patches added
+            to the logits (NACLIP equation 6); ``"identity"``, each token keeps its own value (MaskCLIP section 3.2).
+        residual: whether the block's residual connection and MLP are kept.
+        sigma: the Gaussian's standard deviation, in patches.
+        token_mask: (B, S) bool, False on padding; None means no padding.
+    """
+    query, key, value = project_qkv(block, block.ln_1(x))
+    context = torch.empty_like(value)
+    bias = distance_bias(grids, sigma, x) if attention == "kk+distance" else None
+    of_themselves = {"qq": [query], "kk": [key], "qq+kk": [query, key], "kk+distance": [key]}
+    for index in range(block.heads):  # one head's maps at a time
+        if attention == "identity":
+            context[:, index] = value[:, index]
+        elif attention == "qk":
+            context[:, index] = attention_map(query[:, index], key[:, index], token_mask) @ value[:, index]
+        else:
+            maps = self_attention(of_themselves[attention], index, token_mask, bias)
+            context[:, index] = maps @ value[:, index]
+    if residual:
+        tokens = mlp_and_residual(block, x, context)[2]
+    else:
+        tokens = linear(merge_heads(context), block.out_weight, block.out_bias)
+    return F.normalize(head.ln_post(tokens[:, 1:]) @ head.projection, dim=-1)
+
+
+def self_attention(
+    projections: Sequence[Tensor], head: int, token_mask: Tensor | None, bias: Tensor | None = None
+) -> Tensor:
+    """The sum (B, S, S) of one head's softmax attention of each of the ``projections`` (B, A, S, d) with itself.
+
+    ``bias`` (B, S, S) is added to the logits.
+    """
+    return reduce(torch.add, (attention_map(p[:, head], p[:, head], token_mask, bias) for p in projections))
+
+
+def distance_bias(grids: Sequence[tuple[int, int]], sigma: float, like: Tensor) -> Tensor:
+    """exp(-distance^2 / (2 sigma^2)) of each two patches of each image, (B, S, S), of dtype and device of ``like``.
+
+    0 in the class token's row and column, and on padding.
+    """
+    length = 1 + max(h * w for h, w in grids)
+    bias = torch.zeros(len(grids), length, length, dtype=like.dtype, device=like.device)
+    for one, (h, w) in zip(bias, grids, strict=True):
+        rows, columns = (torch.arange(side, dtype=like.dtype, device=like.device) for side in (h, w))
+        down, across = (torch.exp(-((at[:, None] - at) ** 2) / (2 * sigma**2)) for at in (rows, columns))
+        one[1 : 1 + h * w, 1 : 1 + h * w] = torch.kron(down, across)
+    return bias
