@@ -97,7 +97,7 @@ def test_an_image_is_encoded_once_and_decided_for_many_labels(model, monkeypatch
 
 def test_features_without_attention_are_refused(model):
     features = make_generator(model, replace(clipes.VOC12, affinity=None)).encode(picture(45, 70))
-    with pytest.raises(ValueError, match="encoded without attention, which the affinity needs; encode with the same"):
+    with pytest.raises(ValueError, match="encoded for other settings, without what these need; encode with the same"):
         make_generator(model).decide(features, ["dog"])
 
 

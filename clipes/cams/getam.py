@@ -61,15 +61,18 @@ def getam_maps(
     grad = _output_gradient(head, last_block, text, label_mask, pairs, pool)
     total = torch.zeros(len(pairs), patch_mask.shape[1], dtype=grad.dtype, device=grad.device)
     for index in reversed(range(len(blocks))):
-        block, x = blocks[index], tokens[index].to(grad.dtype)
+        block, x = blocks[index], tokens[index]
         last = index == len(blocks) - 1
-        activations = last_block if last else run_block_keeping_all(block, x, last_block.token_mask)
+        activations = last_block if last else run_block_keeping_all(block, x, last_block.token_mask).to(grad.dtype)
         grad_attended, grad_context = context_gradient(block, activations, pairs, grad)
         gradient = (gather(activations.value[:, :, 1:]) @ grad_context[:, :, 0, :, None])[..., 0]  # (P, A, N)
         total += attention_times_gradient(gather(activations.attention[:, :, 0, 1:]), gradient)
         if index:
-            grad = block_vjp(block, x, activations, pairs, grad_attended, grad_context)
-    return masked_min_max(total, gather(patch_mask))
+            grad = block_vjp(block, x.to(grad.dtype), activations, pairs, grad_attended, grad_context)
+    # Scaled by the maximum first, because the values are far below the 1e-7 in the min-max scaling.
+    return masked_min_max(
+        total / total.amax(-1, keepdim=True).clamp_min(torch.finfo(total.dtype).tiny), gather(patch_mask)
+    )
 
 
 def _output_gradient(

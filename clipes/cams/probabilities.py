@@ -25,6 +25,7 @@ def name_logits(features: Tensor, text: Tensor, logit_scale: float) -> Tensor:
 
 
 def label_softmax(logits: Tensor, label_mask: Tensor) -> Tensor:
+    """Softmax of logits (B, K + M) over each image's labels, ``label_mask`` (B, K) bool, and all background words."""
     allowed = F.pad(label_mask, (0, logits.shape[1] - label_mask.shape[1]), value=True)
     return logits.masked_fill(~allowed, -torch.inf).softmax(-1)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import torch
@@ -81,6 +81,11 @@ class BlockActivations:
     hidden: Tensor  # (B, S, 4D) of the MLP, before the activation
     output: Tensor  # (B, S, D)
     token_mask: Tensor  # (B, S) bool, False on padding
+
+    def to(self, dtype: torch.dtype) -> BlockActivations:
+        """The same in another floating-point dtype."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return BlockActivations(**{name: x.to(dtype) if x.is_floating_point() else x for name, x in values.items()})
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:

@@ -32,11 +32,13 @@ class Encoded:
     Attributes:
         last_block: the activations of the last block.
         grids: each image's (h, w).
+        request: what was asked for besides.
         attention, class_attention, tokens, votes: as in :class:`clipes.clip.collect.Collector`.
     """
 
     last_block: BlockActivations
     grids: tuple[tuple[int, int], ...]
+    request: EncodeRequest = _NOTHING_MORE
     attention: Mapping[AttentionBlocks, Tensor] = field(default_factory=dict)
     class_attention: Mapping[int, Tensor] = field(default_factory=dict)
     tokens: tuple[Tensor, ...] = ()
@@ -44,8 +46,7 @@ class Encoded:
 
     def check(self, needs: EncodeRequest) -> None:
         """ValueError unless everything that ``needs`` names was kept."""
-        kept = needs.attention <= self.attention.keys() and needs.class_attention <= self.class_attention.keys()
-        if not (kept and needs.tokens <= len(self.tokens) and (self.votes is not None or not needs.votes)):
+        if needs | self.request != self.request:
             raise ValueError("encoded for other settings, without what these need; encode with the same config")
 
 
@@ -115,7 +116,8 @@ class VisionEncoder:
         for index in range(len(self.blocks) - 1):
             x = kept.run(index, x)
         last_block = kept.run_last(x)
-        return Encoded(last_block, grids, kept.attention, kept.class_attention, tuple(kept.tokens), kept.votes)
+        maps = kept.attention, kept.class_attention, tuple(kept.tokens), kept.votes
+        return Encoded(last_block, grids, request, *maps)
 
     def _grid(self, image: Tensor) -> tuple[int, int]:
         if image.ndim != 3 or len(image) != 3:

@@ -24,7 +24,19 @@ import clipes
 from clipes import cli
 from clipes.clip.weights import CLIP, load_clip
 from clipes.commands.flags import add_config_flags, read_config
-from clipes.config import STAGES, AttentionAffinityConfig, CrfConfig, ParConfig
+from clipes.config import (
+    CHOICES,
+    MEMBERS,
+    STAGES,
+    AttentionAffinityConfig,
+    ClassAttentionConfig,
+    CrfConfig,
+    DenseConfig,
+    GradCamConfig,
+    ParConfig,
+    PatchTextConfig,
+    choice_name,
+)
 from clipes.datasets import find_samples
 from clipes.generator import MaskGenerator, load
 from clipes.ids import voc_palette
@@ -396,16 +408,43 @@ def test_a_reader_that_leaves_early() -> None:
 
 # --- flags and settings
 
-PREFIX = {CrfConfig: "crf_", ParConfig: "par_"}
+
+def _prefix(stage: type) -> str:
+    """What the flags of a choice's settings begin with; the default choices of map and affinity have none."""
+    names = {kind: name for choices in CHOICES.values() for name, kind in choices.items()}
+    names |= {GradCamConfig: "", AttentionAffinityConfig: "", ClassAttentionConfig: "class_attention"}
+    name = names.get(stage, "").replace("-", "_")
+    return f"{name}_" if name else ""
+
+
 SETTINGS = [
-    pytest.param(name, stage, item, id=PREFIX.get(stage, "") + item.name)
+    pytest.param(name, stage, item, id=_prefix(stage) + item.name)
     for name, stages in STAGES.items()
     for stage in stages
     for item in fields(stage)
 ]
 OTHER = {
     "max_patches": 9,
+    "square": 320,
+    "normalisation": "imagenet",
+    "antialias": False,
+    "positions": "bicubic",
     "pool": "cls",
+    "patch_text_blocks": 3,
+    "patch_text_temperature": 3.5,
+    "patch_text_heads": "own",
+    "patch_text_norm": "token",
+    "patch_text_competitors": "all",
+    "getam_blocks": 2,
+    "getam_pool": "patch",
+    "dense_attention": "kk+distance",
+    "dense_residual": False,
+    "dense_scale": 40.0,
+    "dense_sigma": 3.5,
+    "committee_members": (DenseConfig(), PatchTextConfig()),
+    "committee_rule": "geometric",
+    "class_attention_exponent": 0.5,
+    "class_attention_blocks": 5,
     "last_blocks": 2,
     "sinkhorn_iterations": 5,
     "box_threshold": 0.25,
@@ -428,7 +467,18 @@ OTHER = {
 
 
 def _text(value: object) -> str:
-    return ",".join(map(str, value)) if isinstance(value, tuple) else "none" if value is None else str(value)
+    if isinstance(value, tuple):
+        return ",".join(map(_text, value))
+    if isinstance(value, tuple(MEMBERS.values())):
+        return choice_name("map", value)
+    return "none" if value is None else str(value)
+
+
+def _given(flag: str, value: object) -> tuple[str, ...]:
+    """The flag with its value; a switch's is in its name."""
+    if isinstance(value, bool):
+        return (flag,) if value else (flag.replace("--", "--no-", 1),)
+    return flag, _text(value)
 
 
 def test_every_setting_has_its_flag() -> None:
@@ -440,14 +490,15 @@ def test_every_setting_has_its_flag() -> None:
 def test_a_flag_shows_its_default_and_reaches_the_config(name: str, stage: type, item) -> None:
     parser = argparse.ArgumentParser()
     add_config_flags(parser)
-    destination = PREFIX.get(stage, "") + item.name
+    destination = _prefix(stage) + item.name
     flag, given = "--" + destination.replace("_", "-"), OTHER[destination]
-    shown = " ".join(parser.format_help().split()).split(f"{flag} ")[-1].split(" --")[0]
+    last_name = flag.replace("--", "--no-", 1) if isinstance(given, bool) else flag
+    shown = " ".join(parser.format_help().split()).split(f"{last_name} ")[-1].split(" --")[0]
     assert " ".join(item.metadata["help"].split()) in shown
     assert f"(default: {_text(item.default)}" in shown
-    chosen = ("--refine", "par") if stage is ParConfig else ()
-    config = read_config(parser.parse_args(["--preset", "voc12", flag, _text(given), *chosen]), "scenes")
-    base = replace(clipes.VOC12, refine=ParConfig()) if chosen else clipes.VOC12
+    chosen = (f"--{name}", choice_name(name, stage())) if name in CHOICES else ()
+    config = read_config(parser.parse_args(["--preset", "voc12", *_given(flag, given), *chosen]), "scenes")
+    base = clipes.VOC12 if isinstance(getattr(clipes.VOC12, name), stage) else replace(clipes.VOC12, **{name: stage()})
     assert config == replace(base, **{name: replace(getattr(base, name), **{item.name: given})}) != base
 
 
@@ -471,9 +522,9 @@ def test_refinements(said, loads, given: str, refine: object, below: float | Non
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ("--refine none --crf-iterations 3", "--crf-iterations needs --refine crf; the refinement is none"),
-        ("--refine par --crf-iterations 3", "--crf-iterations needs --refine crf; the refinement is par"),
-        ("--par-iterations 3", "--par-iterations needs --refine par; the refinement is crf"),
+        ("--refine none --crf-iterations 3", "--crf-iterations needs --refine crf; it is none"),
+        ("--refine par --crf-iterations 3", "--crf-iterations needs --refine crf; it is par"),
+        ("--par-iterations 3", "--par-iterations needs --refine par; it is crf"),
         ("--ignore-below much", "'much' is neither a number nor 'auto' or 'none'"),
         ("--refine par --par-dilations 1,x", "'1,x' is not a list of whole numbers such as 1,2,4"),
     ],

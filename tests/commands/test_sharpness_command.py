@@ -221,7 +221,7 @@ def test_hostile_templates_are_escaped_where_it_matters(said):
         (("--out", "labels.csv/deep"), "Not a directory"),
         (("--out", "photos/o"), "folder photos/o lies in photos, so that the next run would take the plots for its"),
         (("--out", "truth", "--truth", "truth"), "the output folder truth lies in truth"),
-        (("--crf-iterations", "5"), "--crf-iterations needs --refine crf; the refinement is none"),
+        (("--crf-iterations", "5"), "--crf-iterations needs --refine crf; it is none"),
         (("--model", "ViT-B-16"), "no classes given for ViT-B-16"),
         (("--apply", ""), "it is empty"),
     ],

@@ -173,8 +173,9 @@ def _config(cli: CommandLine, text: str, *flags: str, name: str = "c.yaml") -> d
 
 def test_settings_from_a_file(cli: CommandLine) -> None:
     """On top of the preset's, below the flags; in both formats; all settings of a run are such a file."""
-    yaml = "affinity: {hops: 3}\nrefine:\n  par: {dilations: [1, 2]}\nmask: {ignore_below: 0.5}\n"
-    base = {"affinity": {**COCO14.to_dict()["affinity"], "hops": 3}, "mask": VOC12.to_dict()["mask"]}
+    yaml = "affinity: {attention: {hops: 3}}\nrefine:\n  par: {dilations: [1, 2]}\nmask: {ignore_below: 0.5}\n"
+    affinity = {**COCO14.to_dict()["affinity"]["attention"], "hops": 3}
+    base = {"affinity": {"attention": affinity}, "mask": VOC12.to_dict()["mask"]}
     found = _config(cli, yaml, "--preset", "coco14", "--ignore-below", "none")
     assert found["affinity"] == base["affinity"] and found["mask"] == {**base["mask"], "ignore_below": None}
     assert found["refine"] == {"par": {**json.loads(json.dumps(vars(ParConfig()))), "dilations": [1, 2]}}
@@ -193,13 +194,21 @@ def test_settings_from_a_file(cli: CommandLine) -> None:
     ("name", "text", "message"),
     [
         ("c.yaml", "afinity: {}", "--config c.yaml: the settings: there is no 'afinity'; did you mean 'affinity'?"),
-        ("c.yaml", "affinity: {hop: 1}", "--config c.yaml: affinity: there is no 'hop'; did you mean 'hops'?"),
-        ("c.yaml", "affinity: {hops: 0}", "--config c.yaml: hops is 0; it must be at least 1"),
-        ("c.yaml", "affinity: {hops: many}", "--config c.yaml: hops is 'many'; it must be a whole number"),
-        ("c.yaml", "refine: crf", "--config c.yaml: refine is 'crf'; give one with its settings, crf: {}, or null"),
+        (
+            "c.yaml",
+            "affinity: {attention: {hop: 1}}",
+            "--config c.yaml: affinity: there is no 'hop'; did you mean 'hops'?",
+        ),
+        ("c.yaml", "affinity: {attention: {hops: 0}}", "--config c.yaml: hops is 0; it must be at least 1"),
+        ("c.yaml", "affinity: {attention: {hops: many}}", "--config c.yaml: hops is 'many'; it must be a whole number"),
+        (
+            "c.yaml",
+            "refine: crf",
+            "--config c.yaml: refine is 'crf'; give one with its settings, such as crf: {}, or null",
+        ),
         ("c.yaml", "refine: {crff: {}}", "--config c.yaml: refine: there is no 'crff'; did you mean 'crf'?"),
         ("c.yaml", "mask: null", "--config c.yaml: mask is None; give its settings by their names"),
-        ("c.yaml", "- 1", "--config c.yaml: it holds no mapping of settings, such as affinity: {hops: 3}"),
+        ("c.yaml", "- 1", "--config c.yaml: it holds no mapping of settings, such as refine: {par: {}}"),
         ("c.yaml", "a: [", "--config c.yaml: bad YAML"),
         ("c.txt", "", "--config c.txt: settings are in a .json, .yaml, .yml file"),
         ("c.json", '{"settings": {}}', "--config c.json: it is the record of a run; give it as --like"),
