@@ -232,7 +232,7 @@ def test_finalize_takes_a_file_of_settings(cli: CommandLine) -> None:
     found = json.loads(Path("n/run.json").read_text())["settings"]["config"]
     par = {**json.loads(json.dumps(vars(ParConfig()))), "iterations": 3}
     assert found == {**made, "refine": {"par": par}, "mask": {"background_power": 3, "ignore_below": None}}
-    Path("d.yaml").write_text("affinity: {hops: 3}\nmask: {background_power: 3}\n")
+    Path("d.yaml").write_text("affinity: {attention: {hops: 3}}\nmask: {background_power: 3}\n")
     code, _, err = cli("finalize", "m", "--config", "d.yaml", "--out", "o")
     assert code == 2 and not os.path.exists("o")
     message = "affinity: the saved maps are made with it already, and refine, mask alone can be changed; leave it out"
