@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -41,6 +41,9 @@ class Segment(NamedTuple):
     confidence: float
     mask: NDArray[np.bool_]
     class_id: int
+
+    def __repr__(self) -> str:
+        return f"Segment({self.label!r}: {self.area} pixels, confidence {self.confidence:.2f})"
 
     @property
     def area(self) -> int:
@@ -116,10 +119,18 @@ class PseudoMask:
 
     def __getitem__(self, label: str) -> NDArray[np.bool_]:
         """Where the mask shows ``label``: (H, W) bool. KeyError if it is not one of the image's labels."""
-        (label,) = label_spelling(self.labels)((label,))
-        if label not in self.labels:
+        if label not in self:
             raise KeyError(f"{label!r} is not a label of the image; it has {', '.join(self.labels) or 'none'}")
-        return np.asarray(self.mask == self.class_ids[self.labels.index(label)])
+        (spelled,) = label_spelling(self.labels)((label,))
+        return np.asarray(self.mask == self.class_ids[self.labels.index(spelled)])
+
+    def __contains__(self, label: object) -> bool:
+        """Whether ``label`` is one of the image's labels, in any form of Unicode."""
+        return isinstance(label, str) and label_spelling(self.labels)((label,))[0] in self.labels
+
+    def __iter__(self) -> Iterator[str]:
+        """The image's labels."""
+        return iter(self.labels)
 
     def decide(self, config: Config) -> PseudoMask:
         """The result that ``config`` gives for the same maps; the network is not run again.

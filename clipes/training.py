@@ -78,6 +78,9 @@ class PseudoMaskDataset(Dataset[Any]):
         self._data = np.frombuffer(b"".join(lines), np.uint8)
         self._ends = np.cumsum([len(line) for line in lines])
 
+    def __repr__(self) -> str:
+        return f"<{len(self)} images with masks of {len(self.class_names)} classes>"
+
     def __len__(self) -> int:
         return len(self._ends)
 

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import clipes
 from clipes.config import MaskConfig, ParConfig
+from clipes.datasets import PseudoMaskDataset, find_samples
 from clipes.drawing.colours import clear_palette
 from clipes.generator import MaskGenerator
 from clipes.ids import voc_palette
 from clipes.result import PseudoMask
+from clipes.scenes import draw_scene
 
 
 def test_save_writes_the_ids_as_a_palette_png(result: PseudoMask, tmp_path: Path) -> None:
@@ -166,3 +169,27 @@ def test_a_result_of_the_bundled_model_is_whole(tiny, tmp_path: Path) -> None:
     assert sum(segment.mask.sum() for segment in result.segments()) == (result.mask > 0).sum()
     assert np.asarray(result.image).shape == (40, 60, 3)
     assert result.overlay().width >= 60
+
+
+def test_labels_are_asked_for_like_keys(result: PseudoMask) -> None:
+    assert "cat" in result and "Cat" not in result and 1 not in result and list(result) == list(result.labels)
+    with pytest.raises(KeyError, match="1 is not a label of the image"):
+        result[1]
+
+
+def test_what_a_user_prints_is_one_line(tiny: MaskGenerator, tmp_path: Path) -> None:
+    """No array is written out, whoever holds it."""
+    scene = draw_scene(seed=3)
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(scene.image).save(tmp_path / "photos" / "a.png")
+    status = clipes.run(tmp_path / "photos", tmp_path / "m", scene.labels, generator=tiny)
+    result = tiny(scene.image, scene.labels)
+    result.save(tmp_path / "truth" / "a.png")
+    evaluation = clipes.evaluate(tmp_path / "m", tmp_path / "truth")
+    objects = [tiny, tiny.clip, tiny.vocabulary, tiny.encode(scene.image), scene, result, *result.segments(), status]
+    objects += [evaluation, find_samples(tmp_path / "photos", scene.labels), PseudoMaskDataset(tmp_path / "m")]
+    told = [repr(one) for one in objects]
+    assert not [text for text in told if "\n" in text or "tensor(" in text or "array(" in text or len(text) > 1000]
+    figures = f"mIoU {evaluation.miou:.3f}, boundary IoU {evaluation.boundary_iou:.3f}"
+    assert repr(evaluation).startswith(f"Evaluation(1 of 1 truth files judged: {figures}, pixel accuracy ")
+    assert f"({' x '.join(map(str, scene.mask.shape))}: {', '.join(scene.labels)}; on " in repr(scene)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,20 +152,28 @@ def _name_with_matching_gelu(model: str, tag: str, config: Mapping[str, Any]) ->
     return other if other != model and other in open_clip.list_models() else None
 
 
+def open_clip_name(model: str) -> str:
+    """The name as open_clip's configurations have it: ``ViT-B-16`` for ``ViT-B/16``. Raises ModelError for others."""
+    import open_clip
+
+    name = model.replace("/", "-")
+    if open_clip.get_model_config(name) is None:
+        raise ModelError(f"open_clip has no model {model!r}; {_nearest(model)}")
+    return name
+
+
 def _config_of_name(model: str) -> dict[str, Any]:
     import open_clip
 
-    config: dict[str, Any] | None = open_clip.get_model_config(model)
-    if config is None:
-        raise ModelError(f"open_clip has no model {model!r}; {_nearest(model)}")
+    config: dict[str, Any] = open_clip.get_model_config(open_clip_name(model))
     return config
 
 
 _TRANSFORMERS_NAMES = {
-    "openai-clip-vit-base-patch32": "ViT-B-32",
-    "openai-clip-vit-base-patch16": "ViT-B-16",
-    "openai-clip-vit-large-patch14": "ViT-L-14",
-    "openai-clip-vit-large-patch14-336": "ViT-L-14-336",
+    "openai/clip-vit-base-patch32": "ViT-B-32",
+    "openai/clip-vit-base-patch16": "ViT-B-16",
+    "openai/clip-vit-large-patch14": "ViT-L-14",
+    "openai/clip-vit-large-patch14-336": "ViT-L-14-336",
 }
 
 
@@ -181,6 +190,8 @@ def _nearest(model: str) -> str:
     near = difflib.get_close_matches(model.lower(), names, 3)
     if near:
         return f"did you mean {' or '.join(repr(names[name]) for name in near)}?"
+    if re.fullmatch(r"[\w.-]+/[\w.-]+", model):
+        return f"did you mean hf-hub:{model}, a repository that was saved for open_clip?"
     return "`clipes models` lists the names"
 
 

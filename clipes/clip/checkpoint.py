@@ -56,6 +56,8 @@ def _refuse_other_files(path: Path) -> None:
         raise ModelError(f"{path} is empty; get the file again")
     if head.startswith(b"version https://git-lfs"):
         raise ModelError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its repository")
+    if start.startswith((b'{"', b"{'")):
+        raise ModelError(f"{path} is a text, not weights: {head[:80].decode(errors='replace')!r}; get the file again")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):
         raise ModelError(f"{path} is a web page, not weights; open the address in a browser and get the file itself")
 

@@ -50,7 +50,7 @@ class Encoded:
             raise ValueError("encoded for other settings, without what these need; encode with the same config")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class VisionEncoder:
     """The vision side of a CLIP ViT as frozen tensors.
 
@@ -67,6 +67,11 @@ class VisionEncoder:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: Interpolation = "bicubic"
+
+    def __repr__(self) -> str:
+        width = self.class_embedding.shape[0]
+        blocks = f"{len(self.blocks)} blocks of width {width}"
+        return f"VisionEncoder({blocks}, patches of {self.patch_size}, {self.dtype}, {self.device})"
 
     @property
     def device(self) -> torch.device:

@@ -26,6 +26,7 @@ from .architecture import (
     Training,
     default_training,
     model_config,
+    open_clip_name,
     other_trainings,
     training_of_tag,
     weights_file,
@@ -82,7 +83,7 @@ def load_clip(
             raise ModelError(f"tiny brings its own weights; leave out pretrained={str(pretrained)!r}")
         model = f"local-dir:{TINY_FOLDER}"
     if not model.startswith(("local-dir:", "hf-hub:")):
-        model = model.replace("/", "-")
+        model = open_clip_name(model)
     with loading():
         clip = _build(model, pretrained, like, trusted)
     broken = [name for name, value in clip.state_dict().items() if not value.isfinite().all()]

@@ -49,8 +49,9 @@ def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True) -> No
     )
     parser.add_argument("source", type=nonempty, nargs="+" if needed else "*", action=Sources, help=source)
     labels = (
-        "a .csv or .jsonl file, a cls_labels.npy, or names for all images: dog,person; default: the source's own, which"
-        " a table, folders:, voc:, coco:, shards and a folder with a metadata.jsonl have"
+        "a .csv, .tsv, .jsonl or .json file, a pipe of one, a cls_labels.npy, or names for all images: dog,person;"
+        " default: the source's own, which a table, folders:, voc:, coco:, shards and a folder with a metadata.jsonl"
+        " have"
     )
     parser.add_argument("--labels", type=nonempty, help=labels)
     group = parser.add_argument_group("labels")
@@ -94,9 +95,13 @@ def given_samples(options: argparse.Namespace, vocabulary: Vocabulary) -> Sample
 
 
 def labels_argument(given: str | None, separator: str | None = None) -> str | tuple[str, ...] | None:
-    """A labels file's path as it is, else names: ``dog,person``; None for the source's own."""
+    """A labels file's path, of a pipe with its content; else names: ``dog,person``; None for the source's own."""
     if given is None:
         return None
+    from clipes.datasets.piped import is_pipe, read_pipe
+
+    if is_pipe(given):
+        return read_pipe(given)
     suffix = os.path.splitext(given)[1].lower()
     is_file = suffix in (".csv", ".jsonl", ".npy", ".json", ".txt", ".tsv") or (suffix and os.path.isfile(given))
     return given if is_file else tuple(given.split(separator or ","))

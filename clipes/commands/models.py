@@ -50,12 +50,12 @@ def run(options: argparse.Namespace) -> int:
 def _print_models(models: Sequence[ModelInfo]) -> None:
     """A line for each model, and its tags below it."""
     width = max(len(model.name) for model in models)
-    print(f"{'name':{width}}  patches          parameters  in float32")
+    print(f"{'name':{width}}  {'patches':16}  parameters  in float32")
     for model in models:
         count = model.parameters
         size = "?  ?" if count is None else f"{_millions(count):>10}  {_size(4 * count):>10}"
         grid = f"{model.grid} x {model.grid} of {model.patch} px"
-        print(f"{model.name:{width}}  {grid:15}  {size}")
+        print(f"{model.name:{width}}  {grid:16}  {size}")
         tags = ", ".join(model.tags) or "bundled: a toy for drawings"
         print(textwrap.fill(tags, WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False))
 

@@ -72,7 +72,7 @@ class Parser(argparse.ArgumentParser):
         choices = [str(choice) for choice in action.choices]
         listed = ", ".join(choices)
         if isinstance(action, argparse._SubParsersAction):
-            self.error(f"there is no command {value!r}{_did_you_mean(str(value), choices)}; the commands are {listed}")
+            self.error(f"there is no command {value!r}; the commands are {listed}{_did_you_mean(str(value), choices)}")
         hint = _did_you_mean(str(value), choices)
         raise argparse.ArgumentError(action, f"invalid choice: {value!r} (choose from {listed}){hint}")
 

@@ -19,6 +19,7 @@ from .class_labels import read_class_labels
 from .layouts import check_no_voc
 from .match import add_rows, match_rows
 from .own_labels import OwnLabels
+from .piped import read_pipe
 from .respelled import label_spelling
 from .sample import AnyImage, AnyPath, AnySource, DatasetError, LabelRow, RawSample, Sample, clean_labels
 from .sources import absolute_source, open_source
@@ -74,13 +75,14 @@ def find_samples(
       labels are given;
     - several images and folders, whose ids are relative to the folder of them all, or several .tar files.
 
-    `labels` is None for a source that has its own; otherwise they are replaced by a labels file (.csv, .jsonl:
-    :func:`clipes.datasets.tables.read_table`; .npy: :func:`clipes.datasets.class_labels.read_class_labels`) or the
-    names that every image has. A row belongs to the image whose relative path it is; otherwise to the image whose
-    full path ends with it, if only one does. The suffix may be left out. Where no name agrees as it is written, other
-    forms of Unicode do, and the numbers of COCO's images. Rows without an image are fine, and the labels of several
-    rows of an image are joined. Where two images differ in their suffix alone, a row that has it says which is meant.
-    `table` says other columns and another separator of labels.
+    `labels` is None for a source that has its own; otherwise they are replaced by a labels file (.csv, .tsv, .jsonl,
+    .json, or a pipe with the content of one: :func:`clipes.datasets.tables.read_table`; .npy:
+    :func:`clipes.datasets.class_labels.read_class_labels`) or the names that every image has. A row belongs to the
+    image whose relative path it is; otherwise to the image whose full path ends with it, if only one does. The suffix
+    may be left out. Where no name agrees as it is written, other forms of Unicode do, and the numbers of COCO's images.
+    Rows without an image are fine, and the labels of several rows of an image are joined. Where two images differ in
+    their suffix alone, a row that has it says which is meant. `table` says other columns and
+    another separator of labels.
 
     `class_names`, in the data set's order, are needed where labels are indices, which count from 0; the background may
     be the first of them. Images that are named but do not exist are refused; with `missing="skip"` they are samples
@@ -109,13 +111,13 @@ def find_images(
     """
     with catalogue() as database:
         if labels is not None:
-            add_rows(database, _rows(Path(labels), None, table))
+            add_rows(database, _rows(os.fspath(labels), None, table))
         add_images(database, source_text(source), open_source(source, False, None, table).images, None)
     return Images(database)
 
 
-def _rows(file: Path, class_names: Sequence[str] | None, table: TableFormat) -> Iterator[LabelRow]:
-    return read_class_labels(file, class_names) if file.suffix.lower() == ".npy" else read_table(file, table)
+def _rows(file: str, class_names: Sequence[str] | None, table: TableFormat) -> Iterator[LabelRow]:
+    return read_class_labels(file, class_names) if file.lower().endswith(".npy") else read_table(read_pipe(file), table)
 
 
 def _with_labels(labels: tuple[str, ...] | None, images: Iterator[RawSample]) -> Iterator[RawSample]:
@@ -138,7 +140,7 @@ def _find(
         opened = open_source(source, labels is None, class_names, table)
         names: tuple[str, ...] | None = None
         if isinstance(labels, str | os.PathLike):
-            rows = _rows(Path(as_spelled(os.fspath(labels))), class_names, table)
+            rows = _rows(as_spelled(os.fspath(labels)), class_names, table)
             add_rows(database, (row._replace(labels=spelled(row.labels)) for row in rows))
         elif labels is not None:
             names = spelled(clean_labels(labels, "labels"))

@@ -63,6 +63,9 @@ class Samples(Sequence[Sample]):
         self.category_ids = category_ids
         self.notes = notes
 
+    def __repr__(self) -> str:
+        return f"<{len(self)} samples{f', the first {self[0]}' if len(self) else ''}>"
+
     @property
     def without_label(self) -> int:
         """How many images have no label, so that their masks are all background."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import posixpath
 import re
@@ -12,33 +13,37 @@ from typing import Any
 
 from clipes.ids import is_background
 
+from .piped import PipedTable
 from .sample import AnyPath, DatasetError, LabelRow, clean_labels
 from .table_format import DEFAULT_FORMAT, TableFormat, find_delimiter, header_error
 
+Table = Path | PipedTable
 _BACKGROUND = object()
 
 
 def read_table(path: AnyPath, table: TableFormat = DEFAULT_FORMAT) -> Iterator[LabelRow]:
     """Yield the rows of a table of labels, lazily, in order.
 
-    `path` is a CSV (or .tsv) with the header `image,labels`, labels separated by `;`, other columns ignored; or
-    JSONL, one `{"image": ..., "labels": [...]}` a line; `table` says other columns and another separator. The cells of
-    a CSV may be separated by `;`, tabs or `|` as well; its labels may be a list in brackets. UTF-8, with or without a
-    BOM. Repeated labels count once, in order; an image may have no label, and several rows.
+    `path` is a CSV (or .tsv) with the header `image,labels`, labels separated by `;`, other columns ignored;
+    JSONL, one `{"image": ..., "labels": [...]}` a line; or JSON, a list of such objects or `{"a.jpg": [...], ...}`,
+    which is read into memory. The content of a :class:`clipes.datasets.piped.PipedTable` says which it is. `table` says
+    other columns and another separator. The cells of a CSV may be separated by `;`, tabs or `|` as well; its labels may
+    be a list in brackets. UTF-8, with or without a BOM. Repeated labels count once, in order; an image may have no
+    label, and several rows.
     Raises FileNotFoundError, and DatasetError with the line for anything malformed.
     """
-    path, empty = Path(path), True
-    suffix = path.suffix.lower()
+    path, empty = path if isinstance(path, PipedTable) else Path(path), True
+    suffix = path.suffix.lower() if isinstance(path, Path) else path.suffix(table)
     if suffix not in READERS:
         known = ", ".join(READERS)
         names = [part.strip() for part in re.split("[,;]", str(path)) if part.strip()]
-        given = "" if suffix or len(path.parts) > 1 else f": {names}"
+        given = "" if suffix or len(Path(path).parts) > 1 else f": {names}"
         raise DatasetError(
             f"{path}: a labels file is {known}; to give names, pass a list{given}; cls_labels.npy is one, too"
         )
     for line, row in READERS[suffix](path, table.columns, table):
         empty = False
-        where = f"{path}, line {line}"
+        where = f"{path}, {'entry' if suffix == '.json' else 'line'} {line}"
         image, labels = (row.get(column, row.get(column.lower())) for column in table.columns)
         if isinstance(labels, str):
             labels = table.split(labels)
@@ -103,10 +108,15 @@ def _name(value: Any, class_names: Sequence[str] | None, where: str) -> Any:
     return class_names[value]
 
 
-def read_lines(path: Path, newline: str = "\n") -> Iterator[str]:
+def read_lines(path: Path | PipedTable, newline: str = "\n") -> Iterator[str]:
     """Yield the lines of a table or list, UTF-8 with or without a BOM; DatasetError with the line where it is not."""
+    if isinstance(path, PipedTable):
+        yield from io.StringIO(path.text, newline)
+        return
     if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}; a labels file is .csv, .tsv or .jsonl, an image list .txt")
+        raise FileNotFoundError(
+            f"no such file: {path}; a labels file is .csv, .tsv, .jsonl or .json, an image list .txt"
+        )
     try:
         with open(path, encoding="utf-8-sig", newline=newline) as file:
             yield from file
@@ -126,7 +136,7 @@ def _wrong_bytes(path: Path) -> DatasetError:
     return DatasetError(f"{path}: not UTF-8; save the file as UTF-8")
 
 
-def csv_rows(path: Path, columns: tuple[str, ...], table: TableFormat) -> Iterator[tuple[int, dict[str, Any]]]:
+def csv_rows(path: Table, columns: tuple[str, ...], table: TableFormat) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line, cells by column in lower case) of each row; a quoted cell may run over several lines.
 
     The delimiter is that of the header. Blank rows are left out.
@@ -170,7 +180,7 @@ def _wrong_count(
     return f"{found}; separate labels with {separator!r}, put them between quotation marks{flag}"
 
 
-def jsonl_rows(path: Path, columns: tuple[str, ...], table: TableFormat) -> Iterator[tuple[int, dict[str, Any]]]:
+def jsonl_rows(path: Table, columns: tuple[str, ...], table: TableFormat) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (line, object) of each line that is not blank. Raises DatasetError with the line for what is no object."""
     for line, content in enumerate(read_lines(path), start=1):
         if not content.strip():
@@ -186,9 +196,30 @@ def jsonl_rows(path: Path, columns: tuple[str, ...], table: TableFormat) -> Iter
         yield line, value
 
 
-READERS: dict[str, Callable[[Path, tuple[str, ...], TableFormat], Iterator[tuple[int, dict[str, Any]]]]] = {
+def json_rows(path: Table, columns: tuple[str, ...], table: TableFormat) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (number, object) of each entry of a list, or of a mapping from images to labels.
+
+    Raises DatasetError for anything else.
+    """
+    try:
+        content = json.loads("".join(read_lines(path)))
+    except (ValueError, RecursionError) as error:
+        raise DatasetError(f"{path}: broken JSON: {error}") from error
+    if isinstance(content, dict) and {"images", "annotations"} <= content.keys():
+        raise DatasetError(f"{path}: a file of COCO's form, which is a source: give coco:{path}")
+    if isinstance(content, dict):
+        content = [dict(zip(columns, pair, strict=True)) for pair in content.items()]
+    for number, entry in enumerate(content if isinstance(content, list) else [content], start=1):
+        if not isinstance(entry, dict):
+            form = ", ".join(f'"{column}": ...' for column in columns)
+            raise DatasetError(f"{path}, entry {number}: not of the form {{{form}}}: {json.dumps(entry)[:200]}")
+        yield number, entry
+
+
+READERS: dict[str, Callable[[Table, tuple[str, ...], TableFormat], Iterator[tuple[int, dict[str, Any]]]]] = {
     ".csv": csv_rows,
     ".tsv": csv_rows,
     ".jsonl": jsonl_rows,
+    ".json": json_rows,
 }
 """The readers of rows by a table's suffix: each takes the file, the columns that it must have, and its format."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 from clipes.ids import read_class_names
+from clipes.io.paths import as_spelled
 from clipes.io.walk import walk_files
 
 from .accumulate import Progress, Total, accumulate
@@ -24,6 +25,7 @@ class MatchedFiles(NamedTuple):
     names: list[str]  # in both
     missing: list[str]  # truth without a mask
     extra: list[str]  # masks without truth
+    respelled: Mapping[str, str] = {}  # names of masks whose truth has the name in another form of Unicode
 
 
 def evaluate(
@@ -74,7 +76,12 @@ def evaluate(
         return masks / judge.folder / file if file in saved[judge] else None
 
     tasks = (
-        (name or masks.name, masks / name, truth / name, [source(judge, name) for judge in chosen])
+        (
+            name or masks.name,
+            masks / name,
+            truth / matched.respelled.get(name, name),
+            [source(judge, name) for judge in chosen],
+        )
         for name in matched.names
     )
     shapes = [(judge.variants, 6, len(names) + 1) for judge in chosen]
@@ -86,6 +93,8 @@ def evaluate(
 
 def match_files(masks: Path, truth: Path) -> MatchedFiles:
     """Return which PNG files of two folders have a name in common; two files are one pair with an empty name.
+
+    Where the exact name has no truth, one in another form of Unicode counts.
 
     Raises FileNotFoundError for a path that does not exist, ValueError for a file and a folder, and when no name
     is in both.
@@ -101,13 +110,17 @@ def match_files(masks: Path, truth: Path) -> MatchedFiles:
     for folder, names in ((masks, mask_names), (truth, truth_names)):
         if not names:
             raise ValueError(f"no PNG file in {folder}; masks and truth are PNG files of class ids")
+    places = {name: as_spelled(str(truth / name)) for name in mask_names - truth_names if not name.isascii()}
+    respelled = {name: Path(place).relative_to(truth).as_posix() for name, place in places.items()}
+    respelled = {name: other for name, other in respelled.items() if other in truth_names - mask_names}
+    truth_names = (truth_names - set(respelled.values())) | respelled.keys()
     if not mask_names & truth_names:
         raise ValueError(
             f"no mask has the name of a truth file: {min(mask_names)!r} in {masks}, {min(truth_names)!r} in {truth}; "
             "give the folders below which the names agree"
         )
     both, missing, extra = mask_names & truth_names, truth_names - mask_names, mask_names - truth_names
-    return MatchedFiles(sorted(both), sorted(missing), sorted(extra))
+    return MatchedFiles(sorted(both), sorted(missing), sorted(extra), respelled)
 
 
 def _mask_names(folder: Path) -> Iterator[str]:

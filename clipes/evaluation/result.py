@@ -18,7 +18,7 @@ IGNORED_NOTE = "mIoU, boundary IoU and pixel accuracy count a pixel that the mas
 SWEEP_NOTE = "a sweep uses the truth: its best value is an upper bound, not a result"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Evaluation:
     """How well V variants of masks agree with the truth. Axes: K classes, the background apart.
 
@@ -48,6 +48,12 @@ class Evaluation:
     setting: str = ""
     values: tuple[float, ...] = ()
     sweeps: tuple[Evaluation, ...] = ()
+
+    def __repr__(self) -> str:
+        figures = (
+            f"mIoU {self.miou:.3f}, boundary IoU {self.boundary_iou:.3f}, pixel accuracy {self.pixel_accuracy:.3f}"
+        )
+        return f"Evaluation({self.images} of {self.truths} truth files judged: {figures})"
 
     @property
     def variants(self) -> tuple[ClassCounts, ...]:

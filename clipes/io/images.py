@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from .kinds import FORMATS, READ_INSTEAD, kind_of, read_instead
+from .paths import as_spelled
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused before they are decoded: Pillow's own error limit, about 179 megapixels."""
@@ -76,7 +77,7 @@ def open_image(source: str | os.PathLike[str] | TarMember | Image.Image | NDArra
         return _decode(source, str(getattr(source, "filename", "") or "image"))
     if not isinstance(source, str | os.PathLike | TarMember):
         raise TypeError(f"an image is a path, a PIL image or a numpy array, not {type(source).__name__}")
-    file = source if isinstance(source, TarMember) else Path(source)
+    file = source if isinstance(source, TarMember) else Path(as_spelled(os.fspath(source)))
     with _opened(file) as opened:
         return _decode(opened, str(file))
 

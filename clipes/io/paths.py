@@ -54,6 +54,11 @@ def split_pattern(source: Path) -> tuple[Path, tuple[str, ...]]:
     return base, ()
 
 
+def spellings(name: str) -> tuple[str, ...]:
+    """A name as it is written, and in the composed and the decomposed form of Unicode."""
+    return name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD"))
+
+
 def as_spelled(path: str) -> str:
     """The path as the disk spells it, if it does not exist as written, but in another form of Unicode; else ``path``.
 
@@ -63,8 +68,7 @@ def as_spelled(path: str) -> str:
         return path
     found = ""
     for part in Path(path).parts:
-        spellings = (part, *(unicodedata.normalize(form, part) for form in ("NFC", "NFD")))
-        found = next((place for one in spellings if os.path.lexists(place := os.path.join(found, one))), "")
+        found = next((place for one in spellings(part) if os.path.lexists(place := os.path.join(found, one))), "")
         if not found:
             return path
     return found

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from clipes.evaluation.accumulate import Progress, available_cpus
 from clipes.io.images import TarMember
 from clipes.io.masks import check_size, read_ids
-from clipes.io.paths import source_text
+from clipes.io.paths import as_spelled, source_text, spellings
 from clipes.io.walk import walk_files
 from clipes.store.row import Row
 from clipes.store.store import Store
@@ -171,7 +171,8 @@ class Builder:
 
     def _truth(self, row: Row, size: tuple[int, ...]) -> tuple[Any, str]:
         """The true mask of an image or None, and why an existing one cannot be used."""
-        if self.truth is None or not os.path.lexists(path := self.truth / f"{row.id}.png"):
+        path = None if self.truth is None else Path(as_spelled(str(self.truth / f"{row.id}.png")))
+        if path is None or not os.path.lexists(path):
             return None, ""
         try:
             truth = read_ids(path, self.classes)
@@ -235,8 +236,8 @@ class Builder:
         return sum(not self._has_mask(name) for name in names)
 
     def _has_mask(self, name: str) -> bool:
-        row = self.run.latest.get(name.removesuffix(".png")) if name.endswith(".png") else None
-        return row is not None and row.status == "ok"
+        stems = spellings(name.removesuffix(".png")) if name.endswith(".png") else ()
+        return any((row := self.run.latest.get(stem)) is not None and row.status == "ok" for stem in stems)
 
 
 def _saved_scores_vary(run: Store) -> bool:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from clipes.datasets import TableFormat
+from clipes.datasets.piped import read_pipe
 from clipes.datasets.sample import AnySource
 from clipes.datasets.table_format import DEFAULT_FORMAT
 from clipes.generator import MaskGenerator, load
@@ -115,5 +116,5 @@ def _execute(
 
 def _labels(labels: Any) -> Names | None:
     if labels is None or isinstance(labels, str | os.PathLike):
-        return labels if labels is None else os.fspath(labels)
+        return labels if labels is None else read_pipe(labels)
     return tuple(labels)

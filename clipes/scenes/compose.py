@@ -18,7 +18,7 @@ VISIBLE_SHARE = 0.012
 GROUND_SHARE = 0.05
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Scene:
     """A picture and the truth about it."""
 
@@ -26,6 +26,10 @@ class Scene:
     mask: NDArray[np.uint8]  # (H, W), 0 background, 1..16 = index in THINGS + 1; exact, no 255
     labels: tuple[str, ...]  # names of the things visible, each once, in THINGS order
     grounds: tuple[str, ...]  # names of the grounds visible, in GROUNDS order
+
+    def __repr__(self) -> str:
+        height, width = self.mask.shape
+        return f"Scene({height} x {width}: {', '.join(self.labels)}; on {', '.join(self.grounds)})"
 
 
 @dataclass(frozen=True, eq=False)

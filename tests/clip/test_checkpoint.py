@@ -103,6 +103,7 @@ def test_an_object_of_another_class_needs_trust(state: dict[str, Tensor], tmp_pa
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "Git LFS pointer.*git lfs pull"),
         (b"<!DOCTYPE html><html>404</html>", "is a web page"),
         (b"\n <html><body>Sign in</body></html>", "is a web page"),
+        (b'{"error": "Repository not found"}', r"is a text, not weights: '.*Repository not found"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "is a web page"),
     ],
 )
@@ -174,7 +175,12 @@ def test_a_folder_of_transformers(tmp_path: Path) -> None:
     [
         ("openai/clip-vit-base-patch16", "--model ViT-B-16 --pretrained openai"),
         ("openai/clip-vit-large-patch14-336", "--model ViT-L-14-336 --pretrained openai"),
-        ("weights/vit.pt", "a weights file is given as pretrained"),
+        (
+            "laion/CLIP-ViT-B-32",
+            r"no model 'laion/CLIP-ViT-B-32'; did you mean hf-hub:laion/CLIP-ViT-B-32, a repository",
+        ),
+        ("ViT-B/61", "no model 'ViT-B/61'; did you mean 'ViT-B-16'"),
+        ("weights/vit.pt", "no model 'weights/vit.pt'; a weights file is given as pretrained"),
         ("vit.safetensors", "a weights file is given as pretrained"),
     ],
 )

@@ -244,7 +244,7 @@ def test_hostile_names_stay_on_one_line(said) -> None:
         ("photos --labels rows.csv", "rows.csv, line 3: 3 columns where the header has 2"),
         (
             "photos --labels list.txt",
-            "list.txt: a labels file is .csv, .tsv, .jsonl; to give names, pass a list",
+            "list.txt: a labels file is .csv, .tsv, .jsonl, .json; to give names, pass a list",
         ),
         ("photos --labels few.csv", "2 image(s) without a row in the labels file: b.png, sub/c.jpg"),
         ("empty --labels cat", "empty: no image found"),

@@ -165,7 +165,7 @@ def test_wrong_encoding_names_the_line(tmp_path, name):
 @pytest.mark.parametrize("name", ["labels.txt", "labels", "dog"])
 def test_other_labels_files_are_refused(tmp_path, name):
     with pytest.raises(
-        DatasetError, match=rf"{name}: a labels file is \.csv, \.tsv, \.jsonl; to give names, pass a list"
+        DatasetError, match=rf"{name}: a labels file is \.csv, \.tsv, \.jsonl, \.json; to give names, pass a list"
     ):
         read_labels(tmp_path / name)
 

@@ -19,6 +19,7 @@ import clipes
 from clipes.datasets import DatasetError, find_images, find_samples
 from clipes.datasets.respelled import label_spelling
 from clipes.io.paths import as_spelled
+from clipes.report import write_report
 
 FORMS = [("NFC", "NFD"), ("NFD", "NFC"), ("NFC", "NFC"), ("NFD", "NFD")]
 
@@ -170,3 +171,25 @@ def test_a_call_takes_labels_in_either_form(own: str, given: str) -> None:
         generator(picture, ["cafe"])
     with pytest.raises(KeyError):
         result["tree"]
+
+
+@pytest.mark.parametrize(("disk", "given"), [("NFC", "NFD"), ("NFD", "NFC")])
+def test_pictures_and_truth_in_either_form(disk: str, given: str, tmp_path: Path, cli: CommandLine) -> None:
+    """A picture of a call and of `show`; the truth of `evaluate` and of a report; exact names come first."""
+    name, other = (normalize(form, "é.png") for form in (disk, given))
+    for folder in ("photos", "truth"):
+        (tmp_path / folder).mkdir()
+    picture = Image.fromarray(np.full((16, 24, 3), 128, np.uint8))
+    picture.save(tmp_path / "photos" / name)
+    generator = clipes.load()
+    result = generator(tmp_path / "photos" / other, ["boat"])
+    assert cli("show", tmp_path / "photos" / other, "--labels", "boat", "--out", tmp_path / "x.png").code == 0
+    clipes.run(tmp_path / "photos", tmp_path / "m", ["boat"], generator=generator)
+    result.save(tmp_path / "truth" / other)
+    found = clipes.evaluate(tmp_path / "m", tmp_path / "truth")
+    assert (found.images, found.missing, found.extra, found.pixel_accuracy) == (1, (), (), 1)
+    done = write_report(tmp_path / "m", tmp_path / "r", truth=tmp_path / "truth")
+    assert not done.troubled and '"truth":{"judged":1,' in (tmp_path / "r/data/overview.js").read_text()
+    Image.new("L", picture.size, 200).save(tmp_path / "truth" / name)
+    exact = clipes.evaluate(tmp_path / "m", tmp_path / "truth")
+    assert len(exact.failed) == 1 and exact.missing == (other,)
