@@ -42,8 +42,8 @@ def test_what_is_no_tree_of_classes(root: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no image found"):
         find_samples(f"folders:{tmp_path / 'empty'}")
-    (root / "cat/x.heic").touch()
-    assert "1 .heic, 'cat/x.heic' the first" in find_samples(f"folders:{root}").notes[0]
+    (root / "cat/x.psd").touch()
+    assert "1 .psd, 'cat/x.psd' the first" in find_samples(f"folders:{root}").notes[0]
     (root / "3.jpg").touch()
     with pytest.raises(DatasetError, match=r"root/3\.jpg: lies in no folder of a class, such as .*/cat/3\.jpg; move"):
         find_samples(f"folders:{root}")

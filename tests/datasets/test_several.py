@@ -32,7 +32,7 @@ def test_they_are_what_the_quoted_pattern_is(tmp_path: Path, pattern: str) -> No
 
 
 def test_folders_and_images(tmp_path: Path) -> None:
-    folder = _made(tmp_path / "images", "a.jpg", "x/c.jpg", "x/deep/d.png", "x/t.txt", "z/e.heic")
+    folder = _made(tmp_path / "images", "a.jpg", "x/c.jpg", "x/deep/d.png", "x/t.txt", "z/e.psd")
     samples = find_samples([folder / "a.jpg", folder / "x", folder / "z"], ["cat"])
     assert [sample.id for sample in samples] == ["a", "x/c", "x/deep/d"]
     assert "1 file(s) are images of kinds that are not read" in samples.notes[0]
