@@ -75,14 +75,9 @@ def evaluate(
         file = name[:-4] + judge.suffix
         return masks / judge.folder / file if file in saved[judge] else None
 
+    files = ((name, truth / matched.respelled.get(name, name)) for name in matched.names)
     tasks = (
-        (
-            name or masks.name,
-            masks / name,
-            truth / matched.respelled.get(name, name),
-            [source(judge, name) for judge in chosen],
-        )
-        for name in matched.names
+        (name or masks.name, masks / name, true, [source(judge, name) for judge in chosen]) for name, true in files
     )
     shapes = [(judge.variants, 6, len(names) + 1) for judge in chosen]
     count = partial(judge_files, chosen, len(names))
