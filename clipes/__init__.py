@@ -22,7 +22,7 @@ from clipes._version import __version__
 if TYPE_CHECKING:
     from clipes import config, scenes
     from clipes.clip.listing import list_models
-    from clipes.config import COCO14, VOC12, Config
+    from clipes.config import COCO14, RECIPES, VOC12, Config
     from clipes.evaluation import evaluate
     from clipes.generator import MaskGenerator, load
     from clipes.result import PseudoMask
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "COCO14",
+    "RECIPES",
     "VOC12",
     "Config",
     "MaskGenerator",
@@ -47,6 +48,7 @@ __all__ = [
 
 _HOMES = {
     "COCO14": "config",
+    "RECIPES": "config",
     "VOC12": "config",
     "Config": "config",
     "MaskGenerator": "generator",

@@ -19,6 +19,7 @@ _HELP = {
     "affinity": "what propagates the maps between patches; none: stop at the initial maps",
     "refine": "refinement by the picture's colours: dense CRF, pixel-adaptive, or none",
 }
+_OF_CLASS_SETS = ("voc12", "coco14", "scenes")  # the presets whose values the help of a setting names
 _UNPREFIXED = ("gradcam", "attention")  # whose settings' flags do not begin with the choice's name
 
 
@@ -28,7 +29,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--preset",
         choices=tuple(PRESETS),
-        help="the method's settings to start from (default: the class set's own, else voc12)",
+        help="the method's settings to start from, of a class set or a recipe (default: the class set's own, else voc12)",
     )
     _add_config_file(group, '{"refine": {"par": {"iterations": 15}}}')
     _add_settings(group, tuple(STAGES), _defaults)
@@ -82,8 +83,8 @@ def _flag(stage: type, item: Field[Any]) -> str:
 
 
 def _defaults(name: str, stage: type, item: Field[Any]) -> str:
-    """``(default: X)``, and what other presets say where they differ."""
-    configs = {preset: getattr(config, name) for preset, config in PRESETS.items()}
+    """``(default: X)``, and what the presets of the class sets say where they differ."""
+    configs = {preset: getattr(PRESETS[preset], name) for preset in _OF_CLASS_SETS}
     shown = {preset: getattr(config, item.name) for preset, config in configs.items() if isinstance(config, stage)}
     others = [f"; {preset}: {_text(value)}" for preset, value in shown.items() if value != item.default]
     return f"(default: {_text(item.default)}{''.join(others)})"

@@ -1,4 +1,4 @@
-"""Every setting of the method: one frozen dataclass for each choice of each stage, and the presets.
+"""Every setting of the method: one frozen dataclass for each choice of each stage, the presets and the recipes.
 
 A setting is defined once, as a field: its default, its help text, and its command-line flag by the field's name. The
 functions that the settings choose live in the wings of their stages, and not here.
@@ -24,7 +24,8 @@ from .maps import (
     Rule,
 )
 from .mask import MaskConfig
-from .presets import COCO14, PRESETS, SCENES, VOC12
+from .presets import COCO14, SCENES, VOC12
+from .recipes import PRESETS, RECIPES, Recipe
 from .refine import CrfConfig, ParConfig, RefineConfig
 from .request import AttentionBlocks, EncodeRequest
 from .run import CHOICES, STAGES, Config, choice_name
@@ -35,6 +36,7 @@ __all__ = [
     "COCO14",
     "MEMBERS",
     "PRESETS",
+    "RECIPES",
     "SCENES",
     "STAGES",
     "VOC12",
@@ -60,6 +62,7 @@ __all__ = [
     "PatchTextConfig",
     "Pooling",
     "Positions",
+    "Recipe",
     "RefineConfig",
     "Rule",
     "choice_name",

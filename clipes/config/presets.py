@@ -21,6 +21,3 @@ SCENES = Config(
 """The settings for the bundled model's scenes, drawings of 14 x 14 patches; not for photographs. The bundled model's
 attention concentrates on objects, and Sinkhorn normalisation would flatten it. Chosen by
 ``benchmarks/scene_settings.py`` on scenes that are used for nothing else."""
-
-PRESETS = {"voc12": VOC12, "coco14": COCO14, "scenes": SCENES}
-"""The presets by name, as class files and ``--preset`` name them; the default for your own classes is voc12."""

@@ -1,0 +1,117 @@
+"""Recipes: a published method's settings under its name, with its source and its published number.
+
+A recipe that ends in ``-like`` has the parts of a method that need no training, on a frozen CLIP; where the method has
+trained parts, or finds the labels itself, the published number is not one of these settings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .affinity import AttentionAffinityConfig
+from .image import ImageConfig, Positions
+from .maps import DenseConfig, PatchTextConfig
+from .mask import MaskConfig
+from .presets import COCO14, SCENES, VOC12
+from .refine import ParConfig
+from .run import Config
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings with their origin.
+
+    Attributes:
+        config: the settings, those of the pictures included.
+        sentence: what the method does.
+        source: who described it, and where.
+        published: the published number and on what it was measured, for another model than the bundled one; empty where
+            nothing was published.
+    """
+
+    config: Config
+    sentence: str
+    source: str
+    published: str = ""
+
+
+_DECIDED = MaskConfig(ignore_below=None)
+_VAL = "VOC12 val with background, no labels given, every class of VOC competes"
+
+
+def _dense(map: DenseConfig, positions: Positions = "bicubic") -> Config:
+    """Maps of the patch tokens, decided as they are: without affinity and refinement."""
+    return Config(image=ImageConfig(positions=positions), map=map, affinity=None, refine=None, mask=_DECIDED)
+
+
+RECIPES: dict[str, Recipe] = {
+    "clip-es-voc12": Recipe(
+        VOC12,
+        "Softmax-GradCAM of the labels against background words, class-aware attention affinity, dense CRF.",
+        "Lin et al., CLIP is Also an Efficient Segmenter, CVPR 2023",
+        "70.8 mIoU before the CRF and 75.0 with it, VOC12 train, labels given",
+    ),
+    "clip-es-coco14": Recipe(
+        COCO14,
+        "CLIP-ES with the box threshold of COCO.",
+        "Lin et al., CLIP is Also an Efficient Segmenter, CVPR 2023",
+        "45.4 mIoU of a DeepLab trained on the masks, COCO14 val",
+    ),
+    "excel-voc12": Recipe(
+        Config(
+            image=ImageConfig(square=320, normalisation="imagenet", antialias=False),
+            map=PatchTextConfig(competitors="all"),
+            affinity=AttentionAffinityConfig(last_blocks=6, box_threshold=0.79),
+            refine=ParConfig(iterations=20),
+            mask=_DECIDED,
+        ),
+        "Patches against texts through a second stream of self-attention and feature surgery, no gradient; affinity, "
+        "PAR.",
+        "Yang et al., Exploring CLIP's Dense Knowledge for Weakly Supervised Semantic Segmentation (ExCEL), CVPR 2025",
+        "72.5 mIoU before a refinement, VOC12 train, labels given, without attribute texts and training",
+    ),
+    "maskclip-like": Recipe(
+        _dense(DenseConfig(attention="identity", residual=False, scale=100.0)),
+        "Patch tokens against texts; in the last block each token keeps its own value, without residual and MLP.",
+        "Zhou et al., Extract Free Dense Labels from CLIP (MaskCLIP), ECCV 2022",
+        f"43.4 mIoU, {_VAL}",
+    ),
+    "sclip-like": Recipe(
+        _dense(DenseConfig(attention="qq+kk", scale=40.0)),
+        "Patch tokens against texts; the last block attends by q-q plus k-k.",
+        "Wang et al., SCLIP: Rethinking Self-Attention for Dense Vision-Language Inference, ECCV 2024",
+        f"59.1 mIoU, {_VAL}",
+    ),
+    "clearclip-like": Recipe(
+        _dense(DenseConfig(attention="qq", residual=False, scale=50.0)),
+        "Patch tokens against texts; the last block attends by q-q, without residual and MLP.",
+        "Lan et al., ClearCLIP: Decomposing CLIP Representations for Dense Vision-Language Inference, ECCV 2024",
+        f"51.8 mIoU, {_VAL}",
+    ),
+    "naclip-like": Recipe(
+        _dense(DenseConfig(attention="kk+distance", residual=False, scale=40.0, sigma=5.0)),
+        "Patch tokens against texts; the last block attends by k-k and to neighbours, without residual and MLP.",
+        "Hajimiri et al., Pay Attention to Your Neighbours (NACLIP), WACV 2025",
+        f"58.9 mIoU, {_VAL}",
+    ),
+    "tagclip-like": Recipe(
+        _dense(DenseConfig(attention="identity", scale=100.0), "bilinear"),
+        "Patch tokens against texts; in the last block each token keeps its own value, with residual and MLP.",
+        "Lin et al., TagCLIP: A Local-to-Global Framework to Enhance Open-Vocabulary Multi-Label Classification of "
+        "CLIP, AAAI 2024",
+        "64.7 mIoU of CLIP-ES with the labels that TagCLIP finds, VOC12 val, 68.6 with a CRF",
+    ),
+    "scenes": Recipe(
+        SCENES,
+        "CLIP-ES for the bundled model's drawings; not for photographs.",
+        "benchmarks/scene_settings.py",
+    ),
+}
+"""The recipes by name, as ``--preset`` and ``clipes compare --presets`` take them."""
+
+PRESETS: dict[str, Config] = {
+    "voc12": VOC12,
+    "coco14": COCO14,
+    **{name: recipe.config for name, recipe in RECIPES.items()},
+}
+"""All settings with a name: those of the class sets, as class files name them, and of the recipes."""
