@@ -12,8 +12,10 @@ from clipes.config import (
     AttentionAffinityConfig,
     AttentionBlocks,
     Config,
+    ContrastAffinityConfig,
     CrfConfig,
     EncodeRequest,
+    FeatureAffinityConfig,
     GradCamConfig,
     ImageConfig,
     MaskConfig,
@@ -47,6 +49,24 @@ def test_frozen():
         (lambda: AttentionAffinityConfig(box_threshold=1.0), r"box_threshold is 1\.0; it must be in \[0, 1\)"),
         (lambda: AttentionAffinityConfig(boxes="half"), "boxes is 'half'"),
         (lambda: AttentionAffinityConfig(hops=0), "hops is 0"),
+        (
+            lambda: AttentionAffinityConfig(last_blocks=1, skip_last=True),
+            "last_blocks is 1; it must be above 1 with sk",
+        ),
+        (lambda: AttentionAffinityConfig(oldest_block="half"), "oldest_block is 'half'; it must be 'equal' or 'per-"),
+        (lambda: AttentionAffinityConfig(votes=-1), "votes is -1; it must be at least 0"),
+        (lambda: AttentionAffinityConfig(power=0), "power is 0; it must be above 0 and finite"),
+        (lambda: AttentionAffinityConfig(radius=0), "radius is 0; it must be at least 1"),
+        (lambda: AttentionAffinityConfig(row_epsilon=-0.5), r"row_epsilon is -0\.5; it must be in \[0, 1e6\] or None"),
+        (lambda: FeatureAffinityConfig(features="queries"), "features is 'queries'; it must be 'tokens', 'keys' or"),
+        (lambda: FeatureAffinityConfig(blocks=0), "blocks is 0; it must be at least 1"),
+        (lambda: FeatureAffinityConfig(threshold=1.5), r"threshold is 1\.5; it must be in \[0, 1\]"),
+        (lambda: FeatureAffinityConfig(power=-1), "power is -1; it must be above 0 and finite"),
+        (lambda: FeatureAffinityConfig(hops=0), "hops is 0"),
+        (lambda: ContrastAffinityConfig(order=1), "order is 1; it must be at least 2"),
+        (lambda: ContrastAffinityConfig(order=11), "order is 11; it must be at most 10"),
+        (lambda: ContrastAffinityConfig(higher_weight=-1), r"higher_weight is -1; it must be in \[0, 1e6\]"),
+        (lambda: ContrastAffinityConfig(background=0.2), r"background is 0\.2; it must be below foreground, 0\.1"),
         (lambda: MaskConfig(background_power=0), "background_power is 0; it must be above 0 and finite"),
         (lambda: MaskConfig(ignore_below=1.5), r"ignore_below is 1\.5; it must be in \[0, 1\], 'auto' or None"),
         (lambda: MaskConfig(ignore_below=float("nan")), "ignore_below is nan"),
@@ -101,6 +121,10 @@ def test_the_encoder_is_asked_for_what_all_stages_need():
     assert VOC12.needs == EncodeRequest(eight)
     assert replace(VOC12, affinity=AttentionAffinityConfig(last_blocks=3)).needs == EncodeRequest(three)
     assert replace(VOC12, affinity=None).needs == EncodeRequest()
+    voted = AttentionAffinityConfig(last_blocks=4, skip_last=True, oldest_block="per-head", votes=2).needs
+    assert voted == EncodeRequest(frozenset({AttentionBlocks(4, True, True)}), votes=True)
+    assert replace(VOC12, affinity=FeatureAffinityConfig(blocks=3)).needs == EncodeRequest(tokens=3)
+    assert replace(VOC12, affinity=ContrastAffinityConfig()).needs == EncodeRequest(tokens=2)
     both = EncodeRequest(eight, tokens=2) | EncodeRequest(three, frozenset({1}), tokens=1, votes=True)
     assert both == EncodeRequest(eight | three, frozenset({1}), tokens=2, votes=True)
 
@@ -115,7 +139,15 @@ def test_ignored_pixels_go_with_the_crf():
 
 @pytest.mark.parametrize(
     "config",
-    [VOC12, SCENES, replace(VOC12, refine=None, affinity=None), replace(COCO14, refine=ParConfig(dilations=(3, 5)))],
+    [
+        VOC12,
+        SCENES,
+        replace(VOC12, refine=None, affinity=None),
+        replace(COCO14, refine=ParConfig(dilations=(3, 5))),
+        replace(VOC12, affinity=AttentionAffinityConfig(radius=3, row_epsilon=0.1)),
+        replace(VOC12, affinity=FeatureAffinityConfig(features="keys")),
+        replace(VOC12, affinity=ContrastAffinityConfig(order=3)),
+    ],
 )
 def test_a_config_survives_json(config):
     assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config

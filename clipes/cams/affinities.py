@@ -9,9 +9,11 @@ from torch import Tensor
 
 from clipes.clip.pairs import Pairs
 from clipes.clip.vision import Encoded, VisionEncoder
-from clipes.config import AttentionAffinityConfig
+from clipes.config import AttentionAffinityConfig, ContrastAffinityConfig, FeatureAffinityConfig
 
 from .affinity import propagate_cams
+from .contrast_affinity import propagate_by_contrast
+from .feature_affinity import block_features, propagate_by_features
 
 Affinity = Callable[[Tensor, VisionEncoder, Encoded, Pairs, Any], Tensor]
 
@@ -19,10 +21,39 @@ Affinity = Callable[[Tensor, VisionEncoder, Encoded, Pairs, Any], Tensor]
 def _attention(
     cams: Tensor, vision: VisionEncoder, encoded: Encoded, pairs: Pairs, config: AttentionAffinityConfig
 ) -> Tensor:
-    return propagate_cams(cams, encoded.attention[config.attention], pairs, encoded.grids, config)
+    attention = encoded.attention[config.attention]
+    return propagate_cams(cams, attention, pairs, encoded.grids, config, encoded.votes)
 
 
-AFFINITIES: dict[type, Affinity] = {AttentionAffinityConfig: _attention}
+def _features(
+    cams: Tensor, vision: VisionEncoder, encoded: Encoded, pairs: Pairs, config: FeatureAffinityConfig
+) -> Tensor:
+    features, patch_mask = _features_of_blocks(vision, encoded, config)
+    return propagate_by_features(cams, features, patch_mask, pairs, config)
+
+
+def _contrast(
+    cams: Tensor, vision: VisionEncoder, encoded: Encoded, pairs: Pairs, config: ContrastAffinityConfig
+) -> Tensor:
+    features, patch_mask = _features_of_blocks(vision, encoded, config)
+    return propagate_by_contrast(cams, features, patch_mask, pairs, config)
+
+
+def _features_of_blocks(
+    vision: VisionEncoder, encoded: Encoded, config: FeatureAffinityConfig | ContrastAffinityConfig
+) -> tuple[list[Tensor], Tensor]:
+    """The patches' features (B, N, D) of each chosen block, and which patches are no padding, (B, N) bool."""
+    tokens = encoded.tokens[-config.blocks :]
+    blocks = vision.blocks[-len(tokens) :]
+    features = [block_features(block, x, config.features) for block, x in zip(blocks, tokens, strict=True)]
+    return features, encoded.last_block.token_mask[:, 1:]
+
+
+AFFINITIES: dict[type, Affinity] = {
+    AttentionAffinityConfig: _attention,
+    FeatureAffinityConfig: _features,
+    ContrastAffinityConfig: _contrast,
+}
 """The function of each affinity's settings: from maps (P, N) in [0, 1] to maps (P, N) in [0, 1].
 
 All take the maps, the encoder, what it computed, which image a map belongs to, and the settings.

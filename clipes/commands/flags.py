@@ -98,6 +98,10 @@ def _text(value: object) -> str:
     return "none" if value is None else str(value)
 
 
+def _may_be_none(stage: type, item: Field[Any]) -> bool:
+    return type(None) in typing.get_args(typing.get_type_hints(stage)[item.name])
+
+
 def _kind(hint: Any) -> dict[str, Any]:
     """How argparse reads a value of a field's type."""
     parts = typing.get_args(hint)
@@ -106,7 +110,8 @@ def _kind(hint: Any) -> dict[str, Any]:
     if typing.get_origin(hint) is typing.Literal:
         return {"choices": parts}
     if type(None) in parts:
-        return {"type": _Number(int if int in parts else float), "metavar": "X"}
+        words = tuple(word for part in parts for word in typing.get_args(part))
+        return {"type": _Number(int if int in parts else float, (*words, "none")), "metavar": "X"}
     if typing.get_origin(hint) is tuple:
         if parts[0] in (int, float):
             return {"type": _List(parts[0]), "metavar": "X,X"}
@@ -116,17 +121,18 @@ def _kind(hint: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Number:
-    """Reads ``none`` and ``auto`` as they are, else a number; none is not None, which means: flag not given."""
+    """Reads ``words`` as they are, else a number; none is not None, which means: flag not given."""
 
     kind: type[int] | type[float]
+    words: tuple[str, ...]
 
     def __call__(self, text: str) -> float | str:
-        if text in ("none", "auto"):
+        if text in self.words:
             return text
         try:
             return self.kind(text)
         except ValueError as error:
-            words = "'none'" if self.kind is int else "'auto' or 'none'"
+            words = " or ".join(map(repr, self.words))
             raise argparse.ArgumentTypeError(f"{text!r} is neither a number nor {words}") from error
 
 
@@ -195,7 +201,9 @@ def _changed(config: Config, options: argparse.Namespace, stages: Sequence[str],
         if not isinstance(current, stage):
             needed, is_now = (choice_name(name, one) for one in (stage(), current))
             raise ValueError(f"{_flag(stage, item)} needs --{name} {needed}; it is {is_now}")
-        config = _replaced(config, name, replace(current, **{item.name: None if value == "none" else value}))
+        if value == "none" and _may_be_none(stage, item):
+            value = None
+        config = _replaced(config, name, replace(current, **{item.name: value}))
     return config
 
 

@@ -8,6 +8,9 @@ from .affinity import (
     AffinityConfig,
     AttentionAffinityConfig,
     Boxes,
+    ContrastAffinityConfig,
+    FeatureAffinityConfig,
+    Features,
 )
 from .image import ImageConfig, Normalisation, Positions
 from .maps import (
@@ -47,10 +50,13 @@ __all__ = [
     "ClassAttentionConfig",
     "CommitteeConfig",
     "Config",
+    "ContrastAffinityConfig",
     "CrfConfig",
     "DenseAttention",
     "DenseConfig",
     "EncodeRequest",
+    "FeatureAffinityConfig",
+    "Features",
     "Fuse",
     "GetamConfig",
     "GradCamConfig",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
-from .affinity import AffinityConfig, AttentionAffinityConfig
+from .affinity import AffinityConfig, AttentionAffinityConfig, ContrastAffinityConfig, FeatureAffinityConfig
 from .image import ImageConfig
 from .maps import MEMBERS, ClassAttentionConfig, CommitteeConfig, GradCamConfig, MapConfig, Pooling
 from .mask import MaskConfig
@@ -76,7 +76,12 @@ class Config:
 
 CHOICES: dict[str, dict[str, type[Any] | None]] = {
     "map": {**MEMBERS, "committee": CommitteeConfig},
-    "affinity": {"attention": AttentionAffinityConfig, "none": None},
+    "affinity": {
+        "attention": AttentionAffinityConfig,
+        "features": FeatureAffinityConfig,
+        "contrast": ContrastAffinityConfig,
+        "none": None,
+    },
     "refine": {"crf": CrfConfig, "par": ParConfig, "none": None},
 }
 """The stages with a choice of methods: each method's name and the type of its settings."""

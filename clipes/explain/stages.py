@@ -1,8 +1,7 @@
 """Every stage of one image's path to its mask, kept to explain the method and to find where a mask went wrong.
 
 The stages are those of :class:`clipes.MaskGenerator`, run with its last stages switched off and on. The affinity
-matrix, which the generator never forms, is its operator applied to the identity. No stage is implemented a second time
-here.
+matrix is formed, which the generator's default never does. No stage is implemented a second time here.
 """
 
 from __future__ import annotations
@@ -15,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from clipes.cams.affinity import above_threshold, affinity_matrix, box_masks, region_boxes
+from clipes.cams.affinity import affinity_matrix
+from clipes.cams.boxes import above_threshold, box_masks, region_boxes
 from clipes.cams.compute import compute_cams, image_grid
 from clipes.cams.probabilities import label_probabilities
 from clipes.clip.head import image_features
@@ -38,8 +38,9 @@ class AffinityTrace:
     Attributes:
         attention: (N, N) float32 in [0, 1], the mean over the heads and over the last blocks of the attention that
             each patch (row) pays to each (column). Attention to the class token is not included in a row's sum.
-        matrix: (N, N) float64 in [0, 1], the affinity A: the attention after Sinkhorn scaling, symmetrised. Its rows
-            sum to approximately 1; without scaling (``sinkhorn_iterations=0``) to the sums of the attention.
+        matrix: (N, N) float64, not negative, the affinity A: by default the attention after Sinkhorn scaling,
+            symmetrised. Its rows then sum to approximately 1; without scaling (``sinkhorn_iterations=0``) to the sums
+            of the attention.
         above: (C, h, w) bool, the patches above ``box_threshold`` of each map's maximum.
         boxes: for each label the boxes around the 8-connected regions of ``above``, in any order.
         inside: (C, h, w) bool, the patches in any of a label's boxes.
@@ -177,7 +178,7 @@ def _affinity_trace(encoded: Encoded, maps: Tensor, config: AffinityConfig | Non
         return None
     attention = encoded.attention[config.attention]
     with inference():
-        matrix = affinity_matrix(attention, config.sinkhorn_iterations)[0]
+        matrix = affinity_matrix(attention, encoded.grids, config, encoded.votes)[0]
         boxes = region_boxes(maps, config.box_threshold, config.boxes)
         return AffinityTrace(
             attention=attention[0].float().cpu().numpy(),

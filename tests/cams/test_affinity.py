@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import reference
+import reference_affinities
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipes.cams.affinity import box_masks, propagate_cams, sinkhorn_scaling
+from clipes.cams.affinity import affinity_matrix, propagate_cams, sinkhorn_scaling, spread_cams
+from clipes.cams.boxes import box_masks, region_boxes
 from clipes.clip.pairs import Pairs
 from clipes.config import AttentionAffinityConfig
 
@@ -94,3 +96,80 @@ def test_reference_boxes_lose_the_last_row_and_column():
 def test_diagonal_neighbours_are_one_region():
     cam = torch.eye(4)[None] * torch.tensor([1.0, 1.0, 1.0, 0.0])
     assert box_masks(cam, 0.4, "exact")[0, :3, :3].sum() == 9
+
+
+RELATIVES = [
+    AttentionAffinityConfig(boxes="none"),
+    AttentionAffinityConfig(boxes="none", sinkhorn_iterations=0, symmetric=False, hops=1),
+    AttentionAffinityConfig(symmetric=False, box_threshold=0.6),
+    AttentionAffinityConfig(boxes="none", power=2.0, radius=2, row_epsilon=0.1, sinkhorn_iterations=0, hops=1),
+    AttentionAffinityConfig(boxes="none", power=8, row_epsilon=0, sinkhorn_iterations=0, hops=16),
+    AttentionAffinityConfig(votes=4, boxes="none", sinkhorn_iterations=0, symmetric=False, hops=1),
+    AttentionAffinityConfig(votes=6, radius=1, boxes="exact", sinkhorn_iterations=1),
+    AttentionAffinityConfig(votes=3, power=0.5, row_epsilon=1e-4, hops=3),
+]
+GRIDS = [(5, 7), (6, 4), (1, 3)]
+
+
+def padded_batch(grids, labels, seed, dtype=torch.float64):
+    """Maps (P, N), attention and votes (B, N, N) of images with so many labels, 0 on padding; and the pairs."""
+    generator = torch.Generator().manual_seed(seed)
+    count = max(h * w for h, w in grids)
+    attention, votes = (torch.zeros(len(grids), count, count, dtype=dtype) for _ in range(2))
+    cams = torch.zeros(sum(labels), count, dtype=dtype)
+    pairs = Pairs([range(number) for number in labels])
+    for image, (h, w) in enumerate(grids):
+        attention[image, : h * w, : h * w] = random_attention(1, h * w, seed + image)[0].to(dtype)
+        votes[image, : h * w, : h * w] = torch.randint(0, 13, (h * w, h * w), generator=generator)
+        maps = torch.rand(labels[image], h * w, generator=generator, dtype=dtype) ** 3
+        cams[pairs.image == image, : h * w] = maps
+    return cams, attention, votes.to(torch.uint8), pairs
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("config", RELATIVES, ids=str)
+def test_relatives_equal_their_matrix_statement(config, dtype):
+    """In a batch with padding, for 1 to 20 labels."""
+    cams, attention, votes, pairs = padded_batch(GRIDS, [20, 1, 3], 7, dtype)
+    spread = spread_cams(cams, attention, pairs, GRIDS, config, votes)
+    scaled = propagate_cams(cams, attention, pairs, GRIDS, config, votes)
+    assert spread.dtype == torch.float64 and scaled.dtype == dtype
+    matrices = affinity_matrix(attention, GRIDS, config, votes)
+    for image, grid in enumerate(GRIDS):
+        count = grid[0] * grid[1]
+        own = slice(0, count)
+        a = reference_affinities.attention_affinity(
+            attention[image, own, own],
+            grid,
+            votes=votes[image],
+            least=config.votes,
+            rounds=config.sinkhorn_iterations,
+            symmetric=config.symmetric,
+            power=config.power,
+            radius=config.radius,
+            epsilon=config.row_epsilon,
+        )
+        torch.testing.assert_close(matrices[image, own, own], a, rtol=1e-9, atol=0)
+        assert matrices[image, count:].abs().sum() == matrices[image, :, count:].abs().sum() == 0
+        for cam, got, unit in zip(*(maps[pairs.image == image] for maps in (cams, spread, scaled)), strict=True):
+            want = cam[own].double()
+            if config.boxes != "none":
+                inside = reference.box_mask(want.reshape(grid).numpy(), config.box_threshold, config.boxes)
+                want = want * torch.from_numpy(inside).flatten()
+            want = torch.linalg.matrix_power(a, config.hops) @ want
+            torch.testing.assert_close(got[own], want, rtol=1e-9, atol=1e-12)
+            assert got[count:].abs().sum() == unit[count:].abs().sum() == 0
+            torch.testing.assert_close(unit[own].double(), reference.min_max(want), rtol=0, atol=1e-6)
+
+
+def test_without_the_votes_that_are_asked_for():
+    cams, attention, _, pairs = padded_batch([(3, 4)], [2], 8)
+    config = AttentionAffinityConfig(votes=4)
+    with pytest.raises(ValueError, match="votes is 4 and no votes are given; encode with votes, or set votes=0"):
+        spread_cams(cams, attention, pairs, [(3, 4)], config)
+
+
+def test_no_boxes_are_one_of_everything():
+    cam = torch.zeros(2, 3, 4)
+    assert box_masks(cam, 0.4, "none").min() == 1
+    assert region_boxes(cam, 0.4, "none") == [[(0, 0, 3, 4)]] * 2

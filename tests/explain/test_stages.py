@@ -12,7 +12,7 @@ from models import make_clip, text_encoder
 from PIL import Image
 from scipy import ndimage
 
-from clipes.cams.affinity import region_boxes
+from clipes.cams.boxes import region_boxes
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.weights import CLIP
 from clipes.config import SCENES, VOC12, AttentionAffinityConfig, Config, GradCamConfig, ImageConfig, ParConfig

@@ -17,6 +17,7 @@ from documents import DOCS, PAGES, ROOT, blocks, command_parsers, commands, layo
 from PIL import Image
 
 from clipes.cli import main
+from clipes.config import VOC12, AttentionAffinityConfig
 from clipes.prompting.wordnet import WordNetMissing, open_wordnet
 
 ELSEWHERE = ("--devices", "--engine")
@@ -48,7 +49,7 @@ def test_no_line_is_shortened(page: Path) -> None:
 
 
 @pytest.mark.usefixtures("saved_vit")
-@pytest.mark.parametrize("name", ["README.md", "docs/voc-coco.md", "docs/scale.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/voc-coco.md", "docs/scale.md", "docs/affinities.md"])
 def test_lines_that_make_masks(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line for block in blocks(ROOT / name, "sh") for line in block.replace("\\\n", " ").splitlines()]
     if "clipes status masks" in "\n".join(lines):
@@ -63,6 +64,16 @@ def test_lines_that_make_masks(folder: Path, name: str, capsys: pytest.CaptureFi
         if line.startswith(("mkdir", "xargs")):
             subprocess.run(line, shell=True, check=True)
     assert made > 1
+
+
+def test_the_methods_of_the_affinities_page_are_settings() -> None:
+    """Its table: a method, and its arguments of AttentionAffinityConfig."""
+    page = (DOCS / "affinities.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([\w-]+) \| `([^`]+)` \| [^|]*\|$", page.partition("`AttentionAffinityConfig(…)`")[2], re.M)
+    methods = {name: eval(f"dict({arguments.strip('()')})") for name, arguments in rows}
+    assert {"CLIP-ES", "MCTformer", "AFA", "PSA", "ExCEL", "TagCLIP"} == set(methods)
+    settings = {name: AttentionAffinityConfig(**arguments) for name, arguments in methods.items()}
+    assert settings["CLIP-ES"] == VOC12.affinity and len(set(settings.values())) == len(settings)
 
 
 def test_lines_about_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
