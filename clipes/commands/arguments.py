@@ -49,7 +49,7 @@ def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True) -> No
     )
     parser.add_argument("source", type=nonempty, nargs="+" if needed else "*", action=Sources, help=source)
     labels = (
-        "a .csv, .tsv, .jsonl or .json file, a pipe of one, a cls_labels.npy, or names for all images: dog,person;"
+        "a .csv, .tsv, .jsonl or .json file, a pipe of one (- is standard input), a cls_labels.npy, or names for all images: dog,person;"
         " default: the source's own, which a table, folders:, voc:, coco:, shards and a folder with a metadata.jsonl"
         " have"
     )
@@ -100,6 +100,7 @@ def labels_argument(given: str | None, separator: str | None = None) -> str | tu
         return None
     from clipes.datasets.piped import is_pipe, read_pipe
 
+    given = "/dev/stdin" if given == "-" else given
     if is_pipe(given):
         return read_pipe(given)
     suffix = os.path.splitext(given)[1].lower()

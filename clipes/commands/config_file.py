@@ -52,12 +52,20 @@ def _stage(name: str, current: Any, given: Any) -> Any:
                 f"{name} is {given!r}; give one with its settings, such as {known[0]}: {{}}{_or_null(name)}"
             )
         ((choice, given),) = given.items()
+        if owner := next((kind for kind in known if choice in _settings(CHOICES[name][kind])), None):
+            raise ValueError(
+                f"{name}: {choice!r} is a setting of {owner!r}; write {name}: {{{owner}: {{{choice}: ...}}}}"
+            )
         _check_names([choice], known, name)
         kind = CHOICES[name][choice]
     if not isinstance(given, Mapping):
         raise ValueError(f"{name} is {given!r}; give its settings by their names")
-    _check_names(given, [item.name for item in fields(kind)], name)
+    _check_names(given, _settings(kind), name)
     return replace(current if isinstance(current, kind) else kind(), **from_json(given))
+
+
+def _settings(kind: Any) -> list[str]:
+    return [item.name for item in fields(kind)]
 
 
 def _or_null(stage: str) -> str:

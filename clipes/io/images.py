@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from .kinds import FORMATS, READ_INSTEAD, kind_of, read_instead
+from .kinds import FORMATS, HEIF, READ_INSTEAD, kind_of, read_instead
 from .paths import as_spelled
 
 MAX_PIXELS = 178_956_970
@@ -90,6 +90,10 @@ def _opened(file: Path | TarMember) -> Image.Image:
             return Image.open(data, formats=FORMATS)
         except UnidentifiedImageError as error:
             kind = kind_of(file.read() if isinstance(file, TarMember) else file.read_bytes())
+            if HEIF and kind == "HEIC":
+                raise ImageError(
+                    f"a HEIC file that is broken, or of a kind that is not read; {READ_INSTEAD}"
+                ) from error
             cure = read_instead([".heic"] if kind == "HEIC" else [])
             raise ImageError(f"not a {', '.join(FORMATS)} image{f', but {kind}' if kind else ''}; {cure}") from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -199,6 +200,11 @@ def test_settings_from_a_file(cli: CommandLine) -> None:
             "affinity: {attention: {hop: 1}}",
             "--config c.yaml: affinity: there is no 'hop'; did you mean 'hops'?",
         ),
+        (
+            "c.yaml",
+            "affinity: {hops: 1}",
+            "--config c.yaml: affinity: 'hops' is a setting of 'attention'; write affinity: {attention: {hops: ...}}",
+        ),
         ("c.yaml", "affinity: {attention: {hops: 0}}", "--config c.yaml: hops is 0; it must be at least 1"),
         ("c.yaml", "affinity: {attention: {hops: many}}", "--config c.yaml: hops is 'many'; it must be a whole number"),
         (
@@ -221,6 +227,13 @@ def test_a_wrong_file_of_settings(cli: CommandLine, name: str, text: str, messag
     assert "--config c.toml: there is no such file" in cli(*GENERATE, "--config", "c.toml.json").err.replace(
         "c.toml.json", "c.toml"
     )
+
+
+def test_the_settings_of_the_tutorial(cli: CommandLine) -> None:
+    page = (Path(__file__).parents[2] / "docs/tutorial.md").read_text(encoding="utf-8")
+    (yaml,) = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    found = _config(cli, yaml)
+    assert found["affinity"]["attention"]["box_threshold"] == 0.5 and found["mask"]["ignore_below"] == 0.9
 
 
 def test_finalize_takes_a_file_of_settings(cli: CommandLine) -> None:

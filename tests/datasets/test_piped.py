@@ -124,9 +124,10 @@ def test_the_command_reads_it_and_its_processes_do_not(photos: Path, tmp_path: P
         assert {row.id: row.labels for row in run.rows("ok")}["b"] == ("boat", "tree")
 
 
-def test_an_ordinary_file_as_standard_input(photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("given", ["/dev/stdin", "-"])
+def test_an_ordinary_file_as_standard_input(photos: Path, tmp_path: Path, given: str) -> None:
     """``< labels.csv``: a file without a suffix."""
-    command = [sys.executable, "-m", "clipes", "generate", str(photos), "--labels", "/dev/stdin", "--dry-run", "--out"]
+    command = [sys.executable, "-m", "clipes", "generate", str(photos), "--labels", given, "--dry-run", "--out"]
     with open(tmp_path / "labels.csv", "rb") as file:
         done = subprocess.run([*command, str(tmp_path / "m")], stdin=file, capture_output=True, text=True)
     assert done.returncode == 0 and "images     3" in done.stdout, done.stderr

@@ -297,3 +297,28 @@ def test_without_pycocotools(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(CocoError, match=r"--to coco needs pycocotools .*: pip install pycocotools, or in a clone"):
         export("m", "coco", "out")
     assert {path.name for path in Path().iterdir()} == {"m", "photos"}
+
+
+def test_fiftyones_reader_gives_the_same_masks() -> None:
+    """The importer behind ``fo.Dataset.from_dir`` of docs/export.md; a dataset itself needs FiftyOne's database."""
+    pytest.importorskip("fiftyone", reason="fiftyone is not installed")
+    from fiftyone.types import COCODetectionDataset
+
+    masks = hard_masks()
+    paint(masks)
+    saved_run(masks)
+    export("m", "coco", "out")
+    reader = COCODetectionDataset().get_dataset_importer_cls()(
+        data_path="out/train", labels_path="out/annotations/instances_train.json", label_types="segmentations"
+    )
+    seen = set()
+    with reader:
+        for path, metadata, label in reader:
+            name = Path(path).relative_to(Path("out/train").absolute()).with_suffix("").as_posix()
+            found = np.zeros((metadata.height, metadata.width), int)
+            for one in label.detections if label else ():
+                pixels = one.to_segmentation(frame_size=(metadata.width, metadata.height)).mask > 0
+                found[pixels] = 255 if one["iscrowd"] else 1 + NAMES.index(one.label)
+            np.testing.assert_array_equal(found, masks[name], name)
+            seen.add(name)
+    assert seen == set(masks)

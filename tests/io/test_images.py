@@ -340,7 +340,7 @@ def test_missing_file(tmp_path):
         (b"SIMPLE  =                    T", r"a\.jpg: not a JPEG"),
         (
             b"\0\0\0\x18ftypheic\0\0\0\0mif1heic",
-            r"a\.jpg: (not a .* image, but HEIC; convert it to PNG or JPEG first|cannot be)",
+            r"a\.jpg: (not a .* image, but HEIC|a HEIC file|cannot be)",
         ),
         (b"\0\0\0\x18ftypmif1\0\0\0\0mif1heic", r"HEIC|cannot be"),
         (b"\xff\x0a" + bytes(9), "image, but JPEG XL; convert"),
