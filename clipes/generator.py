@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clipes.cams.compute import compute_cams, encode_images, encode_pixels, estimate_memory, image_grid
+from clipes.cams import compute
 from clipes.clip.bundled import check_default_model
 from clipes.clip.text import text_features
-from clipes.clip.vision import Encoded
 from clipes.clip.weights import CLIP, load_clip
 from clipes.config import PRESETS, VOC12, Config, Fuse, choice_name
 from clipes.decision import decision_memory
@@ -28,6 +27,7 @@ from clipes.io.images import open_image
 from clipes.result import PseudoMask, decide_masks
 from clipes.vocabulary import Vocabulary, load_vocabulary
 
+Ids = Sequence[int]
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 
 
@@ -39,11 +39,11 @@ class EncodedImage:
 
     Attributes:
         image: the RGB picture, upright.
-        encoded: its activations and attention.
+        batches: activations and attention of its views: the places in ``config.views.all`` of each batch's views.
     """
 
     image: Image.Image
-    encoded: Encoded = field(repr=False)
+    batches: tuple[compute.Views, ...] = field(repr=False)
 
 
 def model_settings(clip: CLIP, vocabulary: Vocabulary) -> dict[str, Any]:
@@ -136,10 +136,11 @@ class MaskGenerator:
         ``labels`` are the images' numbers of labels. Encoding holds one image at a time, deciding holds all.
         """
         vision = self.clip.vision
-        grids = [image_grid(image, vision.patch_size, self.config.image) for image in images]
+        largest = max(self.config.views.scales)
+        grids = [compute.image_grid(image, vision.patch_size, self.config.image, largest) for image in images]
         pixels = [image.height * image.width for image in images]
         decisions = decision_memory(pixels, labels, self.config)
-        return max(estimate_memory(vision, h * w) for h, w in grids) + decisions
+        return max(compute.estimate_memory(vision, h * w) for h, w in grids) + decisions
 
     def __call__(self, image: ImageLike, labels: Iterable[str]) -> PseudoMask:
         """The mask of one image: a file, a PIL image or a uint8 array (H, W, 3) RGB or (H, W).
@@ -197,8 +198,7 @@ class MaskGenerator:
         [('tree',), ('kite',)]
         """
         picture = open_image(image)
-        ((_, encoded),) = encode_images(self.clip.vision, [picture], self.config)
-        return EncodedImage(picture, encoded)
+        return EncodedImage(picture, tuple(compute.encode_images(self.clip.vision, [picture], self.config)))
 
     def decide(self, features: EncodedImage, labels: Iterable[str]) -> PseudoMask:
         """The mask of an encoded image for these labels: on a CPU bit for bit that of a call with the image.
@@ -206,7 +206,7 @@ class MaskGenerator:
         Raises as a call does, and ValueError for features of a generator with other settings, without what these need.
         """
         ids = self.vocabulary.ids(labels)
-        maps = self._compute_cams(features.encoded, [ids])
+        maps = self._maps(features.batches, [features.image], [ids])
         return decide_masks([features.image], [ids], maps, self.class_names, self.config)[0]
 
     def compute_cams(self, pixels: Tensor | Sequence[Tensor], class_ids: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -219,25 +219,25 @@ class MaskGenerator:
         count = len(self.class_names)
         if len(pixels) != len(class_ids) or any(not 1 <= i <= count for ids in class_ids for i in ids):
             raise ValueError(f"{len(pixels)} images, class ids {list(class_ids)}; give each image ids of 1..{count}")
-        return self._compute_cams(encode_pixels(self.clip.vision, pixels, self.config), class_ids)
+        vision = self.clip.vision
+        encoded = compute.encode_pixels(vision, pixels, self.config)
+        return compute.compute_cams(vision, encoded, self._text_features, class_ids, count, self.config)
 
-    def _compute_cams(self, encoded: Encoded, class_ids: Sequence[Sequence[int]]) -> list[Tensor]:
-        vision, count = self.clip.vision, len(self.class_names)
-        return compute_cams(vision, encoded, self._text_features, class_ids, count, self.config)
+    def _maps(
+        self, batches: Iterable[compute.Views], images: Sequence[Image.Image], class_ids: Sequence[Ids]
+    ) -> list[Tensor]:
+        text, count = self._text_features, len(self.class_names)
+        return compute.image_maps(self.clip.vision, batches, images, text, class_ids, count, self.config)
 
     def _batch(self, images: list[Image.Image], class_ids: list[tuple[int, ...]]) -> list[PseudoMask]:
         """The results of one batch, in the images' order; images without labels are not encoded."""
         vision, config = self.clip.vision, self.config
         labelled = [index for index, ids in enumerate(class_ids) if ids]
-        maps: dict[int, Tensor] = {}
-        for members, encoded in encode_images(vision, [images[index] for index in labelled], config):
-            indices = [labelled[member] for member in members]
-            maps |= zip(indices, self._compute_cams(encoded, [class_ids[index] for index in indices]), strict=True)
-            del encoded  # frees its memory before the next group is encoded
-        for index in set(range(len(images))) - set(labelled):
-            grid = image_grid(images[index], vision.patch_size, config.image)
-            maps[index] = torch.zeros(0, *grid, dtype=torch.float32, device=vision.device)
-        return decide_masks(images, class_ids, [maps[index] for index in range(len(images))], self.class_names, config)
+        chosen = [images[index] for index in labelled]
+        batches = compute.encode_images(vision, chosen, config)
+        found = dict(zip(labelled, self._maps(batches, chosen, [class_ids[i] for i in labelled]), strict=True))
+        maps = [found[i] if i in found else compute.no_maps(image, vision, config) for i, image in enumerate(images)]
+        return decide_masks(images, class_ids, maps, self.class_names, config)
 
 
 def load(

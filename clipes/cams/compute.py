@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from PIL import Image
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from clipes.clip.pairs import Pairs
 from clipes.clip.vision import Encoded, VisionEncoder
-from clipes.config import Config, ImageConfig
+from clipes.config import Config, ImageConfig, ViewsConfig
 from clipes.device.inference import inference
 from clipes.device.matmul_precision import matmul_precision
 from clipes.device.memory import free_gpu_memory
@@ -19,38 +19,48 @@ from clipes.io.images import patch_grid
 
 from .affinities import AFFINITIES
 from .sources import SOURCES, class_attention_maps
+from .views import fuse_views, scale_min_max
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 """Mean and standard deviation of ImageNet's RGB in [0, 1]."""
+
+_EPSILON = 1e-7
+"""In the min-max scaling, as in the code of CLIP-ES."""
+
+Views = tuple[list[int], Encoded]
+"""A batch of encoded views of images, and which they are, as :func:`encode_images` counts them."""
 
 _MAX_PADDING = 1 / 8
 """Images are encoded together if padding adds at most this share of an image's patches."""
 
 
-def encode_images(
-    vision: VisionEncoder, images: Sequence[Image.Image], config: Config
-) -> Iterator[tuple[list[int], Encoded]]:
-    """Yield (indices, encoded batch), grouping RGB images with similar patch counts.
+def encode_images(vision: VisionEncoder, images: Sequence[Image.Image], config: Config) -> Iterator[Views]:
+    """Yield (indices, encoded batch), grouping views of RGB images with similar patch counts.
 
-    A batch is encoded when it is asked for. On a CPU each image is a batch of its own: larger batches would not be
-    faster, and the last bits of an image's tokens would depend on the other images.
+    View v of image i has the index i * views + v, in the order of ``config.views.all``. A batch is encoded when it is
+    asked for. On a CPU each view is a batch of its own: larger batches would not be faster, and the last bits of an
+    image's tokens would depend on the other images.
     """
-    patch, device = vision.patch_size, vision.device
-    mean, std = _IMAGENET if config.image.normalisation == "imagenet" else (vision.mean, vision.std)
-    grids = [image_grid(image, patch, config.image) for image in images]
+    patch, settings = vision.patch_size, config.image
+    mean, std = _IMAGENET if settings.normalisation == "imagenet" else (vision.mean, vision.std)
+    views = [(image, view) for image in images for view in config.views.all]
+    grids = [image_grid(image, patch, settings, view.scale) for image, view in views]
+
+    def pixels(index: int) -> Tensor:
+        (image, view), grid = views[index], grids[index]
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.mirrored else image
+        return prepare(image, grid, patch, mean, std, vision.device, vision.interpolation, settings.antialias)
+
     for indices in _batches_by_size([h * w for h, w in grids], vision):
-        pixels = [
-            prepare(images[i], grids[i], patch, mean, std, device, vision.interpolation, config.image.antialias)
-            for i in indices
-        ]
-        yield indices, encode_pixels(vision, pixels, config)
+        yield indices, encode_pixels(vision, [pixels(index) for index in indices], config)
 
 
-def image_grid(image: Image.Image, patch: int, config: ImageConfig) -> tuple[int, int]:
-    """The patches (h, w) that an image is resized to."""
-    if config.square is not None:
-        return patch_grid((config.square, config.square), patch, config.max_patches)
-    return patch_grid((image.height, image.width), patch, config.max_patches)
+def image_grid(image: Image.Image, patch: int, config: ImageConfig, scale: float = 1.0) -> tuple[int, int]:
+    """The patches (h, w) that an image, or its view of another ``scale``, is resized to."""
+    size = (image.height, image.width) if config.square is None else (config.square, config.square)
+    if scale != 1:
+        size = max(1, round(scale * size[0])), max(1, round(scale * size[1]))
+    return patch_grid(size, patch, config.max_patches)
 
 
 def _batches_by_size(patches: Sequence[int], vision: VisionEncoder) -> Iterator[list[int]]:
@@ -115,3 +125,50 @@ def compute_cams(
         )
     maps = torch.split(cams, [len(ids) for ids in class_ids])
     return [m[:, : h * w].reshape(-1, h, w) for m, (h, w) in zip(maps, encoded.grids, strict=True)]
+
+
+def image_maps(
+    vision: VisionEncoder,
+    batches: Iterable[Views],
+    images: Sequence[Image.Image],
+    text: Tensor,
+    class_ids: Sequence[Sequence[int]],
+    num_classes: int,
+    config: Config,
+) -> list[Tensor]:
+    """The maps of each image, (C, h, w) on the grid of its own size, from the batches of :func:`encode_images`.
+
+    Arguments and errors as of :func:`compute_cams`. A batch's memory is free before the next one is asked for.
+    """
+    views = len(config.views.all)
+    of_view: dict[int, Tensor] = {}
+    for members, encoded in batches:
+        ids = [class_ids[member // views] for member in members]
+        of_view |= zip(members, compute_cams(vision, encoded, text, ids, num_classes, config), strict=True)
+        del encoded
+    grids = [image_grid(image, vision.patch_size, config.image) for image in images]
+    return [
+        join_views([of_view[views * index + view] for view in range(views)], grid, config.views)
+        for index, grid in enumerate(grids)
+    ]
+
+
+def no_maps(image: Image.Image, vision: VisionEncoder, config: Config) -> Tensor:
+    """The maps of an image without labels, (0, h, w)."""
+    grid = image_grid(image, vision.patch_size, config.image)
+    return torch.zeros(0, *grid, dtype=torch.float32, device=vision.device)
+
+
+@inference()
+def join_views(maps: Sequence[Tensor], grid: tuple[int, int], config: ViewsConfig) -> Tensor:
+    """The maps (C, h, w) of an image on the ``grid`` of its own size, from those of its views, (C, h_v, w_v) each.
+
+    Those of a single view are returned as they are. CLIP-ES has one view. The others' rule, the sum of maps that are
+    not scaled, suits maps of a common scale; that of a gradient depends on a view's probability, so each view's maps
+    are min-max scaled first.
+    """
+    if len(maps) == 1 and tuple(maps[0].shape[1:]) == grid:
+        return maps[0]
+    per_scale = 1 + config.flip
+    scales = [tuple(maps[start : start + per_scale]) for start in range(0, len(maps), per_scale)]
+    return scale_min_max(fuse_views(scales, grid), _EPSILON)

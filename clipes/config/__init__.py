@@ -12,7 +12,7 @@ from .affinity import (
     FeatureAffinityConfig,
     Features,
 )
-from .image import ImageConfig, Normalisation, Positions
+from .image import ImageConfig, Normalisation, Positions, View, ViewsConfig
 from .maps import (
     MEMBERS,
     ClassAttentionConfig,
@@ -71,5 +71,7 @@ __all__ = [
     "Recipe",
     "RefineConfig",
     "Rule",
+    "View",
+    "ViewsConfig",
     "choice_name",
 ]

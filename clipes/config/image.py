@@ -1,11 +1,11 @@
-"""Settings of the way from a picture to the encoder's input: ``Config.image``."""
+"""Settings of the way from a picture to the encoder's input: ``Config.image`` and ``Config.views``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
-from .checks import require_flag, require_int, require_one_of, setting
+from .checks import require, require_flag, require_int, require_number, require_one_of, setting
 
 Positions = Literal["bilinear", "bicubic"]
 Normalisation = Literal["model", "imagenet"]
@@ -32,3 +32,35 @@ class ImageConfig:
         require_one_of("normalisation", self.normalisation, ("model", "imagenet"))
         require_flag("antialias", self.antialias)
         require_one_of("positions", self.positions, ("bilinear", "bicubic"))
+
+
+class View(NamedTuple):
+    """One encoding of a picture: its size as a factor of its own, and whether it is mirrored."""
+
+    scale: float
+    mirrored: bool
+
+
+@dataclass(frozen=True)
+class ViewsConfig:
+    """Views of a picture, each encoded by itself, whose maps are averaged: scales and mirror images.
+
+    Each view's maps are propagated by its own affinity and min-max scaled, brought to the grid of scale 1, summed and
+    min-max scaled again.
+    """
+
+    scales: tuple[float, ...] = setting((1.0,), "sizes of the picture that are encoded, as factors of its own")
+    flip: bool = setting(False, "encode each size mirrored, too")
+
+    def __post_init__(self) -> None:
+        require(isinstance(self.scales, tuple) and len(self.scales) > 0, "scales", self.scales, "a tuple of factors")
+        for scale in self.scales:
+            require_number("scales", scale)
+            require(0.1 <= scale <= 8, "scales", scale, "in [0.1, 8]")
+        require(len(set(self.scales)) == len(self.scales), "scales", self.scales, "without repeats")
+        require_flag("flip", self.flip)
+
+    @property
+    def all(self) -> tuple[View, ...]:
+        """The views, scale by scale, the mirrored one of a scale after the other."""
+        return tuple(View(scale, mirrored) for scale in self.scales for mirrored in (False, True)[: 1 + self.flip])

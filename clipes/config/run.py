@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
 from .affinity import AffinityConfig, AttentionAffinityConfig, ContrastAffinityConfig, FeatureAffinityConfig
-from .image import ImageConfig
+from .image import ImageConfig, ViewsConfig
 from .maps import MEMBERS, ClassAttentionConfig, CommitteeConfig, GradCamConfig, MapConfig, Pooling
 from .mask import MaskConfig
 from .refine import CrfConfig, ParConfig, RefineConfig
@@ -28,6 +28,7 @@ class Config:
     """
 
     image: ImageConfig = field(default_factory=ImageConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
     map: MapConfig = field(default_factory=GradCamConfig)
     class_attention: ClassAttentionConfig = field(default_factory=ClassAttentionConfig)
     affinity: AffinityConfig | None = field(default_factory=AttentionAffinityConfig)

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from clipes.cams.affinity import affinity_matrix
 from clipes.cams.boxes import above_threshold, box_masks, region_boxes
-from clipes.cams.compute import compute_cams, image_grid
+from clipes.cams.compute import encode_images, image_grid, image_maps
 from clipes.cams.probabilities import label_probabilities
 from clipes.clip.head import image_features
 from clipes.clip.vision import Encoded
-from clipes.config import AffinityConfig, AttentionAffinityConfig, Config
+from clipes.config import AffinityConfig, AttentionAffinityConfig, Config, ViewsConfig
 from clipes.device.inference import inference
 from clipes.device.matmul_precision import matmul_precision
 from clipes.device.pixels import prepare
@@ -95,7 +95,7 @@ class Stages:
         probabilities: (C + M,) float32 in [0, 1], the softmax over ``words`` for the image as a whole; sums to 1.
         initial: the result of the initial maps: without affinity and without refinement. (A generator without an
             affinity encodes by other matrix products; there the maps differ by rounding.)
-        affinity: how the affinity propagates the maps, or None if it is off.
+        affinity: how the affinity propagates the maps; None if it is off, or another than that of attention.
         propagated: the result of the propagated maps, without refinement; equal to ``initial`` if the affinity is off.
         result: bit for bit the generator's result (on a GPU except for rounding).
 
@@ -142,10 +142,12 @@ def trace_stages(generator: MaskGenerator, image: ImageLike, labels: Iterable[st
     """
     vision, config, names = generator.clip.vision, generator.config, generator.class_names
     features, ids = generator.encode(image), generator.vocabulary.ids(labels)
-    picture, encoded = features.image, features.encoded
+    picture, one_view = features.image, replace(config, views=ViewsConfig())
+    ((_, encoded),) = features.batches if len(config.views.all) == 1 else encode_images(vision, [picture], one_view)
     unrefined = replace(config, refine=None)
     configs = [replace(unrefined, affinity=None), unrefined]
-    maps = [compute_cams(vision, encoded, generator._text_features, [ids], len(names), c)[0] for c in configs]
+    text, count = generator._text_features, len(names)
+    maps = [image_maps(vision, features.batches, [picture], text, [ids], count, c)[0] for c in configs]
     initial, propagated = (decide_masks([picture], [ids], [m], names, unrefined)[0] for m in maps)
     grid = image_grid(picture, vision.patch_size, config.image)
     unit = prepare(picture, grid, vision.patch_size, (0, 0, 0), (1, 1, 1), vision.device, vision.interpolation)

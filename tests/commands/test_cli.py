@@ -429,6 +429,8 @@ OTHER = {
     "normalisation": "imagenet",
     "antialias": False,
     "positions": "bicubic",
+    "scales": (1.0, 1.5),
+    "flip": True,
     "pool": "cls",
     "patch_text_blocks": 3,
     "patch_text_temperature": 3.5,

@@ -21,7 +21,7 @@ from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.text import encode_sentences, text_features
 from clipes.clip.vision import VisionEncoder, fingerprint
 from clipes.clip.weights import CLIP
-from clipes.config import SCENES, GradCamConfig, ImageConfig, MaskConfig, ParConfig
+from clipes.config import SCENES, GradCamConfig, ImageConfig, MaskConfig, ParConfig, ViewsConfig
 from clipes.datasets import Sample, find_samples
 from clipes.device.pixels import prepare
 from clipes.evaluation import evaluate
@@ -159,6 +159,12 @@ def test_the_pool_is_the_configs(clip, drawn, vocabulary):
     alone = replace(vocabulary, templates=TEMPLATES[:1])
     micro, _ = slow_sharpness([slow_probabilities(clip, alone, sample, "cls") for sample in several(drawn)])
     assert found.sharpness[0] == pytest.approx(micro, rel=1e-4)
+
+
+def test_several_views_are_refused(clip, drawn, vocabulary):
+    config = replace(CONFIG, views=ViewsConfig(flip=True))
+    with pytest.raises(ValueError, match="encodes each picture once; leave out --scales and --flip"):
+        analyse_templates(clip, vocabulary, samples_of(drawn), config=config)
 
 
 @pytest.mark.parametrize(

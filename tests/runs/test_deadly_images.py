@@ -23,14 +23,14 @@ NAME = "20990101T000000.000000-00000000-{pid}-{pid:08x}"
 
 DEADLY = """
 import os, signal, sys
-import clipes.generator
+import clipes.cams.compute
 from clipes.cli import main
-real = clipes.generator.encode_images
+real = clipes.cams.compute.encode_images
 def encode(vision, images, config):
     if any(image.size == (70, 50) for image in images):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(vision, images, config)
-clipes.generator.encode_images = encode
+clipes.cams.compute.encode_images = encode
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -16,7 +16,7 @@ import torch
 from generating import Run, draw, masks, rows, runner, same_as_clean
 from PIL import Image
 
-from clipes import generator
+from clipes.cams import compute
 from clipes.datasets import Sample
 from clipes.runs import decoding, preflight
 from clipes.store import cleanup, writer
@@ -157,19 +157,19 @@ def test_a_link_out_of_the_folder(run: Run) -> None:
 
 def _encoder(monkeypatch: pytest.MonkeyPatch, before: Callable[[Any, list[Image.Image]], None]) -> None:
     """Have ``before`` called with the encoder and the images that it gets."""
-    real = generator.encode_images
+    real = compute.encode_images
 
     def encode(encoder: Any, images: list[Image.Image], config: Any) -> Any:
         before(encoder, images)
         return real(encoder, images, config)
 
-    monkeypatch.setattr(generator, "encode_images", encode)
+    monkeypatch.setattr(compute, "encode_images", encode)
 
 
 def test_too_large_a_batch(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Halved until it fits, and no image is done twice."""
     draw(19)
-    real, tried = generator.encode_images, []
+    real, tried = compute.encode_images, []
 
     def allocate(encoder: Any, images: list[Image.Image]) -> None:
         tried.append(len(images))
@@ -184,7 +184,7 @@ def test_too_large_a_batch(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         for size in (8, 4)
     ]
     assert sum(tried) == 8 + 4 + 19 and max(tried[2:]) == 2
-    monkeypatch.setattr(generator, "encode_images", real)
+    monkeypatch.setattr(compute, "encode_images", real)
     assert same_as_clean(run)
 
 
@@ -198,13 +198,13 @@ def test_a_lost_gpu(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         if len(seen) > 3:
             raise RuntimeError("CUDA error: unspecified launch failure")
 
-    real = generator.encode_images
+    real = compute.encode_images
     _encoder(monkeypatch, lose)
     code, said, err = run()
     assert code == 5 and said.startswith("3 of 8 masks written to m;")
     assert err.startswith("the GPU was lost, and no image is to blame: CUDA error") and len(err.splitlines()) == 1
     assert sorted(rows()) == ["000", "001", "002"] and all(row.status == "ok" for row in rows().values())
-    monkeypatch.setattr(generator, "encode_images", real)
+    monkeypatch.setattr(compute, "encode_images", real)
     code, said, _ = run()
     assert code == 0 and said.startswith("5 of 8 masks written to m, 3 finished before")
     assert same_as_clean(run)
@@ -216,7 +216,7 @@ def test_maps_that_are_not_finite(run: Run, monkeypatch: pytest.MonkeyPatch, pre
     """In bfloat16 the image is done again in float32; in float32 it has failed, and no other has."""
     draw(5)
     Image.open("photos/002.png").resize((40, 40)).save("photos/002.png")
-    real, bad = generator.compute_cams, []
+    real, bad = compute.compute_cams, []
 
     def localize(encoder: Any, *arguments: Any) -> list[torch.Tensor]:
         cams: list[torch.Tensor] = real(encoder, *arguments)
@@ -225,7 +225,7 @@ def test_maps_that_are_not_finite(run: Run, monkeypatch: pytest.MonkeyPatch, pre
             cams = [torch.full_like(one, value) for one in cams]
         return cams
 
-    monkeypatch.setattr(generator, "compute_cams", localize)
+    monkeypatch.setattr(compute, "compute_cams", localize)
     code, _, err = run("--precision", precision, "--batch-size", 2)
     states = {name: row.status for name, row in rows().items()}
     assert bad and states.pop("002") == ("failed" if precision == "fp32" else "ok")
