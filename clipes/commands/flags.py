@@ -29,7 +29,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--preset",
         choices=tuple(PRESETS),
-        help="the method's settings to start from, of a class set or a recipe (default: the class set's own, else voc12)",
+        help="settings to start from, of a class set or a recipe (default: the class set's own, else voc12)",
     )
     _add_config_file(group, '{"refine": {"par": {"iterations": 15}}}')
     _add_settings(group, tuple(STAGES), _defaults)
