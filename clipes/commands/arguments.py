@@ -50,8 +50,8 @@ def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True) -> No
     parser.add_argument("source", type=nonempty, nargs="+" if needed else "*", action=Sources, help=source)
     labels = (
         "a .csv, .tsv, .jsonl or .json file, a pipe of one (- is standard input), a cls_labels.npy, or names for all"
-        " images: dog,person; default: the source's own, which a table, folders:, voc:, coco:, shards and a folder with a"
-        " metadata.jsonl have"
+        " images: dog,person; default: the source's own, which a table, folders:, voc:, coco:, shards and a folder"
+        " with a metadata.jsonl have"
     )
     parser.add_argument("--labels", type=nonempty, help=labels)
     group = parser.add_argument_group("labels")
