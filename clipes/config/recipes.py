@@ -61,7 +61,7 @@ RECIPES: dict[str, Recipe] = {
         Config(
             image=ImageConfig(square=320, normalisation="imagenet", antialias=False),
             map=PatchTextConfig(competitors="all"),
-            affinity=AttentionAffinityConfig(last_blocks=6, box_threshold=0.79),
+            affinity=AttentionAffinityConfig(last_blocks=6, oldest_block="per-head", box_threshold=0.79),
             refine=ParConfig(iterations=20),
             mask=_DECIDED,
         ),

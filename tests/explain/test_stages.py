@@ -15,7 +15,16 @@ from scipy import ndimage
 from clipes.cams.boxes import region_boxes
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.weights import CLIP
-from clipes.config import SCENES, VOC12, AttentionAffinityConfig, Config, GradCamConfig, ImageConfig, ParConfig
+from clipes.config import (
+    SCENES,
+    VOC12,
+    AttentionAffinityConfig,
+    Config,
+    FeatureAffinityConfig,
+    GradCamConfig,
+    ImageConfig,
+    ParConfig,
+)
 from clipes.explain.stages import trace_stages
 from clipes.generator import MaskGenerator
 from clipes.scenes import draw_scene
@@ -94,8 +103,10 @@ def test_results_are_the_generators(model, affinity, refine, size, labels):
         replace(VOC12, image=ImageConfig(max_patches=20)),
         replace(VOC12, mask=replace(VOC12.mask, ignore_below=0.6, background_power=2.0)),
         SCENES,
+        replace(VOC12, affinity=AttentionAffinityConfig(votes=2, radius=3, boxes="none")),
+        replace(VOC12, affinity=FeatureAffinityConfig()),
     ],
-    ids=["cls", "shrunk", "ignore", "scenes"],
+    ids=["cls", "shrunk", "ignore", "scenes", "near", "features"],
 )
 def test_settings_reach_every_stage(model, config):
     generator, image = generator_of(model, config), picture((61, 83))

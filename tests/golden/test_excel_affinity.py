@@ -13,10 +13,10 @@ from golden_model import model
 from clipes.cams.affinity import spread_cams
 from clipes.cams.boxes import box_masks
 from clipes.clip.pairs import Pairs
-from clipes.config import AttentionAffinityConfig
+from clipes.config import RECIPES
 
 GOLDEN = arrays("after", "excel")
-EXCEL = AttentionAffinityConfig(last_blocks=6, oldest_block="per-head", box_threshold=0.79)
+EXCEL = RECIPES["excel-voc12"].config.affinity
 PICTURES = range(sum(key.endswith("_labels") for key in GOLDEN))
 
 
