@@ -23,6 +23,7 @@ from clipes.commands import (
     finalize,
     generate,
     models,
+    repair,
     report,
     sharpness,
     show,
@@ -44,7 +45,21 @@ from clipes.commands.terminal import (
     set_verbosity,
 )
 
-COMMANDS = (demo, generate, show, status, finalize, evaluate, report, export, sharpness, synonyms, background, models)
+COMMANDS = (
+    demo,
+    generate,
+    show,
+    status,
+    finalize,
+    repair,
+    evaluate,
+    report,
+    export,
+    sharpness,
+    synonyms,
+    background,
+    models,
+)
 
 _RESUMING = ("generate", "sharpness")  # commands that go on where they were stopped
 _OUTPUT_IS_RESULT = ("evaluate", "models", "show", "status", "synonyms")  # commands whose output is their result

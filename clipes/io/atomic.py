@@ -187,13 +187,17 @@ def owned(path: Path, kind: Literal["mask", "figure", "classes", "export", "repo
         return marker(path, kind).is_file()
     if not path.is_file():
         return False
-    tag = _TAGS[kind]
     with open(path, "rb") as file:
         head = file.read(_ENDS)
-        if not head or tag in head:
+        if not head or has_mark(head, kind):
             return True
         file.seek(-min(_ENDS, path.stat().st_size), os.SEEK_END)
-        return tag in file.read()
+        return has_mark(file.read(), kind)
+
+
+def has_mark(data: bytes, kind: Literal["mask", "figure", "classes"]) -> bool:
+    """Whether the first or the last bytes of a file say that clipes wrote it."""
+    return _TAGS[kind] in data[:_ENDS] or _TAGS[kind] in data[-_ENDS:]
 
 
 def marker(folder: Path, kind: FolderKind) -> Path:

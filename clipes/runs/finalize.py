@@ -16,7 +16,7 @@ from clipes.ids import MANIFEST
 from clipes.io.images import TarMember
 from clipes.store.images import run_images
 from clipes.store.lease import take_lease
-from clipes.store.manifest import overwrite_manifest, settings_digest
+from clipes.store.manifest import MIXED, overwrite_manifest, settings_digest
 from clipes.store.output import Output
 from clipes.store.record import read_records
 from clipes.store.row import Row
@@ -29,9 +29,6 @@ from .outcome import Outcome
 from .preflight import check_folder
 from .run import Remaining, claim_folder, record_header
 from .saved_maps import MasksFromSavedMaps
-
-MIXED = "finalize was stopped: some masks are of other settings than config says; run it again"
-"""What ``run.json`` says while masks are overwritten by those of other settings."""
 
 _COPIED = ("source", "model", "pretrained", "like", "classes", "class_set", "preset", "category_ids")
 """What the ``run.json`` of a new folder says as that of the run does."""

@@ -40,11 +40,16 @@ def is_intact(files: Mapping[Kind, Path | TarMember], row: Row, classes: Callabl
         return False
 
 
+def size_of(path: Path | TarMember) -> int:
+    """The number of bytes of a file. OSError for one that does not exist."""
+    return path.size if isinstance(path, TarMember) else path.stat().st_size
+
+
 def has_size(path: Path | TarMember, row: Row, kind: Kind) -> bool:
     """Whether a file exists and has the size that its row says; older rows say none."""
     if isinstance(path, Path) and not path.is_file():
         return False
-    size = path.size if isinstance(path, TarMember) else path.stat().st_size
+    size = size_of(path)
     expected, _ = (row.saved or {}).get(kind, (size, ""))
     return size == expected
 

@@ -17,6 +17,8 @@ from threading import Lock
 
 from .layout import HAND_FILE, RECORDS
 from .lease import owners
+from .record import read_records
+from .rows import LatestRows
 
 DEATHS = 2
 """An image in hand at so many deaths of its process is tried last: the others are done, whatever becomes of it."""
@@ -72,6 +74,30 @@ class InHand:
 def deaths(folder: Path, digest: str, memory: float) -> Counter[str]:
     """How often dead processes of settings ``digest``, with no less than ``memory`` bytes, had each image in hand."""
     found: Counter[str] = Counter()
+    for _, ids, held in _hands_of_the_dead(folder, digest):
+        if held >= min(memory, 2.0**60):
+            found.update(ids)
+    return found
+
+
+def remove_stale_hands(folder: Path, digest: str, rows: LatestRows) -> None:
+    """Remove the files of dead processes that say nothing more: of other settings, or whose images were made since."""
+    hands = list(_hands_of_the_dead(folder, digest))
+    starts = {record.path.stem: record.start for record in read_records(folder)} if hands else {}
+    for path, ids, _ in hands:
+        if all(_is_made(rows, image_id, starts.get(path.stem, 0)) for image_id in ids):
+            with suppress(OSError):  # another process removes it, too
+                path.unlink()
+
+
+def _is_made(rows: LatestRows, image_id: str, start: int) -> bool:
+    """Whether an image has a mask that a start of this number or a later one made."""
+    row, order = rows.get(image_id), rows.order(image_id)
+    return row is not None and order is not None and row.status == "ok" and order[0] >= start
+
+
+def _hands_of_the_dead(folder: Path, digest: str) -> Iterator[tuple[Path, set[str], float]]:
+    """The file of each dead process, the ids that it had in hand with settings ``digest``, the memory it might have."""
     living = owners(folder) if folder.is_dir() else {}
     for path in sorted((folder / RECORDS).glob("*.hand")):
         match = HAND_FILE.fullmatch(path.name)
@@ -79,11 +105,10 @@ def deaths(folder: Path, digest: str, memory: float) -> Counter[str]:
             continue
         try:
             value = json.loads(path.read_bytes())
-            if value["settings"] == digest and value["memory"] >= min(memory, 2.0**60):
-                found.update(set(map(str, value["ids"])))
+            ids = set(map(str, value["ids"])) if value["settings"] == digest else set()
+            yield path, ids, float(value["memory"])
         except (OSError, ValueError, TypeError, KeyError):
-            continue  # killed while it wrote the file
-    return found
+            yield path, set(), 0.0  # killed while it wrote the file
 
 
 def _write_in_place(path: Path, data: bytes) -> None:

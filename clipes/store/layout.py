@@ -37,6 +37,12 @@ RECORD_FILE = re.compile(rf"{_WRITER}\.jsonl")
 HAND_FILE = re.compile(rf"{_WRITER}\.hand")
 """The names of files that say what a worker has in hand, beside its record."""
 
+MANIFEST_COPY = f"{RECORDS}/{MANIFEST}"
+"""A second ``run.json``, with the same bytes, from which ``clipes repair`` writes the first again."""
+
+DAMAGED = ".damaged"
+"""What follows the name of a file that ``clipes repair`` has set aside."""
+
 TAR_FILE = re.compile(rf"masks-{_WRITER}-\d{{6}}\.tar")
 """The names of .tar files, which have that of their worker's record."""
 

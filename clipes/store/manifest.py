@@ -1,4 +1,7 @@
-"""``run.json``: the settings of the run that a folder belongs to, written once, by the first process that starts."""
+"""``run.json``: the settings of the run that a folder belongs to, written once, by the first process that starts.
+
+``records/run.json`` is a copy of it, because without the settings the records and masks of a folder are worth nothing.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import errno
 import hashlib
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
@@ -13,12 +17,17 @@ from pathlib import Path
 from typing import Any
 
 from clipes.ids import MANIFEST
-from clipes.io.atomic import atomic, write_json
+from clipes.io.atomic import atomic, write_bytes, write_json
 from clipes.io.retry import retried
 
 from .difference import differences
+from .layout import MANIFEST_COPY, RECORDS
+from .record import read_records, refuse_special
 
 OVERWRITE = "remove what earlier runs wrote with --overwrite"
+
+MIXED = "finalize was stopped: some masks are of other settings than config says; run it again"
+"""What ``run.json`` says while masks are overwritten by those of other settings."""
 
 _NO_LINKS = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
 
@@ -43,12 +52,18 @@ def create_or_verify_manifest(
     The first process writes ``folder/run.json``: ``about`` (what may differ from one start to the next: versions,
     command, machine), ``settings`` and ``digest``. The others compare their settings with it.
 
-    Raises ValueError, with the differences, for a ``run.json`` of other settings, or one that is broken; TypeError or
-    ValueError for what JSON cannot hold. Where the file system has no hard links, two processes with different settings
-    that start at the same moment may both go on.
+    Where there is no ``run.json`` but records, it was lost: it is written again if the last of them is of the same
+    settings.
+
+    Raises ValueError, with the differences, for a ``run.json`` of other settings, for one that is broken, and for
+    records of other settings without one; TypeError or ValueError for what JSON cannot hold. Where the file system has
+    no hard links, two processes with different settings that start at the same moment may both go on.
     """
     path, manifest = Path(folder, MANIFEST), _manifest(settings, about)
     if not os.path.lexists(path):
+        if recorded_digest(folder) not in (None, manifest["digest"]):
+            cure = f"{repair_command(folder)} may find it; else choose another folder, or {OVERWRITE}"
+            raise ValueError(f"{folder} has no {MANIFEST}, and its records are of a run with other settings; {cure}")
         _create(path, manifest)
     existing = read_manifest(folder)
     if existing["digest"] != manifest["digest"]:
@@ -58,8 +73,23 @@ def create_or_verify_manifest(
 
 
 def overwrite_manifest(folder: str | os.PathLike[str], settings: Mapping[str, Any], about: Mapping[str, Any]) -> None:
-    """Write ``folder/run.json`` over an existing one, for settings that were changed on purpose."""
+    """Write ``folder/run.json`` and its copy over existing ones, for settings that were changed on purpose."""
     write_json(Path(folder, MANIFEST), _manifest(settings, about))
+    copy_manifest(folder)
+
+
+def copy_manifest(folder: str | os.PathLike[str]) -> None:
+    """Bring the copy of ``folder/run.json`` beside the records up to date."""
+    data, copy = retried(Path(folder, MANIFEST).read_bytes), Path(folder, MANIFEST_COPY)
+    refuse_special(copy.parent)
+    if not copy.is_file() or copy.read_bytes() != data:
+        write_bytes(copy, data)
+
+
+def recorded_digest(folder: str | os.PathLike[str]) -> str | None:
+    """The digest of the settings of the latest start that has made a mask, as its record says; None without such."""
+    made = [r.settings for r in read_records(folder) if not r.fault and any(row.status == "ok" for row in r.rows())]
+    return made[-1] if made else None
 
 
 def _manifest(settings: Mapping[str, Any], about: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,20 +102,36 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any]:
     Raises FileNotFoundError where there is none, ValueError where it is broken, or its digest is not that of its
     settings.
     """
-    path = Path(folder, MANIFEST)
+    path, repair = Path(folder, MANIFEST), f"{repair_command(folder)} mends it"
     if not os.path.lexists(path):
-        raise FileNotFoundError(f"{folder} has no {MANIFEST}; give the --out folder of a `clipes generate`")
-    if path.is_symlink() or not path.is_file():
-        raise ValueError(f"{path} is a link or no file, not the record of a run; remove it or choose another folder")
+        lost = f", or, if it was lost, {repair}" if os.path.isdir(Path(folder, RECORDS)) else ""
+        raise FileNotFoundError(f"{folder} has no {MANIFEST}; give the --out folder of a `clipes generate`{lost}")
     try:
-        text = retried(partial(path.read_text, encoding="utf-8"))
-        manifest = json.loads(text, parse_constant=_no_number)
-        if not isinstance(manifest, dict) or not isinstance(manifest.get("settings"), dict):
-            raise ValueError("it has no 'settings'")
-        if manifest.get("digest") != settings_digest(manifest["settings"]):
-            raise ValueError("its 'digest' is not that of its 'settings'; were they edited?")
+        return parse_manifest(path)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no record of a run: {error}; choose another folder, or {OVERWRITE}") from error
+        cure = f"{repair}, or {other_folder(Path(folder))}"
+        raise ValueError(f"{path} is no record of a run: {error}; {cure}") from error
+
+
+def repair_command(folder: str | os.PathLike[str]) -> str:
+    """What to type to have ``folder`` mended."""
+    return f"`clipes repair {shlex.quote(os.fspath(folder))}`"
+
+
+def other_folder(folder: Path) -> str:
+    """The last cure for a folder that cannot be gone on with; ``--overwrite`` takes only one that has records."""
+    return "choose another folder" + (f", or {OVERWRITE}" if (folder / RECORDS).is_dir() else "")
+
+
+def parse_manifest(path: Path) -> dict[str, Any]:
+    """What a ``run.json``, or its copy, holds; ValueError or RecursionError for anything else."""
+    if path.is_symlink() or not path.is_file():
+        raise ValueError("it is a link or no file")
+    manifest = json.loads(retried(partial(path.read_text, encoding="utf-8")), parse_constant=_no_number)
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("settings"), dict):
+        raise ValueError("it has no 'settings'")
+    if manifest.get("digest") != settings_digest(manifest["settings"]):
+        raise ValueError("its 'digest' is not that of its 'settings'; were they edited?")
     return manifest
 
 

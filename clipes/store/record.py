@@ -3,6 +3,10 @@
 ``OUT/records/TIME-MACHINE-PID-RANDOM.jsonl`` is ASCII JSON, one object per line: first the header, which says what the
 worker was started with, then a row for each image. Lines are never changed or removed. If an image has several rows,
 the newest counts: that of the later start, as the headers number the starts; a clock may be wrong.
+
+A line that cannot be read costs its image, not the run: it is passed over, and the image is made again. It may be
+damage, or a row of a newer version, which is never changed or removed. ``clipes repair`` alone writes a record again,
+without the damaged lines, and keeps the damaged file beside it.
 """
 
 from __future__ import annotations
@@ -49,7 +53,7 @@ class Recorder:
             raise ValueError(f"the header's 'settings' is {header.get('settings')!r}; give the digest of the run")
         now, machine = max(datetime.now(timezone.utc), _EPOCH), socket.gethostname()
         records = Path(folder, RECORDS)
-        _refuse_link(records)
+        refuse_special(records)
         retried(partial(records.mkdir, parents=True, exist_ok=True))
         start = 1 + max(_ended_starts(Path(folder)), default=0)
         about = {"start": start, "started": now.isoformat(), "machine": machine, "pid": os.getpid()}
@@ -137,16 +141,40 @@ class Recorder:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """A complete line of a record that is neither a header nor a row that this version knows.
+
+    Attributes:
+        path: the record.
+        number: of the line, from 1.
+        reason: what is wrong with it.
+        damaged: whether it is no JSON, or a row in the header's place; else a newer version may have written it.
+    """
+
+    path: Path
+    number: int
+    reason: str
+    damaged: bool
+
+    def __str__(self) -> str:
+        return f"{self.path}, line {self.number}: {self.reason}"
+
+
+@dataclass(frozen=True)
 class Record:
-    """One worker's record on disk: its file and its header. Created by :func:`read_records`."""
+    """One worker's record on disk: its file and its header. Created by :func:`read_records`.
+
+    ``fault`` is its first line where that is no header; then it has no settings, and is of no run.
+    """
 
     path: Path
     header: dict[str, Any]
+    fault: Unreadable | None = None
 
     @property
     def settings(self) -> str:
         """The digest of the worker's settings."""
-        return str(self.header["settings"])
+        return str(self.header.get("settings", ""))
 
     @property
     def start(self) -> int:
@@ -159,35 +187,38 @@ class Record:
         return datetime.fromisoformat(self.header["started"]).timestamp()
 
     def rows(self) -> Iterator[Row]:
-        """Yield the rows in the order in which they were written.
+        """Yield the rows in the order in which they were written, without the lines that cannot be read."""
+        return (item for item in self.items() if isinstance(item, Row))
 
-        An incomplete last line is left out: its worker was killed or is still writing it. Raises ValueError, with the
-        file and the line number, for any other broken line.
+    def items(self) -> Iterator[Row | Unreadable]:
+        """Yield all that follows the header, in order.
+
+        An incomplete last line is left out: its worker was killed or is still writing it.
         """
         for number, line in _complete_lines(self.path):
             if number > 1:
                 try:
                     yield Row.from_json(line)
                 except ValueError as error:
-                    raise _line_error(self.path, number, error) from error
+                    yield _unreadable(self.path, number, line, error)
 
 
 def read_records(folder: str | os.PathLike[str]) -> Iterator[Record]:
     """Yield the records of all workers of the run in ``folder``, in the order of their starts.
 
-    A record with an incomplete header is left out: its worker was killed while it started. Raises ValueError, with the
-    file and the line number, for a broken header, and for what is no ordinary file, such as a link or a pipe.
+    A record with an incomplete header is left out: its worker was killed while it started. One whose first line is no
+    header comes first, with a ``fault``. Raises ValueError for what is no ordinary file, such as a link or a pipe.
     """
     records = Path(folder, RECORDS)
-    _refuse_link(records)
+    refuse_special(records)
     if not records.is_dir():
         return
     found = []
     for path in sorted(records.glob("[!.]*.jsonl")):
-        _refuse_link(path)
+        refuse_special(path)
         number, line = next(_complete_lines(path), (0, b""))
         if number:
-            found.append(Record(path, _parse_header(path, line)))
+            found.append(_record(path, line))
     yield from sorted(found, key=lambda record: record.start)
 
 
@@ -200,7 +231,8 @@ def _ended_starts(folder: Path) -> Iterator[int]:
             yield record.start
 
 
-def _parse_header(path: Path, line: bytes) -> dict[str, Any]:
+def _record(path: Path, line: bytes) -> Record:
+    """The record whose first line is ``line``."""
     try:
         header = json_object(line)
         if not isinstance(header.get("settings"), str):
@@ -210,8 +242,9 @@ def _parse_header(path: Path, line: bytes) -> dict[str, Any]:
         if type(header.get("start", 0)) is not int:
             raise ValueError(f"start is {header['start']!r}")
     except (ValueError, TypeError, KeyError, OverflowError) as error:
-        raise _line_error(path, 1, error) from error
-    return header
+        fault = _unreadable(path, 1, line, error)
+        return Record(path, {}, replace(fault, damaged=fault.damaged or _is_row(line)))
+    return Record(path, header)
 
 
 def _complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -231,11 +264,23 @@ def _block(path: Path, place: int) -> bytes:
         return file.read(_BLOCK)
 
 
-def _line_error(path: Path, number: int, error: Exception) -> ValueError:
-    return ValueError(f"{path}, line {number}: {error}; move the file away, and its images are done again")
+def _is_row(line: bytes) -> bool:
+    try:
+        Row.from_json(line)
+    except ValueError:
+        return False
+    return True
 
 
-def _refuse_link(path: Path) -> None:
+def _unreadable(path: Path, number: int, line: bytes, error: Exception) -> Unreadable:
+    try:
+        json_object(line)
+    except ValueError:
+        return Unreadable(path, number, str(error), damaged=True)
+    return Unreadable(path, number, str(error), damaged=False)
+
+
+def refuse_special(path: Path) -> None:
     """Raise ValueError for a link, and for a record that is no ordinary file: reading a pipe would wait forever."""
     if path.is_symlink():
         raise ValueError(f"{path} is a link, and records are never followed out of their folder; remove the link")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,7 +11,8 @@ from typing import get_args
 
 from clipes.io.tempdb import encode_name, temporary_database, transaction
 
-from .record import Record, read_records
+from .manifest import repair_command
+from .record import Record, Unreadable, read_records
 from .row import Row, Status
 
 
@@ -24,7 +26,8 @@ class Worker:
         shard: its part of the data set, ``1/4``; None for all of it.
         started, last: when it started and when it wrote its last row, in seconds since 1970.
         ok, skipped, failed: how many rows of each status it wrote.
-        rate: rows per second from its start to its last row; None before that.
+        rate: rows per second from its start to its last row; None before that, and for rows that were only found.
+        repair: whether it made no masks, but found their rows again.
     """
 
     file: str
@@ -36,6 +39,7 @@ class Worker:
     skipped: int
     failed: int
     rate: float | None
+    repair: bool = False
 
     @property
     def rows(self) -> int:
@@ -55,8 +59,10 @@ class LatestRows:
         total: the images of the data set, as the last worker that names a number was told; None where none does.
         tar_files: the names of the .tar files that rows name.
         other_records: the number of records of other settings, which are left out.
+        unreadable: the number of lines that were passed over.
+        first_unreadable: the first of them that is damaged, else the first; None where there is none.
 
-    Raises ValueError for a broken record: see :func:`clipes.store.record.read_records`.
+    Raises ValueError for what is no ordinary file among the records: see :func:`clipes.store.record.read_records`.
     """
 
     def __init__(self, folder: str | os.PathLike[str], digest: str) -> None:
@@ -68,9 +74,13 @@ class LatestRows:
         self.tar_files: set[str] = set()
         self.workers: list[Worker] = []
         self.total: int | None = None
-        self.other_records = 0
+        self.other_records = self.unreadable = 0
+        self.first_unreadable: Unreadable | None = None
         with transaction(self._rows, "the rows of a run"):
             for record in read_records(folder):
+                if record.fault:
+                    self._pass_over(record.fault)
+                    continue
                 if record.settings != digest:
                     self.other_records += 1
                     continue
@@ -87,6 +97,19 @@ class LatestRows:
     def close(self) -> None:
         """Delete the temporary database; a second call does nothing."""
         self._rows.close()
+
+    def warn_of_unreadable(self) -> None:
+        """Warn of the lines that were passed over, if there are any."""
+        if first := self.first_unreadable:
+            folder = first.path.parent.parent
+            cure = f"{repair_command(folder)} mends it" if first.damaged else "a newer clipes may have written it"
+            text = f"{self.unreadable} line(s) of the records are passed over, and their images made again"
+            warnings.warn(f"{text}; the first: {first}; {cure}", stacklevel=3)
+
+    def _pass_over(self, line: Unreadable) -> None:
+        self.unreadable += 1
+        if self.first_unreadable is None or (line.damaged and not self.first_unreadable.damaged):
+            self.first_unreadable = line
 
     def __len__(self) -> int:
         """The number of images that have a row."""
@@ -129,7 +152,10 @@ class LatestRows:
 
         def values() -> Iterator[tuple[bytes, int, int, float, str, str]]:
             nonlocal last
-            for row in record.rows():
+            for row in record.items():
+                if isinstance(row, Unreadable):
+                    self._pass_over(row)
+                    continue
                 counts[row.status] += 1
                 last = max(last, row.time)
                 if row.shard is not None:
@@ -143,6 +169,7 @@ class LatestRows:
             values(),
         )
         machine, shard = record.header.get("machine"), record.header.get("shard")
+        repair = record.header.get("repair") is True
         return Worker(
             file=record.path.name,
             machine=str(machine or "?"),
@@ -152,7 +179,8 @@ class LatestRows:
             ok=counts["ok"],
             skipped=counts["skipped"],
             failed=counts["failed"],
-            rate=rate(counts.total(), last - record.started),
+            rate=None if repair else rate(counts.total(), last - record.started),
+            repair=repair,
         )
 
 

@@ -67,7 +67,8 @@ class RunStatus:
 def read_status(folder: str | os.PathLike[str], rows: LatestRows, reasons: int = 10) -> RunStatus:
     """The status of the run in ``folder`` with the newest rows ``rows``, and the ``reasons`` most common reasons."""
     counts, workers = rows.counts(), rows.workers
-    active = sum(end - start for start, end in active_spans(workers))
+    makers = [worker for worker in workers if not worker.repair]
+    active = sum(end - start for start, end in active_spans(makers))
     return RunStatus(
         folder=str(folder),
         total=rows.total,
@@ -75,7 +76,7 @@ def read_status(folder: str | os.PathLike[str], rows: LatestRows, reasons: int =
         skipped=counts["skipped"],
         failed=counts["failed"],
         left=None if rows.total is None else max(rows.total - counts.total(), 0),
-        rate=rate(sum(worker.rows for worker in workers), active),
+        rate=rate(sum(worker.rows for worker in makers), active),
         reasons=Reasons(rows.not_done()).common(reasons),
         workers=tuple(workers),
         other_records=rows.other_records,

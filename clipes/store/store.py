@@ -23,10 +23,10 @@ from clipes.io.paths import list_sources
 from .checksums import is_intact, verified
 from .cleanup import check_output_folder, remove_stale
 from .images import run_images
+from .in_hand import remove_stale_hands
 from .layout import Kind, file_path, member_name
 from .lease import FolderInUse, Lease, owners, take_lease
-from .manifest import OVERWRITE, create_or_verify_manifest, read_manifest
-from .record import Recorder
+from .manifest import OVERWRITE, copy_manifest, create_or_verify_manifest, read_manifest
 from .row import Row, Status
 from .rows import LatestRows
 from .status import RunStatus, read_status
@@ -100,6 +100,7 @@ class Store:
             store.lease = take_lease(folder, store.digest, check=store.check_unchanged)
             store.check_not_mixed(f", or {OVERWRITE}")
             write_json(folder / CLASSES, class_table(class_names))
+            copy_manifest(folder)
         except BaseException:
             store.close()
             raise
@@ -194,10 +195,11 @@ class Store:
 
     @property
     def latest(self) -> LatestRows:
-        """The newest row of every image, as the records are when it is first asked for. ValueError for a broken one."""
+        """The newest row of every image, as the records are when it is first asked for; a damaged line is warned of."""
         with self._lock:
             if self._latest is None:
                 self._latest = LatestRows(self.folder, self.digest)
+                self._latest.warn_of_unreadable()
             return self._latest
 
     def rows(self, status: Status | None = None) -> Iterator[Row]:
@@ -284,13 +286,11 @@ class Store:
 
     # --- writing
 
-    def recorder(self, about: Mapping[str, Any]) -> Recorder:
-        """A new record for this process, whose header holds ``about``."""
-        return Recorder(self.folder, {**about, "settings": self.digest})
-
     def remove_stale(self) -> None:
-        """Remove what killed processes of this machine left: see :func:`clipes.store.cleanup.remove_stale`."""
-        remove_stale(self.folder, None if self.latest.other_records else self.latest.tar_files)
+        """Remove what killed processes left: :func:`.cleanup.remove_stale`, :func:`.in_hand.remove_stale_hands`."""
+        latest = self.latest
+        remove_stale(self.folder, None if latest.other_records or latest.unreadable else latest.tar_files)
+        remove_stale_hands(self.folder, self.digest, latest)
 
 
 def _check_size(size: tuple[int, ...], path: Path | TarMember, row: Row) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import tarfile
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,9 @@ from clipes.io.images import TarMember
 from clipes.io.retry import LastingTrouble, retried
 from clipes.io.tempdb import encode_name, temporary_database, transaction
 
-_Member = tuple[bytes, bytes, int, int]  # .tar, name, start, size
+from .layout import MEMBERS, member_name
+
+_MAX_ABOUT = 1 << 24  # bytes of a member that says of an image its id and its labels
 
 
 class TarIndex:
@@ -36,7 +40,7 @@ class TarIndex:
         query = "SELECT start, size FROM member WHERE tar = ? AND name = ?"
         with self._lock:
             if tar not in self._indexed:
-                members = self._read(tar)
+                members = list(self._read(tar))
                 with transaction(self._members, "the members of .tar files"):
                     self._members.executemany("INSERT OR REPLACE INTO member VALUES (?, ?, ?, ?)", members)
                 self._indexed.add(tar)
@@ -47,23 +51,47 @@ class TarIndex:
         """Delete the temporary database; a second call does nothing."""
         self._members.close()
 
-    def _read(self, tar: str) -> list[_Member]:
-        path = self._folder / tar
-        if Path(tar).name != tar or not path.is_file():
-            return []
+    def _read(self, tar: str) -> Iterator[tuple[bytes, bytes, int, int]]:
+        if Path(tar).name == tar:
+            for member in _read_members(self._folder / tar):
+                yield encode_name(tar), encode_name(member.name), member.offset, member.size
+
+
+def tar_images(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Id and labels of the images in a .tar, in order, as their members say; without those that do not say it.
+
+    Raises :class:`clipes.io.retry.LastingTrouble` where the folder does not answer.
+    """
+    for member in _read_members(path):
+        if not member.name.endswith(f".{MEMBERS['about']}") or member.size > _MAX_ABOUT:
+            continue
         try:
-            return retried(partial(_members, path), self._folder)
+            about = json.loads(retried(member.read, path.parent))
+            image_id, labels = str(about["id"]), tuple(map(str, about["labels"]))
         except LastingTrouble:
             raise
-        except OSError:
-            return []
+        except (OSError, ValueError, TypeError, KeyError):
+            continue
+        if member_name(image_id, "about") == member.name:
+            yield image_id, labels
 
 
-def _members(path: Path) -> list[_Member]:
-    """The members of a .tar, as far as it is complete."""
-    found: list[_Member] = []
+def _read_members(path: Path) -> list[TarMember]:
+    if not path.is_file():
+        return []
+    try:
+        return retried(partial(_members, path), path.parent)
+    except LastingTrouble:
+        raise
+    except OSError:
+        return []
+
+
+def _members(path: Path) -> list[TarMember]:
+    """The files in a .tar, as far as it is complete."""
+    found: list[TarMember] = []
     with suppress(tarfile.TarError, ValueError, OverflowError), tarfile.open(path, "r:") as archive:
         for member in archive:  # cut off: its last images are done again
             if member.isreg():
-                found.append((encode_name(path.name), encode_name(member.name), member.offset_data, member.size))
+                found.append(TarMember(path, member.name, member.offset_data, member.size))
     return found

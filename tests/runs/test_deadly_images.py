@@ -16,8 +16,11 @@ from PIL import Image
 
 import clipes
 from clipes.runs import generation
-from clipes.store.in_hand import InHand, deaths
+from clipes.store.in_hand import InHand, deaths, remove_stale_hands
+from clipes.store.lease import take_lease
 from clipes.store.record import Recorder
+from clipes.store.row import Row
+from clipes.store.rows import LatestRows
 
 NAME = "20990101T000000.000000-00000000-{pid}-{pid:08x}"
 
@@ -66,6 +69,32 @@ def test_deaths_are_counted_by_settings_and_memory(tmp_path: Path) -> None:
     assert deaths(tmp_path, "x", 16e9) == Counter()
 
 
+def test_what_the_dead_had_in_hand_goes_when_it_is_made(tmp_path: Path) -> None:
+    """By a start of the same number or a later one: an older mask says nothing, as its image was to be made again."""
+    with Recorder(tmp_path, {"settings": "x"}) as recorder:
+        recorder.add(Row("old", "ok"))
+    for number, images in enumerate((["old"], ["made"], ["made", "failed"], []), start=1):
+        path = died(tmp_path, number, images).with_suffix(".jsonl")
+        path.write_text(json.dumps({"settings": "x", "start": 2, "started": "2026-01-01T00:00:00+00:00"}) + "\n")
+    died(tmp_path, 5, ["old"], settings="y")
+    died(tmp_path, 6, []).write_text("{")
+    with InHand(recorder.path, "x", 8e9).hold(["made"]):  # this process lives, as its lease says
+        with take_lease(tmp_path, "x"), LatestRows(tmp_path, "x") as latest:
+            remove_stale_hands(tmp_path, "x", latest)
+            assert len(_hands(tmp_path)) == 4, "1, 2 and 3, and that of this process"
+        Path(tmp_path, "records", f"{NAME.format(pid=7)}.jsonl").write_text(
+            json.dumps({"settings": "x", "start": 2, "started": "2026-01-01T00:00:00+00:00"})
+            + f"\n{Row('made', 'ok').to_json()}\n{Row('failed', 'failed').to_json()}\n"
+        )
+        with take_lease(tmp_path, "x"), LatestRows(tmp_path, "x") as latest:
+            remove_stale_hands(tmp_path, "x", latest)
+    assert _hands(tmp_path) - {recorder.path.stem} == {NAME.format(pid=1), NAME.format(pid=3)}
+
+
+def _hands(folder: Path) -> set[str]:
+    return {path.stem for path in (folder / "records").glob("*.hand")}
+
+
 @pytest.mark.slow
 def test_an_image_that_kills_its_process_stops_no_other(photos: Path) -> None:
     """The command is killed at every start. The third one does all the others first, and says what has failed."""
@@ -85,7 +114,9 @@ def test_an_image_that_kills_its_process_stops_no_other(photos: Path) -> None:
         "sub/d": "ok",
     }
     assert "its process was killed 2 times while it was worked on" in found["sub/c"].reason
+    assert len(_hands(out)) == 3
     assert clipes.run(photos, out, labels=table).ok == 4
+    assert clipes.run(photos, out, labels=table).ok == 4 and not _hands(out)
 
 
 def test_an_image_that_the_memory_cannot_hold_fails_alone(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -103,7 +103,9 @@ def test_other_settings_are_refused(scenes: list[Sample], tiny, tmp_path: Path) 
 def test_a_shard_without_rows_is_removed_and_its_images_are_made_again(
     tiny, scenes: list[Sample], tmp_path: Path
 ) -> None:
-    """Its process was killed after it was named. Not while that process lives, nor a foreign file."""
+    """Its process was killed after it was named. Not while that process lives, nor a foreign file, nor those of a
+    record that was lost or cut: a process leaves one.
+    """
     output = Output(tmp_path / "m", format="tar", tar_size=2)
     _made(tiny, scenes, output)
     (record,) = (output.folder / "records").glob("*.jsonl")
@@ -114,9 +116,15 @@ def test_a_shard_without_rows_is_removed_and_its_images_are_made_again(
     assert _made(tiny, scenes, output) == ["2", "3", "4"]
     names = {path.name for path in output.folder.glob("*.tar")}
     assert {first, second, third, "masks-mine.tar"} < names, "this process lives"
-    for name in (second, third, record.name.replace(".jsonl", "-000007.tar")):
-        dead = name.replace(f"-{os.getpid()}-", f"-{2**22 + 5}-")
-        (output.folder / f"masks-{dead}".replace("masks-masks-", "masks-")).touch()
+    dead = record.with_name(record.name.replace(f"-{os.getpid()}-", f"-{2**22 + 5}-"))
+    left = [output.folder / f"masks-{dead.stem}-{number:06}.tar" for number in range(2)]
+    for path in left:
+        path.touch()
+    for lost in (True, False):  # the record; then it is there, but has lost the rows of two
+        assert _made(tiny, scenes, output) == [] and all(path.exists() for path in left)
+        if lost:
+            dead.write_text(lines[0])
+    left[0].unlink()
     assert _made(tiny, scenes, output) == []
     assert {path.name for path in output.folder.glob("*.tar")} == names
 

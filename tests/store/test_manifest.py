@@ -110,8 +110,11 @@ def test_differences_of_kind_are_told(tmp_path: Path, old: dict[str, Any], new: 
 )
 def test_what_is_no_record_of_a_run_is_refused(tmp_path: Path, text: str, why: str) -> None:
     (tmp_path / "run.json").write_text(text, encoding="latin-1")
+    (tmp_path / "records").mkdir()
     for refused in (lambda: read_manifest(tmp_path), lambda: create_or_verify_manifest(tmp_path, SETTINGS, {})):
-        with pytest.raises(ValueError, match=rf"run\.json is no record of a run: .*{why}.*--overwrite"):
+        with pytest.raises(
+            ValueError, match=rf"run\.json is no record of a run: .*{why}.*`clipes repair .*--overwrite"
+        ):
             refused()
     assert (tmp_path / "run.json").read_text("latin-1") == text
 

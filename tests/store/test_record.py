@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipes.store import record
-from clipes.store.record import Recorder, read_records
+from clipes.store.record import Recorder, Unreadable, read_records
 from clipes.store.row import Row
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals and limits of POSIX")
@@ -98,13 +98,16 @@ def test_rows_survive_the_round_trip(row: Row) -> None:
         ('{"id": "a", "status": "ok", "more": 1}', "more is 1"),
     ],
 )
-def test_broken_rows_are_named_with_their_line(tmp_path: Path, line: str, why: str) -> None:
+def test_broken_rows_are_passed_over_and_named_with_their_line(tmp_path: Path, line: str, why: str) -> None:
     with Recorder(tmp_path, HEADER) as recorder:
         recorder.add(Row("a", "ok"))
     with open(recorder.path, "a") as file:
         file.write(f"{line}\n{Row('b', 'ok').to_json()}\n")
-    with pytest.raises(ValueError, match=rf"{re.escape(str(recorder.path))}, line 3: .*{why}.*move the file away"):
-        _rows(tmp_path)
+    assert [row.id for row in _rows(tmp_path)] == ["a", "b"]
+    (record,) = read_records(tmp_path)
+    (unreadable,) = (item for item in record.items() if isinstance(item, Unreadable))
+    assert re.search(rf"^{re.escape(str(recorder.path))}, line 3: .*{why}", str(unreadable))
+    assert unreadable.damaged == why.startswith(("broken JSON", "no JSON object"))
 
 
 def test_numbers_that_json_lacks_are_refused_and_nothing_is_written(tmp_path: Path) -> None:
@@ -124,13 +127,18 @@ def test_numbers_that_json_lacks_are_refused_and_nothing_is_written(tmp_path: Pa
         '{"settings": "x", "started": "?"}',
         '{"settings": "x", "started": "0001-01-01T00:00:00+00:00"}',
         '{"settings": "x", "started": "9999-01-01T00:00:00+00:00"}',
+        '{"id": "a", "status": "ok"}',
     ],
 )
-def test_broken_headers_are_named(tmp_path: Path, line: str) -> None:
+def test_broken_headers_are_named_and_their_records_are_of_no_run(tmp_path: Path, line: str) -> None:
     (tmp_path / "records").mkdir()
     (tmp_path / "records" / "a.jsonl").write_text(f"{line}\n")
-    with pytest.raises(ValueError, match=r"a\.jsonl, line 1: "):
-        list(read_records(tmp_path))
+    with Recorder(tmp_path, HEADER):
+        pass
+    first, second = read_records(tmp_path)
+    assert first.settings == "" and str(first.fault).startswith(f"{first.path}, line 1: ")
+    assert first.fault and first.fault.damaged == (line == "-" or "id" in line)
+    assert second.settings == "x" and second.fault is None
 
 
 LINES = st.binary(max_size=40) | st.sampled_from([b'{"id": "a", "status": "ok", "time": %s}' % (b"9" * 400), b"1e999"])

@@ -19,6 +19,7 @@ from clipes.store.lease import take_lease
 from clipes.store.record import Recorder
 from clipes.store.row import Row
 from clipes.store.rows import LatestRows
+from clipes.store.status import read_status
 from clipes.store.store import Store
 
 
@@ -91,13 +92,30 @@ def test_records_of_other_settings_are_left_out(tmp_path: Path) -> None:
         assert rows.other_records == 2 and len(rows.workers) == 1
 
 
-def test_a_broken_record_is_named(tmp_path: Path) -> None:
+def test_lines_that_cannot_be_read_cost_their_images_only(tmp_path: Path) -> None:
     with _recorder(tmp_path) as recorder:
-        pass
+        recorder.add(Row("a", "ok"))
     with open(recorder.path, "ab") as file:
-        file.write(b"\0\n")
-    with pytest.raises(ValueError, match=r"\.jsonl, line 2: broken JSON"):
-        LatestRows(tmp_path, "x")
+        file.write(b'{"id": "b", "status": "ok", "more": 1}\n')
+    with LatestRows(tmp_path, "x") as rows, pytest.warns(UserWarning, match=r"line 3: .*more is 1; a newer clipes may"):
+        rows.warn_of_unreadable()
+    with open(recorder.path, "ab") as file:
+        file.write(b"\0\n" + Row("c", "ok").to_json().encode() + b"\n")
+    (tmp_path / "records" / "z.jsonl").write_bytes(b"\0\n" + Row("d", "ok").to_json().encode() + b"\n")
+    with LatestRows(tmp_path, "x") as rows:
+        assert [row.id for row in rows] == ["a", "c"] and rows.unreadable == 3 and rows.other_records == 0
+        with pytest.warns(UserWarning, match=rf"^3 line.*z\.jsonl, line 1: broken JSON.*`clipes repair {tmp_path}`"):
+            rows.warn_of_unreadable()
+    with LatestRows(tmp_path, "") as rows:
+        assert len(rows) == 0
+
+
+def test_rows_that_were_only_found_have_no_speed(tmp_path: Path) -> None:
+    with Recorder(tmp_path, {"settings": "x", "repair": True}) as recorder:
+        recorder.add(Row("a", "ok"))
+    with LatestRows(tmp_path, "x") as rows:
+        assert rows.workers[0].repair and rows.workers[0].rate is None
+        assert read_status(tmp_path, rows).rate is None and read_status(tmp_path, rows).ok == 1
 
 
 def _sha(data: bytes) -> str:
@@ -236,6 +254,7 @@ MEMORY = """
 import re, sys
 from pathlib import Path
 from clipes.store.rows import LatestRows
+from clipes.store.status import read_status
 def peak():  # ru_maxrss would begin with that of the parent
     return int(re.search(r"VmHWM:[^0-9]*([0-9]+) kB", Path("/proc/self/status").read_text())[1]) // 1024
 before = peak()
