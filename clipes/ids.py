@@ -131,6 +131,8 @@ CLASSES, MANIFEST = "classes.json", "run.json"
 
 def _names_of_run(file: Path) -> tuple[str, ...] | None:
     """The names that the record of a run holds; None where it is missing, broken, or of a version that held none."""
+    if not file.is_file():  # a named pipe would wait for ever
+        return None
     try:
         return tuple(map(str, json.loads(file.read_text(encoding="utf-8"))["settings"]["class_names"]))
     except (OSError, ValueError, TypeError, KeyError, RecursionError):

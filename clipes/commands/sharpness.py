@@ -60,6 +60,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     """Check everything that can be checked without the model, then analyse, write and print."""
     from clipes.datasets import absolute_source
+    from clipes.io.paths import resolved
     from clipes.prompting.selection import select_images
     from clipes.vocabulary.class_file import check_path
 
@@ -70,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     select_images(samples, vocabulary, options.truth)
     if options.apply:
         check_path(options.apply)
-        if options.apply.resolve() == (options.out / "sharpness.json").resolve():
+        if resolved(options.apply) == resolved(options.out / "sharpness.json"):
             raise ValueError(f"--apply {options.apply} would replace the results; choose another name")
     _check_out(options.out, options.source, options.truth)
 
@@ -118,12 +119,12 @@ def _vocabulary(options: argparse.Namespace) -> Vocabulary:
 
 def _check_out(out: Path, *taken: str | Path | tuple[str, ...] | None) -> None:
     """Make the folder; refuse a file, and a folder whose plots the next run would take for images or truth."""
-    from clipes.io.paths import source_text, source_would_match
+    from clipes.io.paths import resolved, source_text, source_would_match
 
     if os.path.lexists(out) and not out.is_dir():
         raise NotADirectoryError(f"{out} is not a folder; give one for the results")
     for source in taken:
-        if source and source_would_match(source)(out.resolve() / "sharpness.png"):
+        if source and source_would_match(source)(resolved(out) / "sharpness.png"):
             raise ValueError(
                 f"the output folder {out} lies in {source_text(source)}, so that the next run would take the plots "
                 "for its pictures; choose a folder outside it"

@@ -43,6 +43,8 @@ def read_shards(
     by `table.separator` or space), else `txt` (names, separated by it or by lines).
     """
     for path in _shards(source):
+        if not path.is_file():  # a named pipe would wait for ever
+            raise DatasetError(f"{path} is a folder, a pipe or a device; give a .tar file")
         with open(path, "rb") as file:
             for key, members in itertools.groupby(_members(path, file), key=lambda member: _key(member.name)):
                 if key:

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from .paths import list_sources, source_folder, source_text, source_would_match
+from .paths import list_sources, resolved, source_folder, source_text, source_would_match
 from .retry import check_there, retried
 
 AnyPath = str | os.PathLike[str]
@@ -224,8 +224,8 @@ def check_target(
     Links are resolved. `out` may be an empty folder and, with `overwrite`, an earlier one of this kind whose top level
     holds nothing else.
     """
-    place = out.resolve()
-    if place.is_relative_to(run.resolve()):
+    place = resolved(out)
+    if place.is_relative_to(resolved(run)):
         raise ValueError(f"{out} is in the run's folder ({run}); choose another folder for the {kind}")
     for source in sources:
         if source_would_match(source)(place / "0.jpg"):
@@ -233,7 +233,7 @@ def check_target(
                 f"{out} would be among the files of {source_text(source)}; choose another folder for the {kind}"
             )
     for folder in (run, *(source_folder(one) for source in sources for one in list_sources(source))):
-        if folder is not None and folder.resolve().is_relative_to(place):
+        if folder is not None and resolved(folder).is_relative_to(place):
             raise ValueError(f"{out} holds {folder}, which it would replace; choose another folder for the {kind}")
     _check_replaceable(out, kind, overwrite)
 

@@ -36,9 +36,14 @@ def check_name(name: str, suffix: str = "") -> None:
 
 def inside(path: Path, folder: str | os.PathLike[str]) -> Path:
     """Return ``path``; raise ValueError if a link leads it out of ``folder``."""
-    if not path.parent.resolve().is_relative_to(Path(folder).resolve()):
+    if not resolved(path.parent).is_relative_to(resolved(folder)):
         raise ValueError(f"{path} leads out of the output folder through a link; remove the link")
     return path
+
+
+def resolved(path: str | os.PathLike[str]) -> Path:
+    """The absolute path without links; a link that leads back to itself stays, where ``Path.resolve`` may raise."""
+    return Path(os.path.realpath(path))
 
 
 def split_pattern(source: Path) -> tuple[Path, tuple[str, ...]]:
@@ -100,18 +105,18 @@ def source_would_match(
     if len(sources) == 1:
         return _would_match(Path(sources[0].removeprefix("folders:")))
     folders = [_would_match(Path(one)) for one in sources if os.path.isdir(one)]
-    files = {(Path(one).parent.resolve(), Path(one).suffix) for one in sources if not os.path.isdir(one)}
+    files = {(resolved(Path(one).parent), Path(one).suffix) for one in sources if not os.path.isdir(one)}
     return lambda path: (path.parent, path.suffix) in files or any(matches(path) for matches in folders)
 
 
 def _would_match(source: Path) -> Callable[[Path], bool]:
     if source.is_dir():
-        root = source.resolve()
+        root = resolved(source)
         return lambda path: path.is_relative_to(root)
     fixed, rest = split_pattern(source)
     if not rest:
         return lambda path: False
-    base = fixed.resolve()
+    base = resolved(fixed)
     if "**" in rest:
         return lambda path: path.is_relative_to(base) and path.match(rest[-1])
     pattern = os.sep.join((glob.escape(str(base)), *rest))

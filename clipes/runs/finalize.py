@@ -14,6 +14,7 @@ from clipes.config import STAGES, Config
 from clipes.datasets.sample import AnySource
 from clipes.ids import MANIFEST
 from clipes.io.images import TarMember
+from clipes.io.paths import resolved
 from clipes.store.images import run_images
 from clipes.store.lease import take_lease
 from clipes.store.manifest import MIXED, overwrite_manifest, settings_digest
@@ -136,7 +137,7 @@ class SavedRun:
         folder = self.store.folder
         if out is None and self.store.settings.get("output", {}).get("format") == "tar":
             raise ValueError(f"{folder} holds .tar files, which are not overwritten; give another folder (--out)")
-        if out is not None and Path(out).resolve() == folder.resolve():
+        if out is not None and resolved(out) == resolved(folder):
             raise ValueError(f"{out} is the run itself; give another folder, or none to overwrite the masks")
 
     def _write(

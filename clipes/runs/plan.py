@@ -245,6 +245,8 @@ def read_plan(path: str | os.PathLike[str]) -> Plan:
     if path.is_dir():
         path = path / "run.json"
     try:
+        if os.path.lexists(path) and not path.is_file():  # a named pipe would wait for ever
+            raise ValueError("not a file; give the run.json of an earlier run")
         values = json.loads(path.read_text(encoding="utf-8"))
         return Plan.from_dict(values["plan"] if isinstance(values, dict) and "plan" in values else values)
     except FileNotFoundError:

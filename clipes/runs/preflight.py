@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from clipes.datasets import Sample
 from clipes.datasets.sample import AnySource
 from clipes.ids import MANIFEST
-from clipes.io.paths import source_text, source_would_match
+from clipes.io.paths import resolved, source_text, source_would_match
 from clipes.store.cleanup import check_output_folder
 from clipes.store.output import Output
 from clipes.store.writer import NotOurs, new_writer
@@ -30,7 +30,7 @@ def check_folder(source: AnySource, samples: Iterable[Sample], output: Output, o
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise NotADirectoryError(f"{folder} is a file; give a folder for the masks")
     check_output_folder(folder, overwrite)
-    root, would_match = folder.resolve(), source_would_match(source)
+    root, would_match = resolved(folder), source_would_match(source)
     writer = new_writer(output, _EXAMPLE_NAME)
     blocked: set[str] = set()  # ids whose mask file has the name of a folder: for the sample a.png/b this is a (a.png)
     for sample in samples:

@@ -26,6 +26,9 @@ def check_output_folder(folder: Path, overwrite: bool = False) -> None:
     if overwrite and RECORDS in taken:
         for owner in owners(folder).values():
             raise FolderInUse(f"{folder}: {owner or 'another process'} is writing there; stop it before --overwrite")
+        for name in (MANIFEST, MANIFEST_COPY, CLASSES):
+            if (folder / name).is_dir():
+                raise ValueError(f"{folder / name} is a folder, which no run writes; move it away")
     elif os.path.lexists(folder / MANIFEST):  # checked last: a run that starts right now writes it first
         read_manifest(folder)
     elif taken and not any(RECORD_FILE.fullmatch(name) for name in _names(folder / RECORDS)):  # else it was lost
@@ -50,7 +53,8 @@ def _clear(folder: Path) -> None:
         name = path.relative_to(folder).with_suffix("").as_posix()
         if name.partition("/")[0] not in SAVED and owned(path, "mask"):
             for kind, suffix in SAVED.items():
-                (folder / kind / f"{name}{suffix}").unlink(missing_ok=True)
+                if not (beside := folder / kind / f"{name}{suffix}").is_dir():
+                    beside.unlink(missing_ok=True)
             path.unlink()
     for path in folder.glob("masks-*.tar"):
         if TAR_FILE.fullmatch(path.name):

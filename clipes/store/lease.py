@@ -170,7 +170,7 @@ def conflicts(folder: Path, owner: Owner, own_name: str = "") -> Iterator[Owner]
     """
     for name in sorted(os.listdir(folder)):
         match = LEASE_FILE.fullmatch(name)
-        if match is None or name == own_name:
+        if match is None or name == own_name or not _is_ordinary(folder / name):
             continue
         other = read_owner(folder / name)
         suits = other is not None and owner.suits(other)
@@ -185,7 +185,7 @@ def conflicts(folder: Path, owner: Owner, own_name: str = "") -> Iterator[Owner]
 def owners(folder: Path) -> dict[tuple[str, str], Owner | None]:
     """The leases of ``folder`` by machine and number of the process; on other machines it may be dead."""
     matches = [match for name in os.listdir(folder) if (match := LEASE_FILE.fullmatch(name))]
-    held = [match for match in matches if is_held(folder / match[0], patience=0)]
+    held = [match for match in matches if _is_ordinary(folder / match[0]) and is_held(folder / match[0], patience=0)]
     return {(match["machine"], match["pid"]): read_owner(folder / match[0]) for match in held}
 
 
@@ -234,6 +234,11 @@ def process_start(pid: int) -> str | None:
         return f"{boot} {fields[19]}"
     except (OSError, IndexError):
         return None
+
+
+def _is_ordinary(path: Path) -> bool:
+    """Whether a name is that of an ordinary file: a pipe would be waited for, and nothing else is a lease."""
+    return path.is_file() and not path.is_symlink()
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -284,5 +284,7 @@ def refuse_special(path: Path) -> None:
     """Raise ValueError for a link, and for a record that is no ordinary file: reading a pipe would wait forever."""
     if path.is_symlink():
         raise ValueError(f"{path} is a link, and records are never followed out of their folder; remove the link")
+    if path.name == RECORDS and os.path.lexists(path) and not path.is_dir():
+        raise ValueError(f"{path} is no folder, and no records can be in it; remove it or move it away")
     if path.name != RECORDS and not path.is_file():
         raise ValueError(f"{path} is a folder, a pipe or a device, not a record; remove it or move it away")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -21,8 +21,9 @@ from typing import Any
 from clipes.ids import CLASSES, MANIFEST, class_table
 from clipes.io.atomic import atomic, owned, write_json
 
+from .checksums import has_size
 from .found_rows import MADE_AGAIN, Unclaimed, find_rows
-from .layout import DAMAGED, MANIFEST_COPY, RECORD_FILE, RECORDS, SAVED
+from .layout import DAMAGED, MANIFEST_COPY, RECORD_FILE, RECORDS, SAVED, Kind, member_name
 from .lease import take_lease
 from .manifest import MIXED, copy_manifest, other_folder, parse_manifest, read_manifest, recorded_digest
 from .record import Record, Recorder, Unreadable, read_records
@@ -200,9 +201,9 @@ class _Mender:
         for row in store.rows("ok"):
             if not store.is_done(row.id, row.labels, kinds):
                 self._set_aside_unmarked(store, row)
-                where = f"{self._folder / row.shard}: " if row.shard else ""
-                what = "its mask, or a file beside it, is not there or not as it was written"
-                self._report.leave(f"{where}{row.id}: {what}; {MADE_AGAIN}")
+                self._report.leave(
+                    f"{_damaged_file(store, row, kinds)}: not there, or not as it was written; {MADE_AGAIN}"
+                )
 
     def _set_aside_unmarked(self, store: Store, row: Row) -> None:
         """Rename what is left of a mask whose mark is damaged, too: a start would not write over it."""
@@ -227,6 +228,17 @@ def _special_files(records: Path) -> Iterator[Path]:
         path = records / name
         if name.endswith((".jsonl", MANIFEST)) and not name.startswith(".") and not stat.S_ISREG(path.lstat().st_mode):
             yield path
+
+
+def _damaged_file(store: Store, row: Row, kinds: Sequence[Kind]) -> str:
+    """The file of an image that is not done for which this is so; its mask, unless it is one beside that."""
+    for kind in kinds:
+        try:
+            if not has_size(path := store.path(row, kind), row, kind):
+                return str(path)
+        except (ValueError, OSError) as error:
+            return str(error)
+    return str(store.folder / row.shard / member_name(row.id, "mask") if row.shard else store.path(row))
 
 
 def _free_name(path: Path) -> Path:

@@ -94,7 +94,7 @@ class FolderWriter(Writer):
     def discard(self, image_id: str) -> None:
         """As :class:`Writer` says."""
         for kind in ("mask", *self._saved):
-            with suppress(FileNotFoundError, NotADirectoryError):
+            with suppress(OSError):  # there is none, or what is there is no file
                 file_path(self.folder, image_id, kind).unlink()
 
 

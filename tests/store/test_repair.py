@@ -256,7 +256,7 @@ def test_masks_with_a_row_that_are_not_there_any_more_are_named(run: Run, cli: C
     Path("m/000.png").unlink()
     Path("m/cams/001.npz").write_bytes(b"")
     code, _, err = cli("repair", "m")
-    assert code == 3 and [line.partition(":")[0] for line in err.splitlines()] == ["m", "000", "001"]
+    assert code == 3 and [line.partition(":")[0] for line in err.splitlines()] == ["m", "m/000.png", "m/cams/001.npz"]
     assert run(*SAVED).code == 0 and files() == whole and cli("repair", "m").code == 0
 
 
