@@ -129,7 +129,7 @@ def _warnings(command: str) -> Iterator[None]:
 def entry(arguments: Sequence[str] | None = None) -> NoReturn:
     """The command: :func:`main`, and the end of the process, which waits for no image that a stop has left."""
     code = main(arguments)
-    if any(thread.name.startswith("clipes-job") for thread in threading.enumerate()):
+    if any(thread.name.startswith(("clipes-job", "clipes-write")) for thread in threading.enumerate()):
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

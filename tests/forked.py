@@ -14,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -75,6 +76,7 @@ class Command:
     """A running command, first of a session of its own; dead at the end of a ``with``.
 
     ``limit`` is the size in bytes beyond which no file of it grows; from the ``slow``-th image on each takes minutes;
+    from the ``hang``-th on no file is ever written, as on a share that is gone;
     with ``die="row 2"`` it kills itself at the third call of what ``WINDOWS`` says of "row".
     """
 
@@ -167,6 +169,8 @@ def _run(order: dict[str, Any]) -> int:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
     if "slow" in order:
         _slow(order["slow"])
+    if "hang" in order:
+        _hang(order["hang"])
     if "die" in order:
         window, number = order["die"].split()
         _die(window, int(number))
@@ -194,6 +198,20 @@ def _slow(after: int) -> None:
         return generate(*arguments)
 
     MaskGenerator.generate = slow  # type: ignore[method-assign]
+
+
+def _hang(after: int) -> None:
+    from clipes.store import writer
+
+    real, calls = writer.write_bytes, count()
+
+    def hang(*arguments: Any) -> None:
+        if next(calls) >= after:
+            print("hangs", flush=True)
+            threading.Event().wait()
+        real(*arguments)
+
+    writer.write_bytes = hang
 
 
 WINDOWS = {

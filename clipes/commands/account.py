@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import threading
@@ -31,11 +32,20 @@ if TYPE_CHECKING:  # they load torch
 
 REASONS_SHOWN = 10
 
+GRACE_SECONDS = 10.0
+"""How long a process that was told twice to stop has to end by itself: a thread may hang in a file system."""
+
+_LOOK_SECONDS = 0.2
+
 
 class Stop:
-    """Whether a signal has asked the run to stop; ``code`` is the exit code for that signal."""
+    """Whether a signal has asked the run to stop; ``code`` is the exit code for that signal.
+
+    ``deadline`` is when the process ends in any case, by the monotonic clock: after a second signal.
+    """
 
     code = DONE
+    deadline = math.inf
 
     def __call__(self) -> bool:
         return self.code != DONE
@@ -59,24 +69,44 @@ def signal_handlers(handle: Callable[[int, object], None], *numbers: int) -> Ite
 def stopping() -> Iterator[Stop]:
     """The first Ctrl-C or SIGTERM asks to stop after the images in progress, the second stops immediately.
 
-    While a trouble of the file system is waited for (:mod:`clipes.io.retry`), the first stops, too.
+    While a trouble of the file system is waited for (:mod:`clipes.io.retry`), the first stops, too. What is still
+    running :data:`GRACE_SECONDS` after the second is left: whole files and rows stay whole.
     """
     stop = Stop()
 
     def handle(number: int, frame: object) -> None:
         if stop():
+            stop.deadline = time.monotonic() + GRACE_SECONDS  # no lock is taken here
             raise KeyboardInterrupt(*(["terminated"] if number == signal.SIGTERM else []))
         stop.code = TERMINATED if number == signal.SIGTERM else INTERRUPTED
         with suppress(OSError):  # not print(): the signal may have interrupted one, and print() is not reentrant
             os.write(2, b"\nstopping after the images in progress; once more stops at once\n")
 
-    with signal_handlers(handle, signal.SIGINT, signal.SIGTERM), retry.of_process.until(stop):
+    handled = signal_handlers(handle, signal.SIGINT, signal.SIGTERM)
+    with _ended_at_deadline(stop), handled, retry.of_process.until(stop):
         try:
             yield stop
         except retry.LastingTrouble as error:
             if not stop():
                 raise
             raise KeyboardInterrupt(*(["terminated"] if stop.code == TERMINATED else [])) from error
+
+
+@contextmanager
+def _ended_at_deadline(stop: Stop) -> Iterator[None]:
+    """End the process at the deadline, if the block has not ended before."""
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(_LOOK_SECONDS):
+            if time.monotonic() > stop.deadline:
+                os._exit(stop.code)
+
+    threading.Thread(target=watch, name="clipes-stop", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 class RunSummary:

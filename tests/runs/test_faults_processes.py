@@ -275,6 +275,24 @@ def test_a_second_signal_stops_at_once(
         assert _of_tars(Path("m")) == {name: data for name, data in whole.items() if "/" not in name}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_a_process_whose_threads_hang(
+    start: Callable[..., Command], whole: dict[str, bytes], number: int
+) -> None:
+    """As where a file system does not answer any more: nothing can be waited for."""
+    run = start("--out", "m", hang=7)
+    run.until(lambda: "hangs" in run.said)
+    os.killpg(run.pid, number)
+    run.until(lambda: "stopping after" in run.said)
+    assert run.code(1) is None
+    os.killpg(run.pid, number)
+    assert run.code(60) == {signal.SIGINT: 130, signal.SIGTERM: 143}[signal.Signals(number)], run.said
+    _check_whole(Path("m"))
+    assert start("--out", "m").code() == 0
+    _check_all_done(Path("m"), whole, saved=False)
+
+
 @pytest.mark.parametrize(
     ("limit", "format"),
     [
