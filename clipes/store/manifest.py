@@ -79,11 +79,23 @@ def overwrite_manifest(folder: str | os.PathLike[str], settings: Mapping[str, An
 
 
 def copy_manifest(folder: str | os.PathLike[str]) -> None:
-    """Bring the copy of ``folder/run.json`` beside the records up to date."""
-    data, copy = retried(Path(folder, MANIFEST).read_bytes), Path(folder, MANIFEST_COPY)
+    """Bring the copy of ``folder/run.json`` beside the records up to date.
+
+    One of the same settings stays as it is: where the rest differs, ``run.json`` may be the one that is damaged.
+    """
+    path, copy = Path(folder, MANIFEST), Path(folder, MANIFEST_COPY)
     refuse_special(copy.parent)
-    if not copy.is_file() or copy.read_bytes() != data:
-        write_bytes(copy, data)
+    if not is_copied(folder):
+        write_bytes(copy, retried(path.read_bytes))
+
+
+def is_copied(folder: str | os.PathLike[str]) -> bool:
+    """Whether the copy of ``folder/run.json`` can be read and is of the same settings; the rest may differ."""
+    try:
+        manifest, copy = parse_manifest(Path(folder, MANIFEST)), parse_manifest(Path(folder, MANIFEST_COPY))
+    except (ValueError, RecursionError):
+        return False
+    return (manifest["digest"], manifest.get("mixed")) == (copy["digest"], copy.get("mixed"))
 
 
 def recorded_digest(folder: str | os.PathLike[str]) -> str | None:

@@ -25,7 +25,7 @@ from .checksums import has_size
 from .found_rows import MADE_AGAIN, Unclaimed, find_rows
 from .layout import DAMAGED, MANIFEST_COPY, RECORD_FILE, RECORDS, SAVED, Kind, member_name
 from .lease import take_lease
-from .manifest import MIXED, copy_manifest, other_folder, parse_manifest, read_manifest, recorded_digest
+from .manifest import MIXED, copy_manifest, is_copied, other_folder, parse_manifest, read_manifest, recorded_digest
 from .record import Record, Recorder, Unreadable, read_records
 from .row import Row
 from .store import Store
@@ -112,8 +112,12 @@ class _Mender:
             manifest = read_manifest(folder)
         except (FileNotFoundError, ValueError):
             return self._restore_manifest(path, copy)
-        if not copy.is_file() or copy.read_bytes() != path.read_bytes():
+        if not is_copied(folder):
             self._do(f"{copy}: written, a copy of {path}", lambda: copy_manifest(folder))
+        elif copy.read_bytes() != path.read_bytes():
+            self._report.notes.append(
+                f"{path} and {copy} differ beside the settings: one was edited or damaged; both stay"
+            )
         return manifest
 
     def _restore_manifest(self, path: Path, copy: Path) -> dict[str, Any] | None:
