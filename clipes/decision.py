@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from clipes.config import Config, CrfConfig, ParConfig
+from clipes.config import Config, CrfConfig, PamrConfig, ParConfig, RefineConfig
 from clipes.device.inference import inference
 from clipes.device.pixels import pixels_of, to_host
 from clipes.ids import ignore_index
@@ -71,8 +71,8 @@ def decide_batch(
     return decisions if ignore == 255 else [d._replace(mask=d.mask.astype(np.uint16)) for d in decisions]
 
 
-# Bytes per pixel, and per pixel and label: the CRF's lattice, PAR's weights, and each label's maps and scores.
-_BYTES = {type(None): (40, 16), ParConfig: (200, 16), CrfConfig: (220, 30)}
+# Bytes per pixel, and per pixel and label: the CRF's lattice, the neighbours' weights, each label's maps and scores.
+_BYTES = {type(None): (40, 16), ParConfig: (200, 16), PamrConfig: (360, 16), CrfConfig: (220, 30)}
 
 
 def decision_memory(pixels: Sequence[int], labels: Sequence[int], config: Config) -> int:
@@ -81,9 +81,7 @@ def decision_memory(pixels: Sequence[int], labels: Sequence[int], config: Config
     return sum((plain + per_label * label) * pixel for pixel, label in zip(pixels, labels, strict=True))
 
 
-def refine_scores(
-    images: Sequence[Image.Image], scores: list[Tensor], config: CrfConfig | ParConfig | None
-) -> list[Tensor]:
+def refine_scores(images: Sequence[Image.Image], scores: list[Tensor], config: RefineConfig | None) -> list[Tensor]:
     """Scores (C + 1, H, W) of each image, refined by its colours as ``config`` says.
 
     Images without a label are not changed, nor any if ``config`` is None.

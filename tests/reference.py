@@ -262,6 +262,36 @@ def pixel_adaptive_refinement(
     return maps / maps.sum(0)
 
 
+def pixel_adaptive_mask_refinement(
+    image: NDArray[np.uint8],
+    stacked: NDArray[np.float64],
+    iterations: int = 10,
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24),
+    colour_scale: float = 0.1,
+) -> NDArray[np.float64]:
+    """Image (H, W, 3) and rows (R, H, W): a loop over pixels; each distance's deviation sees the pixel once more."""
+    colours, maps = image.astype(np.float64), stacked.astype(np.float64)
+    h, w = colours.shape[:2]
+    square = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1)]
+    for _ in range(iterations):
+        spread = np.zeros_like(maps)
+        for r, c in np.ndindex(h, w):
+            nine_each = [
+                (min(max(r + d * down, 0), h - 1), min(max(c + d * right, 0), w - 1))
+                for d in dilations
+                for down, right in square
+            ]
+            deviation = np.array([colours[pixel] for pixel in nine_each]).std(axis=0, ddof=1)
+            others = [pixel for pixel, step in zip(nine_each, square * len(dilations), strict=True) if step != (0, 0)]
+            differences = [
+                np.mean(np.abs(colours[pixel] - colours[r, c]) / (1e-8 + colour_scale * deviation)) for pixel in others
+            ]
+            for (row, column), weight in zip(others, softmax(-np.array(differences)), strict=True):
+                spread[:, r, c] += weight * maps[:, row, column]
+        maps = spread
+    return maps
+
+
 # --- evaluation
 
 

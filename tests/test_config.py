@@ -19,6 +19,7 @@ from clipes.config import (
     GradCamConfig,
     ImageConfig,
     MaskConfig,
+    PamrConfig,
     ParConfig,
 )
 
@@ -84,6 +85,8 @@ def test_frozen():
         (lambda: ParConfig(dilations=(1, 1)), "without repeats"),
         (lambda: ParConfig(dilations=(0,)), "dilations is 0; it must be at least 1"),
         (lambda: ParConfig(resolution="third"), "resolution is 'third'; it must be 'full' or 'half'"),
+        (lambda: PamrConfig(colour_scale=0.0), r"colour_scale is 0\.0; it must be above 0 and finite"),
+        (lambda: PamrConfig(dilations=(2, 2)), "without repeats"),
         (lambda: ParConfig(position_weight=-0.1), "position_weight is -0.1"),
     ],
 )
@@ -112,7 +115,7 @@ def test_of_the_wrong_type(make, message):
 def test_a_stage_of_the_wrong_kind():
     with pytest.raises(TypeError, match=r"Config\.mask takes a MaskConfig"):
         Config(mask=GradCamConfig())
-    with pytest.raises(TypeError, match=r"Config\.refine takes a CrfConfig or ParConfig, not 'crf'"):
+    with pytest.raises(TypeError, match=r"Config\.refine takes a CrfConfig or ParConfig or PamrConfig, not 'crf'"):
         Config(refine="crf")
 
 
@@ -133,6 +136,7 @@ def test_ignored_pixels_go_with_the_crf():
     assert VOC12.effective_ignore_below == COCO14.effective_ignore_below == SCENES.effective_ignore_below == 0.95
     assert replace(VOC12, refine=None).effective_ignore_below is None
     assert replace(VOC12, refine=ParConfig()).effective_ignore_below is None
+    assert replace(VOC12, refine=PamrConfig()).effective_ignore_below is None
     assert replace(VOC12, refine=None, mask=MaskConfig(ignore_below=0.5)).effective_ignore_below == 0.5
     assert replace(VOC12, mask=MaskConfig(ignore_below=None)).effective_ignore_below is None
 

@@ -17,7 +17,7 @@ DECISION = ("refine", "mask")
 _HELP = {
     "map": "source of the class activation maps",
     "affinity": "what propagates the maps between patches; none: stop at the initial maps",
-    "refine": "refinement by the picture's colours: dense CRF, pixel-adaptive, or none",
+    "refine": "refinement by the picture's colours: dense CRF, pixel-adaptive (PAR, PAMR), or none",
 }
 _OF_CLASS_SETS = ("voc12", "coco14", "scenes")  # the presets whose values the help of a setting names
 _UNPREFIXED = ("gradcam", "attention")  # whose settings' flags do not begin with the choice's name

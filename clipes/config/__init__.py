@@ -29,7 +29,7 @@ from .maps import (
 from .mask import MaskConfig
 from .presets import COCO14, SCENES, VOC12
 from .recipes import PRESETS, RECIPES, Recipe
-from .refine import CrfConfig, ParConfig, RefineConfig
+from .refine import CrfConfig, PamrConfig, ParConfig, RefineConfig
 from .request import AttentionBlocks, EncodeRequest
 from .run import CHOICES, STAGES, Config, choice_name
 from .words import Fuse
@@ -64,6 +64,7 @@ __all__ = [
     "MapConfig",
     "MaskConfig",
     "Normalisation",
+    "PamrConfig",
     "ParConfig",
     "PatchTextConfig",
     "Pooling",

@@ -52,14 +52,35 @@ class ParConfig:
         require_positive("colour_scale", self.colour_scale)
         require(self.colour_scale >= 1e-6, "colour_scale", self.colour_scale, "at least 1e-6")
         require_number("position_weight", self.position_weight)
-        weight, distances = self.position_weight, self.dilations
+        weight = self.position_weight
         require(0 <= weight < math.inf, "position_weight", weight, "0 or more and finite")
-        require(isinstance(distances, tuple) and len(distances) > 0, "dilations", distances, "a tuple of distances")
-        for distance in distances:
-            require_int("dilations", distance)
-            require(distance <= 10**6, "dilations", distance, "at most a million")
-        require(len(set(distances)) == len(distances), "dilations", distances, "without repeats")
+        _require_distances(self.dilations)
         require_one_of("resolution", self.resolution, ("full", "half"))
 
 
-RefineConfig = CrfConfig | ParConfig
+@dataclass(frozen=True)
+class PamrConfig:
+    """Pixel-adaptive mask refinement (Araslanov & Roth, CVPR 2020, section 4.2; its code)."""
+
+    default_ignore_below: ClassVar[float | None] = None
+
+    iterations: int = setting(10, "rounds of the mean over the neighbours")
+    dilations: tuple[int, ...] = setting((1, 2, 4, 8, 12, 24), "distances of the eight neighbours, in pixels")
+    colour_scale: float = setting(0.1, "sharpness of the colour kernel, in standard deviations of the neighbourhood")
+
+    def __post_init__(self) -> None:
+        require_int("iterations", self.iterations)
+        require_positive("colour_scale", self.colour_scale)
+        require(self.colour_scale >= 1e-6, "colour_scale", self.colour_scale, "at least 1e-6")
+        _require_distances(self.dilations)
+
+
+def _require_distances(distances: tuple[int, ...]) -> None:
+    require(isinstance(distances, tuple) and len(distances) > 0, "dilations", distances, "a tuple of distances")
+    for distance in distances:
+        require_int("dilations", distance)
+        require(distance <= 10**6, "dilations", distance, "at most a million")
+    require(len(set(distances)) == len(distances), "dilations", distances, "without repeats")
+
+
+RefineConfig = CrfConfig | ParConfig | PamrConfig

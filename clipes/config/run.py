@@ -10,7 +10,7 @@ from .affinity import AffinityConfig, AttentionAffinityConfig, ContrastAffinityC
 from .image import ImageConfig, ViewsConfig
 from .maps import MEMBERS, ClassAttentionConfig, CommitteeConfig, GradCamConfig, MapConfig, Pooling
 from .mask import MaskConfig
-from .refine import CrfConfig, ParConfig, RefineConfig
+from .refine import CrfConfig, PamrConfig, ParConfig, RefineConfig
 from .request import EncodeRequest
 
 
@@ -83,7 +83,7 @@ CHOICES: dict[str, dict[str, type[Any] | None]] = {
         "contrast": ContrastAffinityConfig,
         "none": None,
     },
-    "refine": {"crf": CrfConfig, "par": ParConfig, "none": None},
+    "refine": {"crf": CrfConfig, "par": ParConfig, "pamr": PamrConfig, "none": None},
 }
 """The stages with a choice of methods: each method's name and the type of its settings."""
 

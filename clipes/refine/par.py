@@ -13,8 +13,8 @@ Axes: B images, R = C + 1 rows of scores, n = 8 x (number of distances) neighbou
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import lru_cache, reduce
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,10 +26,8 @@ from torch.nn import functional as F
 from clipes.config import ParConfig
 from clipes.device.inference import inference
 
+from .neighbours import DIRECTIONS, GUARD, colour_weights, deviation, neighbours, ordered_sum, weighted_mean
 from .validate import check_picture, check_scores
-
-_DIRECTIONS = [(down, right) for down in (-1, 0, 1) for right in (-1, 0, 1) if (down, right) != (0, 0)]
-_GUARD = 1e-8  # avoids division by zero in a neighbourhood of one colour
 
 
 def pixel_adaptive_refinement(image: Any, scores: NDArray[Any], config: ParConfig | None = None) -> NDArray[np.float32]:
@@ -90,39 +88,37 @@ def refine_par_batch(images: Tensor, scores: Tensor, config: ParConfig) -> Tenso
     """
     if scores.ndim != 4 or images.shape != (len(scores), 3, *scores.shape[2:]):
         raise ValueError(f"images {tuple(images.shape)}, scores {tuple(scores.shape)}; not (B, 3, H, W), (B, R, H, W)")
-    size = (scores.shape[2], scores.shape[3])
-    images, scores = images.double(), scores.float()
+    averaged = par_rounds(images, scores, config)
+    return averaged / ordered_sum(averaged.unbind(1))[:, None].clamp_min(torch.finfo(torch.float32).tiny)
+
+
+@inference()
+def par_rounds(images: Tensor, maps: Tensor, config: ParConfig) -> Tensor:
+    """The iterations alone: images and maps as in :func:`refine_par_batch`, maps of any range; (B, R, H, W) float32.
+
+    AFA's own code gives ``(1 + position_weight) ** iterations`` times as much.
+    """
+    size = (maps.shape[2], maps.shape[3])
+    images, maps = images.double(), maps.float()
     if config.resolution == "half":
         half = ((size[0] + 1) // 2, (size[1] + 1) // 2)
         # Rounded, because interpolation adds noise of 1e-14 to areas of one colour, and the division by their standard
         # deviation would magnify it. True differences between 8-bit colours are above 1e-8.
-        images, scores = _resize(images, half).round(decimals=10), _resize(scores, half)
+        images, maps = _resize(images, half).round(decimals=10), _resize(maps, half)
     weights = _neighbour_weights(images, config)
     for _ in range(config.iterations):
-        scores = _weighted_sum(scores, weights, config.dilations)
-    if config.resolution == "half":
-        scores = _resize(scores, size)
-    return scores / _sum(scores.unbind(1))[:, None].clamp_min(torch.finfo(torch.float32).tiny)
+        maps = weighted_mean(maps, weights, config.dilations)
+    return _resize(maps, size) if config.resolution == "half" else maps
 
 
 def _neighbour_weights(images: Tensor, config: ParConfig) -> Tensor:
     """Weights (B, n, H, W) float32 of each pixel's neighbours, summing to 1, from images (B, 3, H, W) float64."""
-    count = len(_DIRECTIONS) * len(config.dilations)
-    mean, variance = torch.zeros_like(images), torch.zeros_like(images)
-    for neighbour in _neighbours(images, config.dilations):
-        mean += neighbour
-    mean /= count
-    for neighbour in _neighbours(images, config.dilations):
-        variance += (neighbour - mean).square_()
-    variance /= count - 1
-    scale = (variance.sqrt() + _GUARD) * config.colour_scale
-    energy = images.new_empty((len(images), count, *images.shape[-2:]))
-    for neighbour, term in zip(_neighbours(images, config.dilations), energy.unbind(1), strict=True):
+    scale = (deviation(images, config.dilations) + GUARD) * config.colour_scale
+    # In float64, because a pixel that differs from all its neighbours has terms of up to 1e20 with small differences.
+    energy = images.new_empty((len(images), len(DIRECTIONS) * len(config.dilations), *images.shape[-2:]))
+    for neighbour, term in zip(neighbours(images, config.dilations), energy.unbind(1), strict=True):
         torch.mean((neighbour - images).div_(scale).square_(), 1, out=term)
-    # Not Tensor.softmax, because its last bits depend on the batch. In float64 up to here, because a pixel that differs
-    # from all its neighbours has terms of up to 1e20 with small differences.
-    colour = energy.sub_(energy.amin(1, keepdim=True)).neg_().float().exp_()
-    colour /= _sum(colour.unbind(1))[:, None]
+    colour = colour_weights(energy)
     position = _position_weights(config.dilations, config.colour_scale, colour.device)
     total = 1 + config.position_weight
     return colour.div_(total).add_(position[:, None, None] * (config.position_weight / total))
@@ -131,38 +127,12 @@ def _neighbour_weights(images: Tensor, config: ParConfig) -> Tensor:
 @lru_cache(maxsize=16)
 def _position_weights(dilations: tuple[int, ...], scale: float, device: torch.device) -> Tensor:
     """Weights (n,) float32 of the neighbours by distance only; sum 1. Cached, since a copy to a GPU synchronises."""
-    distances = [distance * math.hypot(*direction) for distance in dilations for direction in _DIRECTIONS]
+    distances = [distance * math.hypot(*direction) for distance in dilations for direction in DIRECTIONS]
     distance = torch.tensor(distances, dtype=torch.float64)
-    return (-((distance / (distance.std() + _GUARD) / scale) ** 2)).softmax(0).float().to(device)
-
-
-def _weighted_sum(scores: Tensor, weights: Tensor, dilations: Sequence[int]) -> Tensor:
-    # One neighbour at a time: gathering all of them first takes n times the memory and four to ten times as long.
-    total = torch.zeros_like(scores)
-    for neighbour, weight in zip(_neighbours(scores, dilations), weights.unbind(1), strict=True):
-        total.addcmul_(neighbour, weight[:, None])
-    return total
-
-
-def _neighbours(maps: Tensor, dilations: Sequence[int]) -> Iterator[Tensor]:
-    """Views (B, R, H, W) of the maps shifted by each distance and direction; edge pixels are repeated."""
-    height, width = maps.shape[-2:]
-    # A shift beyond H - 1 rows only reads the edge, so more padding than that is not needed.
-    margin = (min(max(dilations), height - 1), min(max(dilations), width - 1))
-    padded = F.pad(maps, (margin[1], margin[1], margin[0], margin[0]), mode="replicate")
-    for distance in dilations:
-        for down, right in _DIRECTIONS:
-            top = margin[0] + down * min(distance, height - 1)
-            left = margin[1] + right * min(distance, width - 1)
-            yield padded[..., top : top + height, left : left + width]
+    return (-((distance / (distance.std() + GUARD) / scale) ** 2)).softmax(0).float().to(device)
 
 
 def _resize(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear with half-pixel centres; the rows one by one, since F.interpolate's last bits depend on their number."""
     flat = F.interpolate(maps.flatten(0, 1)[:, None], size, mode="bilinear", align_corners=False)
     return flat.reshape(*maps.shape[:2], *size)
-
-
-def _sum(terms: Sequence[Tensor]) -> Tensor:
-    """The sum in order from first to last. The order of Tensor.sum depends on the number of terms, zeros included."""
-    return reduce(torch.add, terms)

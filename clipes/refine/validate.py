@@ -21,8 +21,20 @@ def check_picture(image: Any) -> NDArray[np.uint8]:
 def check_scores(scores: Any, size: tuple[int, ...]) -> NDArray[np.float32]:
     """The scores as a float32 array (C + 1, H, W) of ``size`` = (H, W).
 
-    Raises TypeError if they are not floats; ValueError for another shape, scores that are negative or not finite, and
-    a pixel at which all are 0.
+    Raises as :func:`check_rows`, and ValueError for a pixel at which all are 0.
+    """
+    single = check_rows(scores, size)
+    empty = ~(single > 0).any(0)
+    if empty.any():
+        row, column = np.argwhere(empty)[0]
+        raise ValueError(f"scores are all 0 at row {row}, column {column}; every pixel needs one above 0")
+    return single
+
+
+def check_rows(scores: Any, size: tuple[int, ...]) -> NDArray[np.float32]:
+    """Scores (R, H, W) of ``size`` = (H, W), of which all may be 0 at a pixel, as a float32 array.
+
+    Raises TypeError if they are not floats; ValueError for another shape, and scores that are negative or not finite.
     """
     scores = np.asarray(scores)
     if scores.dtype.kind != "f":
@@ -36,8 +48,4 @@ def check_scores(scores: Any, size: tuple[int, ...]) -> NDArray[np.float32]:
     wrong = ~np.isfinite(single) | (single < 0)
     if wrong.any():
         raise ValueError(f"scores hold {scores[wrong][0]}; they must be shares in [0, 1]")
-    empty = ~(single > 0).any(0)
-    if empty.any():
-        row, column = np.argwhere(empty)[0]
-        raise ValueError(f"scores are all 0 at row {row}, column {column}; every pixel needs one above 0")
     return single

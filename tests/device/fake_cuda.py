@@ -133,7 +133,12 @@ def on_cpu(precision: str, refine: str, sizes: list[list[int]]) -> tuple[Any, ..
     import clipes
     from clipes.scenes import draw_scenes
 
-    chosen = {"crf": clipes.config.SCENES.refine, "par": clipes.config.ParConfig(), "none": None}[refine]
+    chosen = {
+        "crf": clipes.config.SCENES.refine,
+        "par": clipes.config.ParConfig(),
+        "pamr": clipes.config.PamrConfig(),
+        "none": None,
+    }[refine]
     config = replace(clipes.config.SCENES, refine=chosen)
     scenes = [next(draw_scenes(1, 3_000_950 + number, tuple(size))) for number, size in enumerate(sizes)]
     images, labels = [scene.image for scene in scenes], [scene.labels for scene in scenes]

@@ -39,10 +39,15 @@ def agreement(some: list[NDArray[np.uint8]], others: list[NDArray[np.uint8]]) ->
     return float(np.mean([(a == b).mean() for a, b in zip(some, others, strict=True)]))
 
 
-@pytest.mark.parametrize("refine", ["crf", "par", "none"])
+@pytest.mark.parametrize("refine", ["crf", "par", "pamr", "none"])
 def test_float32_is_that_of_a_cpu(drawn: list[Scene], refine: str) -> None:
     """Maps within 2e-3, masks equal on 99.9 % of the pixels, in batches of several sizes."""
-    chosen = {"crf": clipes.config.SCENES.refine, "par": clipes.config.ParConfig(), "none": None}[refine]
+    chosen = {
+        "crf": clipes.config.SCENES.refine,
+        "par": clipes.config.ParConfig(),
+        "pamr": clipes.config.PamrConfig(),
+        "none": None,
+    }[refine]
     config = replace(clipes.config.SCENES, refine=chosen)
     here = list(masks(clipes.load(config=config, device="cpu"), drawn, 1))
     there = list(masks(clipes.load(config=config, device="cuda", precision="fp32"), drawn, 16))
