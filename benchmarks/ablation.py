@@ -29,7 +29,7 @@ from clipes.clip.text import text_features
 from clipes.clip.transformer import attention_map, layer_scale, merge_heads, mlp_and_residual, project_qkv
 from clipes.clip.vision import Encoded, VisionEncoder
 from clipes.clip.weights import CLIP, load_clip
-from clipes.config import AttentionAffinityConfig, CrfConfig, EncodeRequest, ParConfig
+from clipes.config import ArgmaxConfig, AttentionAffinityConfig, CrfConfig, EncodeRequest, ParConfig
 from clipes.device.pixels import prepare
 from clipes.evaluation import confusion_matrix, mean_iou
 from clipes.io.images import patch_grid
@@ -44,7 +44,7 @@ from train_tiny import SYNONYMS
 SEED = 7_000_000  # that of benchmarks/scenes.py; the settings were chosen on others
 DRAWS = 2000
 TAUGHT = {name: (name, *SYNONYMS.get(name, ())) for name in THINGS}  # the words that the model's captions held
-DEFAULT = replace(clipes.config.SCENES, mask=replace(clipes.config.SCENES.mask, ignore_below=None))
+DEFAULT = replace(clipes.config.SCENES, mask=ArgmaxConfig(clipes.config.SCENES.mask.background_power))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 import clipes
 from clipes.clip.weights import CLIP, load_clip
-from clipes.config import MaskConfig
+from clipes.config import ArgmaxConfig
 from clipes.datasets import Sample
 from clipes.evaluation import confusion_matrix, mean_iou
 from clipes.generator import MaskGenerator
@@ -29,7 +29,7 @@ from clipes.scenes import THINGS, Scene, draw_scenes
 from clipes.vocabulary import Vocabulary, load_vocabulary
 
 SEED = 9_500_000
-FULL = replace(clipes.config.SCENES, mask=MaskConfig(clipes.config.SCENES.mask.background_power, ignore_below=None))
+FULL = replace(clipes.config.SCENES, mask=ArgmaxConfig(clipes.config.SCENES.mask.background_power))
 INITIAL = replace(FULL, affinity=None, refine=None)
 SETS = ("voc12", "general", "scenes")
 FOUND = "suggested"

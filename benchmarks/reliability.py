@@ -29,7 +29,7 @@ from clipes.vocabulary import load_vocabulary
 ROOT = Path(__file__).parents[1]
 SEED = 7_000_000  # that of benchmarks/scenes.py
 BINS = 10
-DECIDED = replace(clipes.config.SCENES, mask=replace(clipes.config.SCENES.mask, ignore_below=None))
+DECIDED = replace(clipes.config.SCENES, mask=clipes.config.ArgmaxConfig(clipes.config.SCENES.mask.background_power))
 KINDS = {"before the CRF": "map_confidence", "after the CRF": "confidence"}
 
 

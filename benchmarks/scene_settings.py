@@ -16,13 +16,13 @@ from tqdm import tqdm
 
 import clipes
 from clipes import evaluation
-from clipes.config import AttentionAffinityConfig, CrfConfig, MaskConfig
+from clipes.config import ArgmaxConfig, AttentionAffinityConfig, CrfConfig
 from clipes.result import PseudoMask
 from clipes.scenes import THINGS, draw_scenes
 
 SEED = 4_000_000
 POWERS = (1.0, 1.5, 2.0, 3.0)
-BARE = replace(clipes.config.SCENES, refine=None, mask=MaskConfig(ignore_below=None))
+BARE = replace(clipes.config.SCENES, refine=None, mask=ArgmaxConfig())
 
 
 def maps(scenes: list, affinity: AttentionAffinityConfig | None, model: str) -> list[PseudoMask]:
@@ -32,7 +32,7 @@ def maps(scenes: list, affinity: AttentionAffinityConfig | None, model: str) -> 
 
 def mean_iou(scenes: list, results: list[PseudoMask], power: float, refine: CrfConfig | None = None) -> float:
     """Of the masks that the results' maps give with these settings, every pixel decided."""
-    config = replace(BARE, refine=refine, mask=MaskConfig(background_power=power, ignore_below=None))
+    config = replace(BARE, refine=refine, mask=ArgmaxConfig(power))
     confusion = np.zeros((17, 17), np.int64)
     for scene, result in zip(scenes, results, strict=True):
         confusion += evaluation.confusion_matrix(result.decide(config).mask, scene.mask, len(THINGS))

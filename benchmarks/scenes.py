@@ -63,7 +63,8 @@ def segmentation(scenes: list, model: str) -> dict[str, np.ndarray]:
     """Confusion matrices (17, 17) of every stage; without background words, only pictures of several labels."""
     several = [scene for scene in scenes if len(scene.labels) > 1]
     voc, own = (
-        replace(config, mask=replace(config.mask, ignore_below=None)) for config in (clipes.VOC12, clipes.config.SCENES)
+        replace(config, mask=clipes.config.ArgmaxConfig(config.mask.background_power))
+        for config in (clipes.VOC12, clipes.config.SCENES)
     )
     initial = replace(voc, affinity=None, refine=None)
     stages = {

@@ -21,8 +21,8 @@ def confidence_guided_loss(
     the mean of the cross-entropy over the pixels that count. The original code writes the same decision into its
     masks: 255 where the confidence is below 0.95.
 
-    Pixels that are ``ignore_index`` in the mask (``MaskConfig.ignore_below``) never count. To choose the threshold in
-    training, make the masks with ``replace(config.mask, ignore_below=None)``.
+    Pixels that are ``ignore_index`` in the mask (``Config.mask``) never count. To choose the threshold in training,
+    make the masks with :class:`clipes.config.ArgmaxConfig`.
 
     Args:
         logits: (B, K+1, H, W) of any float dtype, background first. The loss is computed in float64 for float64 logits,

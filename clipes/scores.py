@@ -24,24 +24,24 @@ def score_maps(cams: Tensor, background_power: float = 1.0) -> Tensor:
     changes neither the class of the highest score nor, apart from the clipping of scores, the mean field of a CRF.
     """
     strongest = cams.amax(0) if len(cams) else cams.new_zeros(cams.shape[1:])
-    scores = torch.cat([(1 - strongest).clamp(min=0).pow(background_power)[None], cams])
+    return _shares((1 - strongest).clamp(min=0).pow(background_power), cams)
+
+
+def score_maps_constant(cams: Tensor, background: float) -> Tensor:
+    """Scores (C + 1, H, W) as :func:`score_maps` gives, the background's score being the same at every pixel."""
+    return _shares(cams.new_full(cams.shape[1:], background), cams)
+
+
+def _shares(background: Tensor, cams: Tensor) -> Tensor:
+    scores = torch.cat([background[None], cams])
     return scores / scores.sum(0)
 
 
-def decide(scores: Tensor, class_ids: Tensor, ignore: int, ignore_below: float | None) -> tuple[Tensor, Tensor]:
-    """The class id and the score of the highest-scoring class at every pixel.
-
-    Takes scores (C + 1, H, W), background first, and the labels' ids (C,) int64. Returns the ids (H, W) int64 and the
-    highest scores (H, W). An id is 0 for the background, and ``ignore`` where the score is below ``ignore_below``. If
-    scores are equal, the first class is taken.
-    """
-    confidence, winner = scores.max(0)
-    ids = F.pad(class_ids, (1, 0))[winner]
-    if ignore_below is not None:
-        ids = ids.masked_fill(confidence < ignore_below, ignore)
-    return ids, confidence
+def ids_of_rows(rows: Tensor, class_ids: Tensor) -> Tensor:
+    """The ids (H, W) int64 of rows (H, W) of scores: 0 for row 0, the background, else the label's of ``class_ids``."""
+    return F.pad(class_ids, (1, 0))[rows]
 
 
-def score_before(cams: Tensor, refined: Tensor, background_power: float = 1.0) -> Tensor:
-    """The score (H, W) that maps (C, H, W) give, before any refinement, to the winners of ``refined`` (C + 1, H, W)."""
-    return score_maps(cams, background_power).gather(0, refined.argmax(0, keepdim=True))[0]
+def score_of_rows(scores: Tensor, rows: Tensor) -> Tensor:
+    """The scores (H, W) that ``rows`` (H, W) int64 pick of (C + 1, H, W)."""
+    return scores.gather(0, rows[None])[0]

@@ -199,6 +199,25 @@ def decision(stacked: NDArray[np.float64], class_ids: list[int], ignore_below: f
     return out
 
 
+def agreed(much: NDArray, little: NDArray, class_ids: list[int], conflict: str) -> NDArray[np.int64]:
+    """Scores (C + 1, H, W) against much and little background: ids, 255 where they agree on nothing."""
+    ids, out = [0, *class_ids], np.zeros(much.shape[1:], np.int64)
+    for pixel in np.ndindex(*out.shape):
+        first, second = list(much[:, pixel[0], pixel[1]]), list(little[:, pixel[0], pixel[1]])
+        winner, other = first.index(max(first)), second.index(max(second))
+        if max(first + second) < 1e-5:
+            out[pixel] = 255
+        elif winner != 0 and other != 0:
+            out[pixel] = ids[winner]
+        elif winner == 0 and other == 0:
+            out[pixel] = 0
+        elif winner == 0:
+            out[pixel] = 255
+        else:
+            out[pixel] = 0 if conflict == "background" else ids[winner]
+    return out
+
+
 def cams_of_image(
     model,
     pixels: Tensor,

@@ -14,7 +14,7 @@ import clipes
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.vision import VisionEncoder
 from clipes.clip.weights import CLIP
-from clipes.config import AttentionAffinityConfig, Config, GradCamConfig, ImageConfig, MaskConfig, ParConfig
+from clipes.config import AttentionAffinityConfig, ConfidenceConfig, Config, GradCamConfig, ImageConfig, ParConfig
 from clipes.generator import MaskGenerator
 from clipes.io.images import patch_grid
 from clipes.scenes import draw_scene
@@ -189,8 +189,8 @@ def test_settings_reach_the_result(model):
     assert differs(affinity=None)
     assert differs(map=GradCamConfig(pool="cls"))
     assert differs(image=ImageConfig(max_patches=16))
-    assert differs(mask=MaskConfig(background_power=2))
-    assert differs(mask=MaskConfig(ignore_below=0.9))
+    assert differs(mask=ConfidenceConfig(background_power=2))
+    assert differs(mask=ConfidenceConfig(ignore_below=0.9))
     for change in (
         {"last_blocks": 1},
         {"sinkhorn_iterations": 1},
@@ -202,7 +202,7 @@ def test_settings_reach_the_result(model):
 
 
 def test_ignored_pixels_are_those_of_low_confidence(model):
-    result = make_generator(model, replace(clipes.VOC12, mask=MaskConfig(ignore_below=0.6)))(
+    result = make_generator(model, replace(clipes.VOC12, mask=ConfidenceConfig(ignore_below=0.6)))(
         picture(50, 50), ["cat", "dog"]
     )
     np.testing.assert_array_equal(result.mask == 255, result.confidence < 0.6)

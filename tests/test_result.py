@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import clipes
-from clipes.config import MaskConfig, ParConfig
+from clipes.config import ConfidenceConfig, ParConfig
 from clipes.datasets import PseudoMaskDataset, find_samples
 from clipes.drawing.colours import clear_palette
 from clipes.generator import MaskGenerator
@@ -127,7 +127,7 @@ def test_a_notebook_shows_the_overlay_with_its_legend(result: PseudoMask) -> Non
 
 def test_the_maps_are_decided_again_with_other_settings(tiny) -> None:
     picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-    config = replace(tiny.config, refine=ParConfig(), mask=MaskConfig(background_power=3.0, ignore_below=0.6))
+    config = replace(tiny.config, refine=ParConfig(), mask=ConfidenceConfig(background_power=3.0, ignore_below=0.6))
     other = MaskGenerator(tiny.clip, tiny.vocabulary, config)(picture, ["cat", "tree"])
     again = tiny(picture, ["cat", "tree"]).decide(config)
     for name in ("labels", "num_classes"):

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from clipes.config import CHOICES, STAGES, Config
+from clipes.config import CHOICES, STAGES, Config, another_choice
 from clipes.config.run import from_json
 
 
@@ -33,7 +33,7 @@ def with_file(config: Config, file: Path, stages: Iterable[str] = STAGES) -> Con
 def changed(config: Config, values: Mapping[str, Any]) -> Config:
     """``config`` with these settings, by stage and name. Errors as :func:`with_file`.
 
-    >>> new = changed(Config(), {"affinity": {"attention": {"hops": 3}}, "refine": {"par": {}}, "mask": {}})
+    >>> new = changed(Config(), {"affinity": {"attention": {"hops": 3}}, "refine": {"par": {}}})
     >>> new.affinity.hops, type(new.refine).__name__
     (3, 'ParConfig')
     """
@@ -61,7 +61,7 @@ def _stage(name: str, current: Any, given: Any) -> Any:
     if not isinstance(given, Mapping):
         raise ValueError(f"{name} is {given!r}; give its settings by their names")
     _check_names(given, _settings(kind), name)
-    return replace(current if isinstance(current, kind) else kind(), **from_json(given))
+    return replace(current if isinstance(current, kind) else another_choice(current, kind), **from_json(given))
 
 
 def _settings(kind: Any) -> list[str]:

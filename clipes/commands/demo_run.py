@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from clipes.config import SCENES
+from clipes.config import SCENES, ArgmaxConfig, another_choice
 from clipes.evaluation import evaluate
 from clipes.io.atomic import atomic, write_json, write_text
 from clipes.io.masks import write_mask
@@ -22,7 +22,7 @@ from clipes.runs.plan import Faults, Plan
 from clipes.scenes import THINGS, draw_scenes
 from clipes.store.output import Output
 
-DECIDED = replace(SCENES, mask=replace(SCENES.mask, ignore_below=None))
+DECIDED = replace(SCENES, mask=another_choice(SCENES.mask, ArgmaxConfig))
 """The settings of the demonstration: every pixel is decided, because every pixel is judged."""
 
 SIZE = (112, 112)

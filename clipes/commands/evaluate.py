@@ -109,7 +109,7 @@ def _print_sweep(sweep: Evaluation) -> None:
     if rows[0]["ignored_share"]:
         print_error(
             "the masks themselves ignore pixels, so a lower threshold than theirs cannot be judged; "
-            "generate with --ignore-below none to judge them all"
+            "generate with --ignore none to judge them all"
         )
 
 

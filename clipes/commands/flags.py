@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import Field, dataclass, fields, replace
 from typing import Any
 
-from clipes.config import CHOICES, MEMBERS, PRESETS, STAGES, ClassAttentionConfig, Config, choice_name
+from clipes.config import (
+    CHOICES,
+    MEMBERS,
+    PRESETS,
+    SHARED,
+    STAGES,
+    ClassAttentionConfig,
+    Config,
+    another_choice,
+    choice_name,
+)
 
 from .arguments import path
 from .config_file import with_file
@@ -18,9 +28,11 @@ _HELP = {
     "map": "source of the class activation maps",
     "affinity": "what propagates the maps between patches; none: stop at the initial maps",
     "refine": "refinement by the picture's colours: dense CRF, pixel-adaptive (PAR, PAMR), or none",
+    "mask": "which pixels become 255: of a low score, of two backgrounds that disagree, or none",
 }
 _OF_CLASS_SETS = ("voc12", "coco14", "scenes")  # the presets whose values the help of a setting names
-_UNPREFIXED = ("gradcam", "attention")  # whose settings' flags do not begin with the choice's name
+_CHOICE_FLAGS = {name: "--ignore" if name == "mask" else f"--{name}" for name in CHOICES}
+_UNPREFIXED = ("gradcam", "attention", "confidence")  # whose settings' flags do not begin with the choice's name
 
 
 def add_config_flags(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +50,7 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
 def add_decision_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of the stages after the maps."""
     group = parser.add_argument_group("method, by default as the masks were made")
-    _add_config_file(group, '{"mask": {"background_power": 2}}')
+    _add_config_file(group, '{"mask": {"confidence": {"background_power": 2}}}')
     _add_settings(group, DECISION, lambda *setting: "")
 
 
@@ -47,26 +59,32 @@ def _add_config_file(group: Any, example: str) -> None:
     group.add_argument("--config", type=path, metavar="FILE", help=file)
 
 
-def _add_settings(group: Any, stages: Sequence[str], defaults: Callable[[str, type, Field[Any]], str]) -> None:
+def _add_settings(
+    group: Any, stages: Sequence[str], defaults: Callable[[str, tuple[type, ...], Field[Any]], str]
+) -> None:
     for name in stages:
         if name in CHOICES:
-            group.add_argument(f"--{name}", choices=tuple(CHOICES[name]), help=_HELP[name])
-    for name, stage, item in _settings(stages):
-        help = f"{item.metadata['help']} {defaults(name, stage, item)}".strip().replace("%", "%%")
-        hint = typing.get_type_hints(stage)[item.name]
-        group.add_argument(_flag(stage, item), default=None, help=help, **_kind(hint))
+            group.add_argument(_CHOICE_FLAGS[name], dest=name, choices=tuple(CHOICES[name]), help=_HELP[name])
+    for name, kinds, item in _settings(stages):
+        help = f"{item.metadata['help']} {defaults(name, kinds, item)}".strip().replace("%", "%%")
+        hint = typing.get_type_hints(kinds[0])[item.name]
+        group.add_argument(_flag(kinds[0], item), default=None, help=help, **_kind(hint))
 
 
-def _settings(stages: Sequence[str]) -> Iterator[tuple[str, type[Any], Field[Any]]]:
-    """Every setting of ``stages``: the stage's name in Config, its class, the field."""
+def _settings(stages: Sequence[str]) -> Iterator[tuple[str, tuple[type[Any], ...], Field[Any]]]:
+    """Every flag's setting in ``stages``: the stage's name in Config, the classes that have the setting, its field."""
     for name in stages:
-        for stage in STAGES[name]:
-            for item in fields(stage):
-                yield name, stage, item
+        found: dict[str, tuple[Field[Any], tuple[type[Any], ...]]] = {}
+        for kind in STAGES[name]:
+            for item in fields(kind):
+                first, kinds = found.get(_destination(kind, item), (item, ()))
+                found[_destination(kind, item)] = first, (*kinds, kind)
+        for item, kinds in found.values():
+            yield name, kinds, item
 
 
 def _destination(stage: type, item: Field[Any]) -> str:
-    return _prefix(stage) + item.name
+    return item.name if item.name in SHARED else _prefix(stage) + item.name
 
 
 def _prefix(stage: type) -> str:
@@ -82,10 +100,10 @@ def _flag(stage: type, item: Field[Any]) -> str:
     return "--" + _destination(stage, item).replace("_", "-")
 
 
-def _defaults(name: str, stage: type, item: Field[Any]) -> str:
+def _defaults(name: str, kinds: tuple[type, ...], item: Field[Any]) -> str:
     """``(default: X)``, and what the presets of the class sets say where they differ."""
     configs = {preset: getattr(PRESETS[preset], name) for preset in _OF_CLASS_SETS}
-    shown = {preset: getattr(config, item.name) for preset, config in configs.items() if isinstance(config, stage)}
+    shown = {preset: getattr(config, item.name) for preset, config in configs.items() if isinstance(config, kinds)}
     others = [f"; {preset}: {_text(value)}" for preset, value in shown.items() if value != item.default]
     return f"(default: {_text(item.default)}{''.join(others)})"
 
@@ -109,9 +127,10 @@ def _kind(hint: Any) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if typing.get_origin(hint) is typing.Literal:
         return {"choices": parts}
-    if type(None) in parts:
-        words = tuple(word for part in parts for word in typing.get_args(part))
-        return {"type": _Number(int if int in parts else float, (*words, "none")), "metavar": "X"}
+    words = [word for part in parts if typing.get_origin(part) is typing.Literal for word in typing.get_args(part)]
+    words += ["none" for part in parts if part is type(None)]
+    if words:
+        return {"type": _Number(int if int in parts else float, tuple(words)), "metavar": "X"}
     if typing.get_origin(hint) is tuple:
         if parts[0] in (int, float):
             return {"type": _List(parts[0]), "metavar": "X,X"}
@@ -121,7 +140,7 @@ def _kind(hint: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Number:
-    """Reads ``words`` as they are, else a number; none is not None, which means: flag not given."""
+    """Reads one of ``words`` as it is, else a number; "none" is not None, which means: flag not given."""
 
     kind: type[int] | type[float]
     words: tuple[str, ...]
@@ -190,21 +209,27 @@ def _changed(config: Config, options: argparse.Namespace, stages: Sequence[str],
     for name in CHOICES:
         chosen = getattr(options, name, None)
         if name in stages and chosen and chosen != choice_name(name, getattr(config, name)):
-            kind, own = CHOICES[name][chosen], getattr(preset, name)
-            new = own if chosen == choice_name(name, own) else kind() if kind else None
-            config = _replaced(config, name, new)
-    for name, stage, item in _settings(stages):
-        value = getattr(options, _destination(stage, item))
+            config = _replaced(config, name, _chosen(name, chosen, getattr(config, name), getattr(preset, name)))
+    given: dict[str, dict[str, Any]] = {}
+    for name, kinds, item in _settings(stages):
+        value = getattr(options, _destination(kinds[0], item))
         if value is None:
             continue
         current: Any = getattr(config, name)
-        if not isinstance(current, stage):
-            needed, is_now = (choice_name(name, one) for one in (stage(), current))
-            raise ValueError(f"{_flag(stage, item)} needs --{name} {needed}; it is {is_now}")
-        if value == "none" and _may_be_none(stage, item):
-            value = None
-        config = _replaced(config, name, replace(current, **{item.name: value}))
+        if not isinstance(current, kinds):
+            needed = " or ".join(choice_name(name, kind()) for kind in kinds)
+            is_now = choice_name(name, current)
+            raise ValueError(f"{_flag(kinds[0], item)} needs {_CHOICE_FLAGS[name]} {needed}; it is {is_now}")
+        given.setdefault(name, {})[item.name] = None if value == "none" and _may_be_none(kinds[0], item) else value
+    for name, values in given.items():  # together, since a setting may be allowed with another only
+        config = _replaced(config, name, replace(getattr(config, name), **values))
     return config
+
+
+def _chosen(stage: str, choice: str, current: Any, own: Any) -> Any:
+    """The settings of a new ``choice``: those of the preset, ``own``, if they are of that choice."""
+    kind = CHOICES[stage][choice]
+    return own if choice == choice_name(stage, own) else another_choice(current, kind) if kind else None
 
 
 def _replaced(config: Config, stage: str, settings: Any) -> Config:

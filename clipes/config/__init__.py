@@ -26,12 +26,12 @@ from .maps import (
     Pooling,
     Rule,
 )
-from .mask import MaskConfig
+from .mask import AgreementConfig, ArgmaxConfig, Background, ConfidenceConfig, Conflict, MaskConfig
 from .presets import COCO14, SCENES, VOC12
 from .recipes import PRESETS, RECIPES, Recipe
 from .refine import CrfConfig, PamrConfig, ParConfig, RefineConfig
 from .request import AttentionBlocks, EncodeRequest
-from .run import CHOICES, STAGES, Config, choice_name
+from .run import CHOICES, SHARED, STAGES, Config, another_choice, choice_name
 from .words import Fuse
 
 __all__ = [
@@ -41,15 +41,21 @@ __all__ = [
     "PRESETS",
     "RECIPES",
     "SCENES",
+    "SHARED",
     "STAGES",
     "VOC12",
     "AffinityConfig",
+    "AgreementConfig",
+    "ArgmaxConfig",
     "AttentionAffinityConfig",
     "AttentionBlocks",
+    "Background",
     "Boxes",
     "ClassAttentionConfig",
     "CommitteeConfig",
+    "ConfidenceConfig",
     "Config",
+    "Conflict",
     "ContrastAffinityConfig",
     "CrfConfig",
     "DenseAttention",
@@ -74,5 +80,6 @@ __all__ = [
     "Rule",
     "View",
     "ViewsConfig",
+    "another_choice",
     "choice_name",
 ]

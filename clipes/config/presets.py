@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .affinity import AttentionAffinityConfig
-from .mask import MaskConfig
+from .mask import ConfidenceConfig
 from .refine import CrfConfig
 from .run import Config
 
@@ -16,7 +16,7 @@ COCO14 = Config(affinity=AttentionAffinityConfig(box_threshold=0.7))
 SCENES = Config(
     affinity=AttentionAffinityConfig(sinkhorn_iterations=0, box_threshold=0.6, hops=1),
     refine=CrfConfig(bilateral_sigma=10.0, colour_sigma=15.0, bilateral_weight=10.0),
-    mask=MaskConfig(background_power=2.0),
+    mask=ConfidenceConfig(background_power=2.0),
 )
 """The settings for the bundled model's scenes, drawings of 14 x 14 patches; not for photographs. The bundled model's
 attention concentrates on objects, and Sinkhorn normalisation would flatten it. Chosen by

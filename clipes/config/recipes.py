@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from .affinity import AttentionAffinityConfig
 from .image import ImageConfig, Positions
 from .maps import DenseConfig, PatchTextConfig
-from .mask import MaskConfig
+from .mask import ArgmaxConfig
 from .presets import COCO14, SCENES, VOC12
 from .refine import ParConfig
 from .run import Config
@@ -35,7 +35,7 @@ class Recipe:
     published: str = ""
 
 
-_DECIDED = MaskConfig(ignore_below=None)
+_DECIDED = ArgmaxConfig()
 _VAL = "VOC12 val with background, no labels given, every class of VOC competes"
 
 

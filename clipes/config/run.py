@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_type_hints
 
 from .affinity import AffinityConfig, AttentionAffinityConfig, ContrastAffinityConfig, FeatureAffinityConfig
 from .image import ImageConfig, ViewsConfig
 from .maps import MEMBERS, ClassAttentionConfig, CommitteeConfig, GradCamConfig, MapConfig, Pooling
-from .mask import MaskConfig
+from .mask import AgreementConfig, ArgmaxConfig, ConfidenceConfig, MaskConfig
 from .refine import CrfConfig, PamrConfig, ParConfig, RefineConfig
 from .request import EncodeRequest
 
@@ -33,7 +33,7 @@ class Config:
     class_attention: ClassAttentionConfig = field(default_factory=ClassAttentionConfig)
     affinity: AffinityConfig | None = field(default_factory=AttentionAffinityConfig)
     refine: RefineConfig | None = field(default_factory=CrfConfig)
-    mask: MaskConfig = field(default_factory=MaskConfig)
+    mask: MaskConfig = field(default_factory=ConfidenceConfig)
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -44,8 +44,8 @@ class Config:
 
     @property
     def effective_ignore_below(self) -> float | None:
-        """The number that ``mask.ignore_below`` stands for, or None if no pixel is ignored."""
-        below = self.mask.ignore_below
+        """The number that ``mask.ignore_below`` stands for, or None if no pixel is ignored for a low score."""
+        below: float | Literal["auto"] | None = getattr(self.mask, "ignore_below", None)
         if below != "auto":
             return below
         return self.refine.default_ignore_below if self.refine else None
@@ -84,8 +84,12 @@ CHOICES: dict[str, dict[str, type[Any] | None]] = {
         "none": None,
     },
     "refine": {"crf": CrfConfig, "par": ParConfig, "pamr": PamrConfig, "none": None},
+    "mask": {"confidence": ConfidenceConfig, "agreement": AgreementConfig, "none": ArgmaxConfig},
 }
 """The stages with a choice of methods: each method's name and the type of its settings."""
+
+SHARED = frozenset({"background_power"})
+"""Settings that mean the same in each choice of a stage that has them: one flag, and kept where the choice changes."""
 
 STAGES: dict[str, tuple[type, ...]] = {
     name: tuple(kind for kind in get_args(hint) or (hint,) if kind is not type(None))
@@ -97,6 +101,16 @@ STAGES: dict[str, tuple[type, ...]] = {
 def choice_name(stage: str, settings: Any) -> str:
     """The name of the method that ``settings`` of a ``stage`` in :data:`CHOICES` choose: ``"crf"``, ``"none"``."""
     return next(name for name, kind in CHOICES[stage].items() if isinstance(settings, kind or type(None)))
+
+
+def another_choice(settings: Any, kind: type[Any]) -> Any:
+    """The default settings of ``kind``, with those in :data:`SHARED` that ``settings`` have.
+
+    >>> another_choice(ConfidenceConfig(background_power=2.0), ArgmaxConfig)
+    ArgmaxConfig(background_power=2.0)
+    """
+    kept = SHARED & {item.name for item in fields(kind)} & set(vars(settings) if settings else ())
+    return kind(**{name: getattr(settings, name) for name in kept})
 
 
 def _stage_to_dict(stage: str, settings: Any) -> Any:

@@ -110,15 +110,15 @@ def _count_powers(pair: Pair, source: Path) -> NDArray[np.int64]:
     """Take the arg max of the scores of saved CAMs, with the background at each power."""
     import torch
 
-    from clipes.scores import decide, score_maps, upsample
+    from clipes.scores import ids_of_rows, score_maps, upsample
 
     if multiprocessing.parent_process():  # the other CPUs work on other files
         torch.set_num_threads(1)
     class_ids, maps, size = read_cams(source, pair.classes)
     check_size(size, source, pair.truth.shape, pair.truth_file)
     cams = upsample(torch.from_numpy(maps), size)
-    ids, ignore = torch.from_numpy(class_ids), ignore_index(pair.classes)
-    return _stack(pair, [decide(score_maps(cams, power), ids, ignore, None)[0].numpy() for power in POWERS])
+    ids = torch.from_numpy(class_ids)
+    return _stack(pair, [ids_of_rows(score_maps(cams, power).argmax(0), ids).numpy() for power in POWERS])
 
 
 def _stack(pair: Pair, masks: Sequence[NDArray[Any]]) -> NDArray[np.int64]:

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 import clipes
 from clipes.clip.bundled import TINY_FOLDER
 from clipes.commands.demo_run import DECIDED
-from clipes.config import MaskConfig
+from clipes.config import ArgmaxConfig
 from clipes.scenes import THINGS, draw_scenes
 
 STAGES = {
-    "initial": replace(DECIDED, affinity=None, refine=None, mask=MaskConfig(ignore_below=None)),
+    "initial": replace(DECIDED, affinity=None, refine=None, mask=ArgmaxConfig()),
     "propagated": replace(DECIDED, refine=None),
     "crf": DECIDED,
 }

@@ -27,12 +27,17 @@ from clipes.commands.flags import add_config_flags, read_config
 from clipes.config import (
     CHOICES,
     MEMBERS,
+    SHARED,
     STAGES,
+    AgreementConfig,
+    ArgmaxConfig,
     AttentionAffinityConfig,
     ClassAttentionConfig,
+    ConfidenceConfig,
     CrfConfig,
     DenseConfig,
     GradCamConfig,
+    PamrConfig,
     ParConfig,
     PatchTextConfig,
     choice_name,
@@ -410,15 +415,20 @@ def test_a_reader_that_leaves_early() -> None:
 
 
 def _prefix(stage: type) -> str:
-    """What the flags of a choice's settings begin with; the default choices of map and affinity have none."""
+    """What the flags of a choice's settings begin with; some default choices have none."""
     names = {kind: name for choices in CHOICES.values() for name, kind in choices.items()}
-    names |= {GradCamConfig: "", AttentionAffinityConfig: "", ClassAttentionConfig: "class_attention"}
+    names |= dict.fromkeys((GradCamConfig, AttentionAffinityConfig, ConfidenceConfig), "")
+    names[ClassAttentionConfig] = "class_attention"
     name = names.get(stage, "").replace("-", "_")
     return f"{name}_" if name else ""
 
 
+def _destination(stage: type, setting: str) -> str:
+    return setting if setting in SHARED else _prefix(stage) + setting
+
+
 SETTINGS = [
-    pytest.param(name, stage, item, id=_prefix(stage) + item.name)
+    pytest.param(name, stage, item, id=_destination(stage, item.name))
     for name, stages in STAGES.items()
     for stage in stages
     for item in fields(stage)
@@ -485,8 +495,14 @@ OTHER = {
     "par_colour_scale": 0.5,
     "par_position_weight": 0.25,
     "par_resolution": "full",
+    "pamr_iterations": 2,
+    "pamr_dilations": (1, 5),
+    "pamr_colour_scale": 0.5,
     "background_power": 2.5,
     "ignore_below": 0.5,
+    "agreement_background": "constant",
+    "agreement_levels": (1.0, 12.0),
+    "agreement_conflict": "foreground",
 }
 
 
@@ -506,21 +522,22 @@ def _given(flag: str, value: object) -> tuple[str, ...]:
 
 
 def test_every_setting_has_its_flag() -> None:
-    assert {setting.id for setting in SETTINGS} == set(OTHER)
+    assert {_destination(stage, item.name) for _, stage, item in (one.values for one in SETTINGS)} == set(OTHER)
     assert {item.name for item in fields(clipes.Config)} == set(STAGES)
 
 
-@pytest.mark.parametrize(("name", "stage", "item"), SETTINGS)
+# A constant background is allowed with other levels only: test_flags_of_one_choice_are_read_together.
+@pytest.mark.parametrize(("name", "stage", "item"), [one for one in SETTINGS if one.id != "agreement_background"])
 def test_a_flag_shows_its_default_and_reaches_the_config(name: str, stage: type, item) -> None:
     parser = argparse.ArgumentParser()
     add_config_flags(parser)
-    destination = _prefix(stage) + item.name
+    destination = _destination(stage, item.name)
     flag, given = "--" + destination.replace("_", "-"), OTHER[destination]
     last_name = flag.replace("--", "--no-", 1) if isinstance(given, bool) else flag
     shown = " ".join(parser.format_help().split()).split(f"{last_name} ")[-1].split(" --")[0]
     assert " ".join(item.metadata["help"].split()) in shown
     assert f"(default: {_text(item.default)}" in shown
-    chosen = (f"--{name}", choice_name(name, stage())) if name in CHOICES else ()
+    chosen = (f"--{'ignore' if name == 'mask' else name}", choice_name(name, stage())) if name in CHOICES else ()
     config = read_config(parser.parse_args(["--preset", "voc12", *_given(flag, given), *chosen]), "scenes")
     base = clipes.VOC12 if isinstance(getattr(clipes.VOC12, name), stage) else replace(clipes.VOC12, **{name: stage()})
     assert config == replace(base, **{name: replace(getattr(base, name), **{item.name: given})}) != base
@@ -534,7 +551,9 @@ def test_a_flag_shows_its_default_and_reaches_the_config(name: str, stage: type,
         ("--preset voc12", CrfConfig(), 0.95),
         ("--refine par", ParConfig(), None),
         ("--refine none", None, None),
-        ("--ignore-below none", clipes.config.SCENES.refine, None),
+        ("--ignore none", clipes.config.SCENES.refine, None),
+        ("--ignore agreement", clipes.config.SCENES.refine, None),
+        ("--refine pamr", PamrConfig(), None),
         ("--refine none --ignore-below 0.25", None, 0.25),
     ],
 )
@@ -549,14 +568,43 @@ def test_refinements(said, loads, given: str, refine: object, below: float | Non
         ("--refine none --crf-iterations 3", "--crf-iterations needs --refine crf; it is none"),
         ("--refine par --crf-iterations 3", "--crf-iterations needs --refine crf; it is par"),
         ("--par-iterations 3", "--par-iterations needs --refine par; it is crf"),
-        ("--ignore-below much", "'much' is neither a number nor 'auto' or 'none'"),
         ("--row-epsilon auto", "'auto' is neither a number nor 'none'"),
+        ("--ignore-below much", "'much' is neither a number nor 'auto'"),
+        ("--ignore none --ignore-below 0.5", "--ignore-below needs --ignore confidence; it is none"),
+        (
+            "--ignore agreement --background-power 3",
+            "--background-power needs --ignore confidence or none; it is agreement",
+        ),
+        ("--agreement-levels 4,24", "--agreement-levels needs --ignore agreement; it is confidence"),
+        (
+            "--ignore agreement --agreement-background constant",
+            "levels is (4.0, 32.0); it must be two constants of at most 1, the larger first",
+        ),
         ("--refine par --par-dilations 1,x", "'1,x' is not a list of whole numbers such as 1,2,4"),
     ],
 )
 def test_refinement_flags_that_do_not_fit(said, loads, given: str, message: str) -> None:
     code, _, err = said("generate", "photos/a.jpg", "--labels", "cat", "--out", "m", *given.split())
     assert code == 2 and message in err and loads == []
+
+
+@pytest.mark.parametrize(
+    ("given", "mask"),
+    [
+        ("--ignore none", ArgmaxConfig(2.0)),
+        ("--ignore none --background-power 3", ArgmaxConfig(3.0)),
+        ("--background-power 3", ConfidenceConfig(3.0)),
+        (
+            "--ignore agreement --agreement-background constant --agreement-levels 0.3,0.05",
+            AgreementConfig("constant", (0.3, 0.05)),
+        ),
+    ],
+)
+def test_flags_of_one_choice_are_read_together(given: str, mask: object) -> None:
+    """And the background's exponent, which two choices have, is kept where the choice changes."""
+    parser = argparse.ArgumentParser()
+    add_config_flags(parser)
+    assert read_config(parser.parse_args(given.split()), "scenes").mask == mask
 
 
 def test_a_warning_is_one_line(said) -> None:
@@ -782,7 +830,7 @@ def test_demo(said) -> None:
     tops = {"demo.json", "labels.csv", "report/index.html", "masks/run.json"}
     assert files("d").keys() >= tops | folders | {f"images/{name}.jpg" for name in names}
 
-    arguments = ("--labels", "d/labels.csv", "--out", "m", "--ignore-below", "none")
+    arguments = ("--labels", "d/labels.csv", "--out", "m", "--ignore", "none")
     assert said("generate", "d/images", *arguments)[0] == 0
     for name in names:
         with Image.open(f"m/{name}.png") as ours, Image.open(f"d/masks/{name}.png") as theirs:

@@ -13,7 +13,7 @@ from PIL import Image
 
 import clipes
 from clipes.commands.demo_run import run_demo
-from clipes.config import SCENES
+from clipes.config import SCENES, ArgmaxConfig
 from clipes.datasets import find_samples
 from clipes.evaluation.metrics import confusion_matrix, mean_iou
 from clipes.generator import load
@@ -57,7 +57,7 @@ def test_its_report_is_the_iou_of_its_files(demo: Path) -> None:
 
 
 def test_its_masks_are_the_generators_with_every_pixel_decided(demo: Path) -> None:
-    tiny = load(config=replace(SCENES, mask=replace(SCENES.mask, ignore_below=None)))
+    tiny = load(config=replace(SCENES, mask=ArgmaxConfig(SCENES.mask.background_power)))
     for sample in find_samples(demo / "images", demo / "labels.csv"):
         with Image.open(demo / "masks" / f"{sample.id}.png") as mask:
             assert np.array_equal(np.asarray(mask), tiny(sample.image, sample.labels).mask)

@@ -97,7 +97,7 @@ def test_a_plan_is_read_back_from_json(tmp_path: Path, monkeypatch: pytest.Monke
             lambda plan: plan["placement"].update(batch_size=0),
             "batch_size is 0; it must be a whole number of at least 1",
         ),
-        (lambda plan: plan["config"]["mask"].update(background_power=-1), "background_power"),
+        (lambda plan: plan["config"]["mask"]["confidence"].update(background_power=-1), "background_power"),
     ],
 )
 def test_a_broken_plan_is_refused(tmp_path: Path, change: Any, message: str) -> None:

@@ -50,7 +50,10 @@ def _in_the_folder(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "unrecognized arguments: tree; where a flag takes several values, join them with commas: dog,cat\n",
         ),
         ("generate photos --xyzzy", "clipes generate: unrecognized arguments: --xyzzy\n"),
-        ("generate photos --refine crff", "invalid choice: 'crff' (choose from crf, par, none); did you mean crf?"),
+        (
+            "generate photos --refine crff",
+            "'crff' (choose from crf, par, pamr, none); did you mean crf?",
+        ),
         ("status", "clipes status: the following arguments are required: folder"),
         ("export masks --to cocoo", "clipes export: argument --to: invalid choice: 'cocoo' (choose from coco, voc"),
         ("demo --count 0", "clipes demo: argument --count: '0' is not a whole number of at least 1"),
@@ -174,11 +177,11 @@ def _config(cli: CommandLine, text: str, *flags: str, name: str = "c.yaml") -> d
 
 def test_settings_from_a_file(cli: CommandLine) -> None:
     """On top of the preset's, below the flags; in both formats; all settings of a run are such a file."""
-    yaml = "affinity: {attention: {hops: 3}}\nrefine:\n  par: {dilations: [1, 2]}\nmask: {ignore_below: 0.5}\n"
+    yaml = "affinity: {attention: {hops: 3}}\nrefine:\n  par: {dilations: [1, 2]}\nmask: {none: {}}\n"
     affinity = {**COCO14.to_dict()["affinity"]["attention"], "hops": 3}
-    base = {"affinity": {"attention": affinity}, "mask": VOC12.to_dict()["mask"]}
-    found = _config(cli, yaml, "--preset", "coco14", "--ignore-below", "none")
-    assert found["affinity"] == base["affinity"] and found["mask"] == {**base["mask"], "ignore_below": None}
+    base = {"affinity": {"attention": affinity}, "mask": {"none": {"background_power": 3}}}
+    found = _config(cli, yaml, "--preset", "coco14", "--background-power", "3")
+    assert found["affinity"] == base["affinity"] and found["mask"] == base["mask"]
     assert found["refine"] == {"par": {**json.loads(json.dumps(vars(ParConfig()))), "dilations": [1, 2]}}
     assert _config(cli, json.dumps(found), name="c.json") == found
     assert _config(cli, "affinity: null\nrefine: null\n") | {"mask": 0} == {
@@ -213,7 +216,7 @@ def test_settings_from_a_file(cli: CommandLine) -> None:
             "--config c.yaml: refine is 'crf'; give one with its settings, such as crf: {}, or null",
         ),
         ("c.yaml", "refine: {crff: {}}", "--config c.yaml: refine: there is no 'crff'; did you mean 'crf'?"),
-        ("c.yaml", "mask: null", "--config c.yaml: mask is None; give its settings by their names"),
+        ("c.yaml", "mask: null", "--config c.yaml: mask is None; give one with its settings, such as confidence: {}"),
         ("c.yaml", "- 1", "--config c.yaml: it holds no mapping of settings, such as refine: {par: {}}"),
         ("c.yaml", "a: [", "--config c.yaml: bad YAML"),
         ("c.txt", "", "--config c.txt: settings are in a .json, .yaml, .yml file"),
@@ -238,19 +241,21 @@ def test_the_settings_of_the_tutorial(cli: CommandLine) -> None:
 
 def test_finalize_takes_a_file_of_settings(cli: CommandLine) -> None:
     """On top of the run's settings, below the flags; stages that made the saved maps are refused."""
-    made = _config(cli, "mask: {background_power: 2}", "--save-patch-cams")
-    Path("d.yaml").write_text("refine: {par: {iterations: 3}}\nmask: {background_power: 3, ignore_below: 0.5}\n")
-    code, _, err = cli("finalize", "m", "--config", "d.yaml", "--ignore-below", "none", "--out", "n")
+    made = _config(cli, "mask: {confidence: {background_power: 2}}", "--save-patch-cams")
+    Path("d.yaml").write_text(
+        "refine: {par: {iterations: 3}}\nmask: {confidence: {background_power: 3, ignore_below: 0.5}}\n"
+    )
+    code, _, err = cli("finalize", "m", "--config", "d.yaml", "--ignore", "none", "--out", "n")
     assert code == 0, err
     found = json.loads(Path("n/run.json").read_text())["settings"]["config"]
     par = {**json.loads(json.dumps(vars(ParConfig()))), "iterations": 3}
-    assert found == {**made, "refine": {"par": par}, "mask": {"background_power": 3, "ignore_below": None}}
-    Path("d.yaml").write_text("affinity: {attention: {hops: 3}}\nmask: {background_power: 3}\n")
+    assert found == {**made, "refine": {"par": par}, "mask": {"none": {"background_power": 3}}}
+    Path("d.yaml").write_text("affinity: {attention: {hops: 3}}\nmask: {confidence: {background_power: 3}}\n")
     code, _, err = cli("finalize", "m", "--config", "d.yaml", "--out", "o")
     assert code == 2 and not os.path.exists("o")
     message = "affinity: the saved maps are made with it already, and refine, mask alone can be changed; leave it out"
     assert f"clipes finalize: --config d.yaml: {message}" in err
-    Path("d.yaml").write_text("mask: {background_power: 3}\n")
+    Path("d.yaml").write_text("mask: {confidence: {background_power: 3}}\n")
     assert cli("finalize", "m", "--config", "d.yaml", "--out", "o")[0] == 0
 
 

@@ -21,7 +21,7 @@ from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.text import encode_sentences, text_features
 from clipes.clip.vision import VisionEncoder, fingerprint
 from clipes.clip.weights import CLIP
-from clipes.config import SCENES, GradCamConfig, ImageConfig, MaskConfig, ParConfig, ViewsConfig
+from clipes.config import SCENES, ConfidenceConfig, GradCamConfig, ImageConfig, ParConfig, ViewsConfig
 from clipes.datasets import Sample, find_samples
 from clipes.device.pixels import prepare
 from clipes.evaluation import evaluate
@@ -169,7 +169,7 @@ def test_several_views_are_refused(clip, drawn, vocabulary):
 
 @pytest.mark.parametrize(
     "config",
-    [None, replace(CONFIG, refine=ParConfig(iterations=2)), replace(CONFIG, mask=MaskConfig(ignore_below=0.6))],
+    [None, replace(CONFIG, refine=ParConfig(iterations=2)), replace(CONFIG, mask=ConfidenceConfig(ignore_below=0.6))],
     ids=["default", "par", "ignoring"],
 )
 def test_miou_equals_masks_of_each_template_written_and_evaluated(clip, drawn, vocabulary, tmp_path, config):
@@ -427,7 +427,7 @@ SETTINGS = {
     "pool": (replace(CONFIG, map=GradCamConfig("cls")), True),
     "patches": (replace(CONFIG, image=ImageConfig(max_patches=40)), True),
     "affinity": (replace(CONFIG, affinity=None), False),
-    "power": (replace(CONFIG, mask=MaskConfig(background_power=1.0)), False),
+    "power": (replace(CONFIG, mask=ConfidenceConfig(background_power=1.0)), False),
     "refine": (replace(CONFIG, refine=ParConfig(iterations=1)), False),
 }
 

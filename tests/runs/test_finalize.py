@@ -14,7 +14,7 @@ from PIL import Image
 
 import clipes
 from clipes.cli import main
-from clipes.config import AttentionAffinityConfig, Config, CrfConfig, MaskConfig, ParConfig
+from clipes.config import AttentionAffinityConfig, ConfidenceConfig, Config, CrfConfig, ParConfig
 from clipes.datasets import find_samples
 from clipes.export import export
 from clipes.io.cams_npz import PatchCams, read_cams, write_cams
@@ -24,7 +24,7 @@ from clipes.runs.preflight import check_folder
 from clipes.store.output import Output
 from clipes.store.store import Store
 
-OTHER = replace(clipes.config.SCENES, mask=MaskConfig(background_power=3, ignore_below=0.99))
+OTHER = replace(clipes.config.SCENES, mask=ConfidenceConfig(background_power=3, ignore_below=0.99))
 
 
 @pytest.fixture
@@ -141,9 +141,11 @@ def test_images_that_had_failed_count_under_the_new_settings(tiny, photos: Path,
     [
         replace(clipes.config.SCENES, refine=None),
         replace(
-            clipes.config.SCENES, refine=ParConfig(iterations=3), mask=MaskConfig(background_power=2, ignore_below=0.5)
+            clipes.config.SCENES,
+            refine=ParConfig(iterations=3),
+            mask=ConfidenceConfig(background_power=2, ignore_below=0.5),
         ),
-        replace(clipes.config.SCENES, refine=CrfConfig(iterations=2), mask=MaskConfig(ignore_below=0.99)),
+        replace(clipes.config.SCENES, refine=CrfConfig(iterations=2), mask=ConfidenceConfig(ignore_below=0.99)),
     ],
     ids=["none", "par", "crf"],
 )
@@ -274,7 +276,7 @@ def test_the_command(
 ) -> None:
     monkeypatch.chdir(photos.parent)
     before = files(saved)
-    assert main(["finalize", str(saved), "--source", str(photos), "--ignore-below", "none"]) == 0
+    assert main(["finalize", str(saved), "--source", str(photos), "--ignore", "none"]) == 0
     assert capsys.readouterr().out.startswith(f"3 of 3 masks decided again in {saved}; ")
     assert (
         Config.from_dict(json.loads((saved / "run.json").read_text())["settings"]["config"]).effective_ignore_below

@@ -12,7 +12,7 @@ from generating import files, write_masks
 
 import clipes
 from clipes.cli import main
-from clipes.config import SCENES, MaskConfig
+from clipes.config import SCENES, ConfidenceConfig
 from clipes.datasets import find_samples
 from clipes.runs.finalize import read_run
 from clipes.store import lease
@@ -20,7 +20,7 @@ from clipes.store.lease import FolderInUse
 from clipes.store.output import Output
 from clipes.store.store import Store
 
-OTHER = replace(SCENES, mask=MaskConfig(background_power=3, ignore_below=0.99))
+OTHER = replace(SCENES, mask=ConfidenceConfig(background_power=3, ignore_below=0.99))
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_two_finalize_at_once(saved: Path, photos: Path) -> None:
         outcomes = first.finalize(OTHER, photos)
         next(outcomes)
         with pytest.raises(FolderInUse, match=r"clipes finalize \(process .* writes masks there"):
-            next(second.finalize(replace(SCENES, mask=MaskConfig(background_power=2)), photos))
+            next(second.finalize(replace(SCENES, mask=ConfidenceConfig(background_power=2)), photos))
         with pytest.raises(
             FolderInUse, match=r"clipes finalize \(process .*\) is deciding its masks again; wait until"
         ):

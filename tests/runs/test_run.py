@@ -93,7 +93,9 @@ def test_other_settings_are_refused(scenes: list[Sample], tiny, tmp_path: Path) 
     list(write_masks(tiny, scenes[:1], Output(tmp_path / "m")))
     scenes_config = clipes.config.SCENES
     other = clipes.load(config=replace(scenes_config, mask=replace(scenes_config.mask, background_power=3)))
-    with pytest.raises(ValueError, match=r"other settings \(config\.mask\.background_power: 2 → 3\); choose another"):
+    with pytest.raises(
+        ValueError, match=r"other settings \(config\.mask\.confidence\.background_power: 2 → 3\); choose another"
+    ):
         list(write_masks(other, scenes, Output(tmp_path / "m")))
     with pytest.raises(ValueError, match=r"output\.confidence: false → true"):
         list(write_masks(tiny, scenes, Output(tmp_path / "m", confidence=True)))

@@ -55,13 +55,13 @@ def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
     given: dict[str, Any] = json.loads(json.dumps(SETTINGS))
     create_or_verify_manifest(tmp_path, given, {})
     before = (tmp_path / "run.json").read_bytes()
-    given["config"]["mask"]["background_power"] = 2.5
+    given["config"]["mask"]["confidence"]["background_power"] = 2.5
     given["classes"] = ["cat", "cow", "x" * 100]
     del given["model"]
     with pytest.raises(ValueError) as caught:
         create_or_verify_manifest(tmp_path, given, {})
     assert str(caught.value) == (
-        f"{tmp_path / 'run.json'} is of a run with other settings (config.mask.background_power: 1 → 2.5; "
+        f"{tmp_path / 'run.json'} is of a run with other settings (config.mask.confidence.background_power: 1 → 2.5; "
         f'model: "tiny" → absent; classes[1]: "dog" → "cow"; classes[2]: absent → "{"x" * 58}…); '
         "choose another folder, give the same settings, or remove what earlier runs wrote with --overwrite"
     )

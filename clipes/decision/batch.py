@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,9 @@ from clipes.device.inference import inference
 from clipes.device.pixels import pixels_of, to_host
 from clipes.ids import ignore_index
 from clipes.refine import REFINERS
-from clipes.scores import decide, score_before, score_maps, upsample
+from clipes.scores import ids_of_rows, score_of_rows, upsample
+
+from .rules import DECISIONS, mean_scores
 
 
 class Decision(NamedTuple):
@@ -24,10 +27,11 @@ class Decision(NamedTuple):
     Attributes:
         patch_cams: (C, h, w) float32 in [0, 1], the maps that were given.
         cams: (C, H, W) float32 in [0, 1], the maps at the image's size.
-        scores: (C + 1, H, W) float32, row 0 the background; columns sum to 1.
+        scores: (C + 1, H, W) float32, row 0 the background; columns sum to 1. Their mean where the decision needs them
+            against several backgrounds.
         mask: (H, W), 0 background, class ids, or the ignore value: uint8, or uint16 above 254 classes.
-        confidence: (H, W) float32, the winning score.
-        map_confidence: (H, W) float32, the score of the winning class before the refinement.
+        confidence: (H, W) float32, of ``scores`` that of the mask's class; the highest where the pixel is ignored.
+        map_confidence: (H, W) float32, the same class's score before the refinement.
     """
 
     patch_cams: Any
@@ -51,19 +55,27 @@ def decide_batch(
     Raises ValueError, as the refinements do, for settings that do not suit a picture's size; FloatingPointError for
     a score that is not finite.
     """
+    rule = DECISIONS[type(config.mask)]
     cams = [upsample(m, (i.height, i.width)) for m, i in zip(patch_cams, images, strict=True)]
-    scores = refine_scores(images, [score_maps(c, config.mask.background_power) for c in cams], config.refine)
+    refined = _refine_each([rule.scores(c, config.mask) for c in cams], images, config.refine)
+    scores = [mean_scores(of_image) for of_image in refined]
     if not torch.stack([score.isfinite().all() for score in scores]).all():
         raise FloatingPointError("a score is not finite; look at the maps and at the refinement's settings")
     ignore = ignore_index(num_classes)
     mask_dtype = torch.uint8 if ignore == 255 else torch.int32  # torch has no arithmetic for uint16
     flat = torch.tensor([i for ids in class_ids for i in ids], dtype=torch.int64).to(scores[0].device)
     on_device = []
-    for ids, coarse, fine, score in zip(
-        torch.split(flat, [len(ids) for ids in class_ids]), patch_cams, cams, scores, strict=True
+    for ids, coarse, fine, each, score in zip(
+        torch.split(flat, [len(ids) for ids in class_ids]), patch_cams, cams, refined, scores, strict=True
     ):
-        mask, confidence = decide(score, ids, ignore, config.effective_ignore_below)
-        before = confidence if config.refine is None else score_before(fine, score, config.mask.background_power)
+        rows, ignored = rule.rows(each, config.mask, config.effective_ignore_below)
+        mask = ids_of_rows(rows, ids)
+        if ignored is not None:
+            mask = mask.masked_fill(ignored, ignore)
+        confidence = score_of_rows(score, rows)
+        before = confidence
+        if config.refine is not None:
+            before = score_of_rows(mean_scores(rule.scores(fine, config.mask)), rows)
         on_device.append(Decision(coarse, fine, score, mask.to(mask_dtype), confidence, before))
     arrays = to_host([tensor for decision in on_device for tensor in decision])  # one transfer for all
     width = len(Decision._fields)
@@ -71,14 +83,35 @@ def decide_batch(
     return decisions if ignore == 255 else [d._replace(mask=d.mask.astype(np.uint16)) for d in decisions]
 
 
-# Bytes per pixel, and per pixel and label: the CRF's lattice, the neighbours' weights, each label's maps and scores.
-_BYTES = {type(None): (40, 16), ParConfig: (200, 16), PamrConfig: (360, 16), CrfConfig: (220, 30)}
+def _refine_each(
+    scores: Sequence[list[Tensor]], images: Sequence[Image.Image], config: RefineConfig | None
+) -> list[list[Tensor]]:
+    """The scores of each image against each background, refined together."""
+    of_image = [image for image, each in zip(images, scores, strict=True) for _ in each]
+    refined = iter(refine_scores(of_image, [one for each in scores for one in each], config))
+    return [list(islice(refined, len(each))) for each in scores]
+
+
+def _par_bytes(config: ParConfig) -> int:
+    """Float64 distances and float32 weights of the neighbours, on a quarter of the pixels at half resolution."""
+    own = 130 + 96 * len(config.dilations)
+    return 30 + own // 4 if config.resolution == "half" else 30 + own
+
+
+# Bytes per pixel: the CRF's lattice, the neighbours' weights; and per pixel and label: maps and scores.
+_BYTES: dict[type, tuple[Callable[[Any], int], int]] = {
+    type(None): (lambda config: 40, 16),
+    CrfConfig: (lambda config: 220, 30),
+    ParConfig: (_par_bytes, 16),
+    PamrConfig: (lambda config: 170 + 32 * len(config.dilations), 16),
+}
 
 
 def decision_memory(pixels: Sequence[int], labels: Sequence[int], config: Config) -> int:
     """About how many bytes of CPU memory :func:`decide_batch` takes for images of so many pixels and labels."""
-    plain, per_label = _BYTES[type(config.refine)]
-    return sum((plain + per_label * label) * pixel for pixel, label in zip(pixels, labels, strict=True))
+    of_pixel, per_label = _BYTES[type(config.refine)]
+    plain, times = of_pixel(config.refine), DECISIONS[type(config.mask)].backgrounds
+    return sum((plain + per_label * label * times) * pixel for pixel, label in zip(pixels, labels, strict=True))
 
 
 def refine_scores(images: Sequence[Image.Image], scores: list[Tensor], config: RefineConfig | None) -> list[Tensor]:
