@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
         print_error(note)
     if options.dry_run:
         for name, value in _description(prepared):
-            print(f"{name:11}{printable(value)}")
+            print(f"{name:10} {printable(value)}")  # a longer name moves its value
         return DONE
     return _write(prepared)
 

@@ -20,7 +20,7 @@ from clipes.commands import progress, terminal
 from clipes.commands.parser import Parser
 from clipes.commands.progress import ProgressLines
 from clipes.commands.terminal import set_verbosity
-from clipes.config import COCO14, VOC12, ParConfig
+from clipes.config import COCO14, STAGES, VOC12, ParConfig
 from clipes.vocabulary import load_vocabulary
 
 GENERATE = ("generate", "photos", "--labels", "labels.csv", "--out", "m")
@@ -230,6 +230,12 @@ def test_a_wrong_file_of_settings(cli: CommandLine, name: str, text: str, messag
     assert "--config c.toml: there is no such file" in cli(*GENERATE, "--config", "c.toml.json").err.replace(
         "c.toml.json", "c.toml"
     )
+
+
+def test_names_and_values_of_the_plan_are_apart(cli: CommandLine) -> None:
+    lines = cli(*GENERATE, "--dry-run").out.splitlines()
+    names = {line.partition(" ")[0] for line in lines}
+    assert names >= {"source", "images", *STAGES} and all(line[10:11] == " " or " " in line[11:] for line in lines)
 
 
 def test_the_settings_of_the_tutorial(cli: CommandLine) -> None:
