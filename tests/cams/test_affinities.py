@@ -49,6 +49,23 @@ def test_pictures_together_are_as_alone(affinity):
         assert maps.min() >= 0 and maps.max() <= 1 and not torch.equal(maps, before[image])
 
 
+@pytest.mark.parametrize(("dtype", "most"), [(torch.float32, 1e-5), (torch.float16, 0.02), (torch.bfloat16, 0.06)])
+@pytest.mark.parametrize("affinity", CONFIGS, ids=str)
+def test_lower_precisions_agree_with_float64(affinity, dtype, most):
+    """By their mean difference, because thresholds decide votes, boxes and seeds, and single patches may flip."""
+    encoder, (pixels, ids, text) = vision_encoder(make_clip(seed=1, layers=LAYERS)), inputs()
+    config = replace(VOC12, affinity=affinity)
+
+    def maps_in(precision):
+        converted = encoder.to(dtype=precision)
+        wide = text.to(torch.promote_types(precision, torch.float32))
+        encoded = encode_pixels(converted, [image.to(precision) for image in pixels], config)
+        return compute_cams(converted, encoded, wide, ids, 5, config)
+
+    for maps, exact in zip(maps_in(dtype), maps_in(torch.float64), strict=True):
+        assert (maps.double() - exact.double()).abs().mean() <= most
+
+
 @pytest.mark.parametrize("affinity", CONFIGS, ids=str)
 def test_only_what_is_asked_for_is_kept(affinity):
     encoder, (pixels, _, _) = vision_encoder(make_clip(seed=1, layers=LAYERS)), inputs()
