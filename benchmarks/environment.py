@@ -2,6 +2,7 @@
 
 import datetime
 import platform
+import re
 import subprocess
 from pathlib import Path
 
@@ -36,3 +37,13 @@ def describe() -> str:
     }
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"{datetime.date.today()}, after commit {commit.stdout.strip() or 'unknown'}; {processor()}; {listed}."
+
+
+def write_section(page: Path, title: str, lines: list[str]) -> None:
+    """Replace the section ``# title`` of a page that several scripts write, or append it; print it, too."""
+    section = "\n".join([f"# {title}", "", *lines]) + "\n"
+    old = page.read_text(encoding="utf-8") if page.exists() else ""
+    sections = [part for part in re.split(r"(?m)^(?=# )", old) if part.strip()]
+    kept = [section if part.startswith(f"# {title}\n") else f"{part.rstrip()}\n" for part in sections]
+    page.write_text("\n".join(kept if section in kept else [*kept, section]), encoding="utf-8")
+    print(section)

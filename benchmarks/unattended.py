@@ -1,4 +1,4 @@
-"""A data set with planted faults, unattended: ``python benchmarks/unattended.py``. Writes benchmarks/unattended.md.
+"""A data set with planted faults, unattended: ``python benchmarks/unattended.py``. Writes a section of its .md.
 
 Draws 2,000 scenes as JPEGs, spoils 40 of them in 15 ways, and makes the masks of the rest by ``clipes generate``:
 stopped once and started again; in four shards at a time; by the actors of Ray; as .tar shards. Every way must give the
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from environment import describe
+from environment import describe, write_section
 from PIL import Image
 
 from clipes.io.masks import write_mask
@@ -208,8 +208,6 @@ def main() -> None:
 def write(options, planted, ends, ways, made: int, judged) -> None:
     """The tables."""
     lines = [
-        "# A data set with planted faults, unattended",
-        "",
         f"`python benchmarks/unattended.py --count {options.count} --faults {options.faults}`: {describe()}",
         "",
         f"{options.count} scenes, {options.faults} of them spoilt in {len(FAULTS)} ways: {made} masks, {len(ends)} "
@@ -230,8 +228,7 @@ def write(options, planted, ends, ways, made: int, judged) -> None:
         if names:
             status, reason = ends[names[0]]
             lines.append(f"| {fault} | {len(names)} | {status} | {reason} |")
-    options.out.write_text("\n".join(lines) + "\n")
-    print("\n".join(lines))
+    write_section(options.out, "A data set with planted faults, unattended", lines)
 
 
 if __name__ == "__main__":

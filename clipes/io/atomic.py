@@ -130,11 +130,11 @@ def remove_stale(root: AnyPath, *, recursive: bool = True) -> int:
     for parent, folders, files in os.walk(root):
         for name in (*files, *folders):
             match = _TEMPORARY.fullmatch(name)
-            path = Path(parent, name)
+            if match is None or not is_dead(match):
+                continue
             with suppress(FileNotFoundError, PermissionError):  # another process removes it too, or another user's
-                if match and is_dead(match):
-                    _remove(path, match["suffix"])
-                    removed += 1
+                _remove(Path(parent, name), match["suffix"])
+                removed += 1
         folders[:] = [name for name in folders if recursive and not _TEMPORARY.fullmatch(name)]
     return removed
 

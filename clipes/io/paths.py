@@ -36,7 +36,8 @@ def check_name(name: str, suffix: str = "") -> None:
 
 def inside(path: Path, folder: str | os.PathLike[str]) -> Path:
     """Return ``path``; raise ValueError if a link leads it out of ``folder``."""
-    if not resolved(path.parent).is_relative_to(resolved(folder)):
+    linked = _has_link(os.fspath(path.parent), os.fspath(folder))
+    if linked and not resolved(path.parent).is_relative_to(resolved(folder)):
         raise ValueError(f"{path} leads out of the output folder through a link; remove the link")
     return path
 
@@ -44,6 +45,21 @@ def inside(path: Path, folder: str | os.PathLike[str]) -> Path:
 def resolved(path: str | os.PathLike[str]) -> Path:
     """The absolute path without links; a link that leads back to itself stays, where ``Path.resolve`` may raise."""
     return Path(os.path.realpath(path))
+
+
+def _has_link(inner: str, folder: str) -> bool:
+    """Whether a part of ``inner`` below ``folder`` is a link, or ``inner`` is not written as a path below it.
+
+    It costs a look at each of these parts, where resolving both looks at every folder from the root on.
+    """
+    if inner == folder:
+        return False
+    base = f"{folder.rstrip(os.sep)}{os.sep}"
+    parts = inner.removeprefix(base).split(os.sep)
+    if not inner.startswith(base) or os.pardir in parts:
+        return True
+    places = (f"{base}{os.sep.join(parts[:count])}" for count in range(1, len(parts) + 1))
+    return any(map(os.path.islink, places))
 
 
 def split_pattern(source: Path) -> tuple[Path, tuple[str, ...]]:

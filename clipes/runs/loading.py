@@ -21,6 +21,9 @@ from .decoding import Decoder, Loaded, decode_image
 
 POLL_SECONDS = 0.2
 
+STARTS = 3
+"""How often processes that read are started in vain, before this process reads."""
+
 KILLED = "the process that read it died; the file may be broken, or too large for the memory"
 """The reason of an image that kills every process that reads it."""
 
@@ -40,27 +43,32 @@ def load_ahead(
 
     When a reader process dies (a fault of the decoder, or too little memory), the images that it and the others had
     been given are read again one by one, each in a process of its own. Only those that also kill that process
-    have failed. One that dies before it can read, or cannot be started, is no image's fault: this process reads
-    then, with a warning. It reads without one where it may start no process itself, being a daemon.
+    have failed. One that dies before it can read, or cannot be started, is no image's fault: after ``STARTS`` such
+    starts this process reads, with a warning. It reads without one where it may start no process, being a daemon.
     """
     source = iter(samples)
-    batches = iter(lambda: list(islice(source, batch_size)), [])
+    batches: Iterator[list[Sample]] = iter(lambda: list(islice(source, batch_size)), [])
     if not readers or multiprocessing.current_process().daemon:
         yield from _read_here(batches, decode)
         return
     in_flight: deque[list[Sample]] = deque()
+    vain = 0  # starts, one after the other, of processes that did not begin
     while True:
         try:
             for loaded in _read(batches, readers, decode, in_flight, stop):
+                vain = 0
                 yield _warned(loaded)
             return
         except _ReaderDied:
             again = list(in_flight)
             in_flight.clear()
         except _NeverBegan as error:
-            warnings.warn(f"{error}; images are read by this process alone", stacklevel=2)
-            yield from _read_here(chain(list(in_flight), batches), decode)
-            return
+            batches, again, vain = chain(list(in_flight), batches), [], vain + 1
+            in_flight.clear()
+            if vain == STARTS:
+                warnings.warn(f"{error}; images are read by this process alone", stacklevel=2)
+                yield from _read_here(batches, decode)
+                return
         for batch in again:
             yield _warned([_read_isolated(sample, decode) for sample in batch])
 

@@ -81,6 +81,8 @@ class Remaining:
                 yield sample
 
     def _is_overwritten(self, sample: Sample) -> bool:
+        if not self._others:
+            return False
         own = self._store.latest.order(sample.id)
         others = (other for rows in self._others if (other := rows.order(sample.id)))
         return own is not None and any(other >= own for other in others)

@@ -17,13 +17,13 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from clipes.io.atomic import MACHINE_ID
 from clipes.io.retry import retried
@@ -31,6 +31,8 @@ from clipes.io.retry import retried
 from .layout import RECORD_FILE, RECORDS
 from .lease import owners
 from .row import MAX_TIME, Row, json_object
+
+Parsed = TypeVar("Parsed")
 
 _BLOCK = 1 << 18  # bytes read at a time
 _EPOCH = datetime.fromtimestamp(0, timezone.utc)
@@ -191,14 +193,18 @@ class Record:
         return (item for item in self.items() if isinstance(item, Row))
 
     def items(self) -> Iterator[Row | Unreadable]:
-        """Yield all that follows the header, in order.
+        """The rows and what cannot be read of them; see :meth:`parsed`."""
+        return self.parsed(Row.from_json)
+
+    def parsed(self, parse: Callable[[bytes], Parsed]) -> Iterator[Parsed | Unreadable]:
+        """Yield what ``parse`` makes of each line that follows the header, in order.
 
         An incomplete last line is left out: its worker was killed or is still writing it.
         """
         for number, line in _complete_lines(self.path):
             if number > 1:
                 try:
-                    yield Row.from_json(line)
+                    yield parse(line)
                 except ValueError as error:
                     yield _unreadable(self.path, number, line, error)
 

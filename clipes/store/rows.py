@@ -14,6 +14,7 @@ from clipes.io.tempdb import encode_name, temporary_database, transaction
 from .manifest import repair_command
 from .record import Record, Unreadable, read_records
 from .row import Row, Status
+from .row_key import RowKey
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class LatestRows:
 
         def values() -> Iterator[tuple[bytes, int, int, float, str, str]]:
             nonlocal last
-            for row in record.items():
+            for row in record.parsed(RowKey.from_json):
                 if isinstance(row, Unreadable):
                     self._pass_over(row)
                     continue

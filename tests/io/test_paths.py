@@ -67,3 +67,34 @@ def test_a_folder_is_walked_once(tmp_path: Path) -> None:
     (tmp_path / "m/linked").symlink_to("o")
     names = ["a.PNG", "b/skip/x.png", "b/x.png", "b.c.png", "broken.png", "linked/y.png", "o/y.png"]
     assert list(walk_files(tmp_path / "m", {".png"}, skip={"skip"})) == names
+
+
+@pytest.mark.parametrize("folder", ["out", "out/", "link", ".", "out/sub"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.png",
+        "sub/a.png",
+        "no/such/a.png",
+        "away/a.png",
+        "away/sub/a.png",
+        "here/a.png",
+        "sub/../a.png",
+        "../out/a.png",
+    ],
+)
+def test_inside_is_told_as_by_resolving_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in ("out/sub", "elsewhere/sub"):
+        Path(place).mkdir(parents=True)
+    Path("link").symlink_to("out")
+    Path("out/away").symlink_to(tmp_path / "elsewhere")
+    Path("out/here").symlink_to("sub")
+    path = Path(folder) / name
+    if path.parent.resolve().is_relative_to(Path(folder).resolve()):
+        assert inside(path, folder) == path
+    else:
+        with pytest.raises(ValueError, match="leads out of the output folder through a link"):
+            inside(path, folder)

@@ -317,3 +317,25 @@ def _never(sample: Sample) -> Loaded:
 def test_a_reader_that_waits_for_ever_is_not_waited_for_after_a_stop(scenes: list[Sample]) -> None:
     asked: list[bool] = []
     assert list(load_ahead(scenes, 1, 1, _never, lambda: bool(asked) or bool(asked.append(True)))) == []
+
+
+@POSIX
+@pytest.mark.parametrize(("deaths", "told"), [(2, False), (9, True)])
+def test_processes_that_die_when_they_begin_are_started_again(
+    scenes: list[Sample], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaths: int, told: bool
+) -> None:
+    """A few times: it may have been a kill by chance."""
+    serve = loading._serve
+
+    def dies(*arguments: object) -> None:
+        if len(list(tmp_path.glob("death-*"))) < deaths:
+            (tmp_path / f"death-{os.getpid()}").touch()
+            os._exit(1)
+        serve(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(loading, "_serve", dies)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        reads = [read for batch in load_ahead(scenes, 2, 1) for read in batch]
+    assert [read.sample for read in reads] == scenes and all(read.pixels is not None for read in reads)
+    assert ["images are read by this process alone" in str(one.message) for one in caught] == [True] * told

@@ -1,0 +1,65 @@
+"""RowKey, the short way to read a row, against the whole row."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipes.store import row_key
+from clipes.store.row import Row
+from clipes.store.row_key import RowKey
+
+TEXTS = st.text(max_size=8) | st.sampled_from(["a/b", 'quote "', "back\\slash", "é", "\udcff", "line\nbreak"])
+NUMBERS = st.integers(0, 10**11) | st.floats(0, 1e10)
+ROWS = st.builds(
+    Row,
+    TEXTS,
+    st.sampled_from(["ok", "skipped", "failed"]),
+    TEXTS,
+    st.lists(TEXTS, max_size=3).map(tuple),
+    st.none() | st.tuples(st.integers(), st.integers()),
+    st.none() | NUMBERS,
+    st.none() | TEXTS,
+    st.none() | st.dictionaries(TEXTS, st.tuples(st.integers(), TEXTS), max_size=2),
+    st.none() | TEXTS,
+    st.none() | st.floats(0, 1),
+    NUMBERS,
+)
+
+
+def _of(row: Row) -> tuple[object, ...]:
+    return row.id, row.status, row.time, row.shard
+
+
+@given(ROWS)
+def test_the_key_of_any_row(row: Row) -> None:
+    key = RowKey.from_json(row.to_json().encode() + b"\n")
+    assert key[:4] == _of(row) and Row.from_json(key.to_json()) == row
+
+
+@given(ROWS, st.data())
+def test_damaged_lines_are_refused_as_rows_are(row: Row, data: st.DataObject) -> None:
+    line = bytearray(row.to_json().encode())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(line) - 1))
+        line[place : place + data.draw(st.integers(0, 2))] = data.draw(
+            st.binary(max_size=2) | st.sampled_from([b"0", b",", b'"'])
+        )
+        if not line:
+            break
+    try:
+        expected = _of(Row.from_json(bytes(line)))
+    except ValueError:
+        with pytest.raises(ValueError):
+            RowKey.from_json(bytes(line))
+    else:
+        assert RowKey.from_json(bytes(line))[:4] == expected
+
+
+def test_the_rows_of_a_run_take_the_short_way() -> None:
+    """Those with all attributes, too."""
+    saved = {"confidence": (70, "b" * 64), "cams": (900, "c" * 64)}
+    full = Row("sub/a", "ok", "", ("a dog", "cat"), (375, 500), 0.0123, "a" * 64, saved, "m-0.tar", 0.9731, 1.7e9)
+    for row in (full, Row("a", "failed", "[Errno 5] Input/output error", ("dog",), time=1700000000.123)):
+        assert row_key._LINE.fullmatch(row.to_json() + "\n")
