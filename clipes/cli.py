@@ -17,6 +17,7 @@ from typing import NoReturn
 from clipes._version import __version__
 from clipes.commands import (
     background,
+    compare,
     demo,
     evaluate,
     export,
@@ -53,6 +54,7 @@ COMMANDS = (
     finalize,
     repair,
     evaluate,
+    compare,
     report,
     export,
     sharpness,
@@ -62,7 +64,7 @@ COMMANDS = (
 )
 
 _RESUMING = ("generate", "sharpness")  # commands that go on where they were stopped
-_OUTPUT_IS_RESULT = ("evaluate", "models", "show", "status", "synonyms")  # commands whose output is their result
+_OUTPUT_IS_RESULT = ("compare", "evaluate", "models", "show", "status", "synonyms")  # what they print is the result
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import reduce
+from operator import or_
 
 import torch
 from PIL import Image
@@ -34,12 +36,16 @@ _MAX_PADDING = 1 / 8
 """Images are encoded together if padding adds at most this share of an image's patches."""
 
 
-def encode_images(vision: VisionEncoder, images: Sequence[Image.Image], config: Config) -> Iterator[Views]:
+def encode_images(
+    vision: VisionEncoder, images: Sequence[Image.Image], config: Config, also: Sequence[Config] = ()
+) -> Iterator[Views]:
     """Yield (indices, encoded batch), grouping views of RGB images with similar patch counts.
 
     View v of image i has the index i * views + v, in the order of ``config.views.all``. A batch is encoded when it is
     asked for. On a CPU each view is a batch of its own: larger batches would not be faster, and the last bits of an
     image's tokens would depend on the other images.
+
+    ``also`` are other settings, with the same ``image`` and ``views``, that the batches are to serve, too.
     """
     patch, settings = vision.patch_size, config.image
     mean, std = _IMAGENET if settings.normalisation == "imagenet" else (vision.mean, vision.std)
@@ -52,7 +58,7 @@ def encode_images(vision: VisionEncoder, images: Sequence[Image.Image], config: 
         return prepare(image, grid, patch, mean, std, vision.device, vision.interpolation, settings.antialias)
 
     for indices in _batches_by_size([h * w for h, w in grids], vision):
-        yield indices, encode_pixels(vision, [pixels(index) for index in indices], config)
+        yield indices, encode_pixels(vision, [pixels(index) for index in indices], config, also)
 
 
 def image_grid(image: Image.Image, patch: int, config: ImageConfig, scale: float = 1.0) -> tuple[int, int]:
@@ -87,10 +93,16 @@ def estimate_memory(vision: VisionEncoder, patches: int) -> int:
 
 
 @inference()
-def encode_pixels(vision: VisionEncoder, pixels: Tensor | Sequence[Tensor], config: Config) -> Encoded:
-    """Encode normalised pixels, (B, 3, h * p, w * p) or a list of (3, h * p, w * p), as ``config`` needs it."""
+def encode_pixels(
+    vision: VisionEncoder, pixels: Tensor | Sequence[Tensor], config: Config, also: Sequence[Config] = ()
+) -> Encoded:
+    """Encode normalised pixels, (B, 3, h * p, w * p) or a list of (3, h * p, w * p), as ``config`` needs it.
+
+    ``also`` are other settings with the same ``image`` that the result is to serve, too.
+    """
+    needs = reduce(or_, (other.needs for other in also), config.needs)
     with matmul_precision(vision.device, vision.dtype):
-        return vision.encode(pixels, config.needs, config.image.positions)
+        return vision.encode(pixels, needs, config.image.positions)
 
 
 @inference()

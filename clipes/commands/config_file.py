@@ -76,9 +76,14 @@ def _check_names(given: Iterable[Any], known: Iterable[str], where: str) -> None
     known = list(known)
     for name in given:
         if name not in known:
-            near = difflib.get_close_matches(str(name), known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(known)}"
-            raise ValueError(f"{where}: there is no {name!r}; {hint}")
+            raise ValueError(f"{where}: there is no {name!r}; {nearest(str(name), known)}")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``did you mean 'hops'?``, for a name like one of the ``known``, else which there are."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 3)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {', '.join(known)}"
 
 
 def _read(file: Path) -> Mapping[str, Any]:

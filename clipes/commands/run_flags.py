@@ -59,7 +59,7 @@ def _add_work(group: argparse._ArgumentGroup) -> None:
     devices = "a process for each of several devices: all (GPUs), or cuda:0,cuda:1 (default: this process, on --device)"
     group.add_argument("--devices", type=nonempty, metavar="LIST", help=devices)
     workers = "processes that read images, for each device (default: 1 on a CPU, else up to 8)"
-    group.add_argument("--workers", type=_count, metavar="N", help=workers)
+    group.add_argument("--workers", type=count, metavar="N", help=workers)
     threads = "threads for an image on a CPU, beside others (default: 1); masks may differ in single pixels with it"
     group.add_argument("--threads", type=positive_int, metavar="N", help=threads)
 
@@ -77,7 +77,7 @@ def _add_ray(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--ray-address", type=nonempty, metavar="ADDRESS", help=address)
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
     """argparse type: a whole number of at least 0."""
     return 0 if text == "0" else positive_int(text)
 

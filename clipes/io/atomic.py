@@ -24,7 +24,7 @@ from .paths import list_sources, resolved, source_folder, source_text, source_wo
 from .retry import check_there, retried
 
 AnyPath = str | os.PathLike[str]
-FolderKind = Literal["export", "report"]
+FolderKind = Literal["export", "report", "comparison"]
 
 SOFTWARE = {"mask": "clipes run", "figure": "clipes show"}
 """What the field "Software" of a kind of file says."""
@@ -175,7 +175,7 @@ def _restore(replaced: Path) -> None:
 # --- whose a file is
 
 
-def owned(path: Path, kind: Literal["mask", "figure", "classes", "export", "report"]) -> bool:
+def owned(path: Path, kind: Literal["mask", "figure", "classes"] | FolderKind) -> bool:
     """Whether clipes wrote `path`, a file or folder of this kind. Nothing else is replaced or deleted.
 
     A folder has a marker file, a picture names the software that wrote it, and a class file has our layout. An empty
@@ -183,7 +183,7 @@ def owned(path: Path, kind: Literal["mask", "figure", "classes", "export", "repo
     """
     if path.is_symlink():
         return False
-    if kind == "export" or kind == "report":
+    if kind == "export" or kind == "report" or kind == "comparison":
         return marker(path, kind).is_file()
     if not path.is_file():
         return False
@@ -217,7 +217,7 @@ def target_path(out: AnyPath | None, run: AnyPath, ending: str) -> Path:
 
 
 def check_target(
-    out: Path, kind: FolderKind, run: Path, sources: Sequence[str | tuple[str, ...]], overwrite: bool
+    out: Path, kind: FolderKind, run: Path | None, sources: Sequence[str | tuple[str, ...]], overwrite: bool
 ) -> None:
     """Raise ValueError if `out` must not be written: a folder inside, around or equal to the run's or the images'.
 
@@ -225,7 +225,7 @@ def check_target(
     holds nothing else.
     """
     place = resolved(out)
-    if place.is_relative_to(resolved(run)):
+    if run is not None and place.is_relative_to(resolved(run)):
         raise ValueError(f"{out} is in the run's folder ({run}); choose another folder for the {kind}")
     for source in sources:
         if source_would_match(source)(place / "0.jpg"):

@@ -26,6 +26,7 @@ from clipes.datasets import Sample
 from clipes.device.choice import default_batch_size
 from clipes.device.inference import inference
 from clipes.evaluation.accumulate import Problem, Progress
+from clipes.evaluation.bootstrap import DRAWS, interval
 from clipes.evaluation.metrics import ClassCounts
 from clipes.evaluation.result import number
 from clipes.io.keyed_cache import KeyedCache
@@ -33,7 +34,7 @@ from clipes.vocabulary import Vocabulary
 
 from .feature_pass import FeaturePass
 from .selection import LabelledImage, select_images
-from .sharpness import DRAWS, Moments, RankCorrelation, bootstrap, interval, label_moments, pooled, rank_correlation
+from .sharpness import Moments, RankCorrelation, bootstrap, label_moments, pooled, rank_correlation
 from .template_judge import TemplateJudge
 
 NOTE = (

@@ -18,19 +18,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from clipes.evaluation.bootstrap import DRAWS, interval, resamples
+
 Average = Literal["micro", "macro"]
-
-DRAWS = 2000
-"""Draws of a bootstrap."""
-
-CONFIDENCE = 0.95
-"""The share of the draws that an interval holds."""
 
 MIN_TEMPLATES = 10
 """Templates that a rank correlation needs for an interval."""
 
 _TOLERANCE = 1e-3  # by which the sum of a softmax may exceed 1 through rounding, also in half precision
-_BLOCK = 1 << 22  # weights of the bootstrap that are in memory at a time: 32 MiB
 
 
 class Moments(NamedTuple):
@@ -112,26 +107,8 @@ def bootstrap(moments: Moments, draws: int = DRAWS, seed: int = 0) -> NDArray[np
     Takes moments (T, N). A draw takes the same images for every template, so that templates can be compared draw by
     draw. The memory does not grow with draws x N x T, because a draw is N weights, and a block of draws is one product.
     """
-    count = moments.mean.shape[-1]
-    rng = np.random.default_rng(seed)
-    sharpness = []
-    for start in range(0, draws, size := max(1, _BLOCK // count)):
-        weights = np.empty((min(size, draws - start), count))
-        for row in weights:
-            row[:] = np.bincount(rng.integers(0, count, count), minlength=count)
-        sharpness.append(_ratio(weights @ moments.variance.T, weights @ moments.mean.T))
-    return np.concatenate(sharpness)
-
-
-def interval(draws: NDArray[np.float64], confidence: float = CONFIDENCE) -> NDArray[np.float64]:
-    """The ends (T, 2) of the middle ``confidence`` of the draws (draws, T); nan draws are left out.
-
-    >>> interval(np.linspace(0, 1, 201)[:, None]).round(3)
-    array([[0.025, 0.975]])
-    """
-    tail = (1 - confidence) / 2
-    ends: NDArray[np.float64] = np.nanquantile(draws, (tail, 1 - tail), axis=0).T
-    return ends
+    blocks = resamples(moments.mean.shape[-1], draws, seed)
+    return np.concatenate([_ratio(weights @ moments.variance.T, weights @ moments.mean.T) for weights in blocks])
 
 
 def rank_correlation(first: ArrayLike, second: ArrayLike, draws: int = DRAWS, seed: int = 0) -> RankCorrelation:

@@ -58,19 +58,19 @@ def draw_thumbnails(
     ``image`` may be smaller than the mask ``ids`` (H, W), but must have its aspect ratio.
     """
     height, width = ids.shape
-    size = _fitted(width, height, min(LARGEST, max(width, height)))
+    size = fitted(width, height, min(LARGEST, max(width, height)))
     image.resize(size, Image.Resampling.LANCZOS).save(f"{stem}-large.jpg", quality=85)
     _tinted(sampled(ids, size), classes).save(f"{stem}-mask.png", transparency=0)
-    small = _fitted(width, height, TILE)
+    small = fitted(width, height, TILE)
     picture = image.resize(small, Image.Resampling.LANCZOS)
-    shown = [picture, _overlay(image, ids, small, classes)]
+    shown = [picture, overlay_tile(image, ids, small, classes)]
     if confidence is not None:
         grey = Image.fromarray(confidence)
         _heat(grey.resize(size, Image.Resampling.BILINEAR)).save(f"{stem}-confidence.jpg", quality=80)
         shown.append(_heat(grey.resize(small, Image.Resampling.BOX)))
     if truth is not None:
         _tinted(sampled(truth, size), classes).save(f"{stem}-truth.png", transparency=0)
-        shown.append(_overlay(image, truth, small, classes))
+        shown.append(overlay_tile(image, truth, small, classes))
     _strip(shown, panels).save(f"{stem}-strip.jpg", quality=80)
 
 
@@ -112,13 +112,13 @@ def _open_draft(place: Path | TarMember) -> tuple[Image.Image, tuple[int, int]] 
     return image, (width, height) if image.size == drafted else (height, width)  # EXIF may rotate it by 90 degrees
 
 
-def _fitted(width: int, height: int, longest: int) -> tuple[int, int]:
+def fitted(width: int, height: int, longest: int) -> tuple[int, int]:
     """The size whose longer side is ``longest``, with the same aspect ratio up to rounding."""
     scale = longest / max(width, height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def _overlay(image: Image.Image, ids: NDArray[Any], size: tuple[int, int], classes: int) -> Image.Image:
+def overlay_tile(image: Image.Image, ids: NDArray[Any], size: tuple[int, int], classes: int) -> Image.Image:
     """The overlay at ``size`` (width, height); that of a small image is drawn first and enlarged then, to be smooth."""
     own = (ids.shape[1], ids.shape[0])
     if max(own) < max(size):

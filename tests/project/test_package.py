@@ -53,6 +53,7 @@ WINGS = (
     ("prompting", "numpy scipy torch PIL matplotlib nltk"),
     ("export", "numpy scipy PIL pycocotools"),
     ("report", "numpy PIL"),
+    ("comparison", "numpy torch PIL"),
     ("commands", "numpy torch PIL tqdm shtab"),
     ("cli", ""),
     ("__main__", ""),
@@ -251,6 +252,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     modules = {_short(path) for path in SOURCES}
     expected = {"clipes/py.typed", *modules}
     expected |= {f"clipes/report/{name}" for name in ("page.html", "style.css", "script.js")}
+    expected |= {f"clipes/comparison/{name}" for name in ("page.html", "compare.css")}
     expected |= {f"clipes/clip/tiny/{name}" for name in tiny} | {f"clipes/prompts/{name}" for name in prompts}
     assert {"voc12.json", "coco14.json", "scenes.json", "templates.json", "backgrounds.json"} <= prompts
     built = {name for name in names if re.fullmatch(r"clipes/refine/_crf\.[\w.-]+\.(so|pyd)", name)}

@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import clipes
-from clipes.prompting import sharpness
+from clipes.evaluation import bootstrap as evaluation_bootstrap
+from clipes.evaluation.bootstrap import interval
 from clipes.prompting.sharpness import (
     Moments,
     bootstrap,
-    interval,
     label_moments,
     pooled,
     prompt_sharpness,
@@ -205,12 +205,12 @@ def test_the_seed_decides_and_the_blocks_do_not(monkeypatch):
     moments = label_moments(*_tables(np.random.default_rng(5)))
     first, other = bootstrap(moments, draws=31), bootstrap(moments, draws=31, seed=1)
     assert (first == bootstrap(moments, draws=31)).all() and (first != other).any()
-    monkeypatch.setattr(sharpness, "_BLOCK", 20)  # two draws of nine images
+    monkeypatch.setattr(evaluation_bootstrap, "_BLOCK", 20)  # two draws of nine images
     np.testing.assert_allclose(bootstrap(moments, draws=31), first, rtol=1e-13)
 
 
 def test_the_memory_of_the_bootstrap_is_bounded(monkeypatch):
-    monkeypatch.setattr(sharpness, "_BLOCK", 1 << 16)
+    monkeypatch.setattr(evaluation_bootstrap, "_BLOCK", 1 << 16)
     rng = np.random.default_rng(0)
     moments = Moments(rng.random((40, 5000)), rng.random((40, 5000)))
     tracemalloc.start()

@@ -1,0 +1,57 @@
+"""The masks of one picture by several presets, from one encoding for each way of preparing the picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+from PIL import Image
+
+from clipes.cams.compute import encode_images, image_maps, no_maps
+from clipes.config import Config, ImageConfig, ViewsConfig
+from clipes.device.peak import Cost
+from clipes.generator import MaskGenerator
+from clipes.result import decide_masks
+
+
+class MaskMaker:
+    """Makes the masks of each picture by all presets.
+
+    Attributes:
+        groups: the presets' names by the settings of the picture and its views that they share.
+        encoding: what encoding took, all groups together.
+        costs: what the maps, the affinity and the decision of each preset took.
+    """
+
+    def __init__(self, generator: MaskGenerator, presets: Mapping[str, Config]) -> None:
+        self._generator, self._presets = generator, presets
+        self.groups: dict[tuple[ImageConfig, ViewsConfig], list[str]] = {}
+        for name, config in presets.items():
+            self.groups.setdefault((config.image, config.views), []).append(name)
+        self.encoding = Cost()
+        self.costs = {name: Cost() for name in presets}
+
+    def masks(self, image: Image.Image, class_ids: Sequence[int]) -> dict[str, NDArray[Any]]:
+        """The mask (H, W) of each preset, in the presets' order. FloatingPointError for a map that is not finite."""
+        found: dict[str, NDArray[Any]] = {}
+        for names in self.groups.values():
+            found |= self._group(image, tuple(class_ids), names)
+        return {name: found[name] for name in self._presets}
+
+    def _group(self, image: Image.Image, ids: tuple[int, ...], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+        generator, vision = self._generator, self._generator.clip.vision
+        text, class_names = generator._text_features, generator.class_names
+        configs = [self._presets[name] for name in names]
+        batches = []
+        if ids:
+            with self.encoding.measured(vision.device):
+                batches = list(encode_images(vision, [image], configs[0], configs[1:]))
+        masks = {}
+        for name, config in zip(names, configs, strict=True):
+            with self.costs[name].measured(vision.device):
+                maps = [no_maps(image, vision, config)]
+                if ids:
+                    maps = image_maps(vision, batches, [image], text, [ids], len(class_names), config)
+                masks[name] = decide_masks([image], [ids], maps, class_names, config)[0].mask
+        return masks
