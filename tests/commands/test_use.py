@@ -242,7 +242,7 @@ def test_the_settings_of_the_tutorial(cli: CommandLine) -> None:
     page = (Path(__file__).parents[2] / "docs/tutorial.md").read_text(encoding="utf-8")
     (yaml,) = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     found = _config(cli, yaml)
-    assert found["affinity"]["attention"]["box_threshold"] == 0.5 and found["mask"]["ignore_below"] == 0.9
+    assert found["affinity"]["attention"]["box_threshold"] == 0.5 and found["mask"]["confidence"]["ignore_below"] == 0.9
 
 
 def test_finalize_takes_a_file_of_settings(cli: CommandLine) -> None:
