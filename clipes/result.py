@@ -19,6 +19,7 @@ from clipes.io.atomic import write_bytes
 from clipes.io.cams_npz import PatchCams, write_cams
 from clipes.io.coco_rle import coco_rle
 from clipes.io.masks import confidence_png, write_mask
+from clipes.label_rules import foreground_share, missing_ids
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,6 +105,18 @@ class PseudoMask:
         """The mean of ``map_confidence`` over the pixels of classes, in [0, 1]; None if the mask shows no class."""
         shown = (self.mask > 0) & (self.mask != ignore_index(self.num_classes))
         return float(self.map_confidence[shown].mean(dtype=np.float64)) if shown.any() else None
+
+    @property
+    def missing_labels(self) -> tuple[str, ...]:
+        """The labels that no pixel of the mask has, in their order: the mask is worth a look."""
+        ids = self.class_ids.tolist()
+        missing = missing_ids(self.mask, ids)
+        return tuple(label for label, index in zip(self.labels, ids, strict=True) if index in missing)
+
+    @property
+    def foreground_share(self) -> float:
+        """The share of the pixels that show a class, in [0, 1]; below 0.01 the mask is worth a look."""
+        return foreground_share(self.mask, ignore_index(self.num_classes))
 
     def __repr__(self) -> str:
         ids = [("background", 0), *zip(self.labels, self.class_ids, strict=True)]

@@ -136,6 +136,18 @@ def test_the_maps_are_decided_again_with_other_settings(tiny) -> None:
         assert getattr(again, name).tobytes() == getattr(other, name).tobytes(), name
 
 
+def test_labels_without_a_pixel(result: PseudoMask) -> None:
+    shown = set(np.unique(result.mask).tolist())
+    expected = [
+        name for name, index in zip(result.labels, result.class_ids.tolist(), strict=True) if index not in shown
+    ]
+    assert list(result.missing_labels) == expected
+    classes = [index for index in shown if index not in (0, 255)]
+    assert result.foreground_share == pytest.approx(np.isin(result.mask, classes).mean())
+    bare = dataclasses.replace(result, mask=np.zeros_like(result.mask))
+    assert bare.missing_labels == result.labels and bare.foreground_share == 0
+
+
 def test_segments_with_no_label(result: PseudoMask) -> None:
     bare = dataclasses.replace(result, labels=(), class_ids=np.zeros(0, np.int64), cams=np.zeros((0, 4, 6), np.float32))
     assert bare.segments() == []

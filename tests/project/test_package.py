@@ -31,7 +31,7 @@ COMPILER = sys.platform == "win32" or any(map(shutil.which, ("c++", "g++", "clan
 TENSORS = "numpy torch"
 WINGS = (
     ("_version config prompts", ""),
-    ("ids", "numpy"),
+    ("ids label_rules", "numpy"),
     ("scores losses", "torch"),
     ("kernels", "torch triton"),
     ("device", "numpy torch PIL"),
