@@ -128,12 +128,11 @@ def _ends(low: float | None, high: float | None, sign: str) -> str:
 
 def _print_agreement(comparison: Comparison) -> None:
     print("\nagreement: mean IoU of two presets' masks, without the pixels that either ignores")
-    names = [short(row.preset, MAX_NAME_WIDTH) for row in comparison.rows]
     rows = [
-        [name, *(f"{value:.3f}" for value in values)]
-        for name, values in zip(names, comparison.agreement.tolist(), strict=True)
+        [f"{number} {short(row.preset, MAX_NAME_WIDTH)}", *(f"{value:.3f}" for value in values)]
+        for number, (row, values) in enumerate(zip(comparison.rows, comparison.agreement.tolist(), strict=True), 1)
     ]
-    print_table(["preset", *names], rows, left=("preset",))
+    print_table(["preset", *(str(number) for number in range(1, len(rows) + 1))], rows, left=("preset",))
 
 
 def _print_rest(comparison: Comparison) -> None:
