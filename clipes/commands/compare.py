@@ -103,7 +103,7 @@ def _print_figures(comparison: Comparison) -> None:
     judged, several = comparison.judged, len(comparison.rows) > 1
     titles = ["preset"]
     if judged:
-        titles += ["mIoU", "95 %", *["gain", "95 % of it"] * several, "boundary IoU"]
+        titles += ["mIoU", "95 %", *["gain", "95 % of it"] * several, "decided", "boundary IoU"]
     titles += ["ignored", "foreground", "s/image", "MiB"]
     print_table(titles, [_cells(row, judged, several) for row in comparison.rows], left=("preset",))
 
@@ -113,7 +113,7 @@ def _cells(row: PresetFigures, judged: bool, several: bool) -> list[str]:
     if judged:
         cells += [_figure(row.miou), _ends(row.miou_low, row.miou_high, "")]
         cells += [_figure(row.gain, "+"), _ends(row.gain_low, row.gain_high, "+")] * several
-        cells.append(_figure(row.boundary_iou))
+        cells += [_figure(row.miou_decided), _figure(row.boundary_iou)]
     memory = "-" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:,.0f}"
     return [*cells, f"{row.ignored:.1%}", f"{row.foreground:.1%}", f"{row.seconds:.3f}", memory]
 

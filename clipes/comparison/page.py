@@ -54,11 +54,11 @@ _STYLES = (("report", "style.css"), ("comparison", "compare.css"))
 def _figures(comparison: Comparison) -> str:
     judged = comparison.judged
     against = [f"against {comparison.rows[0].preset}"] * (len(comparison.rows) > 1)
-    titles = ["mIoU", *against, "boundary IoU"] if judged else []
+    titles = ["mIoU", *against, "decided", "boundary IoU"] if judged else []
     titles += ["ignored", "foreground", "seconds", "memory"]
     heads = "".join(f'<th scope="col" class="number">{escape(title)}</th>' for title in titles)
     rows = "".join(_figure_row(row, comparison) for row in comparison.rows)
-    note = f"{NOTE}. Seconds: " if judged else "Seconds: "
+    note = f"{NOTE}. Decided: mIoU on the pixels that the preset does not ignore. Seconds: " if judged else "Seconds: "
     note += "a picture's maps, affinity and decision, encoding apart. Memory: the most of the process or the GPU."
     return f"""<section aria-labelledby="presets-title">
 <h2 id="presets-title" class="hidden">Presets</h2>
@@ -76,7 +76,7 @@ def _figure_row(row: PresetFigures, comparison: Comparison) -> str:
         cells.append(_bar_cell(row, row.miou == max(other.miou or 0 for other in comparison.rows)))
         if len(comparison.rows) > 1:
             cells.append(_gain_cell(row))
-        cells.append(_cell(_number(row.boundary_iou)))
+        cells += [_cell(_number(row.miou_decided)), _cell(_number(row.boundary_iou))]
     cells += [_cell(f"{row.ignored:.1%}"), _cell(f"{row.foreground:.1%}"), _cell(f"{row.seconds:.3f}")]
     cells.append(_cell("-" if row.peak_bytes is None else f"{row.peak_bytes / 2**20:,.0f} MiB"))
     return f'<tr><td class="preset"><b>{escape(row.preset)}</b>{about}</td>{"".join(cells)}</tr>'

@@ -17,7 +17,7 @@ from documents import DOCS, PAGES, ROOT, blocks, command_parsers, commands, layo
 from PIL import Image
 
 from clipes.cli import main
-from clipes.config import VOC12, AttentionAffinityConfig
+from clipes.config import RECIPES, VOC12, AttentionAffinityConfig
 from clipes.prompting.wordnet import WordNetMissing, open_wordnet
 
 ELSEWHERE = ("--devices", "--engine")
@@ -49,7 +49,9 @@ def test_no_line_is_shortened(page: Path) -> None:
 
 
 @pytest.mark.usefixtures("saved_vit")
-@pytest.mark.parametrize("name", ["README.md", "docs/voc-coco.md", "docs/scale.md", "docs/affinities.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/voc-coco.md", "docs/scale.md", "docs/affinities.md", "docs/compare.md"]
+)
 def test_lines_that_make_masks(folder: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line for block in blocks(ROOT / name, "sh") for line in block.replace("\\\n", " ").splitlines()]
     if "clipes status masks" in "\n".join(lines):
@@ -74,6 +76,16 @@ def test_the_methods_of_the_affinities_page_are_settings() -> None:
     assert {"CLIP-ES", "MCTformer", "AFA", "PSA", "ExCEL", "TagCLIP"} == set(methods)
     settings = {name: AttentionAffinityConfig(**arguments) for name, arguments in methods.items()}
     assert settings["CLIP-ES"] == VOC12.affinity and len(set(settings.values())) == len(settings)
+
+
+def test_the_recipes_of_the_compare_page_are_those_of_the_library() -> None:
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| ([^|]+) \| ([^|]+) \|", (DOCS / "compare.md").read_text(encoding="utf-8"), re.M
+    )
+    expected = [
+        (name, f"{recipe.sentence} {recipe.source}.", recipe.published or "-") for name, recipe in RECIPES.items()
+    ]
+    assert rows == expected
 
 
 def test_lines_about_words(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
