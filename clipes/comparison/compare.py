@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from clipes.config import Config
 from clipes.datasets import Sample
+from clipes.device.errors import is_out_of_memory
 from clipes.evaluation.accumulate import Problem, Progress
 from clipes.evaluation.metrics import intersection_over_union
 from clipes.generator import MaskGenerator
@@ -30,6 +31,8 @@ from .pictures import Picture, Pictures
 from .result import Comparison, PresetFigures, figures
 
 AnyPath = str | os.PathLike[str]
+
+_SMALLER = "give presets as files of settings with a smaller image.max_patches"
 
 PICTURES = 12
 """How many pictures the page shows by default."""
@@ -121,8 +124,12 @@ class _Work:
             ids = self._generator.vocabulary.ids(sample.labels)
             try:
                 self._add(sample, ids)
-            except (ValueError, OSError, MemoryError, FloatingPointError) as error:
-                self._failed.append(Problem(sample.id, str(error) or "out of memory"))
+            except (ValueError, OSError, FloatingPointError) as error:
+                self._failed.append(Problem(sample.id, str(error)))
+            except (MemoryError, RuntimeError) as error:
+                if not (isinstance(error, MemoryError) or is_out_of_memory(error)):
+                    raise
+                self._failed.append(Problem(sample.id, f"{sample.image}: out of memory; {_SMALLER}"))
 
     def _add(self, sample: Sample, ids: tuple[int, ...]) -> None:
         image = open_image(sample.image)

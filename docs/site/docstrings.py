@@ -21,11 +21,13 @@ PRIVATE = re.compile(r"(?:^|\.)_[^.]*")
 class Docstrings(griffe.Extension):
     """Rewrites docstrings when the whole package is known, so that short names can be resolved."""
 
-    def on_attribute_instance(self, *, attr: griffe.Attribute, **_: Any) -> None:
+    def on_attribute_instance(self, *, attr: griffe.Attribute, agent: griffe.Visitor | Any, **_: Any) -> None:
         call = attr.value
         if isinstance(call, griffe.ExprCall) and str(call.function) == "setting":
             default, help = call.arguments
             attr.value = default
+            if isinstance(help, griffe.ExprName):  # a text that several fields share, a constant of the module
+                help = agent.current.module.members[help.name].value
             attr.docstring = griffe.Docstring(ast.literal_eval(str(help)), parent=attr)
 
     def on_package(self, *, pkg: griffe.Module, **_: Any) -> None:

@@ -239,3 +239,24 @@ def test_settings_of_another_preparation_have_their_own_encoding(tiny: MaskGener
     for name, config in presets.items():
         expected = MaskGenerator(tiny.clip, tiny.vocabulary, config)(image, scene.labels).mask
         assert (found[name] == expected).all() and expected.any()
+
+
+def test_a_picture_that_takes_too_much_memory_is_named_and_other_faults_end_the_comparison(
+    folder: Path, pictures: list[Sample], tiny: MaskGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, faults = masks_module.encode_images, [RuntimeError("CUDA out of memory."), MemoryError()]
+
+    def scarce(*arguments: object) -> Iterator[object]:
+        if faults:
+            raise faults.pop()
+        return real(*arguments)
+
+    monkeypatch.setattr(masks_module, "encode_images", scarce)
+    one = {"sclip-like": PRESETS["sclip-like"]}
+    found = compare(tiny, pictures[:3], one, folder / "scarce")
+    assert found.images == 1 and [problem.name for problem in found.failed] == ["00", "01"]
+    assert all("out of memory; give presets" in problem.reason for problem in found.failed)
+    faults.append(RuntimeError("a fault of the code"))
+    with pytest.raises(RuntimeError, match="a fault of the code"):
+        compare(tiny, pictures[:3], one, folder / "broken")
+    assert not (folder / "broken").exists()
