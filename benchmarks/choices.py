@@ -98,7 +98,7 @@ def rows() -> list[Row]:
     ]
     for exponent in (1.0, 0.5):
         fused = replace(DEFAULT, class_attention=ClassAttentionConfig(exponent))
-        found.append(Row(f"gradcam × the class token's attention, ^{exponent:g}", fused, "gradcam; attention"))
+        found.append(Row(f"gradcam times the class token's attention, ^{exponent:g}", fused, "gradcam; attention"))
     return found
 
 
@@ -151,8 +151,8 @@ pixel, none is ignored. mIoU of background and 16 things from one confusion matr
 {DRAWS:,} bootstrap draws of the pictures, the same draws for both rows of a gain. Missed: things' pixels called
 background; taken: background called a thing. ms: median processor time of a picture's whole path, one thread.
 
-The scenes are drawings, and the bundled model has learnt nothing else: which choice is best for photographs is not to be
-read here."""
+The scenes are drawings, and the bundled model has learnt nothing else: which choice is best for photographs is not
+to be read here."""
 
 
 def main() -> None:
