@@ -42,11 +42,15 @@ def is_pipe(path: AnyPath) -> bool:
 def read_pipe(path: AnyPath) -> str:
     """The path as a text; of a pipe as a :class:`PipedTable`, which is read to its end unless that was done.
 
-    Raises DatasetError for bytes that are not UTF-8, a ``cls_labels.npy`` among them.
+    Raises DatasetError for a device, which may have no end (``/dev/zero``, a terminal), and for bytes that are not
+    UTF-8, a ``cls_labels.npy`` among them.
     """
     path = os.fspath(path)
     if isinstance(path, PipedTable) or not is_pipe(path):
         return path
+    mode = os.stat(path).st_mode
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
+        raise DatasetError(f"{path}: a device or a terminal, not a table of labels; give a file or a pipe")
     with open(path, "rb") as file:
         content = file.read()
     if content.startswith(b"\x93NUMPY"):
