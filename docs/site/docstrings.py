@@ -25,6 +25,8 @@ class Docstrings(griffe.Extension):
         call = attr.value
         if isinstance(call, griffe.ExprCall) and str(call.function) == "setting":
             default, help = call.arguments
+            if isinstance(help, griffe.ExprName):  # a text that several fields share
+                help = attr.parent.parent.members[help.name].value
             attr.value = default
             if isinstance(help, griffe.ExprName):  # a text that several fields share, a constant of the module
                 help = agent.current.module.members[help.name].value
