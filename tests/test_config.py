@@ -165,7 +165,8 @@ def test_ignored_pixels_go_with_the_crf():
     ],
 )
 def test_a_config_survives_json(config):
-    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert json.loads(json.dumps(config.to_dict())) == config.to_dict()
+    assert Config.from_dict(config.to_dict()) == config
 
 
 @pytest.mark.parametrize(

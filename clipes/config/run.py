@@ -116,7 +116,7 @@ def another_choice(settings: Any, kind: type[Any]) -> Any:
 def _stage_to_dict(stage: str, settings: Any) -> Any:
     if settings is None:
         return None
-    values = asdict(settings)
+    values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
     if isinstance(settings, CommitteeConfig):
         values["members"] = [_stage_to_dict("map", member) for member in settings.members]
     return {choice_name(stage, settings): values} if stage in CHOICES else values
