@@ -803,6 +803,7 @@ def test_help_is_whole() -> None:
         "finalize",
         "repair",
         "evaluate",
+        "compare",
         "report",
         "export",
         "sharpness",
