@@ -2,7 +2,7 @@
 
 One picture at a time and two passes over the data. The first: every block keeps its head-averaged attention; for each
 label the last block runs again, forward and backward by autograd through its parameters; maps go to numpy; the affinity
-is dense on the CPU, its square formed anew for each label; the maps are saved at the picture's size. The second reads
+is dense on the CPU, its square formed again for each label; the maps are saved at the picture's size. The second reads
 picture and maps again for the dense CRF of pydensecrf2 (``pip install ".[oracle]"``), decides, and writes a PNG.
 It gives what clipes gives with ``clipes.VOC12``: tests/test_baseline.py compares them. On a GPU the original's encoder
 computes in float16; this one stays in float32, so that there it takes longer than the original.

@@ -90,7 +90,7 @@ def make_clip(
 
 
 def randomise(model: Any, seed: int = 0) -> Any:
-    """Draw every parameter anew: gains around 1, biases and embeddings away from 0, weights such that
+    """Draw every parameter at random: gains around 1, biases and embeddings away from 0, weights such that
     activations keep their size and attention is neither flat nor a single peak."""
     generator = torch.Generator().manual_seed(seed)
 

@@ -108,7 +108,7 @@ def _read_pickle(path: Path, trusted: bool) -> Any:
             ) from error
         why = "" if "weights_only" in str(error) else f" ({str(error).split(chr(10))[0][:150] or type(error).__name__})"
         raise ModelError(
-            f"{path} is not a whole file of safetensors or torch.save{why}; get it again, or save its state dict anew"
+            f"{path} is not a whole file of safetensors or torch.save{why}; get it again, or save its state dict again"
         ) from error
 
 

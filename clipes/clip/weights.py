@@ -174,7 +174,7 @@ def _load_state(clip: Any, state: dict[str, Tensor], refusal: str) -> None:
         for name, value in state.items()
         if not name.endswith("embeddings.position_ids")
     }
-    with suppress(AssertionError):  # of another width, which is told below
+    with suppress(AssertionError):  # of another width, reported below
         structure.resize_pos_embed(state, clip)
         structure.resize_text_pos_embed(state, clip)
     buffers = {name for name, _ in clip.named_buffers()} - own.keys()  # the causal mask, which archives hold
@@ -188,12 +188,12 @@ def _load_state(clip: Any, state: dict[str, Tensor], refusal: str) -> None:
         ),
     }
     if any(faults.values()):
-        told = "; ".join(
+        wrong = "; ".join(
             f"{len(names)} {kind} ({', '.join(names[:2])}{', …' if len(names) > 2 else ''})"
             for kind, names in faults.items()
             if names
         )
-        raise ModelError(f"{refusal}: of its weights {told}; they must be those of this very architecture")
+        raise ModelError(f"{refusal}: of its weights {wrong}; they must be those of this very architecture")
     clip.load_state_dict(state)
 
 

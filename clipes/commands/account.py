@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # they load torch
 REASONS_SHOWN = 10
 
 GRACE_SECONDS = 10.0
-"""How long a process that was told twice to stop has to end by itself: a thread may hang in a file system."""
+"""How long a process has to end by itself after a second signal: a thread may hang in a file system."""
 
 _LOOK_SECONDS = 0.2
 
@@ -80,7 +80,7 @@ def stopping() -> Iterator[Stop]:
             raise KeyboardInterrupt(*(["terminated"] if number == signal.SIGTERM else []))
         stop.code = TERMINATED if number == signal.SIGTERM else INTERRUPTED
         with suppress(OSError):  # not print(): the signal may have interrupted one, and print() is not reentrant
-            os.write(2, b"\nstopping after the images in progress; once more stops at once\n")
+            os.write(2, b"\nstopping after the images in progress; a second signal stops immediately\n")
 
     handled = signal_handlers(handle, signal.SIGINT, signal.SIGTERM)
     with _ended_at_deadline(stop), handled, retry.of_process.until(stop):

@@ -23,7 +23,7 @@ def with_file(config: Config, file: Path, stages: Iterable[str] = STAGES) -> Con
         if fixed := [name for name in values if name in STAGES and name not in stages]:
             raise ValueError(
                 f"{', '.join(fixed)}: the saved maps are made with it already, and {', '.join(stages)} alone can be "
-                "changed; leave it out, or make the masks anew with `clipes generate`"
+                "changed; leave it out, or make the masks again with `clipes generate`"
             )
         return changed(config, values)
     except (TypeError, ValueError) as error:

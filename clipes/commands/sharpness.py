@@ -201,7 +201,7 @@ def _print_table(analysis: TemplateAnalysis) -> None:
 def _print_summary(analysis: TemplateAnalysis, out: Path) -> None:
     left_out = f"left out: {analysis.single_label:,} with one, {analysis.unlabelled:,} with none"
     print(f"\nsharpness over {analysis.images:,} images with two labels or more; {left_out}")
-    print(f"~ cannot be told from the best by these images: {len(analysis.rivals)} templates")
+    print(f"~ not distinguishable from the best by these images: {len(analysis.rivals)} templates")
     if analysis.miou is not None:
         refine = choice_name("refine", analysis.config.refine)
         colours = "without refinement by colours" if refine == "none" else f"refined by {refine}"

@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print_counts(status: RunStatus) -> None:
-    unknown = "unknown: no worker was told the number of images"
+    unknown = "unknown: no worker was given the number of images"
     print(f"images    {unknown if status.total is None else status.total}")
     for name in ("ok", "skipped", "failed"):
         print(f"{name:10}{getattr(status, name)}")

@@ -1,4 +1,4 @@
-"""Output that nobody reads any more: a broken pipe or a full disk behind it neither ends nor changes the work."""
+"""Output whose reader has gone: a broken pipe or a full disk behind it neither ends nor changes the run."""
 
 from __future__ import annotations
 

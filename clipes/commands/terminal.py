@@ -51,7 +51,7 @@ def set_verbosity(quiet: bool, verbose: bool) -> None:
 
 
 def is_verbose() -> bool:
-    """Whether each image is told of, and where an error arose."""
+    """Whether each image is reported, and where an error arose."""
     return _verbosity is Verbosity.VERBOSE
 
 

@@ -74,7 +74,7 @@ def match_rows(database: sqlite3.Connection, skip: bool = False) -> tuple[int, s
 
 
 def _leave_out_unmatched(database: sqlite3.Connection, missing: int) -> str:
-    """Remove the images without a row; the others are numbered anew."""
+    """Remove the images without a row; the others are renumbered."""
     (first,) = database.execute("SELECT name FROM sample WHERE row IS NULL ORDER BY position LIMIT 1").fetchone()
     database.execute("CREATE TABLE kept AS SELECT * FROM sample WHERE row IS NOT NULL ORDER BY position")
     columns = "id, name, path, member, start, size, labels, origin, row, joined, clash"

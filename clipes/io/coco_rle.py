@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 def coco_rle(mask: NDArray[np.bool_]) -> dict[str, Any]:
     """The RLE of a bool mask (H, W): ``{"size": [H, W], "counts": text}``, which JSON can hold.
 
-    The runs go down the columns and begin with the zeros. Each run from the fourth on is told as its difference from
+    The runs go down the columns and begin with the zeros. Each run from the fourth on is given as its difference from
     the run two before; numbers are written in groups of 5 bits, as characters from ``0`` on (``rleToString`` of
     pycocotools).
 

@@ -127,7 +127,7 @@ class Retry:
         return self._again(action, failed, folder)
 
     def _again(self, action: Callable[[], Result], failed: Exception, folder: Path | None) -> Result:
-        patience, began, told, stops = self._patience(), self._clock(), False, tuple(self._stops)
+        patience, began, announced, stops = self._patience(), self._clock(), False, tuple(self._stops)
         try:
             for pause in patience.pauses():
                 alone = folder is not None and answers(folder)
@@ -137,8 +137,8 @@ class Retry:
                 if left <= 0:
                     self._given_up = self._given_up if alone or not patience.total else self._clock()
                     break
-                if not (alone or told):
-                    told = self._begin(failed, patience.total)
+                if not (alone or announced):
+                    announced = self._begin(failed, patience.total)
                 self._pause(min(pause, left), stops)
                 try:
                     result = action()
@@ -147,10 +147,10 @@ class Retry:
                         raise
                     failed = error
                 else:
-                    self._tell_over(told, began)
+                    self._announce_end(announced, began)
                     return result
         finally:
-            if told:
+            if announced:
                 with self._lock:
                     self._waiting -= 1
         if alone:
@@ -165,8 +165,8 @@ class Retry:
             self.say(f"{passing_cause(error)}; it is tried again for up to {total:g} s")
         return True
 
-    def _tell_over(self, told: bool, began: float) -> None:
-        if told and self._waiting == 1:
+    def _announce_end(self, announced: bool, began: float) -> None:
+        if announced and self._waiting == 1:
             self.say(f"the trouble with files is over after {self._clock() - began:.1f} s")
 
     def _pause(self, seconds: float, stops: Iterable[Callable[[], bool]]) -> None:

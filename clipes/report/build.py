@@ -247,7 +247,7 @@ def _saved_scores_vary(run: Store) -> bool:
     """
     shares = []
     for row in islice(run.rows("ok"), _TRIED) if run.has("confidence") else ():
-        with suppress(ValueError, OSError, MemoryError):  # told when the image's turn comes
+        with suppress(ValueError, OSError, MemoryError):  # reported with the image
             saved = run.confidence(row)
             shares.append(0.0 if saved is None else float((saved < 0.95 * 255).mean()))
     return sum(shares) >= _VARYING * max(len(shares), 1)

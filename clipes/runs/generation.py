@@ -44,7 +44,7 @@ class MaskSource(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """Images worked on together unless told otherwise."""
+        """Images processed together by default."""
 
     @property
     def decode(self) -> Decoder:

@@ -147,7 +147,7 @@ def _work(plan: Plan, parent: int) -> Exception | None:
 
 
 def _write_warning(message: Warning | str) -> None:
-    with suppress(OSError, ValueError):  # nobody reads it any more, which is no reason to end
+    with suppress(OSError, ValueError):  # a closed pipe does not end the run
         sys.stderr.write(f"clipes generate: warning: {message}\n")
 
 

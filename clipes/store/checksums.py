@@ -28,7 +28,7 @@ def is_intact(files: Mapping[Kind, Path | TarMember], row: Row, classes: Callabl
     """Whether the mask has the checksum of its row, and the other files have its sizes. ``classes`` is asked how
     many there are where the mask was edited, as :func:`is_edited` needs to know.
 
-    Raises :class:`clipes.io.retry.LastingTrouble` where that cannot be told, because the folder does not answer.
+    Raises :class:`clipes.io.retry.LastingTrouble` where that cannot be decided, because the folder does not answer.
     """
     try:
         if not all(has_size(path, row, kind) for kind, path in files.items() if kind != "mask"):

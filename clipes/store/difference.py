@@ -16,25 +16,25 @@ _HASHES = ("weights", "vocabulary")
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     """What differs between two manifests, of which ``new`` is not written yet: ``"classes: voc12 → 6 own names"``."""
     before, after = dict(old["settings"]), dict(new["settings"])
-    told = [*_of_model(old, new), *_of_classes(old, new)]
-    if "class_names" in before and "class_names" in after:  # which are told above
+    found = [*_of_model(old, new), *_of_classes(old, new)]
+    if "class_names" in before and "class_names" in after:  # reported above
         del before["class_names"], after["class_names"]
     for name in _WORDS:
         if all(isinstance(settings.get(name), list) for settings in (before, after)):
             words, others = before.pop(name), after.pop(name)
-            told += [f"{name}: {_list(words, others)}"] if words != others else []
+            found += [f"{name}: {_list(words, others)}"] if words != others else []
     if old.get("preset") != new.get("preset") and before.get("config") != after.get("config"):
-        told.append(f"preset: {old.get('preset')} → {new.get('preset')}")
+        found.append(f"preset: {old.get('preset')} → {new.get('preset')}")
     leaves = [
         {name: _shown(value) for name, value in flatten(settings) if name not in _HASHES}
         for settings in (before, after)
     ]
     first, second = leaves
     names = [name for name in {**first, **second} if first.get(name, _ABSENT) != second.get(name, _ABSENT)]
-    told += [f"{name}: {first.get(name, _ABSENT)} → {second.get(name, _ABSENT)}" for name in names]
-    if len(told) > MAX_DIFFERENCES:
-        told[MAX_DIFFERENCES:] = [f"and {len(told) - MAX_DIFFERENCES} more"]
-    return "; ".join(told)
+    found += [f"{name}: {first.get(name, _ABSENT)} → {second.get(name, _ABSENT)}" for name in names]
+    if len(found) > MAX_DIFFERENCES:
+        found[MAX_DIFFERENCES:] = [f"and {len(found) - MAX_DIFFERENCES} more"]
+    return "; ".join(found)
 
 
 def _of_model(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -67,7 +67,7 @@ class InHand:
         with self._lock:
             self._ids.update(dict.fromkeys(ids, by))
             data = json.dumps({**self._about, "ids": sorted(+self._ids)}).encode("ascii")
-            with suppress(OSError):  # a full disk is told by who writes masks; this only helps after a death
+            with suppress(OSError):  # the writer of masks reports a full disk
                 _write_in_place(self.path, data)
 
 

@@ -264,7 +264,7 @@ def _complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _block(path: Path, place: int) -> bytes:
-    """The bytes of a file from ``place``, opened anew: what was open may be stale after a trouble."""
+    """The bytes of a file from ``place``, reopened: an open file may be stale after an error."""
     with open(path, "rb", buffering=0) as file:
         file.seek(place)
         return file.read(_BLOCK)

@@ -57,7 +57,7 @@ class LatestRows:
 
     Attributes:
         workers: in the order in which they started.
-        total: the images of the data set, as the last worker that names a number was told; None where none does.
+        total: the images of the data set, by the last worker that gives their number; None where none does.
         tar_files: the names of the .tar files that rows name.
         other_records: the number of records of other settings, which are left out.
         unreadable: the number of lines that were passed over.

@@ -37,7 +37,7 @@ class RunStatus:
 
     Attributes:
         folder: where its masks are.
-        total: the images of the data set, as the last worker was told; None where none was.
+        total: the images of the data set, by the last worker that gives their number; None where none does.
         ok, skipped, failed: how many images have such a newest row.
         left: images of ``total`` without any row; None where ``total`` is. A run started again also retries those that
             failed.

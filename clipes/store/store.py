@@ -1,4 +1,4 @@
-"""The folder of a run: created or opened, its rows, masks, confidences and maps read, its status told."""
+"""The folder of a run: created or opened, its rows, masks, confidences and maps read, its status summarised."""
 
 from __future__ import annotations
 

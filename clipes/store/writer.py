@@ -84,7 +84,7 @@ class FolderWriter(Writer):
             retried(partial(self._write, image_id, kind, files[kind]))
 
     def _write(self, image_id: str, kind: Kind, data: bytes) -> None:
-        check_there(self.folder)  # which write_bytes would make anew on another disk
+        check_there(self.folder)  # write_bytes would create it again, on another disk
         try:
             write_bytes(file_path(self.folder, image_id, kind), data)
         except FileNotFoundError:

@@ -159,8 +159,8 @@ def test_a_second_run_writes_the_same(said) -> None:
     again = said("generate", "photos", "--labels", "labels.csv", "--out", "m")
     assert again == (0, "0 of 3 masks written to m, 3 finished before\n", "")
     assert {name: Path("m", name).read_bytes() for name in files("m")} == before
-    anew = said("generate", "photos", "--labels", "labels.csv", "--out", "m", "--overwrite")
-    assert anew == (0, "3 of 3 masks written to m\n", "")
+    again = said("generate", "photos", "--labels", "labels.csv", "--out", "m", "--overwrite")
+    assert again == (0, "3 of 3 masks written to m\n", "")
     assert masks("m") == {name: data for name, data in before.items() if name.endswith(".png")}
 
 
@@ -374,7 +374,7 @@ def test_signals(number: int, expected: int) -> None:
     finally:
         run.kill()
     assert run.returncode == expected, err
-    assert "Traceback" not in err and "stopping after the images in progress; once more stops at once" in err
+    assert "Traceback" not in err and "stopping after the images in progress; a second signal stops immediately" in err
     written = files("m").keys() - {"classes.json", "run.json"}
     assert "a.png" in written and len(written) < 303
     assert all(mask_ids(f"m/{name}") <= {0, 7} for name in written)

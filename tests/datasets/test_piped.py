@@ -113,7 +113,7 @@ def test_python_runs_with_it(photos: Path, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_command_reads_it_and_its_processes_do_not(photos: Path, tmp_path: Path) -> None:
-    """From standard input, by two processes that find the images anew; the record has the path."""
+    """From standard input, by two processes that find the images again; the record has the path."""
     command = [sys.executable, "-m", "clipes", "generate", str(photos), "--labels", "/dev/stdin", "--out"]
     options = [str(tmp_path / "m"), "--devices", "cpu,cpu", "-q"]
     text = FORMS["jsonl"].replace("cat", "boat")

@@ -140,7 +140,7 @@ def test_training_runs_stops_and_goes_on(run, tmp_path, close):
     output = run("train_tiny", *settings, "--images", "32")
     second = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
     assert (first["seen"], second["seen"]) == (16, 32)
-    assert output.startswith("      32 pictures"), "it went on, it did not begin anew"
+    assert output.startswith("      32 pictures"), "it resumed and did not restart"
     moved = (first["model"]["visual.conv1.weight"] - second["model"]["visual.conv1.weight"]).abs().max()
     assert 0 < moved < 0.1
     features = encode_sentences(load_clip(f"local-dir:{tmp_path / 'latest'}").text, ["a boat", "a fish"])

@@ -554,7 +554,7 @@ def test_a_broken_or_foreign_file_is_never_used(clip, data, vocabulary, tmp_path
     found = analyse_templates(clip, vocabulary, samples_of(data), **settings)
     assert same(found, whole, ()) and found.encoded == COUNT
     assert not list((tmp_path / "partial").glob("*.ran"))
-    assert analyse_templates(clip, vocabulary, samples_of(data), **settings).encoded == 0, "they are written anew"
+    assert analyse_templates(clip, vocabulary, samples_of(data), **settings).encoded == 0, "they are rewritten"
 
 
 def test_without_a_folder_nothing_is_written(clip, data, vocabulary, monkeypatch):

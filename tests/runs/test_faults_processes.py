@@ -234,7 +234,10 @@ def test_one_signal_finishes_the_batch(
     run.until(lambda: _masks(Path("m")))
     os.killpg(run.pid, number)
     assert run.code() == code, run.said
-    assert "stopping after the images in progress; once more stops at once" in run.said and "Traceback" not in run.said
+    assert (
+        "stopping after the images in progress; a second signal stops immediately" in run.said
+        and "Traceback" not in run.said
+    )
     _check_whole(Path("m"))
     assert _files(Path("m")) == _named(Path("m"))
     rows = [row.id for record in read_records("m") for row in record.rows()]

@@ -248,7 +248,7 @@ def test_a_read_that_fails_once_is_repeated(run: Run, trouble: Trouble, undistur
 def test_the_folder_of_the_masks_is_gone(
     run: Run, trouble: Trouble, undisturbed: dict[str, bytes], returns: bool, before_picture: BeforePicture
 ) -> None:
-    """It is not made anew where it was mounted: the masks would lie under the share."""
+    """It is not created again where it was mounted: the masks would lie under the share."""
     before_picture("003.png", lambda: os.rename("share/m", "share/n"))
     trouble.at_sleep = lambda: (
         returns and trouble.now >= 60 and os.path.exists("share/n") and os.rename("share/n", "share/m")
