@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from .affinity import AttentionAffinityConfig, FeatureAffinityConfig
 from .image import ImageConfig, Positions, ViewsConfig
-from .maps import ClassAttentionConfig, DenseConfig, GetamConfig, PatchTextConfig
+from .maps import ClassAttentionConfig, CommitteeConfig, DenseConfig, GetamConfig, PatchTextConfig
 from .mask import AgreementConfig, ArgmaxConfig
 from .presets import COCO14, SCENES, VOC12
 from .refine import CrfConfig, PamrConfig, ParConfig
@@ -159,6 +159,17 @@ RECIPES: dict[str, Recipe] = {
         ),
         "Softmax-GradCAM, a long walk along attention to near patches; two backgrounds must agree.",
         "Ahn and Kwak, Learning Pixel-level Semantic Affinity (PSA, AffinityNet), CVPR 2018",
+    ),
+    "committee": Recipe(
+        replace(VOC12, map=CommitteeConfig()),
+        "The mean of Softmax-GradCAM's, TagCLIP's and ExCEL's maps from one encoding, then as CLIP-ES; untested on "
+        "photographs.",
+        "clipes, in no paper; benchmarks/choices.py",
+    ),
+    "committee-scenes": Recipe(
+        replace(SCENES, map=CommitteeConfig()),
+        "The same with the settings for the bundled model's drawings; not for photographs.",
+        "clipes, in no paper; benchmarks/choices.py",
     ),
     "scenes": Recipe(
         SCENES,
