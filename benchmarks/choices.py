@@ -17,6 +17,7 @@ from tqdm import tqdm
 import clipes
 from clipes.clip.weights import load_clip
 from clipes.config import (
+    ArgmaxConfig,
     ClassAttentionConfig,
     CommitteeConfig,
     Config,
@@ -35,7 +36,7 @@ from clipes.vocabulary import load_vocabulary
 SEED = 7_000_000  # that of benchmarks/scenes.py; the settings were chosen on others
 DRAWS = 2000
 PRESET = clipes.config.SCENES
-DEFAULT = replace(PRESET, mask=replace(PRESET.mask, ignore_below=None))
+DEFAULT = replace(PRESET, mask=ArgmaxConfig(PRESET.mask.background_power))
 CLIP_ES = GradCamConfig()
 TAGCLIP = DenseConfig()
 EXCEL = PatchTextConfig()

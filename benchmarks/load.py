@@ -32,6 +32,7 @@ from clipes.runs.publishing import with_checksums
 from clipes.runs.run import Remaining, claim_folder, record_header
 from clipes.scenes import THINGS
 from clipes.store.output import Output
+from clipes.store.record import Recorder
 from clipes.store.row import Row
 from clipes.store.store import Store
 
@@ -177,7 +178,7 @@ def copy_run(samples: Sequence[Sample], output: Output, source: Path) -> None:
     with claim_folder({"config": SCENES.to_dict()}, THINGS, output, {"source": str(source)}) as store:
         first = output.folder / f"{samples[0].id}.png"
         write_bytes(first, files["mask"])
-        with store.recorder({**record_header(store), "total": len(samples)}) as recorder:
+        with Recorder(output.folder, {**record_header(store), "total": len(samples)}) as recorder:
             for part in batched(samples, 1000):
                 for sample in part:
                     path = output.folder / f"{sample.id}.png"

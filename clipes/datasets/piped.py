@@ -5,9 +5,16 @@ from __future__ import annotations
 import json
 import os
 import stat
+import time
 
 from .sample import AnyPath, DatasetError
 from .table_format import TableFormat
+
+_PASSED = ("/dev/", "/proc/")
+"""How the path of what another process or the shell passes begins."""
+
+_WRITER_SECONDS = 10.0
+"""How long to wait for a process that opens a pipe for writing."""
 
 
 class PipedTable(str):
@@ -35,7 +42,7 @@ def is_pipe(path: AnyPath) -> bool:
         mode = os.stat(path).st_mode
     except (OSError, ValueError):
         return False
-    passed = os.fspath(path).startswith(("/dev/", "/proc/"))  # /dev/stdin may be an ordinary file
+    passed = os.fspath(path).startswith(_PASSED)  # /dev/stdin may be an ordinary file
     return not stat.S_ISDIR(mode) and (passed or not stat.S_ISREG(mode))
 
 
@@ -51,8 +58,7 @@ def read_pipe(path: AnyPath) -> str:
     mode = os.stat(path).st_mode
     if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):
         raise DatasetError(f"{path}: a device or a terminal, not a table of labels; give a file or a pipe")
-    with open(path, "rb") as file:
-        content = file.read()
+    content = _content(path)
     if content.startswith(b"\x93NUMPY"):
         raise DatasetError(f"{path}: a cls_labels.npy, which cannot be read from a pipe; give its file")
     table = PipedTable(path)
@@ -61,3 +67,17 @@ def read_pipe(path: AnyPath) -> str:
     except UnicodeDecodeError as error:
         raise DatasetError(f"{path}: byte 0x{content[error.start]:02x} is not UTF-8; give UTF-8") from error
     return table
+
+
+def _content(path: str) -> bytes:
+    """All bytes of a pipe. A named one that no process has opened for writing is waited for, but not for ever."""
+    deadline = time.monotonic() + _WRITER_SECONDS
+    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb", buffering=0) as file:
+        first = file.read(1)
+        while first == b"" and not path.startswith(_PASSED) and stat.S_ISFIFO(os.fstat(file.fileno()).st_mode):
+            if time.monotonic() > deadline:
+                raise DatasetError(f"{path}: a pipe that nothing writes to; start what writes it, or give a file")
+            time.sleep(0.05)
+            first = file.read(1)
+        os.set_blocking(file.fileno(), True)
+        return (first or b"") + file.readall()

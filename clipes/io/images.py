@@ -18,6 +18,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 
 from .kinds import FORMATS, HEIF, READ_INSTEAD, kind_of, read_instead
 from .paths import as_spelled
+from .png import impossible_chunk
 
 MAX_PIXELS = 178_956_970
 """Larger images are refused before they are decoded: Pillow's own error limit, about 179 megapixels."""
@@ -157,6 +158,8 @@ def _check_file(file: Path | TarMember) -> None:
             raise ImageError("not a file")
         if exists and (file.size if isinstance(file, TarMember) else file.stat().st_size) == 0:
             raise ImageError("the file is empty")
+        if exists and isinstance(file, Path) and (length := impossible_chunk(file)):
+            raise ImageError(f"a damaged PNG: a chunk of {length} bytes in a file of {file.stat().st_size}")
     if not exists:
         raise FileNotFoundError(f"no such image: {file}")
 

@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 from generating import CommandLine
 
 import clipes
-from clipes.datasets import DatasetError, TableFormat, find_samples
+from clipes.datasets import DatasetError, TableFormat, find_samples, piped
 from clipes.datasets.piped import PipedTable, read_pipe
 from clipes.store.store import open_run
 
@@ -138,3 +139,36 @@ def test_a_source_of_cocos_form_is_named(photos: Path, cli: CommandLine) -> None
     file.write_text('{"images": [], "annotations": [], "categories": []}')
     code, _, error = cli("generate", file, "--out", "m")
     assert code == 2 and f"a file of COCO's form, which is a source: give coco:{file}" in error
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_waits_for_its_writer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long the first byte takes; but not for a writer that does not come."""
+    path = tmp_path / "labels"
+    os.mkfifo(path)
+    monkeypatch.setattr(piped, "_WRITER_SECONDS", 0.2)
+    with pytest.raises(DatasetError, match="a pipe that nothing writes to"):
+        piped.read_pipe(path)
+
+    def write() -> None:
+        with path.open("wb") as file:
+            time.sleep(0.5)
+            file.write(b"image,labels\n")
+            file.flush()
+            time.sleep(0.1)
+            file.write(b"a.png,cat\n")
+
+    monkeypatch.setattr(piped, "_WRITER_SECONDS", 20.0)
+    writer = threading.Thread(target=write)
+    writer.start()
+    table = piped.read_pipe(path)
+    writer.join()
+    assert isinstance(table, piped.PipedTable) and table.text == "image,labels\na.png,cat\n"
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+def test_a_device_is_refused(device: str) -> None:
+    if not Path(device).is_char_device():
+        pytest.skip(f"no {device} here")
+    with pytest.raises(DatasetError, match="a device or a terminal, not a table of labels"):
+        piped.read_pipe(device)

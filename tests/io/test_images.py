@@ -535,3 +535,17 @@ def test_patch_grid_by_hand(size, limit, grid):
 def test_patch_grid_refuses_nothing(size, patch, limit):
     with pytest.raises(ValueError, match="must all be 1 or more"):
         patch_grid(size, patch, limit)
+
+
+@pytest.mark.parametrize("kind", [b"IDAT", b"tEXt", b"zzzz"])
+def test_a_chunk_larger_than_its_file_takes_no_memory(tmp_path, kind):
+    """Pillow asks for as many bytes as a chunk says that it has: 2 GB here."""
+    whole = _encoded(Image.new("RGB", (24, 16)), "PNG")
+    place = whole.index(b"IDAT") - 4
+    damaged = whole[:place] + struct.pack(">I", 2**31 - 1) + kind + whole[place + 8 :]
+    path = tmp_path / "a.png"
+    path.write_bytes(damaged)
+    with pytest.raises(ImageError, match=r"a damaged PNG: a chunk of 2147483647 bytes in a file of \d+"):
+        open_image(path)
+    path.write_bytes(whole)
+    assert open_image(path).size == (24, 16)

@@ -291,8 +291,9 @@ def test_the_command(
     assert main(["finalize", str(photos)]) == 2
     assert "has no run.json" in capsys.readouterr().err
     before = files(saved)
+    below = ("--ignore", "confidence", "--ignore-below", "0.5")
     for said in ("2 of 2 masks decided again in", "0 of 2 masks decided again in"):
-        assert main(["finalize", str(saved), "--refine", "none", "--ignore-below", "0.5", "--out", "other"]) == 0
+        assert main(["finalize", str(saved), "--refine", "none", *below, "--out", "other"]) == 0
         assert capsys.readouterr().out.startswith(said)
     assert files(saved) == before and set(masks(Path("other"))) >= {"a.png", "sub/c.png"}
 
