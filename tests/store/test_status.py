@@ -201,7 +201,7 @@ def test_the_command_says_what_is_unknown(tmp_path: Path, capsys: pytest.Capture
     create_or_verify_manifest(tmp_path, SETTINGS, {})
     assert _command(tmp_path) == 0
     out, err = capsys.readouterr()
-    assert "images    unknown: no worker was told" in out and "left      unknown" in out and err == ""
+    assert "images    unknown: no worker was given" in out and "left      unknown" in out and err == ""
     assert "no worker has started" in out and "reasons" not in out
 
 
