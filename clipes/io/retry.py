@@ -218,7 +218,7 @@ def check_there(folder: Path) -> None:
 
 
 def check_answers(folder: Path) -> None:
-    """Raise OSError, one that may pass, if a folder that held files does not :func:`answer <answers>`."""
+    """Raise OSError, one that may pass, if a folder that held files does not answer; see :func:`answers`."""
     if not answers(folder):
         raise OSError(errno.ESTALE, "the folder is not there any more, or empty", str(folder))
 
