@@ -21,6 +21,6 @@ def join_maps(maps: Sequence[Tensor], rule: Rule) -> Tensor:
 def times_attention(maps: Tensor, attention: Tensor, exponent: float) -> Tensor:
     """Maps (P, N) of no negative values times the class token's attention (P, N), to the power of ``exponent``.
 
-    Exponent 1 in MCTformer V2 (Xu et al., CVPR 2022, equation 6), 1/2 in MCTformer+.
+    Exponent 1 in MCTformer V2 (Xu et al., CVPR 2022), 1/2 in MCTformer+.
     """
     return (maps * attention) ** exponent

@@ -1,4 +1,4 @@
-"""Self-correlation of foreground seeds against that of background seeds (Pan et al., SPA, CVPR 2021, section 3.3).
+"""Self-correlation of foreground seeds against that of background seeds (Pan et al., SPA, CVPR 2021).
 
 Matrices are read by columns: column j holds how much each patch correlates with patch j, and sums to 1 at most.
 

@@ -34,8 +34,8 @@ def dense_features(
         x: (B, S, D) the tokens that enter the block.
         grids: (h, w) of each image.
         attention: ``"qk"``, CLIP's own; ``"qq"`` and ``"kk"``, the softmax of a projection with itself; ``"qq+kk"``,
-            the sum of both (SCLIP equation 4); ``"kk+distance"``, with a Gaussian of the distance between patches added
-            to the logits (NACLIP equation 6); ``"identity"``, each token keeps its own value (MaskCLIP section 3.2).
+            the sum of both (SCLIP); ``"kk+distance"``, with a Gaussian of the distance between patches added
+            to the logits (NACLIP); ``"identity"``, each token keeps its own value (MaskCLIP).
         residual: whether the block's residual connection and MLP are kept.
         sigma: the Gaussian's standard deviation, in patches.
         token_mask: (B, S) bool, False on padding; None means no padding.

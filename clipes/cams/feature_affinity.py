@@ -1,4 +1,4 @@
-"""Affinity by the cosine of features: SEAM's pixel correlation module (Wang et al., CVPR 2020, section 3.3).
+"""Affinity by the cosine of features: SEAM's pixel correlation module (Wang et al., CVPR 2020).
 
 The features are those of CLIP, where SEAM learns a layer for them.
 

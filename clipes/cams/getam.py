@@ -1,4 +1,4 @@
-"""GETAM: attention times its gradient, twice (Sun et al. 2021, section 3.2; ReLU per head, then the mean, as its code).
+"""GETAM: attention times its gradient, twice (Sun et al. 2021; ReLU per head, then the mean, as its code).
 
 A label's score is its softmax probability, as for Softmax-GradCAM; GETAM's own is a trained classifier's logit. Of the
 gradient at the attention only the class token's row is formed: the gradient at that token's context times the values.

@@ -1,4 +1,4 @@
-"""Maps from patches and texts without a gradient (Yang et al., ExCEL, CVPR 2025, section 3.3; its code).
+"""Maps from patches and texts without a gradient (Yang et al., ExCEL, CVPR 2025; its code).
 
 Axes: B images, P pairs of an image and a label, S = 1 + N tokens, A heads, K classes, M background words, V names.
 """

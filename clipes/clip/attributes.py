@@ -1,4 +1,4 @@
-"""Texts of classes, enriched by what sentences say about their attributes (ExCEL section 3.2; its code)."""
+"""Texts of classes, enriched by what sentences say about their attributes (ExCEL; its code)."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class AttentionAffinityConfig:
 
 @dataclass(frozen=True)
 class FeatureAffinityConfig:
-    """Cosine of features (Wang et al., SEAM, CVPR 2020, section 3.3: the pixel correlation module).
+    """Cosine of features (Wang et al., SEAM, CVPR 2020: the pixel correlation module).
 
     The cosines of a block's features that are above a threshold; each patch's weights then sum to 1. The maps of
     several blocks are averaged, our reading of SSA (Sun & Li, 2021). Features are centred first, because those of a ViT
@@ -111,7 +111,7 @@ class FeatureAffinityConfig:
 
 @dataclass(frozen=True)
 class ContrastAffinityConfig:
-    """Self-correlation of foreground seeds minus that of background seeds (Pan et al., SPA, CVPR 2021, section 3.3).
+    """Self-correlation of foreground seeds minus that of background seeds (Pan et al., SPA, CVPR 2021).
 
     The defaults are SPA's for CUB.
     """

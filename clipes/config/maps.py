@@ -30,7 +30,7 @@ class GradCamConfig:
 
 @dataclass(frozen=True)
 class PatchTextConfig:
-    """Patches against texts without a gradient (Yang et al., ExCEL, CVPR 2025, section 3.3; its code).
+    """Patches against texts without a gradient (Yang et al., ExCEL, CVPR 2025; its code).
 
     A second stream through the last blocks attends by q-q, k-k and v-v and has no MLP; the classes' common part is
     subtracted (feature surgery, Li et al. 2023).
@@ -63,7 +63,7 @@ class PatchTextConfig:
 
 @dataclass(frozen=True)
 class GetamConfig:
-    """Attention times its gradient, twice, summed over blocks (Sun et al., GETAM, 2021, section 3.2; its code)."""
+    """Attention times its gradient, twice, summed over blocks (Sun et al., GETAM, 2021; its code)."""
 
     blocks: int = setting(6, "last blocks whose attention and gradient count (GETAM's code: 6)")
     pool: Pooling = setting("cls", "image feature: the class token, or the mean of the patch tokens")
@@ -147,7 +147,7 @@ MapConfig = GradCamConfig | PatchTextConfig | GetamConfig | DenseConfig | Commit
 
 @dataclass(frozen=True)
 class ClassAttentionConfig:
-    """The class token's attention as a factor of every map (Xu et al., MCTformer, CVPR 2022, section 3.3).
+    """The class token's attention as a factor of every map (Xu et al., MCTformer, CVPR 2022).
 
     ``(map * attention) ** exponent``: 1 in MCTformer V2, 0.5 in MCTformer+.
     """

@@ -35,7 +35,7 @@ class ConfidenceConfig:
 
 @dataclass(frozen=True)
 class AgreementConfig:
-    """Pixels on which two backgrounds disagree are ignored (Ahn & Kwak, PSA, CVPR 2018, section 3.3.1; its code).
+    """Pixels on which two backgrounds disagree are ignored (Ahn & Kwak, PSA, CVPR 2018; its code).
 
     A class is sure where it wins against much background, the background where it wins although there is little. Each
     of the two goes through the refinement. In the authors' code ``levels`` are the exponents 4 and 32 (PSA), 4 and 24

@@ -60,7 +60,7 @@ class ParConfig:
 
 @dataclass(frozen=True)
 class PamrConfig:
-    """Pixel-adaptive mask refinement (Araslanov & Roth, CVPR 2020, section 4.2; its code)."""
+    """Pixel-adaptive mask refinement (Araslanov & Roth, CVPR 2020; its code)."""
 
     default_ignore_below: ClassVar[float | None] = None
 
