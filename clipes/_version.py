@@ -12,7 +12,14 @@ def versions() -> dict[str, str]:
     return {"clipes": __version__, "python": platform.python_version(), **others}
 
 
-EXTRAS = {"coco": "pycocotools", "completion": "shtab", "heif": "pillow-heif", "plot": "matplotlib", "ray": "ray[data]"}
+EXTRAS = {
+    "coco": "pycocotools",
+    "completion": "shtab",
+    "heif": "pillow-heif",
+    "plot": "matplotlib",
+    "ray": "ray[data]",
+    "regions": "scikit-image",
+}
 """What the extras of the installation add, by their names."""
 
 

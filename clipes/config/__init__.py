@@ -30,6 +30,15 @@ from .mask import AgreementConfig, ArgmaxConfig, Background, ConfidenceConfig, C
 from .presets import COCO14, SCENES, VOC12
 from .recipes import PRESETS, RECIPES, Recipe
 from .refine import CrfConfig, PamrConfig, ParConfig, RefineConfig
+from .regions import (
+    FelzenszwalbConfig,
+    GivenRegionsConfig,
+    ModeVoteConfig,
+    RegionsConfig,
+    SeplVoteConfig,
+    SlicConfig,
+    VoteConfig,
+)
 from .request import AttentionBlocks, EncodeRequest
 from .run import CHOICES, SHARED, STAGES, Config, another_choice, choice_name
 from .words import Fuse
@@ -63,12 +72,15 @@ __all__ = [
     "EncodeRequest",
     "FeatureAffinityConfig",
     "Features",
+    "FelzenszwalbConfig",
     "Fuse",
     "GetamConfig",
+    "GivenRegionsConfig",
     "GradCamConfig",
     "ImageConfig",
     "MapConfig",
     "MaskConfig",
+    "ModeVoteConfig",
     "Normalisation",
     "PamrConfig",
     "ParConfig",
@@ -77,9 +89,13 @@ __all__ = [
     "Positions",
     "Recipe",
     "RefineConfig",
+    "RegionsConfig",
     "Rule",
+    "SeplVoteConfig",
+    "SlicConfig",
     "View",
     "ViewsConfig",
+    "VoteConfig",
     "another_choice",
     "choice_name",
 ]

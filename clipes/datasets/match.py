@@ -44,12 +44,11 @@ def is_named(database: sqlite3.Connection, name: str, image: AnyImage) -> bool:
     return any(database.execute("SELECT 1 FROM row WHERE key = ?", (key,)).fetchone() for key in keys)
 
 
-def match_rows(database: sqlite3.Connection, skip: bool = False) -> tuple[int, str, str]:
-    """Give each image its row; return the number of unused rows, the image that the first of them names, and a note.
+def match_images(database: sqlite3.Connection) -> None:
+    """Give each image its row, if it has one.
 
     A row belongs to the image whose relative path it is; otherwise to the image whose full path ends with it, if
-    only one does, and at last to the one that it names in another spelling. The suffix may be left out. Raises
-    DatasetError when an image has no row; with `skip`, such images are left out, and the note says so.
+    only one does, and at last to the one that it names in another spelling. The suffix may be left out.
     """
     _join_spellings(database)
     database.execute(
@@ -59,6 +58,16 @@ def match_rows(database: sqlite3.Connection, skip: bool = False) -> tuple[int, s
     _mark_used(database)
     _match_by_path_suffix(database)
     match_respelled(database)
+    _mark_used(database)
+
+
+def match_rows(database: sqlite3.Connection, skip: bool = False) -> tuple[int, str, str]:
+    """Give each image its row as :func:`match_images` does; return the number of unused rows, the image that the first
+    of them names, and a note.
+
+    Raises DatasetError when an image has no row; with `skip`, such images are left out, and the note says so.
+    """
+    match_images(database)
     total, matched = database.execute("SELECT count(*), count(row) FROM sample").fetchone()
     note = ""
     if matched < total:
@@ -66,7 +75,6 @@ def match_rows(database: sqlite3.Connection, skip: bool = False) -> tuple[int, s
         if not skip or not matched:
             raise DatasetError(note)
         note = _leave_out_unmatched(database, total - matched)
-    _mark_used(database)
     _mark_unread(database)
     (unused,) = database.execute("SELECT count(*) FROM row WHERE NOT used").fetchone()
     first = database.execute("SELECT key FROM row WHERE NOT used ORDER BY position LIMIT 1").fetchone()

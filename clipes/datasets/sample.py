@@ -25,19 +25,28 @@ class DatasetError(ValueError):
     """Images or labels that do not make a data set; the message names the file and the line."""
 
 
+class RegionPlace(NamedTuple):
+    """Where the regions of an image are: a file or folder, and what it says of the image where it is of many."""
+
+    path: Path
+    entry: str | None = None
+
+
 @dataclass(frozen=True)
 class Sample:
     """One image and its labels.
 
     `id` is its relative path without the suffix, with forward slashes (`cats/a`), unique in its data set,
     never absolute and free of `..`; its mask is called `f"{id}.png"`. `origin` says where the labels were
-    read (`labels.csv, line 7`), for messages; empty when they were passed as a list.
+    read (`labels.csv, line 7`), for messages; empty when they were passed as a list. `regions` is where the image's
+    regions are, if it has any.
     """
 
     id: str
     image: AnyImage
     labels: tuple[str, ...]
     origin: str = field(default="", compare=False)
+    regions: RegionPlace | None = field(default=None, kw_only=True)
 
 
 class RawSample(NamedTuple):

@@ -7,7 +7,6 @@ the patch grid; ``size`` (2,) int64, the image's (H, W); and, for the readers of
 
 from __future__ import annotations
 
-import math
 import os
 import zipfile
 from io import BytesIO
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from .atomic import write_bytes
 from .images import MAX_PIXELS, TarMember
+from .npz import check_array_bytes
 
 
 class PatchCams(NamedTuple):
@@ -59,7 +59,7 @@ def read_cams(path: str | os.PathLike[str] | TarMember, classes: int) -> PatchCa
         content = BytesIO(path.read()) if isinstance(path, TarMember) else path
         with zipfile.ZipFile(content) as archive:
             for name in _READ:
-                _check_bytes(archive, name)
+                check_array_bytes(archive, name, _MAX_BYTES, "maps")
         if isinstance(content, BytesIO):
             content.seek(0)
         with np.load(content, allow_pickle=False) as file:
@@ -77,13 +77,3 @@ def read_cams(path: str | os.PathLike[str] | TarMember, classes: int) -> PatchCa
 
 _READ = ("keys", "patch_cams", "size")
 _MAX_BYTES = 2**28  # of an array that is read: a thousand labels on a grid of 256 x 256 patches
-
-
-def _check_bytes(archive: zipfile.ZipFile, name: str) -> None:
-    """Raise ValueError for an array that its header says is too large, before memory is taken for it."""
-    with archive.open(f"{name}.npy") as file:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-    if math.prod(shape) * dtype.itemsize > _MAX_BYTES:
-        raise ValueError(f"{name} is {' x '.join(map(str, shape))}, too large for maps")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from clipes.io.coco_rle import coco_rle
+from clipes.io.coco_rle import coco_rle, decode_rle
 
 
 def _decoded(rle: dict[str, Any]) -> np.ndarray:
@@ -50,3 +50,38 @@ def test_long_runs_and_none() -> None:
     mask[:, 1500:] = True
     for one in (mask, ~mask, np.zeros((5, 7), bool), np.ones((5, 7), bool)):
         np.testing.assert_array_equal(_decoded(coco_rle(one)), one)
+
+
+@given(arrays(bool, array_shapes(min_dims=2, max_dims=2, max_side=40)))
+def test_decoding_is_the_inverse(mask: np.ndarray) -> None:
+    np.testing.assert_array_equal(decode_rle(coco_rle(mask)), mask)
+
+
+@given(st.lists(st.integers(0, 2**20), min_size=1, max_size=8))
+def test_counts_in_a_list_and_of_large_runs(runs: list[int]) -> None:
+    coco = pytest.importorskip("pycocotools.mask", reason="pycocotools is not installed")
+    runs[-1] += 1
+    rle = {"size": [sum(runs), 1], "counts": runs}
+    np.testing.assert_array_equal(decode_rle(rle), coco.decode(coco.frPyObjects(rle, sum(runs), 1)))
+
+
+@pytest.mark.parametrize(
+    ("rle", "message"),
+    [
+        ({"size": [2, 2]}, "no RLE"),
+        ([[1, 2, 3]], "no RLE"),
+        ({"size": [2, 2], "counts": "1"}, "must fill 2 x 2 pixels"),
+        ({"size": [2, 2], "counts": [5, -1]}, "must fill 2 x 2 pixels"),
+        ({"size": [2, 2], "counts": [1.5, 2]}, "whole numbers"),
+        ({"size": [2, 2], "counts": 4}, "a text or a list, not int"),
+        ({"size": [2, 2], "counts": "é"}, "which COCO's have not"),
+        ({"size": [2, 2], "counts": "P"}, "end within a number"),
+        ({"size": [2, 2], "counts": "o" * 40}, "which COCO's have not"),
+        ({"size": [2, 0], "counts": ""}, r"is \[H, W\] in pixels"),
+        ({"size": [2.0, 2], "counts": ""}, r"is \[H, W\] in pixels"),
+        ({"size": [10**6, 10**6], "counts": [10**12]}, "at most 178956970"),
+    ],
+)
+def test_broken(rle: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"here: .*{message}"):
+        decode_rle(rle, "here")

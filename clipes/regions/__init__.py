@@ -1,0 +1,11 @@
+"""Class-agnostic regions of a picture: read from files and arrays, or computed as superpixels; their vote on a mask.
+
+All of it ends in ids (H, W) int32, 0 where there is no region. Nothing here knows CLIP or maps; what regions do to an
+affinity is in :mod:`clipes.cams`.
+"""
+
+from .arrays import RegionsLike, region_ids
+from .files import read_regions
+from .superpixels import SUPERPIXELS, superpixels
+
+__all__ = ["SUPERPIXELS", "RegionsLike", "read_regions", "region_ids", "superpixels"]

@@ -1,0 +1,35 @@
+"""Slow statements of what regions do, pixel by pixel, written from the papers."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+
+def mode_vote(mask, regions, ignore):
+    """CorrCLIP's map correction; ties go to the smallest id."""
+    new = mask.copy()
+    for region in set(regions.ravel().tolist()) - {0}:
+        inside = [place for place in np.ndindex(mask.shape) if regions[place] == region and mask[place] != ignore]
+        counts = Counter(int(mask[place]) for place in inside)
+        for place in inside:
+            new[place] = min(counts, key=lambda index: (-counts[index], index))
+    return new
+
+
+def sepl_vote(mask, regions, majority, share, keep):
+    """SEPL's rule; ``regions`` are sets of places."""
+    new = {place: 0 for place in np.ndindex(mask.shape)}
+    used = set()
+    for index in sorted(set(mask.ravel().tolist()) - {0}):
+        own = {place for place in np.ndindex(mask.shape) if mask[place] == index}
+        free = [number for number in range(len(regions)) if number not in used]
+        found = own - set().union(*(regions[number] for number in free)) if keep else set()
+        for number in free:
+            both = len(own & regions[number])
+            if both > majority * len(regions[number]) or both >= share * len(own):
+                found |= regions[number]
+                used.add(number)
+        new |= dict.fromkeys(found, index)
+    return np.array([new[place] for place in np.ndindex(mask.shape)]).reshape(mask.shape)
