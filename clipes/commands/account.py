@@ -120,7 +120,7 @@ class RunSummary:
 
     def __init__(self, total: int, done: str, finished: Callable[[], int] = lambda: 0):
         self.total, self.done, self.finished = total, done, finished
-        self.written = self.skipped = self.failed = 0
+        self.written = self.skipped = self.failed = self.suspect = 0
         self._first_errors: list[str] = []
         self._reasons: Reasons | None = None
 
@@ -157,6 +157,7 @@ class RunSummary:
         self.written += outcome.status == "ok"
         self.skipped += outcome.status == "skipped"
         self.failed += outcome.status == "failed"
+        self.suspect += outcome.suspect
         if outcome.status == "ok":
             return
         self._reasons = self._reasons or Reasons()
@@ -170,6 +171,8 @@ class RunSummary:
         ended = self.written + self.skipped + self.failed
         rate = f"; {ended / seconds:.3g} images/s" if ended and seconds else ""
         print(f"{self.written} of {self.total} {self.done}{rest}{rate}")
+        if self.suspect:
+            print(f"{self.suspect} of them do not fit the labels of their image: `clipes status` says why")
         report_failures(self._first_errors, self.failed)
         if self._reasons and self.failed + self.skipped > 1:
             print("reasons why images have no mask:")

@@ -127,11 +127,18 @@ def path(text: str) -> Path:
     return Path(nonempty(text))
 
 
-def json_path(text: str) -> Path:
-    """argparse type: the path of a JSON file to be written."""
-    if not text.endswith(".json"):
-        raise argparse.ArgumentTypeError(f"a .json file is written, not {text!r}; end its name in .json")
-    return Path(text)
+def _written_path(suffix: str) -> Callable[[str], Path]:
+    """An argparse type: the path of a file to be written, which ends in ``suffix``."""
+
+    def path_of(text: str) -> Path:
+        if not text.endswith(suffix):
+            raise argparse.ArgumentTypeError(f"a {suffix} file is written, not {text!r}; end its name in {suffix}")
+        return Path(text)
+
+    return path_of
+
+
+json_path, csv_path = _written_path(".json"), _written_path(".csv")
 
 
 def parse_words(text: str | None) -> str | tuple[str, ...] | None:

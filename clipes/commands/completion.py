@@ -8,7 +8,7 @@ from typing import Any
 
 from clipes._version import install_hint
 
-from .arguments import json_path, nonempty, path
+from .arguments import csv_path, json_path, nonempty, path
 
 SHELLS_HELP = "print a completion script for bash, zsh, tcsh, fish or another shell that shtab knows, and exit"
 
@@ -25,7 +25,7 @@ class PrintCompletion(argparse.Action):
             known = ", ".join(shtab.SUPPORTED_SHELLS)
             raise argparse.ArgumentError(self, f"shtab {shtab.__version__} knows no {value!r}; choose from {known}")
         for action in _actions(parser):
-            if action.type in (path, json_path, nonempty):  # most of these texts are files or folders
+            if action.type in (path, json_path, csv_path, nonempty):  # most of these texts are files or folders
                 action.complete = shtab.FILE  # type: ignore[attr-defined]
         print(shtab.complete(parser, value))
         parser.exit()

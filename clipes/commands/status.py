@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import csv
+from collections.abc import Iterable
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .arguments import add_command, add_run_folder, json_path, positive_int
+from .arguments import add_command, add_run_folder, csv_path, json_path, positive_int
 from .terminal import DONE, print_error, print_table, short
 
 if TYPE_CHECKING:
+    from clipes.store.row import Row
     from clipes.store.status import RunStatus
 
 MAX_NAME_WIDTH, MAX_REASON_WIDTH = 40, 100
@@ -21,6 +25,8 @@ def add(commands: Any) -> None:
     status = add_command(commands, "status", run, help)
     add_run_folder(status)
     status.add_argument("--json", type=json_path, metavar="FILE", help="write everything here")
+    suspects = "write a table of the images whose masks do not fit their labels here"
+    status.add_argument("--suspects", type=csv_path, metavar="FILE", help=suspects)
     reasons = "how many of the most common reasons to show (default: %(default)s)"
     status.add_argument("--reasons", type=positive_int, default=10, metavar="N", help=reasons)
 
@@ -34,9 +40,12 @@ def run(options: argparse.Namespace) -> int:
         raise ValueError(f"{options.json} would replace what a run wrote; choose another name")
     with Store.open(options.folder) as store:
         status = store.status(options.reasons)
+        if options.suspects:
+            _write_suspects(options.suspects, store.latest.suspects())
     if options.json:
         write_json(options.json, status.as_dict())
     _print_counts(status)
+    _print_suspects(status)
     _print_reasons(status)
     _print_workers(status)
     if status.other_records:
@@ -51,6 +60,30 @@ def _print_counts(status: RunStatus) -> None:
         print(f"{name:10}{getattr(status, name)}")
     print(f"left      {'unknown' if status.left is None else status.left}")
     print(f"images/s  {_rate(status.rate)}  while at least one worker was running")
+
+
+def _print_suspects(status: RunStatus) -> None:
+    counts = status.suspect
+    if not counts.images:
+        return
+    print(f"\n{counts.images} of the masks do not fit the labels of their image (--suspects FILE lists them)")
+    print(f"  {counts.missing_label}  have no pixel of a label")
+    print(f"  {counts.little_foreground}  show classes at less than 1 % of their pixels")
+
+
+def _write_suspects(path: Path, rows: Iterable[Row]) -> None:
+    """Write a table of images and their labels, as ``clipes generate --labels`` reads it, and what does not fit."""
+    from clipes.io.atomic import atomic
+
+    with (
+        atomic(path) as temporary,
+        open(temporary, "x", encoding="utf-8", errors="surrogateescape", newline="") as file,
+    ):
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(("image", "labels", "missing", "foreground", "confidence"))
+        for row in rows:
+            sure = "" if row.confidence is None else row.confidence
+            table.writerow((row.id, ";".join(row.labels), ";".join(row.missing), row.foreground, sure))
 
 
 def _print_reasons(status: RunStatus) -> None:

@@ -196,15 +196,17 @@ class Builder:
         """Open ``images.csv``: every image, with its labels as ``clipes generate --labels`` reads them."""
         with open(self.folder / "images.csv", "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             self._table = csv.writer(file, lineterminator="\n")
-            self._table.writerow(("image", "labels", "status", "confidence", "ignored", "miou", "reason"))
+            figures = ("confidence", "ignored", "miou", "foreground")
+            self._table.writerow(("image", "labels", "status", *figures, "missing", "reason"))
             yield
 
     def _list(self, result: _JobResult) -> None:
         row, numbers = result.job.row, result.numbers
         status = "unreadable" if result.unreadable else row.status
-        measured = (row.confidence, numbers.ignored, numbers.miou) if numbers else (None,) * 3
-        figures = ["" if value is None else round(value, 4) for value in measured]
-        self._table.writerow((row.id, ";".join(row.labels), status, *figures, result.reason or row.reason))
+        measured = (row.confidence, numbers.ignored, numbers.miou, numbers.area) if numbers else (None,) * 4
+        figures = ["" if value is None else round(value, 6) for value in measured]
+        missing = ";".join(self.totals.missing(row, numbers)) if numbers else ""
+        self._table.writerow((row.id, ";".join(row.labels), status, *figures, missing, result.reason or row.reason))
 
     def _card(self, result: _JobResult) -> list[Any]:
         """The data of a card, which the page's script reads by position.
@@ -223,7 +225,7 @@ class Builder:
             shares = [value for label in row.labels for value in (self.totals.ids.get(label, label), -1)]
         status = _UNREADABLE if result.unreadable else _STATUS[row.status]
         measured = (row.confidence, numbers.area, numbers.ignored, numbers.miou) if numbers else (None,) * 4
-        rounded = [None if value is None else round(value, 4) for value in measured]
+        rounded = [None if value is None else round(value, 6) for value in measured]
         reason, number = result.reason or row.reason, result.job.number
         place = [number, row.id, status, shares, width, height, row.seconds]
         return [*place, *rounded, reason, int(result.truth), labels]

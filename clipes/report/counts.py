@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from clipes.evaluation.metrics import ClassCounts, boundary_counts, class_counts
 from clipes.evaluation.result import Evaluation, number
 from clipes.ids import ignore_index
+from clipes.label_rules import LEAST_FOREGROUND
 from clipes.store.row import Row
 from clipes.store.rows import Worker, active_spans
 
@@ -91,7 +92,7 @@ class RunTotals:
         self.images = 0
         self.judged = 0
         self.unjudged = 0
-        self.lost = 0
+        self.lost = self.little = 0
         self.pixels = np.zeros(size + 1, np.int64)
         self.labelled, self.shown = np.zeros(size, np.int64), np.zeros(size, np.int64)
         self.levels: NDArray[np.int64] | None = None
@@ -104,6 +105,10 @@ class RunTotals:
         """The ids of a row's labels, in its order; names that are not classes are left out."""
         return [self.ids[label] for label in row.labels if label in self.ids]
 
+    def missing(self, row: Row, numbers: ImageCounts) -> list[str]:
+        """The row's labels that no pixel of its mask has."""
+        return [label for label in row.labels if label in self.ids and not numbers.pixels[self.ids[label]]]
+
     def add(self, row: Row, numbers: ImageCounts) -> None:
         """Add the counts of an image that has a mask."""
         labels = self.class_ids(row)
@@ -111,7 +116,8 @@ class RunTotals:
         self.pixels += numbers.pixels
         self.shown += numbers.pixels[:-1] > 0
         self.labelled[labels] += 1
-        self.lost += any(not numbers.pixels[index] for index in labels)
+        self.lost += bool(self.missing(row, numbers))
+        self.little += bool(labels) and numbers.area < LEAST_FOREGROUND
         if row.confidence is not None:
             self._confidence += row.confidence
             self._confidences[_part(row.confidence)] += 1
@@ -138,6 +144,8 @@ class RunTotals:
             "classes": [[labelled, shown, pixels, *iou] for labelled, shown, pixels, iou in counts],
             "images": self.images,
             "lost": self.lost,
+            "little": self.little,
+            "least_foreground": LEAST_FOREGROUND,
             "pixels": int(self.pixels.sum()),
             "ignored": int(self.pixels[-1]),
             "levels": None if self.levels is None else self.levels.tolist(),

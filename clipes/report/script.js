@@ -38,6 +38,7 @@ const percent = (share) => (share === 0 ? "0 %" : share < 0.0005 ? "<0.1 %" : `$
 const plural = (count, one) => `${whole(count)} ${one}${count === 1 ? "" : "s"}`;
 const className = (id) => (typeof id === "string" ? id : report.names[id]);
 const IGNORE = "ignored";
+const LEAST = `${100 * report.least_foreground} %`;
 const colour = (id) => `#${report.colours[id === IGNORE ? 255 : id > 254 ? (id % 254) + 1 : id]}`;
 
 function duration(seconds) {
@@ -93,6 +94,7 @@ function drawHead() {
   if (counts.left === null) notes.push("No worker was told how many images there are, so what is left is unknown.");
   if (report.others) notes.push(`${plural(report.others, "record")} of other settings ${report.others === 1 ? "is" : "are"} left out.`);
   if (report.lost) notes.push(`${plural(report.lost, "image")} with a mask show${report.lost === 1 ? "s" : ""} no pixel of one of the labels.`);
+  if (report.little) notes.push(`${plural(report.little, "image")} with a mask show${report.little === 1 ? "s" : ""} classes at less than ${LEAST} of the pixels.`);
   if (hasTruth) notes.push(truthNote());
   if (report.confidence !== null) notes.push("The confidence of an image is the mean score before the CRF, over the pixels of its classes.");
   $("note").append(notes.join(" "));
@@ -245,6 +247,8 @@ let endless = false; // whether more are drawn as one scrolls
 let open = -1; // the place of the one in the large view
 
 const isLost = (row) => row[STATUS] === 0 && row[SHARES].some((share, place) => place % 2 && share === 0);
+const isLittle = (row) => row[STATUS] === 0 && row[LABELS] > 0 && row[AREA] < report.least_foreground;
+const TESTS = { lost: isLost, little: isLittle };
 const hasClass = (row, id) => row[SHARES].some((share, place) => place % 2 === 0 && share === id);
 const compare = (a, b) => (a === null) - (b === null) || 0;
 
@@ -253,7 +257,7 @@ function select() {
   const [, place, sign] = SORTS[$("sort").value];
   found = window.rows.filter((row, index) =>
     names[index].includes(text) && (!id || hasClass(row, id))
-    && (status === "" || (status === "lost" ? isLost(row) : row[STATUS] === Number(status))));
+    && (status === "" || (TESTS[status]?.(row) ?? row[STATUS] === Number(status))));
   found.sort((a, b) => {
     if (place === null) return rank.get(a) - rank.get(b);
     return compare(a[place], b[place]) || sign * (a[place] - b[place]) || rank.get(a) - rank.get(b);
@@ -312,6 +316,15 @@ function chips(row, tag) {
   return items;
 }
 
+// Why the mask does not fit the labels of its image; nothing where it does.
+function misfits(row) {
+  const [found, shares] = [[], row[SHARES]];
+  const missing = shares.filter((_, place) => place % 2 === 0 && shares[place + 1] === 0).map(className);
+  if (isLost(row)) found.push(`no pixel of ${missing.join(", ")}`);
+  if (isLittle(row)) found.push(`${percent(row[AREA])} of the pixels show a class`);
+  return found.join("; ");
+}
+
 function card(row, place) {
   const figures = [];
   if (row[IOU] !== null) figures.push(`IoU ${figure(row[IOU])}`);
@@ -319,7 +332,8 @@ function card(row, place) {
   const ok = row[STATUS] === 0;
   const body = ok ? panels(row) : el("span", { className: "why" }, badge(row[STATUS]), bdi(row[REASON]));
   const line = el("span", { className: "line" }, el("b", {}, bdi(row[ID])), el("small", {}, figures.join(" · ")));
-  const button = el("button", { type: "button", className: "card" }, body, line, el("span", { className: "chips" }, ...chips(row, "span")));
+  const note = misfits(row) ? [el("span", { className: "misfit" }, bdi(misfits(row)))] : [];
+  const button = el("button", { type: "button", className: "card" }, body, line, el("span", { className: "chips" }, ...chips(row, "span")), ...note);
   button.addEventListener("click", () => show(place));
   return el("li", {}, button);
 }
@@ -335,8 +349,9 @@ function show(place) {
   $("stage").hidden = $("tools").hidden = !ok;
   $("stage").replaceChildren();
   if (ok) drawStage(row);
-  $("reason").hidden = !row[REASON];
-  $("reason").replaceChildren(...(ok ? [] : [badge(row[STATUS]), " "]), bdi(row[REASON]));
+  const why = [row[REASON], misfits(row)].filter(Boolean).join("; ");
+  $("reason").hidden = !why;
+  $("reason").replaceChildren(...(ok ? [] : [badge(row[STATUS]), " "]), bdi(why));
   const ignored = row[IGNORED] ? [el("li", { className: "chip" }, swatch(IGNORE), IGNORE, el("small", {}, ` ${percent(row[IGNORED])}`))] : [];
   $("labels").replaceChildren(...chips(row, "li"), ...ignored);
   const facts = [["size", row[WIDTH] && `${row[WIDTH]} × ${row[HEIGHT]}`], ["IoU", row[IOU] !== null && figure(row[IOU])],
@@ -449,8 +464,11 @@ function drawFilters() {
     const count = window.rows.filter((row) => row[STATUS] === status).length;
     if (count) $("status").append(option(status, `${name} (${whole(count)})`));
   });
-  const lost = window.rows.filter(isLost).length;
-  if (lost) $("status").append(option("lost", `a label without pixels (${whole(lost)})`));
+  const misfit = { lost: "a label without pixels", little: `less than ${LEAST} of a class` };
+  for (const [name, text] of Object.entries(misfit)) {
+    const count = window.rows.filter(TESTS[name]).length;
+    if (count) $("status").append(option(name, `${text} (${whole(count)})`));
+  }
   $("sort").append(...SORTS.map(([name], place) => option(place, name)));
   $("sort").value = Math.max(SORTS.findIndex(([, place]) => place === IOU), 0);
   $("view").append(option("all", "side by side"), ...report.panels.map((panel) => option(panel, panel)));

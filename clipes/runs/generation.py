@@ -153,8 +153,17 @@ def _with_row(sample: Sample, result: PseudoMask | Failure, seconds: float) -> t
     if isinstance(result, Failure):
         return Row(sample.id, "failed", result.reason, sample.labels), None
     sure = result.mean_confidence
-    confidence = None if sure is None else round(sure, 4)
-    return Row(sample.id, "ok", "", sample.labels, result.size, seconds, confidence=confidence), result
+    row = Row(
+        sample.id,
+        "ok",
+        labels=sample.labels,
+        size=result.size,
+        seconds=seconds,
+        confidence=None if sure is None else round(sure, 4),
+        missing=result.missing_labels,
+        foreground=round(result.foreground_share, 6),
+    )
+    return row, result
 
 
 def _check_memory(need: float) -> None:

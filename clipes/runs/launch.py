@@ -76,7 +76,7 @@ def write_on_devices(run: Run) -> Generator[Outcome, None, None]:
     try:
         for row in _follow(records, earlier, launched):
             if row is not None:
-                yield Outcome(Sample(row.id, Path(row.id), row.labels), row.status, row.reason)
+                yield Outcome(Sample(row.id, Path(row.id), row.labels), row.status, row.reason, row.suspect)
             elif run.stop():
                 _terminate(asked)
         error = launched.result()

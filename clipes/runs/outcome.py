@@ -10,11 +10,15 @@ from clipes.store.row import Status
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one image ended: ``ok`` with a mask; ``skipped`` or ``failed`` without, and for which reason."""
+    """How one image ended: ``ok`` with a mask; ``skipped`` or ``failed`` without, and for which reason.
+
+    ``suspect`` is whether the mask does not fit the image's labels: :attr:`clipes.store.row.Row.suspect`.
+    """
 
     sample: Sample
     status: Status
     reason: str = ""
+    suspect: bool = False
 
     @property
     def error(self) -> str:

@@ -117,7 +117,7 @@ class Publisher:
             if not self._keep_masks:
                 self._discard(sample)
             self._recorder.add(row)
-        return Outcome(sample, row.status, row.reason)
+        return Outcome(sample, row.status, row.reason, row.suspect)
 
     def record(self, row: Row) -> None:
         """Append a row as it is, without files."""

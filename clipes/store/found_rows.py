@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from clipes.io.atomic import has_mark
 from clipes.io.images import TarMember
 from clipes.io.retry import LastingTrouble, retried
 from clipes.io.walk import walk_files
+from clipes.label_rules import foreground_share, missing_ids
 
 from .checksums import checksum, size_of
 from .images import run_labels
@@ -126,10 +128,18 @@ def _claim(store: Store, row: Row, labels: _Labels, others: list[LatestRows]) ->
     row = replace(row, labels=labels.of(row))
     mask = store.mask(row)
     _check_labels(mask, row, store)
-    row = replace(row, size=mask.shape)
+    row = replace(row, size=mask.shape, **_fit(mask, row, store))
     store.confidence(row), store.cams(row)  # they raise ValueError where they are not whole
     files = {kind: store.path(row, kind) for kind in SAVED if store.has(kind)}
     return replace(row, saved={kind: (size_of(file), checksum(file)) for kind, file in files.items()} or None)
+
+
+def _fit(mask: np.ndarray, row: Row, store: Store) -> dict[str, Any]:
+    """What a row says of how its mask fits the labels: ``missing`` and ``foreground``."""
+    names = store.class_names
+    missing = missing_ids(mask, [names.index(label) + 1 for label in row.labels])
+    share = foreground_share(mask, ignore_index(len(names)))
+    return {"missing": tuple(names[index - 1] for index in missing), "foreground": round(share, 6)}
 
 
 def _unmarked(path: Path | TarMember, row: Row, store: Store) -> Unclaimed | None:

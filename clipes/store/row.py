@@ -6,7 +6,9 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
+
+from clipes.label_rules import LEAST_FOREGROUND
 
 Status = Literal["ok", "skipped", "failed"]
 
@@ -27,6 +29,9 @@ class Row:
         shard: name of the .tar in the output folder that contains the mask; None if the mask is a separate file.
         confidence: the mean over the pixels of classes of the score before the CRF or PAR, in [0, 1]; None if there are
             none.
+        missing: those of the labels that no pixel of the mask has.
+        foreground: the share of the mask's pixels that show a class, in [0, 1]; None where there is no mask, and in
+            records of older versions.
         time: when the row was written, in seconds since 1970; set by :meth:`Recorder.add`.
     """
 
@@ -40,11 +45,23 @@ class Row:
     saved: Mapping[str, tuple[int, str]] | None = None
     shard: str | None = None
     confidence: float | None = None
+    missing: tuple[str, ...] = ()
+    foreground: float | None = None
     time: float = 0.0
 
     def __post_init__(self) -> None:
         if self.status not in get_args(Status):
             raise ValueError(f"{self.id!r}: the status is {self.status!r}; it is one of {', '.join(get_args(Status))}")
+
+    @property
+    def little_foreground(self) -> bool:
+        """Whether the image has labels, and the mask shows classes at less than 1 % of its pixels."""
+        return bool(self.labels) and self.foreground is not None and self.foreground < LEAST_FOREGROUND
+
+    @property
+    def suspect(self) -> bool:
+        """Whether the mask does not fit the labels of its image, by the rules of :mod:`clipes.label_rules`."""
+        return bool(self.missing) or self.little_foreground
 
     def to_json(self) -> str:
         """The row as one line of ASCII JSON, without the attributes that have their default value.
@@ -65,7 +82,7 @@ class Row:
         if wrong or not {"id", "status"} <= set(value):
             what = f"{wrong[0]} is {value[wrong[0]]!r}" if wrong else "id or status is missing"
             raise ValueError(f"no row of a record: {what}")
-        for name in ("labels", "size"):
+        for name in ("labels", "size", "missing"):
             if value.get(name) is not None:
                 value[name] = tuple(value[name])
         if value.get("saved") is not None:
@@ -84,17 +101,25 @@ def _is_finite(item: object) -> bool:
     return isinstance(item, int | float) and not isinstance(item, bool) and abs(item) <= sys.float_info.max
 
 
+def _is_share(item: object) -> bool:
+    return _is_finite(item) and 0 <= cast(float, item) <= 1
+
+
+def _are_texts(item: object) -> bool:
+    return isinstance(item, list) and all(isinstance(text, str) for text in item)
+
+
 def _is_file_sum(item: object) -> bool:
     return isinstance(item, list) and len(item) == 2 and type(item[0]) is int and isinstance(item[1], str)
 
 
 _VALIDATORS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(("id", "status", "reason", "checksum", "shard"), lambda item: isinstance(item, str)),
-    "labels": lambda item: isinstance(item, list) and all(isinstance(label, str) for label in item),
+    **dict.fromkeys(("labels", "missing"), _are_texts),
     "size": lambda item: isinstance(item, list) and len(item) == 2 and all(type(side) is int for side in item),
     "saved": lambda item: isinstance(item, dict) and all(map(_is_file_sum, item.values())),
     "seconds": _is_finite,
-    "confidence": lambda item: _is_finite(item) and 0 <= item <= 1,
+    **dict.fromkeys(("confidence", "foreground"), _is_share),
     "time": lambda item: _is_finite(item) and 0 <= item < MAX_TIME,
 }
 

@@ -9,34 +9,45 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from clipes.label_rules import LEAST_FOREGROUND
+
 from .row import Row, Status
 
 _TEXT = r"[ !#-\[\]-~]*"  # without what JSON escapes
 _COUNT = r"(?:0|[1-9][0-9]{0,9})"
 _NUMBER = rf"{_COUNT}(?:\.[0-9]{{1,20}})?(?:e-[0-9]{{1,2}})?"
+_SHARE = r"(?:0(?:\.[0-9]{1,20})?|1(?:\.0)?|[1-9](?:\.[0-9]{1,20})?e-[0-9]{1,2})"
+_TEXTS = rf'\["{_TEXT}"(?:, "{_TEXT}")*\]'
 _FILE = rf'"{_TEXT}": \[{_COUNT}, "{_TEXT}"\]'
 _LINE = re.compile(
     rf'\{{"id": "(?P<id>{_TEXT})", "status": "(?P<status>ok|skipped|failed)"'
     rf'(?:, "reason": "{_TEXT}")?'
-    rf'(?:, "labels": \["{_TEXT}"(?:, "{_TEXT}")*\])?'
+    rf'(?P<labels>, "labels": {_TEXTS})?'
     rf'(?:, "size": \[{_COUNT}, {_COUNT}\])?'
     rf'(?:, "seconds": {_NUMBER})?'
     rf'(?:, "checksum": "{_TEXT}")?'
     rf'(?:, "saved": \{{{_FILE}(?:, {_FILE})*\}})?'
     rf'(?:, "shard": "(?P<shard>{_TEXT})")?'
-    r'(?:, "confidence": (?:0(?:\.[0-9]{1,20})?|1(?:\.0)?))?'
+    rf'(?:, "confidence": {_SHARE})?'
+    rf'(?P<missing>, "missing": {_TEXTS})?'
+    rf'(?:, "foreground": (?P<foreground>{_SHARE}))?'
     rf'(?:, "time": (?P<time>{_COUNT}(?:\.[0-9]{{1,20}})?))?\}}\n?'
 )
 
 
 class RowKey(NamedTuple):
-    """The part of a :class:`clipes.store.row.Row` that tells which row of an image counts, and its line."""
+    """The part of a :class:`clipes.store.row.Row` that is counted, or tells which row of an image counts; its line.
+
+    ``lacks_label`` is whether the row has missing labels.
+    """
 
     id: str
     status: Status
     time: float
     shard: str | None
     line: str
+    lacks_label: bool = False
+    little_foreground: bool = False
 
     def to_json(self) -> str:
         """The whole row, as it was read."""
@@ -48,6 +59,8 @@ class RowKey(NamedTuple):
         line = text.decode("ascii", "replace")
         if match := _LINE.fullmatch(line):
             status: Status = match["status"]  # type: ignore[assignment]  # one of three
-            return cls(match["id"], status, float(match["time"] or 0), match["shard"], line)
+            little = match["labels"] is not None and float(match["foreground"] or 1) < LEAST_FOREGROUND
+            lacks_label = match["missing"] is not None
+            return cls(match["id"], status, float(match["time"] or 0), match["shard"], line, lacks_label, little)
         row = Row.from_json(text)
-        return cls(row.id, row.status, row.time, row.shard, row.to_json())
+        return cls(row.id, row.status, row.time, row.shard, row.to_json(), bool(row.missing), row.little_foreground)

@@ -48,6 +48,21 @@ class Worker:
         return self.ok + self.skipped + self.failed
 
 
+@dataclass(frozen=True)
+class SuspectCounts:
+    """How many masks do not fit the labels of their image: see :attr:`clipes.store.row.Row.suspect`.
+
+    Attributes:
+        images: all of them.
+        missing_label: those that have no pixel of a label.
+        little_foreground: those that show classes at less than 1 % of their pixels.
+    """
+
+    images: int
+    missing_label: int
+    little_foreground: int
+
+
 class LatestRows:
     """The newest row of every image, of all records of ``folder`` whose settings have ``digest``.
 
@@ -69,8 +84,8 @@ class LatestRows:
     def __init__(self, folder: str | os.PathLike[str], digest: str) -> None:
         self._rows = temporary_database()
         self._rows.execute(
-            "CREATE TABLE rows (id BLOB PRIMARY KEY, start INTEGER, record INTEGER, time REAL, status TEXT, line TEXT) "
-            "WITHOUT ROWID"
+            "CREATE TABLE rows (id BLOB PRIMARY KEY, start INTEGER, record INTEGER, time REAL, status TEXT, line TEXT, "
+            "lacks_label INTEGER, little_foreground INTEGER) WITHOUT ROWID"
         )
         self.tar_files: set[str] = set()
         self.workers: list[Worker] = []
@@ -120,6 +135,17 @@ class LatestRows:
         """How many images ended with each status."""
         return Counter(dict(self._rows.execute("SELECT status, count(*) FROM rows GROUP BY status")))
 
+    def suspect_counts(self) -> SuspectCounts:
+        """How many masks do not fit the labels of their image."""
+        either = "lacks_label OR little_foreground"
+        query = f"SELECT count(*), total(lacks_label), total(little_foreground) FROM rows WHERE {either}"
+        return SuspectCounts(*map(int, self._rows.execute(query).fetchone()))
+
+    def suspects(self) -> Iterator[Row]:
+        """The newest rows, by id, of the images whose masks do not fit their labels."""
+        query = "SELECT line FROM rows WHERE lacks_label OR little_foreground ORDER BY id"
+        return (Row.from_json(line) for (line,) in self._rows.execute(query))
+
     def get(self, id: str) -> Row | None:
         """The newest row of an image; None where it has none."""
         line = self._rows.execute("SELECT line FROM rows WHERE id = ?", (encode_name(id),)).fetchone()
@@ -151,7 +177,7 @@ class LatestRows:
         last = record.started
         number = len(self.workers)
 
-        def values() -> Iterator[tuple[bytes, int, int, float, str, str]]:
+        def values() -> Iterator[tuple[bytes, int, int, float, str, str, bool, bool]]:
             nonlocal last
             for row in record.parsed(RowKey.from_json):
                 if isinstance(row, Unreadable):
@@ -161,11 +187,13 @@ class LatestRows:
                 last = max(last, row.time)
                 if row.shard is not None:
                     self.tar_files.add(row.shard)
-                yield encode_name(row.id), record.start, number, row.time, row.status, row.to_json()
+                suspicions = row.lacks_label, row.little_foreground
+                yield encode_name(row.id), record.start, number, row.time, row.status, row.to_json(), *suspicions
 
         self._rows.executemany(
-            "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET start = excluded.start, "
-            "record = excluded.record, time = excluded.time, status = excluded.status, line = excluded.line "
+            "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET start = excluded.start, "
+            "record = excluded.record, time = excluded.time, status = excluded.status, line = excluded.line, "
+            "lacks_label = excluded.lacks_label, little_foreground = excluded.little_foreground "
             "WHERE excluded.start > start OR excluded.record = record OR excluded.time >= time",
             values(),
         )

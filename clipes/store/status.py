@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from .row import Row, Status
-from .rows import LatestRows, Worker, active_spans, rate
+from .rows import LatestRows, SuspectCounts, Worker, active_spans, rate
 
 _WORD = re.compile(r"'[^']*'|[^\s']+?(?=[:,;)]*(?:\s|$))")  # a name between quotes may hold spaces
 
@@ -43,6 +43,7 @@ class RunStatus:
             failed.
         rate: images per second of all workers together, over the time in which at least one was running; None before
             the first image.
+        suspect: how many of the masks do not fit the labels of their image, and why.
         reasons: the most common first.
         workers: in the order in which they started.
         other_records: records of other settings in the folder, which are left out.
@@ -55,6 +56,7 @@ class RunStatus:
     failed: int
     left: int | None
     rate: float | None
+    suspect: SuspectCounts
     reasons: tuple[Reason, ...]
     workers: tuple[Worker, ...]
     other_records: int
@@ -77,6 +79,7 @@ def read_status(folder: str | os.PathLike[str], rows: LatestRows, reasons: int =
         failed=counts["failed"],
         left=None if rows.total is None else max(rows.total - counts.total(), 0),
         rate=rate(sum(worker.rows for worker in makers), active),
+        suspect=rows.suspect_counts(),
         reasons=Reasons(rows.not_done()).common(reasons),
         workers=tuple(workers),
         other_records=rows.other_records,

@@ -141,10 +141,22 @@ def test_every_image_is_in_a_table_that_generate_reads(run: Path, judged: Path, 
     assert [row["labels"] for row in found] == ["cat;bus", "dog", "cat;yeti", ""]
     assert [row["status"] for row in found] == ["ok", "ok", "failed", "skipped"]
     assert [row["confidence"] for row in found] == ["0.8", "0.5", "", ""]
-    assert [row["miou"] for row in found] == ["0.5556", "", "", ""] and found[0]["ignored"] == "0.125"
+    assert [row["miou"] for row in found] == ["0.555556", "", "", ""] and found[0]["ignored"] == "0.125"
+    assert [row["missing"] for row in found] == ["bus", "", "", ""]
+    assert [row["foreground"] for row in found] == ["0.375", "0.375", "", ""]
     assert "has 4 x 3" in found[1]["reason"] and found[2]["reason"] == OTHERS[0].reason
     labels = {row.image: row.labels for row in read_table(tmp_path / "m-report/images.csv")}
     assert labels == {"a": ("cat", "bus"), "sub/b": ("dog",), "c": ("cat", "yeti"), "d": ()}
+
+
+def test_masks_with_little_of_a_class_are_counted(tmp_path: Path) -> None:
+    """1 pixel of 101 is less than 1 %, 1 of 100 is not; nothing is asked of an image without a label."""
+    masks = {f"{size}": (("cat",), np.zeros((1, size), np.uint8)) for size in (100, 101)}
+    for _, mask in masks.values():
+        mask[0, 0] = 1
+    write_report(hand_run(tmp_path, {**masks, "bare": ((), np.zeros((1, 9), np.uint8))}))
+    found = overview(tmp_path / "m-report")
+    assert (found["little"], found["lost"], found["least_foreground"]) == (1, 0, 0.01)
 
 
 def _tally(start: float, end: float, rows: int = 20) -> SimpleNamespace:
@@ -204,7 +216,7 @@ def test_truth_judges_as_evaluate_does(run: Path, judged: Path, tmp_path: Path) 
     assert found["truth"]["mious"] == [0] * 11 + [1] + [0] * 8  # 5/9
     assert found["panels"] == ["picture", "overlay", "confidence", "truth"]
     a, b = rows(tmp_path / "m-report")[:2]
-    assert a[10] == round(class_counts(A, np.asarray(Image.open(judged / "a.png")), 3).miou, 4) and a[12] == 1
+    assert a[10] == round(class_counts(A, np.asarray(Image.open(judged / "a.png")), 3).miou, 6) and a[12] == 1
     assert b[2] == 0 and b[10] is None and b[12] == 0
     sizes = f"4 x 2 pixels (height x width), but {judged / 'sub/b.png'} has 4 x 3; was one of them replaced?"
     assert b[11] == f"the mask of sub/b: {sizes}"

@@ -251,6 +251,33 @@ def test_filters_and_sorting(page: Page) -> None:
     assert page.cards() == [] and page.text("#more") == "No image fits."
 
 
+def test_masks_that_do_not_fit_their_labels(browser: Any, tmp_path: Path) -> None:
+    speck, nothing = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+    speck[0, :3] = 1
+    masks = {
+        "speck": (("cat",), speck),
+        "two": (("cat", "dog"), nothing),
+        "good": (("cat",), speck + 1),
+        "bare": ((), nothing),
+    }
+    write_report(hand_run(tmp_path, masks))
+    page = Page(browser, tmp_path / "m-report")
+    assert "2 images with a mask show classes at less than 1 % of the pixels." in page.text("#note")
+    page.page.locator("#status").select_option(label="a label without pixels (1)")
+    assert page.cards() == ["two"]
+    page.page.locator("#status").select_option(label="less than 1 % of a class (2)")
+    page.page.locator("#sort").select_option(label="name")
+    assert page.cards() == ["speck", "two"]
+    share = f"{300 / speck.size:.1f} % of the pixels show a class"
+    assert page.page.locator(".misfit").all_text_contents() == [
+        share,
+        "no pixel of cat, dog; 0 % of the pixels show a class",
+    ]
+    page.page.locator(".card").first.click()
+    assert page.text("#reason") == share
+    page.close()
+
+
 def test_other_ways_to_filter(page: Page) -> None:
     page.page.locator("#classes button", has_text="cat").click()
     assert page.cards() == ["shot2", "shot10", "broken"]

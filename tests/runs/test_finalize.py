@@ -162,7 +162,14 @@ def test_other_settings_give_what_a_new_run_gives(saved: Path, photos: Path, con
     assert masks(saved) == masks(again.folder) and found["a.png"] != before["a.png"]
     ours, theirs = (json.loads((folder / "run.json").read_text()) for folder in (saved, again.folder))
     assert (ours["settings"], ours["digest"]) == (theirs["settings"], theirs["digest"])
+    assert _fits(saved) == _fits(again.folder)
     assert [*write_masks(generator, samples, Output(saved, confidence=True, cams="full"))] == []  # all are finished
+
+
+def _fits(folder: Path) -> list[tuple[object, ...]]:
+    """What the newest rows say of how the masks fit their labels."""
+    with Store.open(folder) as store:
+        return [(row.id, row.missing, row.foreground) for row in store.rows("ok")]
 
 
 def test_without_refinement_no_image_is_needed(saved: Path, photos: Path) -> None:

@@ -90,6 +90,12 @@ def rows(folder: Path) -> list[list[str]]:
     return [[row.id for row in record.rows()] for record in read_records(folder)]
 
 
+def fits(folder: Path) -> dict[str, tuple[tuple[str, ...], float | None]]:
+    """What each row says of how its mask fits the labels."""
+    found = (row for record in read_records(folder) for row in record.rows() if row.status == "ok")
+    return {row.id: (row.missing, row.foreground) for row in found}
+
+
 def work_of(output: Output, threads: int = 1, **options: Any) -> Work:
     return Work(NAMES, output, HEADER, threads, **options)
 
@@ -118,6 +124,7 @@ def check_written(
     bad = [broken, *((name, "failed", KILLED) for name in lost)]
     assert [one for one in by_id(outcomes) if one[1] != "ok"] == sorted(bad)
     assert masks(out) == {name: data for name, data in masks(plain).items() if name.removesuffix(".png") not in lost}
+    assert fits(out) == {name: fit for name, fit in fits(plain).items() if name not in lost}
     assert set().union(*rows(out)) == {sample.id for sample in samples}
 
 

@@ -20,6 +20,7 @@ from clipes.runs.shards import Shard
 from clipes.store.manifest import read_manifest
 from clipes.store.output import Output
 from clipes.store.record import read_records
+from clipes.store.store import Store
 
 
 def _made(generator, samples: list[Sample], output: Output, **options: object) -> list[str]:
@@ -28,9 +29,8 @@ def _made(generator, samples: list[Sample], output: Output, **options: object) -
 
 def test_the_folder_tells_what_was_done(tiny, scenes: list[Sample], tmp_path: Path) -> None:
     out = tmp_path / "m"
-    assert list(write_masks(tiny, scenes, Output(out), about={"source": "here"})) == [
-        Outcome(sample, "ok") for sample in scenes
-    ]
+    outcomes = list(write_masks(tiny, scenes, Output(out), about={"source": "here"}))
+    assert [(one.sample, one.status) for one in outcomes] == [(sample, "ok") for sample in scenes]
     manifest = read_manifest(out)
     assert manifest["source"] == "here" and manifest["machine"] == socket.gethostname()
     assert manifest["versions"]["clipes"] == clipes.__version__ and {"command", "started", "threads"} <= set(manifest)
@@ -64,6 +64,22 @@ def test_a_row_has_the_confidence_before_the_crf(tiny, scenes: list[Sample], tmp
         sure = tiny(sample.image, sample.labels).mean_confidence
         assert rows[sample.id] == (None if sure is None else pytest.approx(sure, abs=1e-4))
     assert sum(sure is not None for sure in rows.values()) > 2
+
+
+@pytest.mark.parametrize("format", ["png", "tar"])
+def test_a_row_says_how_the_mask_fits_the_labels(tiny, scenes: list[Sample], tmp_path: Path, format: str) -> None:
+    everything = replace(scenes[0], labels=tuple(tiny.class_names))
+    outcomes = list(write_masks(tiny, [everything, *scenes[1:]], Output(tmp_path / "m", format=format)))
+    with Store.open(tmp_path / "m") as run:
+        rows = {row.id: row for row in run.rows("ok")}
+        for outcome in outcomes:
+            sample, row = outcome.sample, rows[outcome.sample.id]
+            result = tiny(sample.image, sample.labels)
+            assert row.missing == result.missing_labels and outcome.suspect == row.suspect
+            assert row.foreground == pytest.approx(result.foreground_share, abs=1e-6)
+        assert rows["0"].missing and [row.id for row in run.latest.suspects()] == [
+            name for name, row in rows.items() if row.suspect
+        ]
 
 
 def test_what_failed_is_tried_again(tiny, scenes: list[Sample], tmp_path: Path) -> None:

@@ -183,7 +183,10 @@ def test_rows_come_back_from_masks(run: Run, cli: CommandLine, damage: str, form
 
 def _rows(folder: str) -> list[tuple[object, ...]]:
     with Store.open(folder) as store:
-        return [(row.id, row.labels, row.size, row.checksum, row.saved, row.shard) for row in store.rows("ok")]
+        return [
+            (row.id, row.labels, row.size, row.checksum, row.saved, row.shard, row.missing, row.foreground)
+            for row in store.rows("ok")
+        ]
 
 
 @pytest.mark.parametrize("source", ["gone", "shrunk"])

@@ -24,18 +24,24 @@ ROWS = st.builds(
     st.none() | st.dictionaries(TEXTS, st.tuples(st.integers(), TEXTS), max_size=2),
     st.none() | TEXTS,
     st.none() | st.floats(0, 1),
+    st.lists(TEXTS, max_size=2).map(tuple),
+    st.none() | st.floats(0, 0.02) | st.floats(0, 1),
     NUMBERS,
 )
 
 
 def _of(row: Row) -> tuple[object, ...]:
-    return row.id, row.status, row.time, row.shard
+    return row.id, row.status, row.time, row.shard, bool(row.missing), row.little_foreground
+
+
+def _parts(key: RowKey) -> tuple[object, ...]:
+    return key.id, key.status, key.time, key.shard, key.lacks_label, key.little_foreground
 
 
 @given(ROWS)
 def test_the_key_of_any_row(row: Row) -> None:
     key = RowKey.from_json(row.to_json().encode() + b"\n")
-    assert key[:4] == _of(row) and Row.from_json(key.to_json()) == row
+    assert _parts(key) == _of(row) and Row.from_json(key.to_json()) == row
 
 
 @given(ROWS, st.data())
@@ -54,12 +60,22 @@ def test_damaged_lines_are_refused_as_rows_are(row: Row, data: st.DataObject) ->
         with pytest.raises(ValueError):
             RowKey.from_json(bytes(line))
     else:
-        assert RowKey.from_json(bytes(line))[:4] == expected
+        assert _parts(RowKey.from_json(bytes(line))) == expected
 
 
 def test_the_rows_of_a_run_take_the_short_way() -> None:
     """Those with all attributes, too."""
     saved = {"confidence": (70, "b" * 64), "cams": (900, "c" * 64)}
-    full = Row("sub/a", "ok", "", ("a dog", "cat"), (375, 500), 0.0123, "a" * 64, saved, "m-0.tar", 0.9731, 1.7e9)
-    for row in (full, Row("a", "failed", "[Errno 5] Input/output error", ("dog",), time=1700000000.123)):
+    labels, missing = ("a dog", "cat", "bus"), ("cat", "bus")
+    full = Row(
+        "sub/a", "ok", "", labels, (375, 500), 0.0123, "a" * 64, saved, "m-0.tar", 0.9731, missing, 0.271828, 1.7e9
+    )
+    nothing = Row("b", "ok", labels=("cat",), missing=("cat",), foreground=0.0)
+    speck = Row("c", "ok", labels=("cat",), foreground=2e-06)
+    for row in (
+        full,
+        nothing,
+        speck,
+        Row("a", "failed", "[Errno 5] Input/output error", ("dog",), time=1700000000.123),
+    ):
         assert row_key._LINE.fullmatch(row.to_json() + "\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import pytest
 
 from clipes.commands import status as command
 from clipes.commands.parser import Parser
+from clipes.datasets.tables import read_table
 from clipes.store import record
 from clipes.store.manifest import create_or_verify_manifest
 from clipes.store.record import Recorder
 from clipes.store.row import Row
+from clipes.store.rows import SuspectCounts
 from clipes.store.status import Reason, Reasons, RunStatus, normalised_reason
 from clipes.store.store import Store
 
@@ -195,6 +198,49 @@ def test_the_command_replaces_nothing_of_a_run(run: Path, name: str) -> None:
     with pytest.raises(ValueError, match=f"{name} would replace what a run wrote; choose another name"):
         _command(run, "--json", str(run / name))
     assert (run / "run.json").read_bytes() == before
+
+
+@pytest.fixture
+def doubtful(tmp_path: Path) -> Path:
+    """Of six masks three do not fit; "again" does since it was made again, and "bare" has no label."""
+    labels = ("cat", "dog")
+    worse = Row("again", "ok", labels=labels, missing=("dog",), foreground=0.4)
+    rows = [
+        Row("both", "ok", labels=labels, missing=labels, foreground=0.0, confidence=0.25),
+        Row("lost", "ok", labels=labels, missing=("dog",), foreground=0.4),
+        Row("speck", "ok", labels=labels, foreground=0.009999),
+        Row("enough", "ok", labels=labels, foreground=0.01),
+        Row("bare", "ok", foreground=0.0),
+        Row("gone", "failed", labels=labels),
+        worse,
+    ]
+    _worker(tmp_path / "m", 10, [(11, row) for row in rows])
+    _worker(tmp_path / "m", 20, [(21, replace(worse, missing=()))])
+    return tmp_path / "m"
+
+
+def test_masks_that_do_not_fit_are_counted(doubtful: Path, run: Path) -> None:
+    assert read_status(doubtful).suspect == SuspectCounts(3, missing_label=2, little_foreground=2)
+    assert read_status(doubtful).as_dict()["suspect"] == {"images": 3, "missing_label": 2, "little_foreground": 2}
+    assert read_status(run).suspect == SuspectCounts(0, 0, 0)
+
+
+def test_the_command_lists_masks_that_do_not_fit(doubtful: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = doubtful.parent / "suspects.csv"
+    assert _command(doubtful, "--suspects", str(table)) == 0
+    out = capsys.readouterr().out
+    assert "3 of the masks do not fit the labels of their image" in out and "  2  have no pixel of a label" in out
+    assert table.read_text().splitlines() == [
+        "image,labels,missing,foreground,confidence",
+        "both,cat;dog,cat;dog,0.0,0.25",
+        "lost,cat;dog,dog,0.4,",
+        "speck,cat;dog,,0.009999,",
+    ]
+    assert [row.labels for row in read_table(table)] == [("cat", "dog")] * 3, "it can be made again from this table"
+    assert _command(run) == 0 and "do not fit" not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        _command(doubtful, "--suspects", "m")
+    assert "a .csv file is written, not 'm'; end its name in .csv" in capsys.readouterr().err
 
 
 def test_the_command_says_what_is_unknown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
