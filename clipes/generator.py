@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from PIL import Image
 from torch import Tensor
 
 from clipes.cams import compute
+from clipes.cams.encoded import EncodedImage
 from clipes.clip.bundled import check_default_model
+from clipes.clip.settings import model_settings
 from clipes.clip.text import text_features
 from clipes.clip.weights import CLIP, load_clip
 from clipes.config import PRESETS, VOC12, Config, Fuse, choice_name
@@ -25,41 +28,11 @@ from clipes.device.choice import Precision, default_batch_size
 from clipes.device.inference import inference
 from clipes.io.images import open_image
 from clipes.result import PseudoMask, decide_masks
+from clipes.tags.images import ImageTagger, Tags
 from clipes.vocabulary import Vocabulary, load_vocabulary
 
 Ids = Sequence[int]
 ImageLike = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
-
-
-@dataclass(frozen=True, eq=False)
-class EncodedImage:
-    """One image, encoded: the most expensive part of a mask, which serves any number of label lists.
-
-    Made by :meth:`MaskGenerator.encode`. For a picture of 500 x 375 pixels and a ViT-B/16 it takes about 60 MB.
-
-    Attributes:
-        image: the RGB picture, upright.
-        batches: activations and attention of its views: the places in ``config.views.all`` of each batch's views.
-    """
-
-    image: Image.Image
-    batches: tuple[compute.Views, ...] = field(repr=False)
-
-
-def model_settings(clip: CLIP, vocabulary: Vocabulary) -> dict[str, Any]:
-    """What a model and its words give depends on, as JSON types: the hash of the weights, the dtype, the words."""
-    return {
-        "weights": clip.text.fingerprint,
-        "dtype": str(clip.vision.dtype).removeprefix("torch."),
-        "mean": clip.vision.mean,
-        "std": clip.vision.std,
-        "interpolation": clip.vision.interpolation,
-        "activation": clip.vision.blocks[-1].activation,
-        "vocabulary": vocabulary.fingerprint,
-        "background": vocabulary.background_names,
-        "templates": vocabulary.templates,
-        "fuse": vocabulary.fuse,
-    }
 
 
 class MaskGenerator:
@@ -109,7 +82,11 @@ class MaskGenerator:
 
         A run stores it in ``run.json`` and refuses to continue with other settings.
         """
-        return {"config": self.config.to_dict(), **model_settings(self.clip, self.vocabulary)}
+        return {"config": self.config.to_dict(), **model_settings(self.clip, self.vocabulary), **self._tagger.settings}
+
+    @cached_property
+    def _tagger(self) -> ImageTagger:
+        return ImageTagger(self.clip, self.vocabulary, self._text_features, self.config)
 
     @property
     def device(self) -> torch.device:
@@ -142,10 +119,11 @@ class MaskGenerator:
         decisions = decision_memory(pixels, labels, self.config)
         return max(compute.estimate_memory(vision, h * w) for h, w in grids) + decisions
 
-    def __call__(self, image: ImageLike, labels: Iterable[str]) -> PseudoMask:
+    def __call__(self, image: ImageLike, labels: Iterable[str] | None = None) -> PseudoMask:
         """The mask of one image: a file, a PIL image or a uint8 array (H, W, 3) RGB or (H, W).
 
-        ``labels`` are the classes that the image shows; an empty list gives an all-background mask.
+        ``labels`` are the classes that the image shows; an empty list gives an all-background mask. With None, they are
+        the image's tags (:meth:`tag`), and ``result.tags`` has their scores.
 
         Raises:
             ValueError: an unknown label (with near names), an unreadable image, or a single label without any
@@ -156,10 +134,27 @@ class MaskGenerator:
         """
         return next(self.generate([image], [labels]))
 
+    def tag(self, image: ImageLike) -> Tags:
+        """The labels that CLIP finds in an image, by ``config.tags`` and ``config.tag_rule``, and all scores.
+
+        Raises as a call does for an image that cannot be read, and FloatingPointError for scores that are not finite.
+
+        >>> import clipes
+        >>> generator, scene = clipes.load(), clipes.scenes.draw_scene(seed=7)
+        >>> generator.tag(scene.image).labels
+        ('tree',)
+        """
+        return self._tagger.tag([open_image(image)])[0]
+
     def generate(
-        self, images: Iterable[ImageLike], labels: Iterable[Iterable[str]], batch_size: int | None = None
+        self,
+        images: Iterable[ImageLike],
+        labels: Iterable[Iterable[str] | None] | None = None,
+        batch_size: int | None = None,
     ) -> Iterator[PseudoMask]:
         """Masks of many images, in their order. Images are read when they are needed.
+
+        Without ``labels``, and where those of an image are None, its tags are its labels; it is encoded once for both.
 
         ``batch_size`` images are read at a time; the default is 1 on a CPU and 32 on a GPU. On a GPU those of similar
         patch counts are encoded together, which changes maps by rounding; on a CPU every result is bit for bit that of
@@ -175,15 +170,14 @@ class MaskGenerator:
             raise TypeError("generate takes many images and a list of labels for each; call the generator for one")
         if isinstance(images, Sized) and isinstance(labels, Sized) and len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} lists of labels; give one list for each image")
-        return self._generate(images, labels, size)
+        rows = ((image, None) for image in images) if labels is None else zip(images, labels, strict=True)
+        return self._generate(rows, size)
 
-    def _generate(
-        self, images: Iterable[ImageLike], labels: Iterable[Iterable[str]], size: int
-    ) -> Iterator[PseudoMask]:
-        rows = zip(images, labels, strict=True)
+    def _generate(self, rows: Iterator[tuple[ImageLike, Iterable[str] | None]], size: int) -> Iterator[PseudoMask]:
         while batch := list(islice(rows, size)):
             yield from self._batch(
-                [open_image(image) for image, _ in batch], [self.vocabulary.ids(row) for _, row in batch]
+                [open_image(image) for image, _ in batch],
+                [None if row is None else self.vocabulary.ids(row) for _, row in batch],
             )
 
     def encode(self, image: ImageLike) -> EncodedImage:
@@ -229,15 +223,25 @@ class MaskGenerator:
         text, count = self._text_features, len(self.class_names)
         return compute.image_maps(self.clip.vision, batches, images, text, class_ids, count, self.config)
 
-    def _batch(self, images: list[Image.Image], class_ids: list[tuple[int, ...]]) -> list[PseudoMask]:
-        """The results of one batch, in the images' order; images without labels are not encoded."""
+    def _batch(self, images: list[Image.Image], class_ids: list[tuple[int, ...] | None]) -> list[PseudoMask]:
+        """The results of one batch, in the images' order; images without labels are not encoded.
+
+        Those whose labels are None are tagged first.
+        """
         vision, config = self.clip.vision, self.config
-        labelled = [index for index, ids in enumerate(class_ids) if ids]
+        unknown = {index: images[index] for index, ids in enumerate(class_ids) if ids is None}
+        tags, found = self._tagger.tag_and_map(unknown, self._maps) if unknown else ({}, {})
+        ids = [self.vocabulary.ids(tags[index].labels) if row is None else row for index, row in enumerate(class_ids)]
+        labelled = [index for index, row in enumerate(ids) if row and index not in found]
         chosen = [images[index] for index in labelled]
         batches = compute.encode_images(vision, chosen, config)
-        found = dict(zip(labelled, self._maps(batches, chosen, [class_ids[i] for i in labelled]), strict=True))
+        found |= zip(labelled, self._maps(batches, chosen, [ids[i] for i in labelled]), strict=True)
         maps = [found[i] if i in found else compute.no_maps(image, vision, config) for i, image in enumerate(images)]
-        return decide_masks(images, class_ids, maps, self.class_names, config)
+        results = decide_masks(images, ids, maps, self.class_names, config)
+        return [
+            replace(result, tags=tags[index].chosen) if index in tags else result
+            for index, result in enumerate(results)
+        ]
 
 
 def load(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -81,6 +81,7 @@ class PseudoMask:
             a pixel is right (``benchmarks/reliability.md``); without a refinement it is ``confidence``.
         image: the RGB picture, upright.
         num_classes: K, the number of classes of the data set.
+        tags: the score of each label, in [0, 1], where CLIP found the labels; None where they were given.
     """
 
     labels: tuple[str, ...]
@@ -93,6 +94,7 @@ class PseudoMask:
     map_confidence: NDArray[np.float32]
     image: Image.Image
     num_classes: int
+    tags: Mapping[str, float] | None = None
 
     @property
     def size(self) -> tuple[int, int]:

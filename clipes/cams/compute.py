@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
 from operator import or_
+from typing import Protocol
 
 import torch
 from PIL import Image
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from clipes.clip.pairs import Pairs
 from clipes.clip.vision import Encoded, VisionEncoder
-from clipes.config import Config, ImageConfig, ViewsConfig
+from clipes.config import Config, EncodeRequest, ImageConfig, View, ViewsConfig
 from clipes.device.inference import inference
 from clipes.device.matmul_precision import matmul_precision
 from clipes.device.memory import free_gpu_memory
@@ -29,6 +30,15 @@ _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _EPSILON = 1e-7
 """In the min-max scaling, as in the code of CLIP-ES."""
 
+
+class HasNeeds(Protocol):
+    """Settings that read something of the encoder."""
+
+    @property
+    def needs(self) -> EncodeRequest:
+        """What they read of it."""
+
+
 Views = tuple[list[int], Encoded]
 """A batch of encoded views of images, and which they are, as :func:`encode_images` counts them."""
 
@@ -37,7 +47,7 @@ _MAX_PADDING = 1 / 8
 
 
 def encode_images(
-    vision: VisionEncoder, images: Sequence[Image.Image], config: Config, also: Sequence[Config] = ()
+    vision: VisionEncoder, images: Sequence[Image.Image], config: Config, also: Sequence[HasNeeds] = ()
 ) -> Iterator[Views]:
     """Yield (indices, encoded batch), grouping views of RGB images with similar patch counts.
 
@@ -45,20 +55,22 @@ def encode_images(
     asked for. On a CPU each view is a batch of its own: larger batches would not be faster, and the last bits of an
     image's tokens would depend on the other images.
 
-    ``also`` are other settings, with the same ``image`` and ``views``, that the batches are to serve, too.
+    ``also`` are other settings that the batches are to serve, too; a Config among them has the same ``image`` and
+    ``views``.
     """
-    patch, settings = vision.patch_size, config.image
-    mean, std = _IMAGENET if settings.normalisation == "imagenet" else (vision.mean, vision.std)
     views = [(image, view) for image in images for view in config.views.all]
-    grids = [image_grid(image, patch, settings, view.scale) for image, view in views]
-
-    def pixels(index: int) -> Tensor:
-        (image, view), grid = views[index], grids[index]
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.mirrored else image
-        return prepare(image, grid, patch, mean, std, vision.device, vision.interpolation, settings.antialias)
-
+    grids = [image_grid(image, vision.patch_size, config.image, view.scale) for image, view in views]
     for indices in _batches_by_size([h * w for h, w in grids], vision):
-        yield indices, encode_pixels(vision, [pixels(index) for index in indices], config, also)
+        pixels = [view_pixels(vision, *views[index], config.image) for index in indices]
+        yield indices, encode_pixels(vision, pixels, config, also)
+
+
+def view_pixels(vision: VisionEncoder, image: Image.Image, view: View, config: ImageConfig) -> Tensor:
+    """The normalised pixels (3, h * p, w * p) of a view of an RGB image, on the encoder's device."""
+    mean, std = _IMAGENET if config.normalisation == "imagenet" else (vision.mean, vision.std)
+    grid = image_grid(image, vision.patch_size, config, view.scale)
+    image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.mirrored else image
+    return prepare(image, grid, vision.patch_size, mean, std, vision.device, vision.interpolation, config.antialias)
 
 
 def image_grid(image: Image.Image, patch: int, config: ImageConfig, scale: float = 1.0) -> tuple[int, int]:
@@ -94,7 +106,7 @@ def estimate_memory(vision: VisionEncoder, patches: int) -> int:
 
 @inference()
 def encode_pixels(
-    vision: VisionEncoder, pixels: Tensor | Sequence[Tensor], config: Config, also: Sequence[Config] = ()
+    vision: VisionEncoder, pixels: Tensor | Sequence[Tensor], config: Config, also: Sequence[HasNeeds] = ()
 ) -> Encoded:
     """Encode normalised pixels, (B, 3, h * p, w * p) or a list of (3, h * p, w * p), as ``config`` needs it.
 

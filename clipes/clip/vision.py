@@ -124,6 +124,10 @@ class VisionEncoder:
         maps = kept.attention, kept.class_attention, tuple(kept.tokens), kept.votes
         return Encoded(last_block, grids, request, *maps)
 
+    def embed(self, pixels: Tensor, positions: Positions = "bilinear") -> Tensor:
+        """The tokens (B, S, D) that enter the first block, of normalised pixels (B, 3, h * p, w * p) of one size."""
+        return self._embed(pixels, [self._grid(image) for image in pixels], positions)[0]
+
     def _grid(self, image: Tensor) -> tuple[int, int]:
         if image.ndim != 3 or len(image) != 3:
             raise ValueError(f"an image is (3, H, W), not {tuple(image.shape)}; give (B, 3, H, W) or a list of images")

@@ -29,9 +29,11 @@ _HELP = {
     "affinity": "what propagates the maps between patches; none: stop at the initial maps",
     "refine": "refinement by the picture's colours: dense CRF, pixel-adaptive (PAR, PAMR), or none",
     "mask": "which pixels become 255: of a low score, of two backgrounds that disagree, or none",
+    "tags": "how CLIP finds the labels of images without any (--labels tag)",
+    "tag_rule": "which scores make a label: above a part of the picture's range, one threshold, or each class's own",
 }
 _OF_CLASS_SETS = ("voc12", "coco14", "scenes")  # the presets whose values the help of a setting names
-_CHOICE_FLAGS = {name: "--ignore" if name == "mask" else f"--{name}" for name in CHOICES}
+_CHOICE_FLAGS = {name: "--ignore" if name == "mask" else f"--{name.replace('_', '-')}" for name in CHOICES}
 _UNPREFIXED = ("gradcam", "attention", "confidence")  # whose settings' flags do not begin with the choice's name
 
 

@@ -110,7 +110,7 @@ def vocabulary_settings(options: argparse.Namespace, default: Any = None) -> dic
 
 def model_record(options: argparse.Namespace, clip: CLIP, vocabulary: Vocabulary) -> dict[str, Any]:
     """What a run's record says of its model and its words."""
-    from clipes.generator import model_settings
+    from clipes.clip.settings import model_settings
 
     return {
         "model": options.model or "tiny",

@@ -41,6 +41,17 @@ from .regions import (
 )
 from .request import AttentionBlocks, EncodeRequest
 from .run import CHOICES, SHARED, STAGES, Config, another_choice, choice_name
+from .tags import (
+    TAGCLIP_CODE,
+    BankTagsConfig,
+    FixedRuleConfig,
+    GlobalTagsConfig,
+    PerClassRuleConfig,
+    RelativeRuleConfig,
+    TagClipConfig,
+    TagRuleConfig,
+    TagsConfig,
+)
 from .words import Fuse
 
 __all__ = [
@@ -52,6 +63,7 @@ __all__ = [
     "SCENES",
     "SHARED",
     "STAGES",
+    "TAGCLIP_CODE",
     "VOC12",
     "AffinityConfig",
     "AgreementConfig",
@@ -59,6 +71,7 @@ __all__ = [
     "AttentionAffinityConfig",
     "AttentionBlocks",
     "Background",
+    "BankTagsConfig",
     "Boxes",
     "ClassAttentionConfig",
     "CommitteeConfig",
@@ -73,9 +86,11 @@ __all__ = [
     "FeatureAffinityConfig",
     "Features",
     "FelzenszwalbConfig",
+    "FixedRuleConfig",
     "Fuse",
     "GetamConfig",
     "GivenRegionsConfig",
+    "GlobalTagsConfig",
     "GradCamConfig",
     "ImageConfig",
     "MapConfig",
@@ -85,14 +100,19 @@ __all__ = [
     "PamrConfig",
     "ParConfig",
     "PatchTextConfig",
+    "PerClassRuleConfig",
     "Pooling",
     "Positions",
     "Recipe",
     "RefineConfig",
     "RegionsConfig",
+    "RelativeRuleConfig",
     "Rule",
     "SeplVoteConfig",
     "SlicConfig",
+    "TagClipConfig",
+    "TagRuleConfig",
+    "TagsConfig",
     "View",
     "ViewsConfig",
     "VoteConfig",

@@ -12,6 +12,16 @@ from .maps import MEMBERS, ClassAttentionConfig, CommitteeConfig, GradCamConfig,
 from .mask import AgreementConfig, ArgmaxConfig, ConfidenceConfig, MaskConfig
 from .refine import CrfConfig, PamrConfig, ParConfig, RefineConfig
 from .request import EncodeRequest
+from .tags import (
+    BankTagsConfig,
+    FixedRuleConfig,
+    GlobalTagsConfig,
+    PerClassRuleConfig,
+    RelativeRuleConfig,
+    TagClipConfig,
+    TagRuleConfig,
+    TagsConfig,
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,7 @@ class Config:
     """All settings of one run; ``dataclasses.replace`` makes variants.
 
     The type of a stage's settings is the choice of its method. ``affinity=None`` stops at the initial maps,
-    ``refine=None`` at the scores of the maps.
+    ``refine=None`` at the scores of the maps. ``tags`` and ``tag_rule`` count for images whose labels CLIP is to find.
 
     >>> from dataclasses import replace
     >>> config = Config()
@@ -34,6 +44,8 @@ class Config:
     affinity: AffinityConfig | None = field(default_factory=AttentionAffinityConfig)
     refine: RefineConfig | None = field(default_factory=CrfConfig)
     mask: MaskConfig = field(default_factory=ConfidenceConfig)
+    tags: TagsConfig = field(default_factory=TagClipConfig)
+    tag_rule: TagRuleConfig = field(default_factory=RelativeRuleConfig)
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -85,6 +97,8 @@ CHOICES: dict[str, dict[str, type[Any] | None]] = {
     },
     "refine": {"crf": CrfConfig, "par": ParConfig, "pamr": PamrConfig, "none": None},
     "mask": {"confidence": ConfidenceConfig, "agreement": AgreementConfig, "none": ArgmaxConfig},
+    "tags": {"tagclip": TagClipConfig, "global": GlobalTagsConfig, "bank": BankTagsConfig},
+    "tag_rule": {"relative": RelativeRuleConfig, "fixed": FixedRuleConfig, "per-class": PerClassRuleConfig},
 }
 """The stages with a choice of methods: each method's name and the type of its settings."""
 

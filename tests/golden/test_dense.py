@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from clipes.cams.dense import dense_features, distance_bias
-from clipes.cams.word_decision import word_decision
 from clipes.config import EncodeRequest, Positions
 from clipes.vocabulary import load_vocabulary
 
@@ -78,11 +77,3 @@ def pixel_map(image: torch.Tensor, variant: str) -> torch.Tensor:
 @pytest.mark.parametrize("variant", ["sclip", "naclip"])
 def test_maps_at_the_pictures_size(variant: str) -> None:
     near(pixel_map(pixels("c"), variant), GOLDEN[f"c_logits_{variant}"])
-
-
-@pytest.mark.parametrize(("tag", "area"), [("", 0.0), ("_area", 0.4)])
-def test_decision(tag: str, area: float) -> None:
-    logits = torch.from_numpy(GOLDEN["decision_logits"])
-    scores, labels = word_decision(logits, [0, 0, 0, 1, 2], scale=40, least=0.3, least_area=area)
-    near(scores, GOLDEN[f"decision{tag}_scores"])
-    assert np.array_equal(labels, GOLDEN[f"decision{tag}_labels"])
