@@ -44,7 +44,7 @@ WINGS = (
     ("evaluation", "numpy torch"),
     ("drawing", "numpy scipy PIL matplotlib"),
     ("cams", "numpy scipy torch PIL"),
-    ("tags", TENSORS),
+    ("tags", "numpy torch PIL"),
     ("decision", "numpy torch PIL"),
     ("result", "numpy torch PIL"),
     ("store", "numpy"),
