@@ -18,9 +18,9 @@ from torch import Tensor
 
 from clipes.cams import compute
 from clipes.cams.encoded import EncodedImage
+from clipes.clip.attributes import vocabulary_features
 from clipes.clip.bundled import check_default_model
 from clipes.clip.settings import model_settings
-from clipes.clip.text import text_features
 from clipes.clip.weights import CLIP, load_clip
 from clipes.config import PRESETS, VOC12, Config, Fuse, choice_name
 from clipes.decision import decision_memory
@@ -54,7 +54,7 @@ class MaskGenerator:
         self.config = config
         projection = clip.vision.head.projection  # text features need the head's dtype and device
         with inference():
-            features = text_features(clip.text, vocabulary.sentences())
+            features = vocabulary_features(clip.text, vocabulary)
         self._text_features = features.to(projection)  # (K + M, V, E)
 
     def __repr__(self) -> str:
@@ -253,6 +253,8 @@ def load(
     background: str | Sequence[str] | None = None,
     templates: str | Sequence[str] | None = None,
     fuse: Fuse | None = None,
+    attributes: str | Path | Mapping[str, Sequence[str]] | None = None,
+    attribute_centres: int | None = None,
     config: Config | None = None,
     device: str | torch.device | None = None,
     precision: Precision | None = None,
@@ -272,11 +274,11 @@ def load(
         background: a set's name, a list, or ``[]``; the default is the class set's own, or VOC's for your own names.
         templates: one or more with one ``{}`` each, or a set's name; the default is the class set's own, else the
             paper's.
-        fuse: how several names of a class are combined: ``"sentence"``, listed in one sentence (the paper);
-            ``"features"``, the mean of their features; ``"max"``, the most likely in each picture. The default is the
-            class set's own, else ``"sentence"``.
-        config: the method's settings; by default the class set's own (``clipes.VOC12``, ``COCO14``, ``SCENES``), and
-            ``VOC12`` for your own names.
+        fuse: how several names of a class are combined: ``"sentence"``, listed in one sentence (the paper's, and the
+            default); ``"features"``, the mean of their features; ``"max"``, the most likely in each picture.
+        attributes, attribute_centres: sentences about classes, a dict or a JSON or YAML file of one, which enrich their
+            texts (ExCEL); how many k-means centres they have (112).
+        config: the method's settings; by default the class set's own, and ``clipes.VOC12`` for your own names.
         device: by default CUDA if available, else the CPU.
         precision: ``"fp32"``, ``"bf16"`` or ``"fp16"``; by default fp16 on CUDA and fp32 elsewhere. The gradient behind
             the maps goes through the last block, which stays in float32 except for its MLP; with a lower precision on
@@ -291,7 +293,7 @@ def load(
         if model not in (None, "tiny"):
             raise ValueError(f"no classes given for {model}; pass classes='voc12', 'coco14' or your own names")
         classes = "scenes"
-    vocabulary = load_vocabulary(classes, background, templates, fuse)
+    vocabulary = load_vocabulary(classes, background, templates, fuse, attributes, attribute_centres)
     if model is None:
         check_default_model(vocabulary)
     clip = load_clip(model or "tiny", pretrained, like=like, device=device, precision=precision, trusted=trusted)

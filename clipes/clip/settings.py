@@ -22,4 +22,5 @@ def model_settings(clip: CLIP, vocabulary: Vocabulary) -> dict[str, Any]:
         "background": vocabulary.background_names,
         "templates": vocabulary.templates,
         "fuse": vocabulary.fuse,
+        "attribute_centres": vocabulary.attribute_centres if vocabulary.attributes else None,
     }

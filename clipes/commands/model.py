@@ -93,6 +93,12 @@ def add_vocabulary_flags(
     group.add_argument("--templates", action="append", metavar="TEXT", help=f"{given} (default: {templates})")
     fuse = "how several names of a class become one: in one sentence, their features' mean, or the likeliest of them"
     group.add_argument("--fuse", choices=get_args(Fuse), help=f"{fuse} (default: the classes' own, else sentence)")
+    about = (
+        'a .json or .yaml file of sentences about classes, {"dog": ["it has a tail"]}, which enrich their texts (ExCEL)'
+    )
+    group.add_argument("--attributes", type=nonempty, metavar="FILE", help=about)
+    centres = "k-means centres of these sentences, at most one for each (default: the classes' own, else 112)"
+    group.add_argument("--attribute-centres", type=positive_int, metavar="N", help=centres)
 
 
 def vocabulary_settings(options: argparse.Namespace, default: Any = None) -> dict[str, Any]:
@@ -105,6 +111,8 @@ def vocabulary_settings(options: argparse.Namespace, default: Any = None) -> dic
         "background": parse_words(options.background),
         "templates": union(map(_templates, options.templates)) if options.templates else None,
         "fuse": options.fuse,
+        "attributes": options.attributes,
+        "attribute_centres": options.attribute_centres,
     }
 
 
@@ -125,7 +133,7 @@ def model_record(options: argparse.Namespace, clip: CLIP, vocabulary: Vocabulary
 def _templates(given: str) -> tuple[str, ...]:
     """The templates of a file or a set, or the one that ``given`` is."""
     from clipes.io.structured import SUFFIXES
-    from clipes.vocabulary.class_file import template_list
+    from clipes.vocabulary.shipped import template_list
     from clipes.vocabulary.words import read_words
 
     is_file = os.path.splitext(given)[1].lower() in (*SUFFIXES, ".txt") and (os.path.isfile(given) or "{}" not in given)

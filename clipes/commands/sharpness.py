@@ -109,7 +109,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _vocabulary(options: argparse.Namespace) -> Vocabulary:
-    from clipes.vocabulary.class_file import shipped
+    from clipes.vocabulary.shipped import shipped
 
     vocabulary = load_words(options)
     if options.templates:
@@ -162,7 +162,7 @@ def _write(out: Path, analysis: TemplateAnalysis, record: dict[str, Any]) -> Non
 
 
 def _paper() -> set[str]:
-    from clipes.vocabulary.class_file import shipped
+    from clipes.vocabulary.shipped import shipped
 
     return {template for name in PAPER for template in shipped()["templates"][name]}
 

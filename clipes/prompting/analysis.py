@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from clipes.cams.probabilities import label_probabilities
+from clipes.clip.attributes import vocabulary_features
 from clipes.clip.head import Head
-from clipes.clip.text import text_features
 from clipes.clip.weights import CLIP
 from clipes.config import PRESETS, Config, choice_name
 from clipes.datasets import Sample
@@ -192,7 +192,7 @@ def analyse_templates(
 def _text_features(clip: CLIP, vocabulary: Vocabulary) -> list[Tensor]:
     """The text features of each of T templates, (K + M, V, E)."""
     each = [replace(vocabulary, templates=(template,)) for template in vocabulary.templates]
-    return [text_features(clip.text, one.sentences()).to(clip.vision.head.projection) for one in each]
+    return [vocabulary_features(clip.text, one).to(clip.vision.head.projection) for one in each]
 
 
 def _analysis(

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipes.clip.attributes import vocabulary_features
 from clipes.clip.text import text_features
 from clipes.clip.weights import CLIP
 from clipes.config import Config
@@ -159,7 +160,7 @@ def _table(
 ) -> BackgroundTable:
     """Judge the vocabulary's background words and choose ``count`` of them; with None, all."""
     names, words = vocabulary.class_names, vocabulary.background_names
-    text = text_features(clip.text, vocabulary.sentences()).double()
+    text = vocabulary_features(clip.text, vocabulary).double()
     classes, word_text = text[: len(names)], text[len(names) :, 0]
     scale = clip.vision.head.logit_scale
     pairwise = compete_alone(images.features, classes, word_text, images.present, scale)

@@ -48,11 +48,14 @@ class VocabularyChoice:
     background: Names | None = None
     templates: Names | None = None
     fuse: Fuse | None = None
+    attributes: str | Mapping[str, Names] | None = None
+    attribute_centres: int | None = None
 
     def load(self) -> Vocabulary:
         """The vocabulary; with ``background="auto"`` it has no background words yet. Errors as `load_vocabulary`."""
         background = () if self.background == "auto" else self.background
-        return load_vocabulary(self.classes, background, self.templates, self.fuse)
+        attributes = self.attributes, self.attribute_centres
+        return load_vocabulary(self.classes, background, self.templates, self.fuse, *attributes)
 
 
 @dataclass(frozen=True)

@@ -53,8 +53,8 @@ def _of_classes(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
         yield f"classes: {first} → {second}"
     elif _class_names(old) != _class_names(new):
         yield f"classes: other names than before in {first}"
-    elif all(old["settings"].get(name) == new["settings"].get(name) for name in (*_WORDS, "fuse")):
-        yield f"classes: other prompts than before for {first}"
+    elif all(old["settings"].get(name) == new["settings"].get(name) for name in (*_WORDS, "fuse", "attribute_centres")):
+        yield f"classes: other prompts or attributes than before for {first}"
 
 
 def _hash(about: Mapping[str, Any], name: str) -> Any:

@@ -2,10 +2,10 @@
 
 Nothing here looks at an image or loads a model; choosing words by images is :mod:`clipes.prompting`."""
 
+from .labels import check_labels
 from .vocabulary import (
     Vocabulary,
     background_set_names,
-    check_labels,
     class_set_names,
     load_vocabulary,
     overlaps,

@@ -6,8 +6,6 @@ import json
 import os
 import reprlib
 from collections.abc import Iterable, Mapping
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -15,11 +13,23 @@ from clipes.config import PRESETS, Fuse
 from clipes.ids import ignore_index, split_background
 from clipes.io.atomic import owned, write_text
 
+from .attributes import ATTRIBUTE_CENTRES, attributes_of_classes, centre_count
 from .class_ids import classes_of_other_tools, is_number, read_id_map, read_numbered_lines
+from .shipped import background_words, shipped, template_list
 from .words import as_tuple, check_keys, read_data, strings, unique_strings, unknown_name
 
-_SET_KEYS = ("name", "description", "config", "background", "templates", "fuse", "numbers_from", "classes")
-_CLASS_KEYS = ("id", "name", "prompts", "synonyms")
+_SET_KEYS = (
+    "name",
+    "description",
+    "config",
+    "background",
+    "templates",
+    "fuse",
+    "numbers_from",
+    "attribute_centres",
+    "classes",
+)
+_CLASS_KEYS = ("id", "name", "prompts", "synonyms", "attributes")
 
 
 class Synonyms(NamedTuple):
@@ -44,6 +54,8 @@ class ClassSet(NamedTuple):
     description: str
     numbers_from: int = 0  # the whole number that stands for the first class in files of labels: 0 or 1
     left_out: tuple[str, ...] = ()  # names beside the classes that are the background's
+    attributes: tuple[tuple[str, ...], ...] = ()  # (K,) sentences about each class, or none
+    attribute_centres: int = ATTRIBUTE_CENTRES
 
 
 class _Entries(NamedTuple):
@@ -52,48 +64,6 @@ class _Entries(NamedTuple):
     entries: list[Mapping[str, Any]]
     numbers_from: int = 0
     left_out: tuple[str, ...] = ()
-
-
-@cache
-def shipped() -> dict[str, Any]:
-    """Return the data of `clipes.prompts`, by the files' stems."""
-    package = files("clipes")
-    # In a clone, the folder lies beside the package.
-    folder = package / "prompts" if (package / "prompts").is_dir() else package / ".." / "prompts"
-    paths = {path.name.removesuffix(".json"): path for path in folder.iterdir() if path.name.endswith(".json")}
-    return {stem: json.loads(paths[stem].read_text("utf-8")) for stem in sorted(paths)}
-
-
-def background_words(given: object) -> tuple[str, ...]:
-    """Return the words of a shipped set, or words as they are; errors as `load_vocabulary`."""
-    sets = shipped()["backgrounds"]
-    if given == "auto":
-        raise ValueError(
-            "background 'auto' needs your images: run `clipes generate --background auto`, or take the words from "
-            "`clipes background` or clipes.prompting.suggest_background"
-        )
-    if isinstance(given, str) and given not in sets:
-        raise unknown_name("background set", given, sets, "give a list of words")
-    words = unique_strings(sets[given] if isinstance(given, str) else given, "background", at_least=0)
-    if number := next(filter(is_number, words), None):
-        raise ValueError(f"background: {number!r} is a number, which tells CLIP nothing about a picture; remove it")
-    return words
-
-
-def template_list(given: object) -> tuple[str, ...]:
-    """Return the templates of a shipped set, one template, or several; errors as `load_vocabulary`.
-
-    >>> template_list("clip-es")
-    ('a clean origami {}.',)
-    """
-    sets = shipped()["templates"]
-    if isinstance(given, str) and given not in sets and "{}" not in given:
-        raise unknown_name("template set", given, sets, "give a template such as 'a photo of a {}.'")
-    templates = unique_strings(sets.get(given, [given]) if isinstance(given, str) else given, "templates")
-    for template in templates:
-        if not template.count("{}") == template.count("{") == template.count("}") == 1:
-            raise ValueError(f"template {template!r} needs exactly one {{}} and no other brace")
-    return templates
 
 
 def read_class_set(classes: object, sets: tuple[str, ...]) -> ClassSet:
@@ -138,6 +108,7 @@ def class_set_data(class_set: ClassSet) -> dict[str, Any]:
         "background": class_set.background or (),
         "templates": class_set.templates,
         "fuse": class_set.fuse,
+        "attribute_centres": class_set.attribute_centres if class_set.attributes else "",
         "numbers_from": class_set.numbers_from if class_set.numbers_from != from_one else "",
     }
     return {**{key: value for key, value in head.items() if value != ""}, "classes": list(_entries(class_set))}
@@ -163,10 +134,11 @@ def _json(value: object) -> str:
 
 def _entries(class_set: ClassSet) -> Iterable[dict[str, Any]]:
     ids = class_set.category_ids or [None] * len(class_set.class_names)
-    rows = zip(ids, class_set.class_names, class_set.prompt_names, class_set.synonyms, strict=True)
-    for number, name, prompts, synonyms in rows:
-        entry = {"id": number, "name": name, "prompts": prompts, "synonyms": dict(synonyms)}
-        yield {key: value for key, value in entry.items() if value not in (None, {})}
+    about = class_set.attributes or [()] * len(class_set.class_names)
+    rows = zip(ids, class_set.class_names, class_set.prompt_names, class_set.synonyms, about, strict=True)
+    for number, name, prompts, synonyms, said in rows:
+        entry = {"id": number, "name": name, "prompts": prompts, "synonyms": dict(synonyms), "attributes": said}
+        yield {key: value for key, value in entry.items() if value not in (None, {}, ())}
 
 
 def _read_file(path: Path) -> ClassSet:
@@ -197,6 +169,7 @@ def _from_entries(classes: object, name: str, data: Mapping[str, Any]) -> ClassS
     named = list(zip(names, found.entries, strict=True))
     prompts = tuple(_prompts(class_name, entry.get("prompts", class_name)) for class_name, entry in named)
     others = tuple(_synonyms(*each) for each in zip(names, prompts, found.entries, strict=True))
+    about = {name: entry["attributes"] for name, entry in named if "attributes" in entry}
     ids = _category_ids(named)
     numbers_from = data.get("numbers_from", int(found.numbers_from or ids == tuple(range(1, len(names) + 1))))
     return ClassSet(
@@ -212,6 +185,8 @@ def _from_entries(classes: object, name: str, data: Mapping[str, Any]) -> ClassS
         description=_text(data, "description"),
         numbers_from=_zero_or_one("numbers_from", numbers_from),
         left_out=found.left_out,
+        attributes=attributes_of_classes(about, names) if about else (),
+        attribute_centres=centre_count(data.get("attribute_centres", ATTRIBUTE_CENTRES)),
     )
 
 

@@ -15,11 +15,12 @@ from functools import cached_property
 from typing import Any, get_args
 
 from clipes.config import Fuse
-from clipes.datasets import Sample
 from clipes.datasets.respelled import label_spelling
 
 from . import class_file
-from .class_file import ClassSet, Synonyms, background_words, shipped, template_list
+from .attributes import ATTRIBUTE_CENTRES, enrich
+from .class_file import ClassSet, Synonyms
+from .shipped import background_words, shipped, template_list
 from .unknown import no_list, unknown_labels
 from .words import contained_in, name_forms, normalised, strings, unknown_name
 
@@ -41,6 +42,8 @@ class Vocabulary:
     category_ids: tuple[int, ...] = ()  # (K,) the data set's own ids, or none; masks hold positions
     numbers_from: int = 0  # the whole number, 0 or 1, that stands for the first class in files of labels
     description: str = field(default="", compare=False)
+    attributes: tuple[tuple[str, ...], ...] = ()  # (K,) sentences about each class, which enrich its text, or none
+    attribute_centres: int = ATTRIBUTE_CENTRES  # of k-means over these sentences; see `clipes.clip.attributes`
 
     def ids(self, labels: Iterable[str]) -> tuple[int, ...]:
         """Return the ids 1..K of `labels`, in the order given, repeats dropped.
@@ -59,14 +62,18 @@ class Vocabulary:
         """
         if isinstance(labels, str):
             raise TypeError(no_list(labels, self.class_names, self._suggested))
-        wanted = dict.fromkeys(self._spelled(strings(labels, "labels")))
-        unknown = [label for label in wanted if label not in self._positions]
-        if unknown:
-            raise ValueError(unknown_labels(unknown, self.name, self.class_names, self._suggested))
+        wanted = dict.fromkeys(self.spelled(labels))
         if len(wanted) == 1 and not self.background_names:
             only = f"{next(iter(wanted))!r} is the only label and there is no background word"
             raise ValueError(f"{only}, so the softmax has nothing to decide; give background words")
         return tuple(self._positions[label] for label in wanted)
+
+    def spelled(self, labels: Iterable[str], what: str = "labels") -> tuple[str, ...]:
+        """Return the classes that `labels` are, in their own form of Unicode; errors as `ids` for others."""
+        wanted = self._spelled(strings(labels, what))
+        if unknown := [label for label in dict.fromkeys(wanted) if label not in self._positions]:
+            raise ValueError(unknown_labels(unknown, self.name, self.class_names, self._suggested))
+        return wanted
 
     def names(self) -> tuple[tuple[str, ...], ...]:
         """Return (K,) tuples: the class's prompt names, then its synonyms."""
@@ -96,7 +103,8 @@ class Vocabulary:
     @property
     def fingerprint(self) -> str:
         """A SHA-256 of the class names and of all that is encoded."""
-        return hashlib.sha256(json.dumps([self.class_names, self.sentences()]).encode()).hexdigest()
+        about = [self.attributes, self.attribute_centres] if self.attributes else []
+        return hashlib.sha256(json.dumps([self.class_names, self.sentences(), *about]).encode()).hexdigest()
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write a class file, atomically, that `load_vocabulary` and `--classes` read.
@@ -156,6 +164,8 @@ def load_vocabulary(
     background: str | Iterable[str] | None = None,
     templates: str | Iterable[str] | None = None,
     fuse: Fuse | None = None,
+    attributes: str | os.PathLike[str] | Mapping[str, Iterable[str]] | None = None,
+    attribute_centres: int | None = None,
 ) -> Vocabulary:
     """Return the vocabulary of a shipped class set, of a file, or of names.
 
@@ -178,10 +188,14 @@ def load_vocabulary(
             `a clean origami {}.`
         fuse: How the names of a class become one, `"sentence"`, `"features"` or `"max"`; see
             `Vocabulary.sentences`. Default: the class set's own, else `"sentence"`, as in the paper.
+        attributes: Sentences about classes, as a mapping or a `.json` or `.yaml` file of one; they enrich the classes'
+            texts, see `clipes.clip.attributes`. Default: the class set's own, if it has any.
+        attribute_centres: How many centres k-means gives these sentences, at most one for each. Default: 112.
 
     Raises:
         ValueError: An unknown set; an empty list; a blank or repeated name; a prompt of digits alone; ids that a mask
-            cannot have; a template without exactly one `{}`; a file that breaks any of these rules.
+            cannot have; a template without exactly one `{}`; attributes of what is no class, or none of a class
+            that is named; a file that breaks any of these rules.
         TypeError: A value or an entry of another type than the above.
         FileNotFoundError: `classes` is a path where there is no file.
     """
@@ -194,7 +208,7 @@ def load_vocabulary(
     values["fuse"] = fuse or class_set.fuse
     default = values.pop("background")
     words = default if background is None else background_words(background)
-    vocabulary = Vocabulary(**values, background_names=words or ())
+    vocabulary = enrich(Vocabulary(**values, background_names=words or ()), attributes, attribute_centres)
     if left_out:
         _warn_left_out(vocabulary, left_out)
     _warn_identical_prompts(vocabulary)
@@ -278,20 +292,3 @@ def _warn_of_overlaps(vocabulary: Vocabulary) -> None:
             f"{', '.join(clashes[:_LISTED_WORDS])}{more}; leave them out",
             stacklevel=3,
         )
-
-
-def check_labels(samples: Iterable[Sample], vocabulary: Vocabulary, skip_unknown: bool = False) -> tuple[int, str]:
-    """Raise ValueError for the first label that is not a class, with similar names and where it was read.
-
-    With ``skip_unknown``, images with unknown labels are counted instead; returns their number and the first's error.
-    """
-    known, count, first = frozenset(vocabulary.class_names), 0, ""
-    for sample in samples:
-        try:
-            vocabulary.ids(sample.labels)
-        except ValueError as error:
-            message = f"{sample.origin}: {error}" if sample.origin else str(error)
-            if not skip_unknown or known.issuperset(sample.labels):
-                raise ValueError(message) from error
-            count, first = count + 1, first or message
-    return count, first

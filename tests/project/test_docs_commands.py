@@ -6,6 +6,7 @@ test_docs.py and test_site.py, those of docs/export.md in tests/export.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import subprocess
@@ -19,6 +20,7 @@ from PIL import Image
 from clipes.cli import main
 from clipes.config import RECIPES, VOC12, AttentionAffinityConfig
 from clipes.prompting.wordnet import WordNetMissing, open_wordnet
+from clipes.vocabulary import load_vocabulary
 
 ELSEWHERE = ("--devices", "--engine")
 """Flags of lines that need GPUs, or processes that load the real model: only their plans are made."""
@@ -76,6 +78,11 @@ def test_the_methods_of_the_affinities_page_are_settings() -> None:
     assert {"CLIP-ES", "MCTformer", "AFA", "PSA", "ExCEL", "TagCLIP"} == set(methods)
     settings = {name: AttentionAffinityConfig(**arguments) for name, arguments in methods.items()}
     assert settings["CLIP-ES"] == VOC12.affinity and len(set(settings.values())) == len(settings)
+
+
+def test_the_attributes_of_the_maps_page_are_read() -> None:
+    (text,) = blocks(ROOT / "docs/maps.md", "json")
+    assert sum(map(len, load_vocabulary("voc12", attributes=json.loads(text)).attributes)) == 3
 
 
 def test_the_recipes_of_the_compare_page_are_those_of_the_library() -> None:

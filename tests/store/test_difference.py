@@ -26,7 +26,10 @@ OTHER = "3" * 64
         (_manifest(list("abcdef"), list("abcdef"), vocabulary=OTHER), "classes: voc12 → 6 own names"),
         (_manifest("own.json", ["cat"], vocabulary=OTHER), "classes: voc12 → own.json"),
         (_manifest("voc12", ["cat", "cow"], vocabulary=OTHER), "classes: other names than before in voc12"),
-        (_manifest("voc12", ["cat", "dog"], vocabulary=OTHER), "classes: other prompts than before for voc12"),
+        (
+            _manifest("voc12", ["cat", "dog"], vocabulary=OTHER),
+            "classes: other prompts or attributes than before for voc12",
+        ),
         (_manifest("voc12", ["cat", "dog"], vocabulary=OTHER, templates=["my {}."]), 'templates: "a {}." → "my {}."'),
         (_manifest("voc12", ["cat", "dog"], templates=["a {}.", "b {}."]), 'templates: 1 → 2 (with "b {}.")'),
         (
@@ -65,5 +68,5 @@ def test_of_a_generator_without_names() -> None:
     bare = {"settings": {"weights": "1", "vocabulary": "1"}}
     other = {"settings": {"weights": "2", "vocabulary": "2"}}
     assert differences(bare, other) == (
-        "model: other weights of a generator's own; classes: other prompts than before for unknown"
+        "model: other weights of a generator's own; classes: other prompts or attributes than before for unknown"
     )

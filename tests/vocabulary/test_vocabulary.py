@@ -491,7 +491,7 @@ LISTED = SETS.replace("list of names,", "list of names (['owl', 'elk']),")
             [{"name": "owl", "prompt": "owl"}],
             ValueError,
             "unknown key in class 1: 'prompt'; did you mean 'prompts'? "
-            "choose one of id, name, prompts, synonyms, or leave it out",
+            "choose one of id, name, prompts, synonyms, attributes, or leave it out",
         ),
         ([{"prompts": "owl"}], TypeError, "class names: entry 1 is None, not a string"),
     ],
@@ -560,7 +560,8 @@ def test_what_is_no_text_is_refused(word: str) -> None:
             "own.json",
             '{"classes": ["owl"], "backgrounds": []}',
             "unknown key in the class set: 'backgrounds'; did you mean 'background'? "
-            "choose one of name, description, config, background, templates, fuse, numbers_from, classes, or leave",
+            "choose one of name, description, config, background, templates, fuse, numbers_from, attribute_centres, "
+            "classes, or leave",
         ),
         (
             "own.json",
