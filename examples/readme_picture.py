@@ -6,15 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
 import clipes
 from clipes.commands.demo_run import DECIDED
 from clipes.datasets import find_samples
 from clipes.drawing.masks import draw_maps
+from clipes.drawing.sheet import draw_sheet
 
 TITLES = ("picture", "initial maps", "propagated maps", "mask", "truth")
-SIDE, GAP, HEAD = 168, 8, 30
 
 
 def panels(demo: Path, scenes: list[int]) -> Iterator[dict[str, Image.Image]]:
@@ -43,17 +43,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/demo.png"))
     options = parser.parse_args()
 
-    width = len(options.panels) * (SIDE + GAP) - GAP
-    sheet = Image.new("RGB", (width, HEAD + len(options.scenes) * (SIDE + GAP) - GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
-    drawn = list(panels(options.demo, options.scenes))
-    for column, title in enumerate(options.panels):
-        left = column * (SIDE + GAP)
-        draw.text((left + SIDE / 2, HEAD / 2), title, fill="black", font=font, anchor="mm")
-        for row, scene in enumerate(drawn):
-            panel = scene[title].convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-            sheet.paste(panel, (left, HEAD + row * (SIDE + GAP)))
-    sheet.save(options.out, optimize=True)
+    rows = [[scene[title] for title in options.panels] for scene in panels(options.demo, options.scenes)]
+    draw_sheet(options.panels, rows).save(options.out, optimize=True)
 
 
 if __name__ == "__main__":
