@@ -44,7 +44,7 @@ from train_tiny import SYNONYMS
 SEED = 7_000_000  # that of benchmarks/scenes.py; the settings were chosen on others
 DRAWS = 2000
 TAUGHT = {name: (name, *SYNONYMS.get(name, ())) for name in THINGS}  # the words that the model's captions held
-DEFAULT = replace(clipes.config.SCENES, mask=ArgmaxConfig(clipes.config.SCENES.mask.background_power))
+DEFAULT = replace(clipes.config.CLIP_ES_SCENES, mask=ArgmaxConfig(clipes.config.CLIP_ES_SCENES.mask.background_power))
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from clipes.scenes import THINGS, Scene, draw_scenes
 from clipes.vocabulary import Vocabulary, load_vocabulary
 
 SEED = 9_500_000
-FULL = replace(clipes.config.SCENES, mask=ArgmaxConfig(clipes.config.SCENES.mask.background_power))
+FULL = replace(clipes.config.CLIP_ES_SCENES, mask=ArgmaxConfig(clipes.config.CLIP_ES_SCENES.mask.background_power))
 INITIAL = replace(FULL, affinity=None, refine=None)
 SETS = ("voc12", "general", "scenes")
 FOUND = "suggested"
@@ -132,7 +132,7 @@ def main() -> None:
 
 {describe()}
 
-mIoU of masks in which every pixel is decided, without and with the affinity and the CRF of `clipes.config.SCENES`. Of a
+mIoU of masks in which every pixel is decided, without and with the affinity and the CRF of `clipes.config.CLIP_ES_SCENES`. Of a
 single label and no word the softmax has nothing to decide, so the first two columns are of the scenes of several
 labels, the others of all. *Labels keep*: the probability left to the labels, on average. The last column is the
 bootstrap's 95 % interval over the {len(scenes)} scenes.

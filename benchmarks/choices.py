@@ -35,7 +35,7 @@ from clipes.vocabulary import load_vocabulary
 
 SEED = 7_000_000  # that of benchmarks/scenes.py; the settings were chosen on others
 DRAWS = 2000
-PRESET = clipes.config.SCENES
+PRESET = clipes.config.CLIP_ES_SCENES
 DEFAULT = replace(PRESET, mask=ArgmaxConfig(PRESET.mask.background_power))
 CLIP_ES = GradCamConfig()
 TAGCLIP = DenseConfig()

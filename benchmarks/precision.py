@@ -48,7 +48,7 @@ def products_by_torch() -> Iterator[None]:
 def generators(model: str, pretrained: Path | None, classes: str) -> dict[str, MaskGenerator]:
     vocabulary = load_vocabulary(classes)
     clip = load_clip(model, pretrained, device="cpu")
-    config = clipes.config.SCENES if model == "tiny" else clipes.VOC12
+    config = clipes.config.CLIP_ES_SCENES if model == "tiny" else clipes.VOC12
     exact = MaskGenerator(CLIP(clip.vision.to(dtype=torch.float64), clip.text), vocabulary, config)
     lower = MaskGenerator(CLIP(clip.vision.to(dtype=torch.bfloat16), clip.text), vocabulary, config)
     plain = MaskGenerator(clip, vocabulary, config)

@@ -103,7 +103,7 @@ def main() -> None:
         folder = Path(name)
         small = draw(folder / "small", options.count, (112, 112))
         large = draw(folder / "large", max(options.count // 20, 2), (375, 500))
-        plain = replace(clipes.config.SCENES, refine=None)
+        plain = replace(clipes.config.CLIP_ES_SCENES, refine=None)
         jobs = {
             "bundled, 112 x 112, no refinement": ({"config": plain}, small),
             "bundled, 112 x 112, CRF": ({}, small),

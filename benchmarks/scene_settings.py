@@ -1,7 +1,7 @@
 """Which settings of the affinity and of the CRF suit the scenes: ``python benchmarks/scene_settings.py``.
 
 Tries them on scenes with their truth; the seed is neither of training, demonstration, test nor of benchmarks/scenes.py,
-which judges the choice (``clipes.config.SCENES``). Writes benchmarks/scene_settings.md.
+which judges the choice (``clipes.config.CLIP_ES_SCENES``). Writes benchmarks/scene_settings.md.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from clipes.scenes import THINGS, draw_scenes
 
 SEED = 4_000_000
 POWERS = (1.0, 1.5, 2.0, 3.0)
-BARE = replace(clipes.config.SCENES, refine=None, mask=ArgmaxConfig())
+BARE = replace(clipes.config.CLIP_ES_SCENES, refine=None, mask=ArgmaxConfig())
 
 
 def maps(scenes: list, affinity: AttentionAffinityConfig | None, model: str) -> list[PseudoMask]:
@@ -57,7 +57,7 @@ def affinity_table(scenes: list, model: str) -> Iterator[str]:
 
 
 def crf_table(scenes: list, model: str) -> Iterator[str]:
-    results = maps(scenes, clipes.config.SCENES.affinity, model)
+    results = maps(scenes, clipes.config.CLIP_ES_SCENES.affinity, model)
     heads = " | ".join(f"mIoU, background_power {power:g}" for power in POWERS)
     yield f"| bilateral_sigma | colour_sigma | bilateral_weight | {heads} |"
     yield "| --- " * (3 + len(POWERS)) + "|"
@@ -78,7 +78,7 @@ def main() -> None:
     command = f"`python benchmarks/scene_settings.py --count {options.count}`"
     lines = ["# Settings of the affinity and the CRF on scenes", "", command, "", describe(), ""]
     lines += ["The affinity, without refinement by colours:", "", *affinity_table(scenes, options.model), ""]
-    lines += ["The CRF, with the affinity of `clipes.config.SCENES`; the published settings first:", ""]
+    lines += ["The CRF, with the affinity of `clipes.config.CLIP_ES_SCENES`; the published settings first:", ""]
     lines += crf_table(scenes, options.model)
     options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))

@@ -62,11 +62,12 @@ def recognition(scenes: list, model: str) -> dict[str, float]:
 def segmentation(scenes: list, model: str) -> dict[str, np.ndarray]:
     """Confusion matrices (17, 17) of every stage; without background words, only pictures of several labels."""
     several = [scene for scene in scenes if len(scene.labels) > 1]
-    voc, own = (
+    voc, own, best = (
         replace(config, mask=clipes.config.ArgmaxConfig(config.mask.background_power))
-        for config in (clipes.VOC12, clipes.config.SCENES)
+        for config in (clipes.VOC12, clipes.config.CLIP_ES_SCENES, clipes.config.SCENES)
     )
     initial = replace(voc, affinity=None, refine=None)
+    joined = replace(initial, map=best.map)
     stages = {
         "initial, no background words (several labels)": (initial, [], several),
         "initial (several labels)": (initial, None, several),
@@ -75,6 +76,9 @@ def segmentation(scenes: list, model: str) -> dict[str, np.ndarray]:
         "with affinity and CRF, VOC's settings": (voc, None, scenes),
         "with affinity, the scenes' settings": (replace(own, refine=None), None, scenes),
         "with affinity and CRF, the scenes' settings": (own, None, scenes),
+        "committee, initial": (joined, None, scenes),
+        "committee, with affinity": (replace(best, refine=None), None, scenes),
+        "committee, with affinity and CRF": (best, None, scenes),
     }
     matrices = {}
     for stage, (config, background, pictures) in stages.items():

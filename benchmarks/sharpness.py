@@ -90,7 +90,7 @@ def naive(clip: CLIP, vocabulary: Vocabulary, samples: list[Sample], template: s
     """The sharpness of one template by itself: every image is read and encoded for it."""
     alone, head = replace(vocabulary, templates=(template,)), clip.vision.head
     text = text_features(clip.text, alone.sentences()).to(head.projection)
-    config, rows = replace(clipes.config.SCENES, affinity=None), []
+    config, rows = replace(clipes.config.CLIP_ES_SCENES, affinity=None), []
     for sample in samples:
         ids = torch.tensor(alone.ids(sample.labels)) - 1
         present = torch.zeros(1, len(alone.class_names), dtype=torch.bool).index_fill(1, ids, True)

@@ -14,7 +14,7 @@ import clipes
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.vision import VisionEncoder
 from clipes.clip.weights import CLIP
-from clipes.config import AttentionAffinityConfig, ConfidenceConfig, Config, GradCamConfig, ImageConfig, ParConfig
+from clipes.config import CHOICES, AttentionAffinityConfig, ConfidenceConfig, Config, GradCamConfig, ImageConfig, ParConfig
 from clipes.generator import MaskGenerator
 from clipes.io.images import patch_grid
 from clipes.scenes import draw_scene
@@ -68,8 +68,10 @@ def test_parity_with_the_float64_statement(base, size, labels):
         assert np.abs(found - reference.upsample(cam.reshape(h, w).numpy(), size)).max() < 5e-4
 
 
-def test_a_batch_without_a_label_has_no_maps(model):
-    generator = make_generator(model)
+@pytest.mark.parametrize("affinity", [None, *(kind() for kind in CHOICES["affinity"].values() if kind)])
+@pytest.mark.parametrize("source", [kind() for kind in CHOICES["map"].values()])
+def test_a_batch_without_a_label_has_no_maps(model, source, affinity):
+    generator = make_generator(model, replace(clipes.VOC12, map=source, affinity=affinity))
     pixels = torch.zeros(2, 3, 16, 24)
     assert [tuple(maps.shape) for maps in generator.compute_cams(pixels, [[], []])] == [(0, 2, 3)] * 2
     assert [len(maps) for maps in generator.compute_cams(list(pixels), [[], [2, 1]])] == [0, 2]

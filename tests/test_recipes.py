@@ -12,7 +12,7 @@ from clipes.commands.flags import add_config_flags, read_config
 from clipes.config import PRESETS, RECIPES, Config, ParConfig, PatchTextConfig
 from clipes.generator import MaskGenerator
 
-UNPUBLISHED = {"scenes", "committee", "committee-scenes", "mctformer-like", "seam-like", "psa-like"}
+UNPUBLISHED = {"scenes", "committee", "clip-es-scenes", "mctformer-like", "seam-like", "psa-like"}
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -56,4 +56,4 @@ def label_shares(features: Tensor, text: Tensor, num_classes: int, pairs: Pairs,
 def _logits(features: Tensor, text: Tensor, scale: float) -> Tensor:
     """The highest logit (B, C, N) of the names of each of an image's C texts, (B, C, V, E)."""
     cosines = text.flatten(1, 2) @ features.mT
-    return (scale * cosines).reshape(*text.shape[:3], -1).amax(2)
+    return (scale * cosines).reshape(*text.shape[:3], features.shape[1]).amax(2)

@@ -27,7 +27,7 @@ from .maps import (
     Rule,
 )
 from .mask import AgreementConfig, ArgmaxConfig, Background, ConfidenceConfig, Conflict, MaskConfig
-from .presets import COCO14, SCENES, VOC12
+from .presets import CLIP_ES_SCENES, COCO14, SCENES, VOC12
 from .recipes import PRESETS, RECIPES, Recipe
 from .refine import CrfConfig, PamrConfig, ParConfig, RefineConfig
 from .regions import (
@@ -56,6 +56,7 @@ from .words import Fuse
 
 __all__ = [
     "CHOICES",
+    "CLIP_ES_SCENES",
     "COCO14",
     "MEMBERS",
     "PRESETS",

@@ -12,7 +12,7 @@ from .affinity import AttentionAffinityConfig, FeatureAffinityConfig
 from .image import ImageConfig, Positions, ViewsConfig
 from .maps import ClassAttentionConfig, CommitteeConfig, DenseConfig, GetamConfig, PatchTextConfig
 from .mask import AgreementConfig, ArgmaxConfig
-from .presets import COCO14, SCENES, VOC12
+from .presets import CLIP_ES_SCENES, COCO14, SCENES, VOC12
 from .refine import CrfConfig, PamrConfig, ParConfig
 from .run import Config
 
@@ -166,15 +166,15 @@ RECIPES: dict[str, Recipe] = {
         "photographs.",
         "clipes, in no paper; benchmarks/choices.py",
     ),
-    "committee-scenes": Recipe(
-        replace(SCENES, map=CommitteeConfig()),
-        "The same with the settings for the bundled model's drawings; not for photographs.",
-        "clipes, in no paper; benchmarks/choices.py",
+    "clip-es-scenes": Recipe(
+        CLIP_ES_SCENES,
+        "CLIP-ES for the bundled model's drawings; not for photographs.",
+        "benchmarks/scene_settings.py",
     ),
     "scenes": Recipe(
         SCENES,
-        "CLIP-ES for the bundled model's drawings; not for photographs.",
-        "benchmarks/scene_settings.py",
+        "The committee's maps with the settings for the bundled model's drawings; not for photographs.",
+        "clipes, in no paper; benchmarks/choices.py",
     ),
 }
 """The recipes by name, as ``--preset`` and ``clipes compare --presets`` take them."""
