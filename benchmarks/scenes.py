@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from environment import describe
-from metrics import class_iou
 from PIL import Image
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -20,7 +19,7 @@ from clipes.clip.head import image_features
 from clipes.clip.text import text_features
 from clipes.clip.weights import load_clip
 from clipes.device.pixels import prepare
-from clipes.evaluation import confusion_matrix, mean_iou
+from clipes.evaluation import class_iou, confusion_matrix, mean_iou
 from clipes.scenes import GROUNDS, THINGS, draw_scenes
 from clipes.vocabulary import load_vocabulary
 

@@ -38,7 +38,7 @@ def panels(demo: Path, scenes: list[int]) -> Iterator[dict[str, Image.Image]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("demo", type=Path, help="folder that `clipes demo --out` wrote")
-    parser.add_argument("--scenes", type=int, nargs="+", default=[0, 1, 4, 7], help="which of its pictures")
+    parser.add_argument("--scenes", type=int, nargs="+", default=[0, 1, 2, 3], help="which of its pictures")
     parser.add_argument("--panels", nargs="+", default=TITLES, help="which panels of each")
     parser.add_argument("--out", type=Path, default=Path("docs/demo.png"))
     options = parser.parse_args()
