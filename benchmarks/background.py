@@ -132,10 +132,10 @@ def main() -> None:
 
 {describe()}
 
-mIoU of masks in which every pixel is decided, without and with the affinity and the CRF of `clipes.config.CLIP_ES_SCENES`. Of a
-single label and no word the softmax has nothing to decide, so the first two columns are of the scenes of several
-labels, the others of all. *Labels keep*: the probability left to the labels, on average. The last column is the
-bootstrap's 95 % interval over the {len(scenes)} scenes.
+mIoU of masks in which every pixel is decided, without and with the affinity and the CRF of
+`clipes.config.CLIP_ES_SCENES`. Of a single label and no word the softmax has nothing to decide, so the first two
+columns are of the scenes of several labels, the others of all. *Labels keep*: the probability left to the labels, on
+average. The last column is the bootstrap's 95 % interval over the {len(scenes)} scenes.
 
 {chr(10).join(lines)}
 

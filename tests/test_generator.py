@@ -14,7 +14,15 @@ import clipes
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.vision import VisionEncoder
 from clipes.clip.weights import CLIP
-from clipes.config import CHOICES, AttentionAffinityConfig, ConfidenceConfig, Config, GradCamConfig, ImageConfig, ParConfig
+from clipes.config import (
+    CHOICES,
+    AttentionAffinityConfig,
+    ConfidenceConfig,
+    Config,
+    GradCamConfig,
+    ImageConfig,
+    ParConfig,
+)
 from clipes.generator import MaskGenerator
 from clipes.io.images import patch_grid
 from clipes.scenes import draw_scene

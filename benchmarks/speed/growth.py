@@ -44,11 +44,14 @@ class Growth:
     def many(self, most: int) -> dict[str, Any]:
         """The panel of the number of pictures alone, up to ``most``."""
         counts = [*(count for count in IMAGE_COUNTS if count < most), most]
-        return self._panel(MANY, self._by_count(clipes.load(config=clipes.config.CLIP_ES_SCENES, device=self._clock.device), counts))
+        return self._panel(MANY, self._by_count(self._tiny(), counts))
+
+    def _tiny(self) -> clipes.MaskGenerator:
+        return clipes.load(config=clipes.config.CLIP_ES_SCENES, device=self._clock.device)
 
     def measure(self, sizes: list[tuple[int, int]], labels: list[int], many: int) -> list[dict[str, Any]]:
         """The panels of the plot: a title, the axis, and points of each series."""
-        tiny = clipes.load(config=clipes.config.CLIP_ES_SCENES, device=self._clock.device)
+        tiny = self._tiny()
         return [
             self._panel("batch size, pictures", self._by_batch(sizes[0])),
             self._panel("picture, megapixels", self._by_size(sizes)),

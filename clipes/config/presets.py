@@ -21,10 +21,10 @@ CLIP_ES_SCENES = Config(
     refine=CrfConfig(bilateral_sigma=10.0, colour_sigma=15.0, bilateral_weight=10.0),
     mask=ConfidenceConfig(background_power=2.0),
 )
-"""CLIP-ES for the bundled model's scenes, drawings of 14 x 14 patches; not for photographs. The bundled model's attention
-concentrates on objects, and Sinkhorn normalisation would flatten it. Chosen by ``benchmarks/scene_settings.py`` on
-scenes that are used for nothing else."""
+"""CLIP-ES for the bundled model's scenes, drawings of 14 x 14 patches; not for photographs. The bundled model's
+attention concentrates on objects, and Sinkhorn normalisation would flatten it. Chosen by
+``benchmarks/scene_settings.py`` on scenes that are used for nothing else."""
 
 SCENES = replace(CLIP_ES_SCENES, map=CommitteeConfig())
-"""The settings for the bundled model's scenes: those of :data:`CLIP_ES_SCENES` with the maps of three sources, which are
-better on unseen scenes than those of CLIP-ES alone (``benchmarks/choices.py``)."""
+"""The settings for the bundled model's scenes: those of :data:`CLIP_ES_SCENES` with the maps of three sources, which
+are better on unseen scenes than those of CLIP-ES alone (``benchmarks/choices.py``)."""

@@ -54,7 +54,8 @@ def test_walkthrough(run, tmp_path):
     page = (DOCS / "walkthrough.md").read_text(encoding="utf-8")
     command, quoted = re.search(r"^\$ python (.*?)\n(.*?)\n```", page, re.DOTALL | re.MULTILINE).groups()
     assert command == "examples/walkthrough.py --preset clip-es-scenes --out docs/walkthrough"
-    printed = run("walkthrough", "--preset", "clip-es-scenes", "--out", tmp_path).replace(str(tmp_path), "docs/walkthrough").splitlines()
+    printed = run("walkthrough", "--preset", "clip-es-scenes", "--out", tmp_path)
+    printed = printed.replace(str(tmp_path), "docs/walkthrough").splitlines()
     number = re.compile(r"\d+(?:\.\d+)?")
     assert [number.sub("#", line) for line in printed] == [number.sub("#", line) for line in quoted.splitlines()]
     for found, expected in zip(number.findall("\n".join(printed)), number.findall(quoted), strict=True):
