@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, overload
 
@@ -119,9 +120,15 @@ def _sample(row: tuple[Any, ...]) -> Sample:
     return Sample(
         decode_name(sample_id),
         image if member is None else TarMember(image, decode_name(member), start, size),
-        tuple(json.loads(labels)) if labels is not None else (),
+        _labels(labels) if labels is not None else (),
         decode_name(origin),
     )
+
+
+@lru_cache(maxsize=4096)
+def _labels(text: str) -> tuple[str, ...]:
+    """The labels of a row; most images share theirs with others."""
+    return tuple(json.loads(text))
 
 
 @contextmanager

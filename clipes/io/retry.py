@@ -111,11 +111,11 @@ class Retry:
         finally:
             self._stops.remove(stop)
 
-    def __call__(self, action: Callable[[], Result], folder: Path | None = None) -> Result:
+    def __call__(self, action: Callable[[], Result], file: str | os.PathLike[str] | None = None) -> Result:
         """What ``action`` returns, which can be called again after an error.
 
-        ``folder`` is that of the one file that the action reads. As long as it answers, only the file is in trouble:
-        its error is raised after a short wait. Any other trouble that lasts raises :class:`LastingTrouble`; where one
+        ``file`` is the one that the action reads. As long as its folder answers, only the file is in trouble: its
+        error is raised after a short wait. Any other trouble that lasts raises :class:`LastingTrouble`; where one
         has just been waited for in vain, at once. Errors that do not pass are raised as they are.
         """
         try:
@@ -124,9 +124,9 @@ class Retry:
             if passing_cause(error) is None:
                 raise
             failed = error
-        return self._again(action, failed, folder)
+        return self._again(action, failed, None if file is None else os.path.dirname(file) or os.curdir)
 
-    def _again(self, action: Callable[[], Result], failed: Exception, folder: Path | None) -> Result:
+    def _again(self, action: Callable[[], Result], failed: Exception, folder: str | None) -> Result:
         patience, began, announced, stops = self._patience(), self._clock(), False, tuple(self._stops)
         try:
             for pause in patience.pauses():
@@ -184,9 +184,9 @@ of_process = Retry()
 """The one of this process."""
 
 
-def retried(action: Callable[[], Result], folder: Path | None = None) -> Result:
+def retried(action: Callable[[], Result], file: str | os.PathLike[str] | None = None) -> Result:
     """What ``action`` returns, tried again while a passing trouble stops it: :class:`Retry` has the rule."""
-    return of_process(action, folder)
+    return of_process(action, file)
 
 
 def passing_cause(error: BaseException | None) -> OSError | None:
@@ -198,7 +198,7 @@ def passing_cause(error: BaseException | None) -> OSError | None:
     return None
 
 
-def answers(folder: Path) -> bool:
+def answers(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder can be listed and is not empty, as that is to which a share is mounted without it."""
     try:
         with os.scandir(folder) as entries:

@@ -80,7 +80,7 @@ def read_patiently(sample: Sample, file: Path | TarMember, read: Callable[[], Lo
     Raises :class:`clipes.io.retry.LastingTrouble` where no file of its folder can be read.
     """
     try:
-        return retried(read, _file_of(file).parent)
+        return retried(read, _file_of(file))
     except LastingTrouble:
         raise
     except (ValueError, OSError, MemoryError) as error:

@@ -7,6 +7,7 @@ import socket
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
+from itertools import islice
 from typing import Any
 
 import torch
@@ -18,6 +19,8 @@ from clipes.store.rows import LatestRows
 from clipes.store.store import Store
 
 from .shards import WHOLE, Shard
+
+_BLOCK = 5000  # samples that are looked up together
 
 
 def claim_folder(
@@ -70,15 +73,16 @@ class Remaining:
         self.finished = 0
 
     def __iter__(self) -> Iterator[Sample]:
-        for sample in self._samples:
-            if self._stop():
-                return
-            if not self._shard.holds(sample.id):
-                continue
-            if self._store.is_done(sample.id, sample.labels, self._kinds) and not self._is_overwritten(sample):
-                self.finished += 1
-            else:
-                yield sample
+        held = (sample for sample in self._samples if self._shard.holds(sample.id))
+        while block := list(islice(held, _BLOCK)):
+            done = self._store.are_done([(sample.id, sample.labels) for sample in block], self._kinds)
+            for sample, is_done in zip(block, done, strict=True):
+                if self._stop():
+                    return
+                if is_done and not self._is_overwritten(sample):
+                    self.finished += 1
+                else:
+                    yield sample
 
     def _is_overwritten(self, sample: Sample) -> bool:
         if not self._others:

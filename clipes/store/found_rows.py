@@ -117,7 +117,7 @@ def _claim(store: Store, row: Row, labels: _Labels, others: list[LatestRows]) ->
     path = store.path(row)
     if isinstance(path, Path) and not path.is_file():
         raise ValueError(f"{path} is no ordinary file")
-    data = retried(path.read, path.tar.parent) if isinstance(path, TarMember) else retried(path.read_bytes, path.parent)
+    data = retried(path.read, path.tar) if isinstance(path, TarMember) else retried(path.read_bytes, path)
     if not has_mark(data, "mask"):
         return _unmarked(path, row, store)
     if mixed := store.manifest.get("mixed"):

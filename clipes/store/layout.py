@@ -13,7 +13,7 @@ from typing import Literal
 
 from clipes.ids import CLASSES, MANIFEST
 from clipes.io.atomic import PROCESS_NAME
-from clipes.io.paths import check_name, inside
+from clipes.io.paths import check_inside, check_name
 
 Kind = Literal["mask", "confidence", "cams"]
 """The kinds of files that an image can have."""
@@ -47,14 +47,30 @@ TAR_FILE = re.compile(rf"masks-{_WRITER}-\d{{6}}\.tar")
 """The names of .tar files, which have that of their worker's record."""
 
 
-def file_path(folder: str | os.PathLike[str], image_id: str, kind: Kind = "mask") -> Path:
-    """The file of an image: ``FOLDER/ID.png``, ``FOLDER/confidence/ID.png`` or ``FOLDER/cams/ID.npz``.
+class FilePaths:
+    """The paths of the files of many images in ``folder``, asked within a moment: each folder is looked at once."""
 
-    Raises ValueError for an id that cannot be a file's name in the folder, or that a link leads out of it.
-    """
-    check_id(image_id)
-    folder = Path(folder)
-    return inside(folder / f"{image_id}.png" if kind == "mask" else folder / kind / f"{image_id}{SAVED[kind]}", folder)
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self._folder = os.fspath(Path(folder))
+        self._inside: set[str] = set()
+
+    def get(self, image_id: str, kind: Kind = "mask") -> str:
+        """The file of an image: ``FOLDER/ID.png``, ``FOLDER/confidence/ID.png`` or ``FOLDER/cams/ID.npz``.
+
+        Raises ValueError for an id that cannot be a file's name in the folder, or that a link leads out of it.
+        """
+        check_id(image_id)
+        name = f"{image_id}.png" if kind == "mask" else f"{kind}/{image_id}{SAVED[kind]}"
+        path = os.path.join(self._folder, name)
+        if (parent := os.path.dirname(path)) not in self._inside:
+            check_inside(path, self._folder)
+            self._inside.add(parent)
+        return path
+
+
+def file_path(folder: str | os.PathLike[str], image_id: str, kind: Kind = "mask") -> Path:
+    """The file of one image; see :meth:`FilePaths.get`."""
+    return Path(FilePaths(folder).get(image_id, kind))
 
 
 def check_id(image_id: str) -> None:

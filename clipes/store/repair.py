@@ -203,7 +203,7 @@ class _Mender:
             return
         kinds = [kind for kind in SAVED if store.has(kind)]
         for row in store.rows("ok"):
-            if not store.is_done(row.id, row.labels, kinds):
+            if not all(store.are_done([(row.id, row.labels)], kinds)):
                 self._set_aside_unmarked(store, row)
                 self._report.leave(
                     f"{_damaged_file(store, row, kinds)}: not there, or not as it was written; {MADE_AGAIN}"

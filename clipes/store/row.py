@@ -11,6 +11,7 @@ from typing import Any, Literal, cast, get_args
 from clipes.label_rules import LEAST_FOREGROUND
 
 Status = Literal["ok", "skipped", "failed"]
+_STATUSES = get_args(Status)
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ class Row:
     time: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.status not in get_args(Status):
-            raise ValueError(f"{self.id!r}: the status is {self.status!r}; it is one of {', '.join(get_args(Status))}")
+        if self.status not in _STATUSES:
+            raise ValueError(f"{self.id!r}: the status is {self.status!r}; it is one of {', '.join(_STATUSES)}")
 
     @property
     def little_foreground(self) -> bool:
@@ -82,6 +83,15 @@ class Row:
         if wrong or not {"id", "status"} <= set(value):
             what = f"{wrong[0]} is {value[wrong[0]]!r}" if wrong else "id or status is missing"
             raise ValueError(f"no row of a record: {what}")
+        return cls._from_object(value)
+
+    @classmethod
+    def from_checked_json(cls, text: str) -> Row:
+        """The row of a line that :meth:`from_json` has accepted before: a third of its time."""
+        return cls._from_object(json.loads(text))
+
+    @classmethod
+    def _from_object(cls, value: dict[str, Any]) -> Row:
         for name in ("labels", "size", "missing"):
             if value.get(name) is not None:
                 value[name] = tuple(value[name])

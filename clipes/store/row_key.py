@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from clipes.io.tempdb import encode_name
 from clipes.label_rules import LEAST_FOREGROUND
 
 from .row import Row, Status
@@ -38,10 +39,10 @@ _LINE = re.compile(
 class RowKey(NamedTuple):
     """The part of a :class:`clipes.store.row.Row` that is counted, or tells which row of an image counts; its line.
 
-    ``lacks_label`` is whether the row has missing labels.
+    ``lacks_label`` is whether the row has missing labels, ``id`` is that of :func:`clipes.io.tempdb.encode_name`.
     """
 
-    id: str
+    id: bytes
     status: Status
     time: float
     shard: str | None
@@ -49,18 +50,16 @@ class RowKey(NamedTuple):
     lacks_label: bool = False
     little_foreground: bool = False
 
-    def to_json(self) -> str:
-        """The whole row, as it was read."""
-        return self.line
-
     @classmethod
     def from_json(cls, text: bytes) -> RowKey:
         """The key of a line. Raises ValueError as :meth:`clipes.store.row.Row.from_json`."""
         line = text.decode("ascii", "replace")
         if match := _LINE.fullmatch(line):
             status: Status = match["status"]  # type: ignore[assignment]  # one of three
+            name, shard, time = match.group("id", "shard", "time")
             little = match["labels"] is not None and float(match["foreground"] or 1) < LEAST_FOREGROUND
             lacks_label = match["missing"] is not None
-            return cls(match["id"], status, float(match["time"] or 0), match["shard"], line, lacks_label, little)
+            return cls(name.encode("ascii"), status, float(time or 0), shard, line, lacks_label, little)
         row = Row.from_json(text)
-        return cls(row.id, row.status, row.time, row.shard, row.to_json(), bool(row.missing), row.little_foreground)
+        suspicions = bool(row.missing), row.little_foreground
+        return cls(encode_name(row.id), row.status, row.time, row.shard, row.to_json(), *suspicions)

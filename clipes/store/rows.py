@@ -7,6 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import get_args
 
 from clipes.io.tempdb import encode_name, temporary_database, transaction
@@ -15,6 +16,18 @@ from .manifest import repair_command
 from .record import Record, Unreadable, read_records
 from .row import Row, Status
 from .row_key import RowKey
+
+_MOST_NAMES = 500  # in one question to the database, which takes 999 at most where it is old
+
+_DELETE_OLDER = """
+WITH repeated AS (SELECT id FROM rows GROUP BY id HAVING count(*) > 1),
+last_of_record AS (SELECT max(rowid) AS place FROM rows WHERE id IN repeated GROUP BY id, record),
+ranked AS (
+    SELECT place, row_number() OVER (PARTITION BY id ORDER BY start DESC, time DESC, record DESC) AS rank
+    FROM last_of_record JOIN rows ON rows.rowid = place
+)
+DELETE FROM rows WHERE id IN repeated AND rowid NOT IN (SELECT place FROM ranked WHERE rank = 1)
+"""
 
 
 @dataclass(frozen=True)
@@ -84,8 +97,8 @@ class LatestRows:
     def __init__(self, folder: str | os.PathLike[str], digest: str) -> None:
         self._rows = temporary_database()
         self._rows.execute(
-            "CREATE TABLE rows (id BLOB PRIMARY KEY, start INTEGER, record INTEGER, time REAL, status TEXT, line TEXT, "
-            "lacks_label INTEGER, little_foreground INTEGER) WITHOUT ROWID"
+            "CREATE TABLE rows (id BLOB, start INTEGER, record INTEGER, time REAL, status TEXT, line TEXT, "
+            "lacks_label INTEGER, little_foreground INTEGER)"
         )
         self.tar_files: set[str] = set()
         self.workers: list[Worker] = []
@@ -103,6 +116,9 @@ class LatestRows:
                 self.workers.append(self._insert(record))
                 if isinstance(total := record.header.get("total"), int):
                     self.total = total
+            # one sort takes half the time of an index that grows; what counting asks for is in it
+            self._rows.execute("CREATE INDEX ids ON rows (id, status, lacks_label, little_foreground)")
+            self._rows.execute(_DELETE_OLDER)
 
     def __enter__(self) -> LatestRows:
         return self
@@ -144,12 +160,20 @@ class LatestRows:
     def suspects(self) -> Iterator[Row]:
         """The newest rows, by id, of the images whose masks do not fit their labels."""
         query = "SELECT line FROM rows WHERE lacks_label OR little_foreground ORDER BY id"
-        return (Row.from_json(line) for (line,) in self._rows.execute(query))
+        return (Row.from_checked_json(line) for (line,) in self._rows.execute(query))
 
     def get(self, id: str) -> Row | None:
         """The newest row of an image; None where it has none."""
-        line = self._rows.execute("SELECT line FROM rows WHERE id = ?", (encode_name(id),)).fetchone()
-        return Row.from_json(line[0]) if line else None
+        return self.get_many([id]).get(id)
+
+    def get_many(self, ids: Iterable[str]) -> dict[str, Row]:
+        """The newest rows of images by their ids, without those that have none."""
+        found, rest = {}, iter(ids)
+        while names := [encode_name(id) for id in islice(rest, _MOST_NAMES)]:
+            query = f"SELECT line FROM rows WHERE id IN ({', '.join('?' * len(names))})"
+            rows = (Row.from_checked_json(line) for (line,) in self._rows.execute(query, names))
+            found.update({row.id: row for row in rows})
+        return found
 
     def order(self, id: str) -> tuple[int, float] | None:
         """What says which of two rows of an image is newer: the number of its start, and its time."""
@@ -161,7 +185,7 @@ class LatestRows:
         """The newest rows, by id, of the images that ended with one of ``statuses``."""
         places = ", ".join("?" * len(statuses))
         query = f"SELECT line FROM rows WHERE status IN ({places}) ORDER BY id"
-        return (Row.from_json(line) for (line,) in self._rows.execute(query, statuses))
+        return (Row.from_checked_json(line) for (line,) in self._rows.execute(query, statuses))
 
     def not_done(self) -> Iterator[Row]:
         """The newest rows, by id, of the images that were skipped or failed."""
@@ -172,9 +196,9 @@ class LatestRows:
         return self.select(*get_args(Status))
 
     def _insert(self, record: Record) -> Worker:
-        """Insert the rows of a record that are newer than those of earlier records, whose starts are not later."""
+        """Insert the rows of a record."""
         counts: Counter[Status] = Counter()
-        last = record.started
+        last, start = record.started, record.start
         number = len(self.workers)
 
         def values() -> Iterator[tuple[bytes, int, int, float, str, str, bool, bool]]:
@@ -184,19 +208,14 @@ class LatestRows:
                     self._pass_over(row)
                     continue
                 counts[row.status] += 1
-                last = max(last, row.time)
+                if row.time > last:
+                    last = row.time
                 if row.shard is not None:
                     self.tar_files.add(row.shard)
                 suspicions = row.lacks_label, row.little_foreground
-                yield encode_name(row.id), record.start, number, row.time, row.status, row.to_json(), *suspicions
+                yield row.id, start, number, row.time, row.status, row.line, *suspicions
 
-        self._rows.executemany(
-            "INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET start = excluded.start, "
-            "record = excluded.record, time = excluded.time, status = excluded.status, line = excluded.line, "
-            "lacks_label = excluded.lacks_label, little_foreground = excluded.little_foreground "
-            "WHERE excluded.start > start OR excluded.record = record OR excluded.time >= time",
-            values(),
-        )
+        self._rows.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values())
         machine, shard = record.header.get("machine"), record.header.get("shard")
         repair = record.header.get("repair") is True
         return Worker(

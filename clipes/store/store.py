@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -24,7 +24,7 @@ from .checksums import is_intact, verified
 from .cleanup import check_output_folder, remove_stale
 from .images import run_images
 from .in_hand import remove_stale_hands
-from .layout import Kind, file_path, member_name
+from .layout import FilePaths, Kind, member_name
 from .lease import FolderInUse, Lease, owners, take_lease
 from .manifest import OVERWRITE, copy_manifest, create_or_verify_manifest, read_manifest
 from .row import Row, Status
@@ -44,8 +44,7 @@ def open_run(folder: AnyPath) -> Store:
     ...     for row in run.rows("ok"):
     ...         mask = run.mask(row)
 
-    Raises FileNotFoundError where there is no run, ValueError where ``run.json`` is broken, or says that the masks are
-    of mixed settings.
+    Raises FileNotFoundError where there is no run, ValueError for a broken ``run.json`` and masks of mixed settings.
     """
     store = Store.open(folder)
     store.check_not_mixed()
@@ -214,25 +213,27 @@ class Store:
         """Counts, speed, workers, and the ``reasons`` most common reasons why images have no mask."""
         return read_status(self.folder, self.latest, reasons)
 
-    def is_done(self, id: str, labels: Sequence[str], kinds: Collection[Kind] = ()) -> bool:
-        """Whether an image needs no work: its newest row is ok, with these labels, its mask has the row's checksum, and
-        its files of ``kinds`` have the row's sizes.
-        """
-        row = self.latest.get(id)
-        if row is None or row.status != "ok" or row.checksum is None or row.labels != tuple(labels):
-            return False
-        try:
-            files = {kind: self.path(row, kind) for kind in ("mask", *kinds)}
-        except ValueError:
-            return False
-        return is_intact(files, row, lambda: len(self.class_names))
+    def are_done(self, images: Sequence[tuple[str, tuple[str, ...]]], kinds: Collection[Kind] = ()) -> list[bool]:
+        """Which ids with labels need no work: the newest row is ok and has them, its mask and ``kinds`` are intact."""
+        rows, paths = self.latest.get_many(id for id, _ in images), FilePaths(self.folder)
+
+        def is_done(row: Row | None, labels: tuple[str, ...]) -> bool:
+            if row is None or row.status != "ok" or row.checksum is None or row.labels != labels:
+                return False
+            return is_intact(row, kinds, partial(self._place, paths, row), lambda: len(self.class_names))
+
+        return [is_done(rows.get(id), labels) for id, labels in images]
 
     # --- files
 
     def path(self, row: Row, kind: Kind = "mask") -> Path | TarMember:
         """Where an image's file of a kind is, whether it exists or not. ValueError for a member that does not exist."""
+        place = self._place(FilePaths(self.folder), row, kind)
+        return place if isinstance(place, TarMember) else Path(place)
+
+    def _place(self, paths: FilePaths, row: Row, kind: Kind) -> str | TarMember:
         if row.shard is None:
-            return file_path(self.folder, row.id, kind)
+            return paths.get(row.id, kind)
         name = member_name(row.id, kind)
         if member := self._tars.get(row.shard, name):
             return member

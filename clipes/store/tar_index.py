@@ -66,7 +66,7 @@ def tar_images(path: Path) -> Iterator[tuple[str, tuple[str, ...]]]:
         if not member.name.endswith(f".{MEMBERS['about']}") or member.size > _MAX_ABOUT:
             continue
         try:
-            about = json.loads(retried(member.read, path.parent))
+            about = json.loads(retried(member.read, path))
             image_id, labels = str(about["id"]), tuple(map(str, about["labels"]))
         except LastingTrouble:
             raise
@@ -80,7 +80,7 @@ def _read_members(path: Path) -> list[TarMember]:
     if not path.is_file():
         return []
     try:
-        return retried(partial(_members, path), path.parent)
+        return retried(partial(_members, path), path)
     except LastingTrouble:
         raise
     except OSError:

@@ -127,11 +127,11 @@ def test_one_file_is_waited_for_less_than_a_share(trying: Retry, clock: Clock, s
     error = ImageError("a.png: cannot be read")
     error.__cause__ = _error(errno.EIO)
     with pytest.raises(ImageError) as caught:
-        trying(Faulty(1e9, error), tmp_path)
+        trying(Faulty(1e9, error), tmp_path / "a.png")
     assert caught.value is error and clock.now == pytest.approx(1003) and not said
     (tmp_path / "b.png").unlink()
     with pytest.raises(LastingTrouble):
-        trying(Faulty(1e9, error), tmp_path)
+        trying(Faulty(1e9, error), tmp_path / "a.png")
     assert clock.now == pytest.approx(1093)
 
 

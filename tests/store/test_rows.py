@@ -1,4 +1,4 @@
-"""clipes.store.rows and Store.is_done: the newest row of each image, and masks that are still what the record says."""
+"""clipes.store.rows and Store.are_done: the newest row of each image, and masks that are still what the record says."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ import os
 import subprocess
 import sys
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from clipes.store import record
-from clipes.store.layout import tar_key
+from clipes.store.layout import Kind, tar_key
 from clipes.store.lease import take_lease
 from clipes.store.record import Recorder
 from clipes.store.row import Row
@@ -35,6 +36,11 @@ def _store(folder: Path) -> Store:
     return Store(folder, {"settings": {}, "digest": "x"})
 
 
+def _is_done(run: Store, id: str, labels: Sequence[str], kinds: Sequence[Kind] = ()) -> bool:
+    (done,) = run.are_done([(id, tuple(labels))], kinds)
+    return done
+
+
 def _recorder(folder: Path, settings: str = "x", **header: Any) -> Recorder:
     return Recorder(folder, {"settings": settings, **header})
 
@@ -43,7 +49,7 @@ def test_no_records_no_rows(tmp_path: Path) -> None:
     with _store(tmp_path) as run:
         rows = run.latest
         assert len(rows) == 0 and rows.get("a") is None and rows.counts() == {} and rows.workers == []
-        assert not run.is_done("a", ()) and list(rows) == list(rows.not_done()) == []
+        assert not _is_done(run, "a", ()) and list(rows) == list(rows.not_done()) == []
 
 
 def test_the_newest_row_counts(tmp_path: Path, clock: list[float]) -> None:
@@ -130,19 +136,19 @@ def test_finished_masks_are_as_the_record_says(tmp_path: Path, name: str) -> Non
     with _recorder(tmp_path) as recorder:
         recorder.add(Row(name, "ok", labels=("cat", "dog"), checksum=_sha(b"mask")))
     with _store(tmp_path) as run:
-        assert run.is_done(name, ["cat", "dog"])
-        assert not run.is_done(name, ["dog", "cat"]) and not run.is_done(name, ["cat"])
-        assert not run.is_done("other", ["cat", "dog"])
-        assert not run.is_done(name, ["cat", "dog"], ["cams"])
+        assert _is_done(run, name, ["cat", "dog"])
+        assert not _is_done(run, name, ["dog", "cat"]) and not _is_done(run, name, ["cat"])
+        assert not _is_done(run, "other", ["cat", "dog"])
+        assert not _is_done(run, name, ["cat", "dog"], ["cams"])
         (cams := tmp_path / "cams" / f"{name}.npz").parent.mkdir(parents=True)
         cams.touch()
-        assert run.is_done(name, ["cat", "dog"], ["cams"])
+        assert _is_done(run, name, ["cat", "dog"], ["cams"])
         path.write_bytes(b"other")
-        assert not run.is_done(name, ["cat", "dog"])
+        assert not _is_done(run, name, ["cat", "dog"])
         path.unlink()
-        assert not run.is_done(name, ["cat", "dog"])
+        assert not _is_done(run, name, ["cat", "dog"])
         path.mkdir()
-        assert not run.is_done(name, ["cat", "dog"])
+        assert not _is_done(run, name, ["cat", "dog"])
 
 
 @pytest.mark.parametrize(
@@ -161,7 +167,7 @@ def test_what_is_not_finished_is_done_again(tmp_path: Path, row: Row) -> None:
     with _recorder(tmp_path) as recorder:
         recorder.add(row)
     with _store(tmp_path) as run:
-        assert not run.is_done("a", ())
+        assert not _is_done(run, "a", ())
 
 
 def test_a_failure_after_a_success_is_done_again(tmp_path: Path) -> None:
@@ -170,14 +176,14 @@ def test_a_failure_after_a_success_is_done_again(tmp_path: Path) -> None:
         recorder.add(Row("a", "ok", checksum=_sha(b"mask")))
         recorder.add(Row("a", "failed"))
     with _store(tmp_path) as run:
-        assert not run.is_done("a", ())
+        assert not _is_done(run, "a", ())
 
 
 def test_neither_mask_nor_checksum_is_not_finished(tmp_path: Path) -> None:
     with _recorder(tmp_path) as recorder:
         recorder.add(Row("a", "ok"))
     with _store(tmp_path) as run:
-        assert not run.is_done("a", ())
+        assert not _is_done(run, "a", ())
 
 
 def test_any_text_is_an_id(tmp_path: Path) -> None:
@@ -197,7 +203,7 @@ def test_a_nul_in_an_id_is_no_file(tmp_path: Path) -> None:
     with _recorder(tmp_path) as recorder:
         recorder.add(Row("a\0b", "ok", checksum=_sha(b"")))
     with _store(tmp_path) as run:
-        assert not run.is_done("a\0b", ())
+        assert not _is_done(run, "a\0b", ())
 
 
 def _tar(path: Path, members: dict[str, bytes]) -> None:
@@ -223,8 +229,8 @@ def test_masks_in_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     original = tarfile.open
     monkeypatch.setattr(tarfile, "open", lambda path, mode: (opened.append(str(path)), original(path, mode))[1])
     with _store(tmp_path) as run:
-        assert all(run.is_done(name, ()) for name in names)
-        assert not run.is_done("gone", ())
+        assert all(_is_done(run, name, ()) for name in names)
+        assert not _is_done(run, "gone", ())
     assert opened == [str(tmp_path / "m-0.tar")]
 
 
@@ -238,7 +244,7 @@ def test_a_shard_that_is_cut_holds_what_is_whole(tmp_path: Path, cut: int) -> No
         for name in "abc":
             recorder.add(Row(name, "ok", checksum=_sha(name.encode() * 500), shard="m.tar"))
     with _store(tmp_path) as run:
-        finished = [name for name in "abc" if run.is_done(name, ())]
+        finished = [name for name in "abc" if _is_done(run, name, ())]
     assert finished == list("abc")[: (cut + 12) // 1024]
 
 
@@ -247,7 +253,7 @@ def test_a_shard_that_is_no_tar_holds_nothing(tmp_path: Path) -> None:
     with _recorder(tmp_path) as recorder:
         recorder.add(Row("a", "ok", checksum=_sha(b"a"), shard="m.tar"))
     with _store(tmp_path) as run:
-        assert not run.is_done("a", ())
+        assert not _is_done(run, "a", ())
 
 
 MEMORY = """
@@ -278,3 +284,24 @@ def test_memory_does_not_grow_with_the_images(tmp_path: Path) -> None:
     )
     assert done.stdout, done.stderr
     assert int(done.stdout) < 10
+
+
+def test_many_images_at_once_are_told_as_each_alone(tmp_path: Path) -> None:
+    """More than one question to the database, in any order; links are looked for in each folder."""
+    (tmp_path / "elsewhere").mkdir()
+    (folder := tmp_path / "m").mkdir()
+    (folder / "sub").mkdir()
+    (folder / "out").symlink_to("../elsewhere")
+    ids = [f"{place}{number}" for number in range(400) for place in ("", "sub/", "out/")]
+    with _recorder(folder) as recorder:
+        recorder.add(*(Row(name, "ok", checksum=_sha(name.encode())) for name in ids))
+    for name in ids:
+        (folder / f"{name}.png").write_bytes(name.encode())
+    (folder / "7.png").write_bytes(b"8")
+    (folder / "sub/8.png").unlink()
+    with _store(folder) as run:
+        asked = [(name, ()) for name in reversed([*ids, "gone"])]
+        done = dict(zip([name for name, _ in asked], run.are_done(asked), strict=True))
+        assert done == {name: _is_done(run, name, ()) for name, _ in asked}
+    wrong = {name for name in done if not done[name]}
+    assert wrong == {"gone", "7", "sub/8"} | {name for name in ids if name.startswith("out/")}
