@@ -67,8 +67,9 @@ def _print_suspects(status: RunStatus) -> None:
     if not counts.images:
         return
     print(f"\n{counts.images} of the masks do not fit the labels of their image (--suspects FILE lists them)")
-    print(f"  {counts.missing_label}  have no pixel of a label")
-    print(f"  {counts.little_foreground}  show classes at less than 1 % of their pixels")
+    width = len(str(counts.images))
+    print(f"  {counts.missing_label:{width}}  have no pixel of a label")
+    print(f"  {counts.little_foreground:{width}}  show classes at less than 1 % of their pixels")
 
 
 def _write_suspects(path: Path, rows: Iterable[Row]) -> None:
