@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import replace
 from functools import cached_property
-from itertools import islice
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ from clipes.clip.bundled import check_default_model
 from clipes.clip.settings import model_settings
 from clipes.clip.weights import CLIP, load_clip
 from clipes.config import PRESETS, VOC12, Config, Fuse, choice_name
-from clipes.decision import decision_memory
 from clipes.device.choice import Precision, default_batch_size
 from clipes.device.inference import inference
 from clipes.io.images import open_image
+from clipes.regions import RegionsLike, regions_of
 from clipes.result import PseudoMask, decide_masks
 from clipes.tags.images import ImageTagger, Tags
 from clipes.vocabulary import Vocabulary, load_vocabulary
@@ -49,6 +49,7 @@ class MaskGenerator:
             raise TypeError(
                 f"config is {config!r}; give a clipes.Config, such as clipes.VOC12 or a dataclasses.replace of it"
             )
+        config.check_scope()
         self.clip = clip
         self.vocabulary = vocabulary
         self.config = config
@@ -107,32 +108,23 @@ class MaskGenerator:
     def _default_batch_size(self) -> int:
         return default_batch_size(self.device)
 
-    def _estimate_memory(self, images: Sequence[Image.Image], labels: Sequence[int]) -> int:
-        """Upper estimate of the bytes of CPU memory that one :meth:`generate` batch of ``images`` takes.
-
-        ``labels`` are the images' numbers of labels. Encoding holds one image at a time, deciding holds all.
-        """
-        vision = self.clip.vision
-        largest = max(self.config.views.scales)
-        grids = [compute.image_grid(image, vision.patch_size, self.config.image, largest) for image in images]
-        pixels = [image.height * image.width for image in images]
-        decisions = decision_memory(pixels, labels, self.config)
-        return max(compute.estimate_memory(vision, h * w) for h, w in grids) + decisions
-
-    def __call__(self, image: ImageLike, labels: Iterable[str] | None = None) -> PseudoMask:
+    def __call__(
+        self, image: ImageLike, labels: Iterable[str] | None = None, regions: RegionsLike | None = None
+    ) -> PseudoMask:
         """The mask of one image: a file, a PIL image or a uint8 array (H, W, 3) RGB or (H, W).
 
         ``labels`` are the classes that the image shows; an empty list gives an all-background mask. With None, they are
-        the image's tags (:meth:`tag`), and ``result.tags`` has their scores.
+        the image's tags (:meth:`tag`), and ``result.tags`` has their scores. ``regions`` are those of the picture, as
+        :func:`clipes.regions.regions_of` takes them, in place of those that ``config`` computes.
 
         Raises:
             ValueError: an unknown label (with near names), an unreadable image, or a single label without any
-                background word, because a softmax over one class is always 1.
+                background word, because a softmax over one class is always 1; regions of another size.
             FileNotFoundError: no such file.
-            TypeError: labels given as one string, an image of another kind.
+            TypeError: labels given as one string, an image or regions of another kind.
             FloatingPointError: a map that is not finite.
         """
-        return next(self.generate([image], [labels]))
+        return next(self.generate([image], [labels], regions=[regions]))
 
     def tag(self, image: ImageLike) -> Tags:
         """The labels that CLIP finds in an image, by ``config.tags`` and ``config.tag_rule``, and all scores.
@@ -151,6 +143,7 @@ class MaskGenerator:
         images: Iterable[ImageLike],
         labels: Iterable[Iterable[str] | None] | None = None,
         batch_size: int | None = None,
+        regions: Iterable[RegionsLike | None] | None = None,
     ) -> Iterator[PseudoMask]:
         """Masks of many images, in their order. Images are read when they are needed.
 
@@ -158,7 +151,7 @@ class MaskGenerator:
 
         ``batch_size`` images are read at a time; the default is 1 on a CPU and 32 on a GPU. On a GPU those of similar
         patch counts are encoded together, which changes maps by rounding; on a CPU every result is bit for bit that of
-        a call. Raises as a call does, and ValueError if the numbers of images and of label lists differ.
+        a call. Raises as a call does, and ValueError if the numbers of images, label lists and ``regions`` differ.
         """
         size = self._default_batch_size if batch_size is None else batch_size
         if not isinstance(size, int) or not 1 <= size < 2**31:
@@ -171,14 +164,14 @@ class MaskGenerator:
         if isinstance(images, Sized) and isinstance(labels, Sized) and len(images) != len(labels):
             raise ValueError(f"{len(images)} images but {len(labels)} lists of labels; give one list for each image")
         rows = ((image, None) for image in images) if labels is None else zip(images, labels, strict=True)
-        return self._generate(rows, size)
+        given = zip(rows, repeat(None)) if regions is None else zip(rows, regions, strict=True)
+        return self._generate(((*row, one) for row, one in given), size)
 
-    def _generate(self, rows: Iterator[tuple[ImageLike, Iterable[str] | None]], size: int) -> Iterator[PseudoMask]:
+    def _generate(self, rows: Iterator[tuple[ImageLike, Any, Any]], size: int) -> Iterator[PseudoMask]:
         while batch := list(islice(rows, size)):
-            yield from self._batch(
-                [open_image(image) for image, _ in batch],
-                [None if row is None else self.vocabulary.ids(row) for _, row in batch],
-            )
+            pictures, labels, regions = zip(*((open_image(image), *rest) for image, *rest in batch), strict=True)
+            ids = [None if row is None else self.vocabulary.ids(row) for row in labels]
+            yield from self._batch(list(pictures), ids, regions)
 
     def encode(self, image: ImageLike) -> EncodedImage:
         """Encode an image once, to ask for masks of several label lists with :meth:`decide`.
@@ -194,14 +187,14 @@ class MaskGenerator:
         picture = open_image(image)
         return EncodedImage(picture, tuple(compute.encode_images(self.clip.vision, [picture], self.config)))
 
-    def decide(self, features: EncodedImage, labels: Iterable[str]) -> PseudoMask:
+    def decide(self, features: EncodedImage, labels: Iterable[str], regions: RegionsLike | None = None) -> PseudoMask:
         """The mask of an encoded image for these labels: on a CPU bit for bit that of a call with the image.
 
         Raises as a call does, and ValueError for features of a generator with other settings, without what these need.
         """
-        ids = self.vocabulary.ids(labels)
-        maps = self._maps(features.batches, [features.image], [ids])
-        return decide_masks([features.image], [ids], maps, self.class_names, self.config)[0]
+        ids, own = self.vocabulary.ids(labels), regions_of(features.image, self.config.regions, regions)
+        maps = self._maps(features.batches, [features.image], [ids], [own])
+        return decide_masks([features.image], [ids], maps, self.class_names, self.config, [own])[0]
 
     def compute_cams(self, pixels: Tensor | Sequence[Tensor], class_ids: Sequence[Sequence[int]]) -> list[Tensor]:
         """The maps of a batch on the patch grid, for tensors: the first half of :meth:`generate`.
@@ -218,26 +211,32 @@ class MaskGenerator:
         return compute.compute_cams(vision, encoded, self._text_features, class_ids, count, self.config)
 
     def _maps(
-        self, batches: Iterable[compute.Views], images: Sequence[Image.Image], class_ids: Sequence[Ids]
+        self, batches: Iterable[compute.Views], images: Sequence[Image.Image], class_ids: Sequence[Ids], regions: Any
     ) -> list[Tensor]:
         text, count = self._text_features, len(self.class_names)
-        return compute.image_maps(self.clip.vision, batches, images, text, class_ids, count, self.config)
+        return compute.image_maps(self.clip.vision, batches, images, text, class_ids, count, self.config, regions)
 
-    def _batch(self, images: list[Image.Image], class_ids: list[tuple[int, ...] | None]) -> list[PseudoMask]:
+    def _batch(
+        self, images: list[Image.Image], class_ids: list[tuple[int, ...] | None], given: Sequence[RegionsLike | None]
+    ) -> list[PseudoMask]:
         """The results of one batch, in the images' order; images without labels are not encoded.
 
         Those whose labels are None are tagged first.
         """
         vision, config = self.clip.vision, self.config
+        regions = [regions_of(image, config.regions, one) for image, one in zip(images, given, strict=True)]
         unknown = {index: images[index] for index, ids in enumerate(class_ids) if ids is None}
-        tags, found = self._tagger.tag_and_map(unknown, self._maps) if unknown else ({}, {})
+
+        def maps_of(batches: Iterable[compute.Views], numbers: Sequence[int], own: Sequence[Ids]) -> list[Tensor]:
+            return self._maps(batches, [images[i] for i in numbers], own, [regions[i] for i in numbers])
+
+        tags, found = self._tagger.tag_and_map(unknown, maps_of) if unknown else ({}, {})
         ids = [self.vocabulary.ids(tags[index].labels) if row is None else row for index, row in enumerate(class_ids)]
         labelled = [index for index, row in enumerate(ids) if row and index not in found]
-        chosen = [images[index] for index in labelled]
-        batches = compute.encode_images(vision, chosen, config)
-        found |= zip(labelled, self._maps(batches, chosen, [ids[i] for i in labelled]), strict=True)
+        batches = compute.encode_images(vision, [images[index] for index in labelled], config)
+        found |= zip(labelled, maps_of(batches, labelled, [ids[i] for i in labelled]), strict=True)
         maps = [found[i] if i in found else compute.no_maps(image, vision, config) for i, image in enumerate(images)]
-        results = decide_masks(images, ids, maps, self.class_names, config)
+        results = decide_masks(images, ids, maps, self.class_names, config, regions)
         return [
             replace(result, tags=tags[index].chosen) if index in tags else result
             for index, result in enumerate(results)

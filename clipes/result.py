@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipes.config import GivenRegionsConfig
 from clipes.datasets.respelled import label_spelling
 from clipes.drawing.overlay import draw_overlay
 from clipes.ids import ignore_index
@@ -20,6 +21,7 @@ from clipes.io.cams_npz import PatchCams, write_cams
 from clipes.io.coco_rle import coco_rle
 from clipes.io.masks import confidence_png, write_mask
 from clipes.label_rules import foreground_share, missing_ids
+from clipes.regions import RegionsLike, regions_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,6 +84,8 @@ class PseudoMask:
         image: the RGB picture, upright.
         num_classes: K, the number of classes of the data set.
         tags: the score of each label, in [0, 1], where CLIP found the labels; None where they were given.
+        regions: (H, W) int32, 1..n the picture's regions, 0 in none; None where it has none. ``scores`` are those
+            before their vote.
     """
 
     labels: tuple[str, ...]
@@ -95,6 +99,7 @@ class PseudoMask:
     image: Image.Image
     num_classes: int
     tags: Mapping[str, float] | None = None
+    regions: NDArray[np.int32] | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -147,19 +152,24 @@ class PseudoMask:
         """The image's labels."""
         return iter(self.labels)
 
-    def decide(self, config: Config) -> PseudoMask:
+    def decide(self, config: Config, regions: RegionsLike | None = None) -> PseudoMask:
         """The result that ``config`` gives for the same maps; the network is not run again.
 
-        Only ``config.mask`` and ``config.refine`` count. Raises ValueError for settings that do not suit the picture's
-        size.
+        Only ``config.refine``, ``mask``, ``regions`` and ``vote`` count. ``regions`` are as in a call of the generator;
+        by default those of this result where ``config`` says that they are given. Raises ValueError for settings that
+        do not suit the picture's size.
         """
         import torch
 
         from clipes.decision import decide_batch
 
+        if regions is None and isinstance(config.regions, GivenRegionsConfig):
+            found = self.regions
+        else:
+            found = regions_of(self.image, config.regions, regions)
         maps, ids = torch.from_numpy(self.patch_cams), self.class_ids.tolist()
-        (decision,) = decide_batch([self.image], [ids], [maps], self.num_classes, config)
-        return replace(self, **decision._asdict())
+        (decision,) = decide_batch([self.image], [ids], [maps], self.num_classes, config, [found])
+        return replace(self, **decision._asdict(), regions=found)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the mask as a palette PNG of ids (16-bit grey above 254 classes), atomically.
@@ -239,21 +249,27 @@ def decide_masks(
     patch_cams: Sequence[Tensor],
     class_names: Sequence[str],
     config: Config,
+    regions: Sequence[NDArray[np.int32] | None] | None = None,
 ) -> list[PseudoMask]:
     """The results of several images from their maps on the patch grid (C, h, w); the network is not run.
+
+    ``regions`` are ids (H, W) of each image's regions; by default those that ``config`` computes.
 
     Raises as :func:`clipes.decision.decide_batch`.
     """
     from clipes.decision import decide_batch
 
-    decisions = decide_batch(images, class_ids, patch_cams, len(class_names), config)
+    if regions is None:
+        regions = [regions_of(image, config.regions) for image in images]
+    decisions = decide_batch(images, class_ids, patch_cams, len(class_names), config, regions)
     return [
         PseudoMask(
             labels=tuple(class_names[i - 1] for i in ids),
             class_ids=np.array(ids, dtype=np.int64),
             image=image,
             num_classes=len(class_names),
+            regions=own,
             **decision._asdict(),
         )
-        for image, ids, decision in zip(images, class_ids, decisions, strict=True)
+        for image, ids, decision, own in zip(images, class_ids, decisions, regions, strict=True)
     ]

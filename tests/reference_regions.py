@@ -33,3 +33,27 @@ def sepl_vote(mask, regions, majority, share, keep):
                 used.add(number)
         new |= dict.fromkeys(found, index)
     return np.array([new[place] for place in np.ndindex(mask.shape)]).reshape(mask.shape)
+
+
+def patch_regions(regions, grid):
+    """The most frequent region of each patch's pixels, for pictures that the grid divides."""
+    (height, width), (h, w) = regions.shape, grid
+    found = []
+    for row, column in np.ndindex(h, w):
+        patch = regions[row * height // h : (row + 1) * height // h, column * width // w : (column + 1) * width // w]
+        counts = Counter(patch.ravel().tolist())
+        found.append(min(counts, key=lambda index: (-counts[index], index)))
+    return found
+
+
+def in_scope(similarity, regions):
+    """Which patches of one image exchange, as CorrCLIP has it; each has itself."""
+    count = len(regions)
+    allowed = np.zeros((count, count), bool)
+    for i, j in np.ndindex(count, count):
+        if regions[i] == 0 or regions[j] == 0:
+            allowed[i, j] = similarity[i, j] > similarity.mean()
+        else:
+            allowed[i, j] = regions[i] == regions[j]
+        allowed[i, j] |= i == j
+    return allowed

@@ -14,6 +14,7 @@ from clipes.config import AttentionAffinityConfig, ContrastAffinityConfig, Featu
 from .affinity import propagate_cams
 from .contrast_affinity import propagate_by_contrast
 from .feature_affinity import block_features, propagate_by_features
+from .scope import in_scope
 
 Affinity = Callable[[Tensor, VisionEncoder, Encoded, Pairs, Any], Tensor]
 
@@ -21,15 +22,23 @@ Affinity = Callable[[Tensor, VisionEncoder, Encoded, Pairs, Any], Tensor]
 def _attention(
     cams: Tensor, vision: VisionEncoder, encoded: Encoded, pairs: Pairs, config: AttentionAffinityConfig
 ) -> Tensor:
-    attention = encoded.attention[config.attention]
+    attention = scoped_attention(encoded, config)
     return propagate_cams(cams, attention, pairs, encoded.grids, config, encoded.votes)
+
+
+def scoped_attention(encoded: Encoded, config: AttentionAffinityConfig) -> Tensor:
+    """The mean attention (B, N, N) that ``config`` asks for, 0 between regions that are to be kept apart."""
+    attention = encoded.attention[config.attention]
+    if encoded.regions is None:
+        return attention
+    return attention * in_scope(attention, encoded.regions, encoded.last_block.token_mask[:, 1:])
 
 
 def _features(
     cams: Tensor, vision: VisionEncoder, encoded: Encoded, pairs: Pairs, config: FeatureAffinityConfig
 ) -> Tensor:
     features, patch_mask = _features_of_blocks(vision, encoded, config)
-    return propagate_by_features(cams, features, patch_mask, pairs, config)
+    return propagate_by_features(cams, features, patch_mask, pairs, config, encoded.regions)
 
 
 def _contrast(

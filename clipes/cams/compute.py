@@ -7,7 +7,9 @@ from functools import reduce
 from operator import or_
 from typing import Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -21,6 +23,7 @@ from clipes.device.pixels import prepare
 from clipes.io.images import patch_grid
 
 from .affinities import AFFINITIES
+from .scope import scoped
 from .sources import SOURCES, class_attention_maps
 from .views import fuse_views, scale_min_max
 
@@ -125,15 +128,19 @@ def compute_cams(
     class_ids: Sequence[Sequence[int]],
     num_classes: int,
     config: Config,
+    regions: Sequence[NDArray[np.int32] | None] | None = None,
 ) -> list[Tensor]:
     """The maps of each image's labels, (C, h, w) float32 in [0, 1], propagated if the affinity is on.
 
     Takes a batch that was encoded with the needs of ``config``, the text features (K + M, V, E) of ``num_classes`` = K
-    classes and of M background words, and each image's distinct class ids, 1..K.
+    classes and of M background words, each image's distinct class ids, 1..K, and ids (H, W) of each image's regions,
+    which ``config.scope`` needs.
 
     Raises FloatingPointError for a map that is not finite, ValueError for a batch encoded for other settings.
     """
     encoded.check(config.needs)
+    if config.scope is not None:
+        encoded = scoped(vision, encoded, regions, config.scope)
     pairs = Pairs([[i - 1 for i in ids] for ids in class_ids], text.device)
     label_mask = torch.zeros(len(class_ids), num_classes, dtype=torch.bool, device=text.device)
     label_mask[pairs.image, pairs.label] = True
@@ -159,6 +166,7 @@ def image_maps(
     class_ids: Sequence[Sequence[int]],
     num_classes: int,
     config: Config,
+    regions: Sequence[NDArray[np.int32] | None] | None = None,
 ) -> list[Tensor]:
     """The maps of each image, (C, h, w) on the grid of its own size, from the batches of :func:`encode_images`.
 
@@ -168,13 +176,21 @@ def image_maps(
     of_view: dict[int, Tensor] = {}
     for members, encoded in batches:
         ids = [class_ids[member // views] for member in members]
-        of_view |= zip(members, compute_cams(vision, encoded, text, ids, num_classes, config), strict=True)
+        own = None if regions is None else [_seen(regions, member, config.views) for member in members]
+        of_view |= zip(members, compute_cams(vision, encoded, text, ids, num_classes, config, own), strict=True)
         del encoded
     grids = [image_grid(image, vision.patch_size, config.image) for image in images]
     return [
         join_views([of_view[views * index + view] for view in range(views)], grid, config.views)
         for index, grid in enumerate(grids)
     ]
+
+
+def _seen(regions: Sequence[NDArray[np.int32] | None], member: int, config: ViewsConfig) -> NDArray[np.int32] | None:
+    """The regions of a member of :func:`encode_images` as its view shows them."""
+    image, view = divmod(member, len(config.all))
+    own = regions[image]
+    return np.fliplr(own) if own is not None and config.all[view].mirrored else own
 
 
 def no_maps(image: Image.Image, vision: VisionEncoder, config: Config) -> Tensor:

@@ -16,6 +16,8 @@ from clipes.clip.head import Head
 from clipes.clip.transformer import Block, attention_map, linear, merge_heads, mlp_and_residual, project_qkv
 from clipes.config import DenseAttention
 
+from .scope import in_scope
+
 
 def dense_features(
     block: Block,
@@ -26,6 +28,7 @@ def dense_features(
     residual: bool,
     sigma: float = 5.0,
     token_mask: Tensor | None = None,
+    regions: Tensor | None = None,
 ) -> Tensor:
     """Unit features (B, N, E) of the patches, from the tokens that enter the last block.
 
@@ -39,16 +42,21 @@ def dense_features(
         residual: whether the block's residual connection and MLP are kept.
         sigma: the Gaussian's standard deviation, in patches.
         token_mask: (B, S) bool, False on padding; None means no padding.
+        regions: (B, N) int64, 0 for none, if patches are to attend within these alone, and not to the class token.
     """
     query, key, value = project_qkv(block, block.ln_1(x))
     context = torch.empty_like(value)
     bias = distance_bias(grids, sigma, x) if attention == "kk+distance" else None
     of_themselves = {"qq": [query], "kk": [key], "qq+kk": [query, key], "kk+distance": [key]}
+    if regions is not None and attention != "identity":
+        products = [(query, key)] if attention == "qk" else [(one, one) for one in of_themselves[attention]]
+        outside = scope_bias(products, regions, token_mask)
+        bias = outside if bias is None else bias + outside
     for index in range(block.heads):  # one head's maps at a time
         if attention == "identity":
             context[:, index] = value[:, index]
         elif attention == "qk":
-            context[:, index] = attention_map(query[:, index], key[:, index], token_mask) @ value[:, index]
+            context[:, index] = attention_map(query[:, index], key[:, index], token_mask, bias) @ value[:, index]
         else:
             maps = self_attention(of_themselves[attention], index, token_mask, bias)
             context[:, index] = maps @ value[:, index]
@@ -67,6 +75,21 @@ def self_attention(
     ``bias`` (B, S, S) is added to the logits.
     """
     return reduce(torch.add, (attention_map(p[:, head], p[:, head], token_mask, bias) for p in projections))
+
+
+def scope_bias(products: Sequence[tuple[Tensor, Tensor]], regions: Tensor, token_mask: Tensor | None) -> Tensor:
+    """What keeps patches within their ``regions`` (B, N), added to logits: (B, S, S), 0 or minus infinity.
+
+    Where a patch is in none, the sum over the heads of the ``products``, pairs of projections (B, A, S, d), is their
+    similarity. The class token attends to all, and no patch to it.
+    """
+    joined = [(merge_heads(one)[:, 1:], merge_heads(other)[:, 1:]) for one, other in products]
+    similarity = reduce(torch.add, (one @ other.mT for one, other in joined))
+    patch_mask = torch.ones_like(regions, dtype=torch.bool) if token_mask is None else token_mask[:, 1:]
+    inside = F.pad(in_scope(similarity, regions, patch_mask), (1, 0, 1, 0))
+    inside[:, 0] = True
+    inside |= ~F.pad(patch_mask, (1, 0), value=True)[..., None]  # a row without any entry is no softmax
+    return torch.zeros_like(similarity[:, :1, :1]).masked_fill(~inside, -torch.inf)
 
 
 def distance_bias(grids: Sequence[tuple[int, int]], sigma: float, like: Tensor) -> Tensor:

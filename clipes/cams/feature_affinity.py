@@ -18,6 +18,7 @@ from clipes.config import FeatureAffinityConfig, Features
 
 from .propagation import normalise_rows, propagate
 from .scaling import masked_min_max
+from .scope import in_scope
 
 _EPSILON = 1e-5  # of SEAM and SPA, beside norms and sums
 
@@ -48,17 +49,31 @@ def feature_cosines(features: Tensor, patch_mask: Tensor, centred: bool = True, 
 
 
 def feature_affinity(
-    features: Tensor, patch_mask: Tensor, centred: bool = True, threshold: float = 0.0, power: float = 1.0
+    features: Tensor,
+    patch_mask: Tensor,
+    centred: bool = True,
+    threshold: float = 0.0,
+    power: float = 1.0,
+    regions: Tensor | None = None,
 ) -> Tensor:
     """The matrix (B, N, N) float64 of SEAM: :func:`feature_cosines` to a power, rows divided by (their sum + 1e-5).
 
-    SEAM itself: threshold 0, power 1, not centred.
+    SEAM itself: threshold 0, power 1, not centred. With ``regions`` (B, N) int64, 0 for none, within these alone
+    (:func:`clipes.cams.scope.in_scope`).
     """
-    return normalise_rows(feature_cosines(features, patch_mask, centred, threshold) ** power, _EPSILON)
+    cosines = feature_cosines(features, patch_mask, centred, threshold)
+    if regions is not None:
+        cosines = cosines * in_scope(cosines, regions, patch_mask)
+    return normalise_rows(cosines**power, _EPSILON)
 
 
 def propagate_by_features(
-    cams: Tensor, features: Sequence[Tensor], patch_mask: Tensor, pairs: Pairs, config: FeatureAffinityConfig
+    cams: Tensor,
+    features: Sequence[Tensor],
+    patch_mask: Tensor,
+    pairs: Pairs,
+    config: FeatureAffinityConfig,
+    regions: Tensor | None = None,
 ) -> Tensor:
     """Propagate each map along its image's :func:`feature_affinity`, of each block's features by itself.
 
@@ -68,6 +83,7 @@ def propagate_by_features(
         patch_mask: (B, N) bool, False on padding.
         pairs: which image a map belongs to.
         config: the settings.
+        regions: (B, N) int64, 0 for none, if patches are to exchange within these alone.
 
     Returns:
         (P, N) in [0, 1], of the maps' dtype: the mean of the blocks' min-max scaled maps, min-max scaled.
@@ -76,6 +92,6 @@ def propagate_by_features(
     maps, mask_of_maps = pairs.pad_per_image(cams.double()), pairs.gather_images(patch_mask)
     total = torch.zeros_like(cams, dtype=torch.float64)
     for of_block in features:
-        matrix = feature_affinity(of_block, patch_mask, config.centred, config.threshold, config.power)
+        matrix = feature_affinity(of_block, patch_mask, config.centred, config.threshold, config.power, regions)
         total += masked_min_max(pairs.unpad(propagate(maps, matrix, config.hops)), mask_of_maps)
     return masked_min_max(total / len(features), mask_of_maps).to(cams)

@@ -57,7 +57,8 @@ def _dense(
 ) -> Tensor:
     block, head, mask = vision.blocks[-1], vision.head, encoded.last_block.token_mask
     x, grids = encoded.tokens[-1], encoded.grids
-    features = dense_features(block, head, x, grids, config.attention, config.residual, config.sigma, mask)
+    settings = config.attention, config.residual, config.sigma
+    features = dense_features(block, head, x, grids, *settings, mask, encoded.regions)
     scale = head.logit_scale if config.scale is None else config.scale
     shares = label_shares(features, text, label_mask.shape[1], pairs, scale)
     return masked_min_max(shares, pairs.gather_images(mask[:, 1:]))

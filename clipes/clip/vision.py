@@ -34,6 +34,7 @@ class Encoded:
         grids: each image's (h, w).
         request: what was asked for besides.
         attention, class_attention, tokens, votes: as in :class:`clipes.clip.collect.Collector`.
+        regions: (B, N) int64, the region of each patch, 0 for none, if patches are to exchange within these alone.
     """
 
     last_block: BlockActivations
@@ -43,6 +44,7 @@ class Encoded:
     class_attention: Mapping[int, Tensor] = field(default_factory=dict)
     tokens: tuple[Tensor, ...] = ()
     votes: Tensor | None = None
+    regions: Tensor | None = None
 
     def check(self, needs: EncodeRequest) -> None:
         """ValueError unless everything that ``needs`` names was kept."""

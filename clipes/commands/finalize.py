@@ -40,7 +40,10 @@ def run(options: argparse.Namespace) -> int:
         source = options.source or (saved.store.source() if manifest.get("source") else None)
         jobs = configure_threads(None, torch.device("cpu"), count)
         readers = 1 if count > 1 else 0
-        outcomes = saved.finalize(config, source, out=options.out, readers=readers, jobs=jobs, stop=stop)
+        regions = getattr(options, "regions_source", None)
+        outcomes = saved.finalize(
+            config, source, regions=regions, out=options.out, readers=readers, jobs=jobs, stop=stop
+        )
         if saved.unsaved:
             print_error(
                 f"{saved.unsaved} mask(s) without saved maps stay as they are, {saved.first_unsaved!r} the first"

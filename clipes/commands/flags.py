@@ -20,14 +20,18 @@ from clipes.config import (
     choice_name,
 )
 
-from .arguments import path
+from .arguments import nonempty, path
 from .config_file import with_file
 
-DECISION = ("refine", "mask")
+DECISION = ("refine", "mask", "regions", "vote")
 _HELP = {
     "map": "source of the class activation maps",
     "affinity": "what propagates the maps between patches; none: stop at the initial maps",
     "refine": "refinement by the picture's colours: dense CRF, pixel-adaptive (PAR, PAMR), or none",
+    "regions": "a folder of regions, or a JSON of them, named as the images are; or superpixels of the picture: slic "
+    "or felzenszwalb (superpixels is the same); or none",
+    "scope": "whether patches exchange only within regions, in the affinities attention and features and the map dense",
+    "vote": "what regions do to the mask: the most frequent class of each (CorrCLIP), SEPL's rule, or nothing",
     "mask": "which pixels become 255: of a low score, of two backgrounds that disagree, or none",
     "tags": "how CLIP finds the labels of images without any (--labels tag)",
     "tag_rule": "which scores make a label: above a part of the picture's range, one threshold, or each class's own",
@@ -66,7 +70,12 @@ def _add_settings(
 ) -> None:
     for name in stages:
         if name in CHOICES:
-            group.add_argument(_CHOICE_FLAGS[name], dest=name, choices=tuple(CHOICES[name]), help=_HELP[name])
+            kind: Any = (
+                {"action": RegionsAction, "metavar": "DIR|NAME"}
+                if name == "regions"
+                else {"choices": tuple(CHOICES[name])}
+            )
+            group.add_argument(_CHOICE_FLAGS[name], dest=name, help=_HELP[name], **kind)
     for name, kinds, item in _settings(stages):
         help = f"{item.metadata['help']} {defaults(name, kinds, item)}".strip().replace("%", "%%")
         hint = typing.get_type_hints(kinds[0])[item.name]
@@ -178,6 +187,15 @@ def _members(text: str) -> tuple[Any, ...]:
     except KeyError as error:
         names = ", ".join(MEMBERS)
         raise argparse.ArgumentTypeError(f"there is no source of maps {error}; there are {names}") from error
+
+
+class RegionsAction(argparse.Action):
+    """The action of ``--regions``: the name of a choice, or "given" and the place in ``regions_source``."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: Any, values: Any, option: object = None) -> None:
+        choice = "felzenszwalb" if values == "superpixels" else values
+        named = choice in CHOICES["regions"] and choice != "given"
+        namespace.regions, namespace.regions_source = (choice, None) if named else ("given", nonempty(values))
 
 
 def read_config(options: argparse.Namespace, preset: str) -> Config:

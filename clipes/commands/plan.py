@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TypeVar
 
 from clipes.clip.bundled import check_default_model
-from clipes.config import Config
+from clipes.config import Config, GivenRegionsConfig
 from clipes.datasets import TableFormat
 from clipes.runs.plan import (
     ENGINES,
@@ -46,6 +46,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     return Plan(
         source=source,
         labels=labels,
+        regions=_regions(options, base, config),
         table=_changed(base.table if base else TableFormat(), options),
         model=_model(options, base),
         vocabulary=vocabulary,
@@ -96,6 +97,14 @@ def _method(options: argparse.Namespace, base: Plan | None) -> tuple[VocabularyC
         return vocabulary, base.preset, change_config(base.config, options, base.preset)
     preset = options.preset or vocabulary.load().preset
     return vocabulary, preset, read_config(options, preset)
+
+
+def _regions(options: argparse.Namespace, base: Plan | None, config: Config) -> str | None:
+    """Where the regions are; those of ``--like`` stay where the settings still take them."""
+    if not isinstance(config.regions, GivenRegionsConfig):
+        return None
+    given: str | None = getattr(options, "regions_source", None)
+    return given or (base.regions if base else None)
 
 
 def _output(options: argparse.Namespace, base: Plan | None) -> Output:

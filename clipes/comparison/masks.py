@@ -12,6 +12,7 @@ from clipes.cams.compute import encode_images, image_maps, no_maps
 from clipes.config import Config, ImageConfig, ViewsConfig
 from clipes.device.peak import Cost
 from clipes.generator import MaskGenerator
+from clipes.regions import regions_of
 from clipes.result import decide_masks
 
 
@@ -50,8 +51,8 @@ class MaskMaker:
         masks = {}
         for name, config in zip(names, configs, strict=True):
             with self.costs[name].measured(vision.device):
-                maps = [no_maps(image, vision, config)]
+                maps, regions = [no_maps(image, vision, config)], [regions_of(image, config.regions)]
                 if ids:
-                    maps = image_maps(vision, batches, [image], text, [ids], len(class_names), config)
-                masks[name] = decide_masks([image], [ids], maps, class_names, config)[0].mask
+                    maps = image_maps(vision, batches, [image], text, [ids], len(class_names), config, regions)
+                masks[name] = decide_masks([image], [ids], maps, class_names, config, regions)[0].mask
         return masks

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from .checks import require, require_flag, require_int, require_number, require_positive, require_share, setting
+from .request import EncodeRequest
 
 
 @dataclass(frozen=True)
@@ -83,3 +84,25 @@ class SeplVoteConfig:
 
 
 VoteConfig = ModeVoteConfig | SeplVoteConfig
+
+
+@dataclass(frozen=True)
+class ScopeConfig:
+    """Patches exchange only within a region (Zhang et al., CorrCLIP, ICCV 2025).
+
+    It counts in the affinities ``attention`` and ``features`` and in the last block of the maps ``dense``.
+    """
+
+    join: float | None = setting(
+        None, "regions whose mean features are so near in cosine count as one (CorrCLIP: 0.2); none: each by itself"
+    )
+
+    def __post_init__(self) -> None:
+        if self.join is not None:
+            require_number("join", self.join)
+            require(0 <= self.join <= 2, "join", self.join, "in [0, 2] or None")
+
+    @property
+    def needs(self) -> EncodeRequest:
+        """What the scope reads of the encoder."""
+        return EncodeRequest(tokens=0 if self.join is None else 1)

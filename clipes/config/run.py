@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from functools import reduce
+from operator import or_
 from typing import Any, Literal, get_args, get_type_hints
 
 from .affinity import AffinityConfig, AttentionAffinityConfig, ContrastAffinityConfig, FeatureAffinityConfig
 from .image import ImageConfig, ViewsConfig
-from .maps import MEMBERS, ClassAttentionConfig, CommitteeConfig, GradCamConfig, MapConfig, Pooling
+from .maps import MEMBERS, ClassAttentionConfig, CommitteeConfig, DenseConfig, GradCamConfig, MapConfig, Pooling
 from .mask import AgreementConfig, ArgmaxConfig, ConfidenceConfig, MaskConfig
 from .refine import CrfConfig, PamrConfig, ParConfig, RefineConfig
+from .regions import (
+    FelzenszwalbConfig,
+    GivenRegionsConfig,
+    ModeVoteConfig,
+    RegionsConfig,
+    ScopeConfig,
+    SeplVoteConfig,
+    SlicConfig,
+    VoteConfig,
+)
 from .request import EncodeRequest
 from .tags import (
     BankTagsConfig,
@@ -29,7 +41,8 @@ class Config:
     """All settings of one run; ``dataclasses.replace`` makes variants.
 
     The type of a stage's settings is the choice of its method. ``affinity=None`` stops at the initial maps,
-    ``refine=None`` at the scores of the maps. ``tags`` and ``tag_rule`` count for images whose labels CLIP is to find.
+    ``refine=None`` at the scores of the maps. ``vote`` counts where there are regions, ``tags`` and ``tag_rule`` for
+    images whose labels CLIP is to find.
 
     >>> from dataclasses import replace
     >>> config = Config()
@@ -39,11 +52,14 @@ class Config:
 
     image: ImageConfig = field(default_factory=ImageConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
+    regions: RegionsConfig | None = None
+    scope: ScopeConfig | None = None
     map: MapConfig = field(default_factory=GradCamConfig)
     class_attention: ClassAttentionConfig = field(default_factory=ClassAttentionConfig)
     affinity: AffinityConfig | None = field(default_factory=AttentionAffinityConfig)
     refine: RefineConfig | None = field(default_factory=CrfConfig)
     mask: MaskConfig = field(default_factory=ConfidenceConfig)
+    vote: VoteConfig | None = field(default_factory=ModeVoteConfig)
     tags: TagsConfig = field(default_factory=TagClipConfig)
     tag_rule: TagRuleConfig = field(default_factory=RelativeRuleConfig)
 
@@ -53,6 +69,17 @@ class Config:
             if not (isinstance(value, kinds) or (value is None and None in CHOICES.get(item.name, {}).values())):
                 names = " or ".join(kind.__name__ for kind in kinds)
                 raise TypeError(f"Config.{item.name} takes a {names}, not {value!r}")
+
+    def check_scope(self) -> None:
+        """ValueError where ``scope`` would change nothing: no affinity or map that is chosen heeds it."""
+        members: tuple[Any, ...] = self.map.members if isinstance(self.map, CommitteeConfig) else (self.map,)
+        dense = any(isinstance(one, DenseConfig) and one.attention != "identity" for one in members)
+        heeded = dense or isinstance(self.affinity, AttentionAffinityConfig | FeatureAffinityConfig)
+        if self.scope is not None and not heeded:
+            raise ValueError(
+                "scope counts in the affinities 'attention' and 'features', and in the map 'dense' without 'identity'; "
+                "none of them is chosen: choose one, or no scope"
+            )
 
     @property
     def effective_ignore_below(self) -> float | None:
@@ -71,8 +98,8 @@ class Config:
     @property
     def needs(self) -> EncodeRequest:
         """What all chosen stages together read of the encoder."""
-        affinity = self.affinity.needs if self.affinity else EncodeRequest()
-        return self.map.needs | self.class_attention.needs | affinity
+        chosen = (self.map, self.class_attention, self.scope, self.affinity)
+        return reduce(or_, (settings.needs for settings in chosen if settings))
 
     def to_dict(self) -> dict[str, Any]:
         """All settings as JSON types; choices under their names: ``{"refine": {"crf": {...}}, ...}``."""
@@ -88,6 +115,7 @@ class Config:
 
 
 CHOICES: dict[str, dict[str, type[Any] | None]] = {
+    "regions": {"given": GivenRegionsConfig, "slic": SlicConfig, "felzenszwalb": FelzenszwalbConfig, "none": None},
     "map": {**MEMBERS, "committee": CommitteeConfig},
     "affinity": {
         "attention": AttentionAffinityConfig,
@@ -99,6 +127,8 @@ CHOICES: dict[str, dict[str, type[Any] | None]] = {
     "mask": {"confidence": ConfidenceConfig, "agreement": AgreementConfig, "none": ArgmaxConfig},
     "tags": {"tagclip": TagClipConfig, "global": GlobalTagsConfig, "bank": BankTagsConfig},
     "tag_rule": {"relative": RelativeRuleConfig, "fixed": FixedRuleConfig, "per-class": PerClassRuleConfig},
+    "scope": {"corrclip": ScopeConfig, "none": None},
+    "vote": {"mode": ModeVoteConfig, "sepl": SeplVoteConfig, "none": None},
 }
 """The stages with a choice of methods: each method's name and the type of its settings."""
 

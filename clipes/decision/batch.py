@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -19,6 +20,7 @@ from clipes.refine import REFINERS
 from clipes.scores import ids_of_rows, score_of_rows, upsample
 
 from .rules import DECISIONS, mean_scores
+from .votes import voted_rows
 
 
 class Decision(NamedTuple):
@@ -49,8 +51,11 @@ def decide_batch(
     patch_cams: Sequence[Tensor],
     num_classes: int,
     config: Config,
+    regions: Sequence[NDArray[np.int32] | None] | None = None,
 ) -> list[Decision]:
     """The second half of the path, without the network: from each image's maps on its patch grid (C, h, w) to its mask.
+
+    ``regions`` are ids (H, W) of each image's regions, 0 for none, which vote as ``config.vote`` says; or None.
 
     Raises ValueError, as the refinements do, for settings that do not suit a picture's size; FloatingPointError for
     a score that is not finite.
@@ -65,10 +70,12 @@ def decide_batch(
     mask_dtype = torch.uint8 if ignore == 255 else torch.int32  # torch has no arithmetic for uint16
     flat = torch.tensor([i for ids in class_ids for i in ids], dtype=torch.int64).to(scores[0].device)
     on_device = []
-    for ids, coarse, fine, each, score in zip(
-        torch.split(flat, [len(ids) for ids in class_ids]), patch_cams, cams, refined, scores, strict=True
-    ):
+    of_images = torch.split(flat, [len(ids) for ids in class_ids])
+    regions = [None] * len(images) if regions is None else regions
+    for ids, coarse, fine, each, score, own in zip(of_images, patch_cams, cams, refined, scores, regions, strict=True):
         rows, ignored = rule.rows(each, config.mask, config.effective_ignore_below)
+        if own is not None and config.vote is not None:
+            rows = voted_rows(rows, ignored, ids, own, config.vote)
         mask = ids_of_rows(rows, ids)
         if ignored is not None:
             mask = mask.masked_fill(ignored, ignore)
@@ -107,10 +114,14 @@ _BYTES: dict[type, tuple[Callable[[Any], int], int]] = {
 }
 
 
+_REGION_BYTES = 200  # per pixel: superpixels' colours in float64, pairs of regions and pixels
+
+
 def decision_memory(pixels: Sequence[int], labels: Sequence[int], config: Config) -> int:
     """About how many bytes of CPU memory :func:`decide_batch` takes for images of so many pixels and labels."""
     of_pixel, per_label = _BYTES[type(config.refine)]
     plain, times = of_pixel(config.refine), DECISIONS[type(config.mask)].backgrounds
+    plain += 0 if config.regions is None else _REGION_BYTES
     return sum((plain + per_label * label * times) * pixel for pixel, label in zip(pixels, labels, strict=True))
 
 

@@ -14,10 +14,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from clipes.cams.affinities import scoped_attention
 from clipes.cams.affinity import affinity_matrix
 from clipes.cams.boxes import above_threshold, box_masks, region_boxes
 from clipes.cams.compute import encode_images, image_grid, image_maps
 from clipes.cams.probabilities import label_probabilities
+from clipes.cams.scope import scoped
 from clipes.clip.head import image_features
 from clipes.clip.vision import Encoded
 from clipes.config import AffinityConfig, AttentionAffinityConfig, Config, ViewsConfig
@@ -25,6 +27,7 @@ from clipes.device.inference import inference
 from clipes.device.matmul_precision import matmul_precision
 from clipes.device.pixels import prepare
 from clipes.generator import ImageLike, MaskGenerator
+from clipes.regions import regions_of
 from clipes.result import PseudoMask, decide_masks
 
 Box = tuple[int, int, int, int]
@@ -144,11 +147,13 @@ def trace_stages(generator: MaskGenerator, image: ImageLike, labels: Iterable[st
     features, ids = generator.encode(image), generator.vocabulary.ids(labels)
     picture, one_view = features.image, replace(config, views=ViewsConfig())
     ((_, encoded),) = features.batches if len(config.views.all) == 1 else encode_images(vision, [picture], one_view)
-    unrefined = replace(config, refine=None)
+    unrefined, regions = replace(config, refine=None, vote=None), [regions_of(picture, config.regions)]
     configs = [replace(unrefined, affinity=None), unrefined]
     text, count = generator._text_features, len(names)
-    maps = [image_maps(vision, features.batches, [picture], text, [ids], count, c)[0] for c in configs]
-    initial, propagated = (decide_masks([picture], [ids], [m], names, unrefined)[0] for m in maps)
+    maps = [image_maps(vision, features.batches, [picture], text, [ids], count, c, regions)[0] for c in configs]
+    initial, propagated = (decide_masks([picture], [ids], [m], names, unrefined, regions)[0] for m in maps)
+    if config.scope is not None:
+        encoded = scoped(vision, encoded, regions, config.scope)
     grid = image_grid(picture, vision.patch_size, config.image)
     unit = prepare(picture, grid, vision.patch_size, (0, 0, 0), (1, 1, 1), vision.device, vision.interpolation)
     return Stages(
@@ -178,7 +183,7 @@ def _probabilities(generator: MaskGenerator, encoded: Encoded, ids: tuple[int, .
 def _affinity_trace(encoded: Encoded, maps: Tensor, config: AffinityConfig | None) -> AffinityTrace | None:
     if not isinstance(config, AttentionAffinityConfig):
         return None
-    attention = encoded.attention[config.attention]
+    attention = scoped_attention(encoded, config)
     with inference():
         matrix = affinity_matrix(attention, encoded.grids, config, encoded.votes)[0]
         boxes = region_boxes(maps, config.box_threshold, config.boxes)

@@ -6,6 +6,7 @@ affinity is in :mod:`clipes.cams`.
 
 from .arrays import RegionsLike, region_ids
 from .files import read_regions
+from .picture import regions_of
 from .superpixels import SUPERPIXELS, superpixels
 
-__all__ = ["SUPERPIXELS", "RegionsLike", "read_regions", "region_ids", "superpixels"]
+__all__ = ["SUPERPIXELS", "RegionsLike", "read_regions", "region_ids", "regions_of", "superpixels"]

@@ -9,16 +9,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from clipes.datasets.catalog import add_images, catalogue
 from clipes.datasets.match import add_rows, match_images
 from clipes.datasets.sample import DatasetError, LabelRow, RawSample, RegionPlace, Sample
 from clipes.io.images import TarMember
+from clipes.io.kinds import IMAGE_SUFFIXES
 from clipes.io.tempdb import decode_name, encode_name
 from clipes.io.walk import walk_files
 
 from .files import AMG_TABLE, SUFFIXES
+
+SampleT = TypeVar("SampleT", bound=Sample)
 
 
 class FoundRegions:
@@ -39,16 +42,38 @@ class FoundRegions:
         self.first_missing = decode_name(first[0]) if first else ""
         self.unused: int = database.execute("SELECT count(*) FROM row WHERE NOT used").fetchone()[0]
 
+    @property
+    def notes(self) -> list[str]:
+        """What will fail, and what is not used, a sentence each."""
+        notes = []
+        if self.missing:
+            first = f"{self.first_missing!r} the first"
+            notes.append(f"{self.missing} image(s) have no regions in {self.source} and will fail, {first}")
+        if self.unused:
+            notes.append(f"{self.unused} of the regions in {self.source} belong to no image")
+        return notes
+
     def of(self, sample_id: str) -> RegionPlace | None:
         """Where the regions of an image are; None where it has none."""
         query = "SELECT row.labels FROM sample JOIN row ON row.position = sample.row WHERE id = ?"
         row = self._database.execute(query, (encode_name(sample_id),)).fetchone()
         return _place(json.loads(row[0])) if row else None
 
-    def added_to(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """The samples with the places of their regions; one without has a place that does not exist."""
-        for sample in samples:
-            yield replace(sample, regions=self.of(sample.id) or RegionPlace(self.source / f"{sample.id}.*"))
+    def added_to(self, samples: Iterable[SampleT]) -> Iterable[SampleT]:
+        """The samples with the places of their regions, each time they are asked for; one without has a place that does
+        not exist.
+        """
+        return _Added(self, samples)
+
+
+class _Added(Iterable[SampleT]):
+    def __init__(self, found: FoundRegions, samples: Iterable[SampleT]):
+        self._found, self._samples = found, samples
+
+    def __iter__(self) -> Iterator[SampleT]:
+        for sample in self._samples:
+            place = self._found.of(sample.id) or RegionPlace(self._found.source / f"{sample.id}.*")
+            yield replace(sample, regions=place)
 
 
 def find_regions(samples: Iterable[Sample], source: Path) -> FoundRegions:
@@ -82,8 +107,10 @@ def find_regions(samples: Iterable[Sample], source: Path) -> FoundRegions:
 
 
 def _suffix(sample: Sample) -> str:
+    """The suffix of the image; that of some image where it is not known."""
     name = sample.image.name if isinstance(sample.image, TarMember) else Path(sample.image).name
-    return Path(name).suffix
+    suffix = Path(name).suffix
+    return suffix if suffix.lower() in IMAGE_SUFFIXES else ".png"
 
 
 def _place(labels: list[str]) -> RegionPlace:

@@ -6,9 +6,11 @@ import os
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from clipes.config import GivenRegionsConfig
 from clipes.datasets import TableFormat
 from clipes.datasets.piped import read_pipe
 from clipes.datasets.sample import AnySource
@@ -31,6 +33,7 @@ def run(
     out: str | os.PathLike[str],
     labels: str | os.PathLike[str] | Iterable[str] | None = None,
     *,
+    regions: str | os.PathLike[str] | None = None,
     generator: MaskGenerator | None = None,
     confidence: bool = False,
     cams: Literal["patch", "full"] | None = None,
@@ -55,6 +58,8 @@ def run(
         source: an image, a folder, a table, ``voc:ROOT``, ...; see :func:`clipes.datasets.find_samples`.
         out: the folder of the masks, made if need be.
         labels: a labels file, the names that every image has, or None for the source's own labels.
+        regions: a folder or JSON of regions, see :func:`clipes.regions.folder.find_regions`; by default those that the
+            generator's settings compute, if any.
         generator: makes the masks in this process; by default :func:`clipes.load`, the bundled model.
         confidence, cams, format: what else is saved, and how; see :class:`clipes.store.output.Output`.
         table: the columns of tables of labels, and what separates the labels of an image.
@@ -70,6 +75,9 @@ def run(
     """
     check_main_guard()
     generator = generator or load()
+    if regions is not None and not isinstance(generator.config.regions, GivenRegionsConfig):
+        config = replace(generator.config, regions=GivenRegionsConfig())
+        generator = MaskGenerator(generator.clip, generator.vocabulary, config)
     placement = placement or Placement()
     if not isinstance(placement.engine, LocalEngine) or placement.engine.devices:
         raise ValueError("a generator works in this process; give its plan to clipes.runs.api.run_plan for engines")
@@ -78,6 +86,7 @@ def run(
         Output(Path(out), confidence, cams, format),
         labels=_labels(labels),
         table=table,
+        regions=None if regions is None else os.fspath(regions),
         model=None,
         vocabulary=None,
         config=generator.config,

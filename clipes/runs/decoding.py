@@ -15,9 +15,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipes.datasets import Sample
+from clipes.datasets.sample import RegionPlace
 from clipes.io.cams_npz import PatchCams
 from clipes.io.images import TarMember, open_image
 from clipes.io.retry import LastingTrouble, check_answers, passing_cause, retried
+from clipes.regions import read_regions
+from clipes.regions.files import regions_checksum
 from clipes.store.row import Row
 
 
@@ -41,6 +44,8 @@ class Loaded(NamedTuple):
         sample: the sample.
         pixels: its picture, (H, W, 3) uint8 RGB, upright; None where it cannot be read, or is not needed.
         maps: its saved maps, where the mask is decided from those.
+        regions: ids (H, W) of its regions, where they are read; None elsewhere.
+        regions_sum: the checksum of what they were read from; None elsewhere.
         reason: why no mask can be made; empty where one can.
         missing: whether the reason is that the file does not exist.
         warnings: what was warned of while it was read.
@@ -49,6 +54,8 @@ class Loaded(NamedTuple):
     sample: Sample
     pixels: NDArray[np.uint8] | None = None
     maps: PatchCams | None = None
+    regions: NDArray[np.int32] | None = None
+    regions_sum: str | None = None
     reason: str = ""
     missing: bool = False
     warnings: tuple[str, ...] = ()
@@ -65,13 +72,27 @@ Decoder = Callable[[Sample], Loaded]
 """Reads one sample. It pickles, and never raises for what is wrong with one file: see :func:`read_patiently`."""
 
 
-def decode_image(sample: Sample, folders: Collection[Path] = ()) -> Loaded:
-    """Read the picture of a sample.
+def decode_image(sample: Sample, folders: Collection[Path] = (), unsegmented: int = 0) -> Loaded:
+    """Read the picture of a sample, and its regions if it has any; ``unsegmented`` is the id of none.
 
     ``folders`` are absolute, and held files when the run began. An image that is not there is waited for, as
     :mod:`clipes.io.retry` says, if its folder of those is gone or empty: a share that is not mounted.
     """
-    return read_patiently(sample, sample.image, partial(_decode, sample, folders))
+    loaded = read_patiently(sample, sample.image, partial(_decode, sample, folders))
+    return loaded if loaded.pixels is None else with_regions(loaded, loaded.pixels.shape[:2], unsegmented)
+
+
+def with_regions(loaded: Loaded, size: tuple[int, ...], unsegmented: int) -> Loaded:
+    """``loaded`` with the regions of its sample, if it has any; a reason where they are not of ``size`` or not read."""
+    if loaded.sample.regions is None:
+        return loaded
+    read = partial(_read_regions, loaded, loaded.sample.regions, (size[0], size[1]), unsegmented)
+    return read_patiently(loaded.sample, loaded.sample.regions.path, read)
+
+
+def _read_regions(loaded: Loaded, place: RegionPlace, size: tuple[int, int], unsegmented: int) -> Loaded:
+    checksum = regions_checksum(place)  # first: where the file changes meanwhile, the next start sees it
+    return loaded._replace(regions=read_regions(place, size, unsegmented), regions_sum=checksum)
 
 
 def read_patiently(sample: Sample, file: Path | TarMember, read: Callable[[], Loaded]) -> Loaded:

@@ -81,8 +81,9 @@ class Run:
         self.images = prepared.images
         shard, total = self.plan.placement.shard, len(prepared.samples)
         self.header = {**record_header(store), "shard": str(shard), "images": self.images, "total": total}
-        self.remaining = Remaining(prepared.samples, store, self.plan.output, shard, stop)
-        self.decode = partial(decode_image, folders=existing_folders(self.plan.source))
+        self.remaining = Remaining(prepared.with_regions, store, self.plan.output, shard, stop)
+        unsegmented = getattr(self.plan.config.regions, "unsegmented", 0)
+        self.decode = partial(decode_image, folders=existing_folders(self.plan.source), unsegmented=unsegmented)
 
 
 @contextmanager

@@ -6,15 +6,16 @@ The loop is that of ``clipes generate``; the maps come from the run's files inst
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
-from clipes.config import STAGES, Config
+from clipes.config import STAGES, Config, GivenRegionsConfig
 from clipes.datasets.sample import AnySource
 from clipes.ids import MANIFEST
 from clipes.io.images import TarMember
 from clipes.io.paths import resolved
+from clipes.regions.folder import FoundRegions, find_regions
 from clipes.store.images import run_images
 from clipes.store.lease import take_lease
 from clipes.store.manifest import MIXED, overwrite_manifest, settings_digest
@@ -29,7 +30,7 @@ from .local_engine import MaskWriter
 from .outcome import Outcome
 from .preflight import check_folder
 from .run import Remaining, claim_folder, record_header
-from .saved_maps import MasksFromSavedMaps
+from .saved_maps import MasksFromSavedMaps, needs_images
 
 _COPIED = ("source", "model", "pretrained", "like", "classes", "class_set", "preset", "category_ids")
 """What the ``run.json`` of a new folder says as that of the run does."""
@@ -88,6 +89,7 @@ class SavedRun:
         config: Config,
         source: AnySource | None = None,
         *,
+        regions: str | os.PathLike[str] | None = None,
         out: str | os.PathLike[str] | None = None,
         readers: int = 0,
         jobs: int = 1,
@@ -100,9 +102,11 @@ class SavedRun:
         have no maps, get the same row as before.
 
         Args:
-            config: the settings; image, CAM and affinity must be those of the run.
-            source: where the images are, as in ``clipes generate``; it is read only if ``config.refine`` is not None,
-                because that needs their colours.
+            config: the settings; all but ``refine``, ``mask``, ``regions`` and ``vote`` must be those of the run.
+            source: where the images are, as in ``clipes generate``; it is read only if the refinement or superpixels
+                need their colours.
+            regions: where the images' regions are, as in ``clipes generate``, if ``config`` says that they are given;
+                by default where the run found them.
             out: a folder for the masks, without maps, in the run's format; None overwrites the run's masks. Then
                 ``run.json`` holds the new settings at the end, and masks of images that failed stay as they are.
             readers, jobs, stop: as for :class:`clipes.runs.local_engine.MaskWriter`.
@@ -114,7 +118,7 @@ class SavedRun:
         self._check(config, source, out)
         try:
             images: Mapping[str, Path | TarMember] = {}
-            if config.refine is not None and source is not None:
+            if needs_images(config) and source is not None:
                 images = run_images(self.store.manifest, source)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; say where the images are (--source), or --refine none") from error
@@ -126,14 +130,31 @@ class SavedRun:
             settings["output"] = output.settings()
             if images and source is not None:
                 check_folder(source, self._samples(images), output)
-        return self._write(images, config, output, settings, stop, readers, jobs)
+        found = None
+        if isinstance(config.regions, GivenRegionsConfig):
+            found = find_regions(self._samples(images), self._regions_source(regions))
+        elif regions is not None:
+            raise ValueError(f"regions are in {regions}, but the settings do not take them; change config.regions")
+        return self._write(images, found, config, output, settings, stop, readers, jobs)
+
+    def _regions_source(self, regions: str | os.PathLike[str] | None) -> Path:
+        plan = self.store.manifest.get("plan")
+        place = regions or (plan.get("regions") if isinstance(plan, dict) else None)
+        if not place:
+            raise ValueError("the settings take regions that come with each picture; say where they are (--regions)")
+        return Path(place)
 
     def _check(self, config: Config, source: object, out: str | os.PathLike[str] | None) -> None:
-        for name in set(STAGES) - {"refine", "mask"}:
+        for name in set(STAGES) - {"refine", "mask", "regions", "vote"}:
             if getattr(config, name) != getattr(self.config, name):
                 raise ValueError(f"{name} settings differ from those of the saved maps; run `clipes generate` for that")
-        if config.refine is not None and source is None:
-            raise ValueError("a refinement by colours needs the images: give their source (--source), or --refine none")
+        if config.scope is not None and config.regions != self.config.regions:
+            raise ValueError("the saved maps were made within other regions; run `clipes generate` for that")
+        if needs_images(config) and source is None:
+            raise ValueError(
+                "a refinement by colours, or superpixels, need the images: give their source (--source), or --refine "
+                "none and --regions none"
+            )
         folder = self.store.folder
         if out is None and self.store.settings.get("output", {}).get("format") == "tar":
             raise ValueError(f"{folder} holds .tar files, which are not overwritten; give another folder (--out)")
@@ -143,6 +164,7 @@ class SavedRun:
     def _write(
         self,
         images: Mapping[str, Path | TarMember],
+        regions: FoundRegions | None,
         config: Config,
         output: Output,
         settings: Mapping[str, object],
@@ -156,7 +178,9 @@ class SavedRun:
             store = stack.enter_context(self._begin(settings) if in_place else self._copy(output, settings))
             digests = {record.settings for record in read_records(store.folder)} - {store.digest}
             others = [stack.enter_context(LatestRows(store.folder, digest)) for digest in digests]
-            self._remaining = Remaining(self._samples(images), store, output, stop=stop, others=others)
+            samples: Iterable[SavedSample] = self._samples(images)
+            samples = samples if regions is None else regions.added_to(samples)
+            self._remaining = Remaining(samples, store, output, stop=stop, others=others)
             masks = MasksFromSavedMaps(self.store.class_names, config)
             total = self.store.status(0).total
             header = {**record_header(store), "total": len(self.store.latest) if total is None else total}

@@ -13,7 +13,8 @@ from typing import Protocol
 import torch
 from PIL import Image
 
-from clipes.datasets import Sample
+from clipes.cams.compute import estimate_memory, image_grid
+from clipes.decision import decision_memory
 from clipes.device.backoff import Backoff, Failure, failure_of
 from clipes.device.memory import MemoryBudget, cpu_memory_limit
 from clipes.device.process_memory import memory_in_use, memory_limit
@@ -60,6 +61,18 @@ class MaskSource(Protocol):
         """The same source in float32; None where it is that already."""
 
 
+def batch_memory(generator: MaskGenerator, images: Sequence[Image.Image], labels: Sequence[int]) -> int:
+    """Upper estimate of the bytes of CPU memory that a generator takes for one batch of ``images``.
+
+    ``labels`` are the images' numbers of labels. Encoding holds one image at a time, deciding holds all.
+    """
+    vision, config = generator.clip.vision, generator.config
+    largest = max(config.views.scales)
+    grids = [image_grid(image, vision.patch_size, config.image, largest) for image in images]
+    pixels = [image.height * image.width for image in images]
+    return max(estimate_memory(vision, h * w) for h, w in grids) + decision_memory(pixels, labels, config)
+
+
 class MasksFromImages:
     """Masks by a CLIP that encodes the images; ``decode`` reads them."""
 
@@ -70,12 +83,12 @@ class MasksFromImages:
 
     def estimate_memory(self, batch: Sequence[Loaded]) -> int:
         """As :class:`MaskSource` says."""
-        return self.generator._estimate_memory(_images(batch), [len(loaded.sample.labels) for loaded in batch])
+        return batch_memory(self.generator, _images(batch), [len(loaded.sample.labels) for loaded in batch])
 
     def make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
         """As :class:`MaskSource` says."""
-        labels = [loaded.sample.labels for loaded in batch]
-        return list(self.generator.generate(_images(batch), labels, len(batch)))
+        labels, regions = [loaded.sample.labels for loaded in batch], [loaded.regions for loaded in batch]
+        return list(self.generator.generate(_images(batch), labels, len(batch), regions))
 
     def in_float32(self) -> MasksFromImages | None:
         """As :class:`MaskSource` says."""
@@ -115,7 +128,7 @@ class BatchGenerator:
             for loaded, result in zip(batch, self._backoff.run(batch, self._make, self._fitting), strict=True)
         ]
         seconds = round((time.monotonic() - started) / max(len(batch), 1), 4)
-        return [_with_row(loaded.sample, result, seconds) for loaded, result in zip(batch, results, strict=True)]
+        return [_with_row(loaded, result, seconds) for loaded, result in zip(batch, results, strict=True)]
 
     def _make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
         need = self._source.estimate_memory(batch)
@@ -149,7 +162,8 @@ class BatchGenerator:
             return self._float32
 
 
-def _with_row(sample: Sample, result: PseudoMask | Failure, seconds: float) -> tuple[Row, PseudoMask | None]:
+def _with_row(loaded: Loaded, result: PseudoMask | Failure, seconds: float) -> tuple[Row, PseudoMask | None]:
+    sample = loaded.sample
     if isinstance(result, Failure):
         return Row(sample.id, "failed", result.reason, sample.labels), None
     sure = result.mean_confidence
@@ -162,6 +176,7 @@ def _with_row(sample: Sample, result: PseudoMask | Failure, seconds: float) -> t
         confidence=None if sure is None else round(sure, 4),
         missing=result.missing_labels,
         foreground=round(result.foreground_share, 6),
+        regions=loaded.regions_sum,
     )
     return row, result
 

@@ -13,7 +13,7 @@ from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from clipes.config import VOC12, Config, Fuse
+from clipes.config import VOC12, Config, Fuse, GivenRegionsConfig, choice_name
 from clipes.datasets import TableFormat, absolute_source
 from clipes.datasets.table_format import DEFAULT_FORMAT
 from clipes.io.paths import list_sources
@@ -161,6 +161,8 @@ class Plan:
         output: the folder of the masks, and what is saved beside them.
         labels: a labels file, the names that every image has, or None for the source's own labels.
         table: the columns and the separator of labels in tables.
+        regions: a folder or JSON of regions (:func:`clipes.regions.folder.find_regions`), where ``config`` says that
+            they are given; else None.
         model, vocabulary: what is loaded; None where the caller brings a generator of its own.
         config: the settings of the method.
         preset: the name of the preset that ``config`` was made from; `finalize` takes other refinements from it.
@@ -174,6 +176,7 @@ class Plan:
     output: Output
     labels: Names | None = None
     table: TableFormat = DEFAULT_FORMAT
+    regions: str | None = None
     model: ModelChoice | None = field(default_factory=ModelChoice)
     vocabulary: VocabularyChoice | None = field(default_factory=VocabularyChoice)
     config: Config = VOC12
@@ -184,6 +187,11 @@ class Plan:
     def __post_init__(self) -> None:
         if not all(source.strip() for source in list_sources(self.source)):
             raise ValueError("the source is empty; give a folder of images, or another source")
+        if isinstance(self.config.regions, GivenRegionsConfig) != (self.regions is not None):
+            raise ValueError(
+                f"regions are {self.regions!r}, and the settings say {choice_name('regions', self.config.regions)!r}; "
+                "give a folder of regions with the settings 'given', and no folder with others"
+            )
         shard = self.placement.shard
         if self.faults.overwrite and shard.count > 1:
             raise ValueError(
@@ -207,8 +215,9 @@ class Plan:
         for part in (values["model"], values["vocabulary"]):
             if part:
                 part.update((key, _absolute_file(value)) for key, value in part.items() if isinstance(value, str))
-        if isinstance(self.labels, str):
-            values["labels"] = os.path.abspath(self.labels)
+        for name in ("labels", "regions"):
+            if isinstance(values[name], str):
+                values[name] = os.path.abspath(values[name])
         values["output"]["folder"] = os.path.abspath(self.output.folder)
         return {**values, "source": absolute_source(self.source), "config": self.config.to_dict()}
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from clipes.datasets import Samples, find_samples
+from clipes.datasets import Sample, Samples, find_samples
 from clipes.io.paths import source_text
+from clipes.regions.folder import FoundRegions, find_regions
 from clipes.vocabulary import Vocabulary, check_labels, stuff_words
 
 from .plan import Plan
@@ -23,12 +25,19 @@ class PreparedRun:
         vocabulary: the classes and words that the plan chooses.
         samples: the images of the whole data set with their labels.
         notes: what the run will leave out, a sentence each.
+        regions: where the images' regions are, if the plan names any.
     """
 
     plan: Plan
     vocabulary: Vocabulary
     samples: Samples
     notes: tuple[str, ...] = ()
+    regions: FoundRegions | None = None
+
+    @property
+    def with_regions(self) -> Iterable[Sample]:
+        """The samples, each with the place of its regions, if the plan names any."""
+        return self.samples if self.regions is None else self.regions.added_to(self.samples)
 
     @property
     def images(self) -> int:
@@ -52,7 +61,7 @@ def prepare(plan: Plan, vocabulary: Vocabulary | None = None) -> PreparedRun:
     ``vocabulary`` is needed where the plan has none, which is that of a run by a generator of the caller's.
 
     Raises:
-        FileNotFoundError: a missing source or labels file.
+        FileNotFoundError: a missing source, labels file, or folder of regions.
         ValueError: an unknown class, a malformed source, an output folder that is not a run's, or that lies in the
             source; see :func:`clipes.datasets.find_samples` and :func:`clipes.runs.preflight.check_folder`.
     """
@@ -81,7 +90,9 @@ def prepare(plan: Plan, vocabulary: Vocabulary | None = None) -> PreparedRun:
         )
     if unknown:
         notes.append(f"{unknown} image(s) with unknown labels will be skipped; {first}")
-    return PreparedRun(plan, vocabulary, samples, tuple(notes))
+    regions = None if plan.regions is None else find_regions(samples, Path(plan.regions))
+    notes += [] if regions is None else regions.notes
+    return PreparedRun(plan, vocabulary, samples, tuple(notes), regions)
 
 
 def _without_label(samples: Samples) -> Iterator[str]:

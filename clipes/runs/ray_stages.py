@@ -23,7 +23,7 @@ from clipes.store.output import Output
 from clipes.store.row import Row
 from clipes.store.writer import new_writer
 
-from .decoding import Decoder, Loaded, decode_image
+from .decoding import Decoder, decode_image
 from .loading import load_ahead
 from .publishing import Publisher, refuse, row_without_mask
 
@@ -85,7 +85,7 @@ class Item:
         row: how it ended, where that is decided; a mask's row before its files are written, too.
         error: what ends the run, as it was raised in a stage; the image is not done then.
         warnings: what was warned of while it was read.
-        content: what the next stage needs of it, its pixels or its files, if it has any; at the end, its outcome.
+        content: what the next stage needs of it, what was loaded or its files, if it has any; at the end, its outcome.
     """
 
     sample: Sample
@@ -132,8 +132,8 @@ def load_pixels(table: pyarrow.Table, work: Work) -> Iterator[pyarrow.Table]:
         isolated = chain.from_iterable(load_ahead(samples, 4, 1, work.decode))
         for loaded in isolated if _attempt() > 0 else map(work.decode, samples):
             row = refuse(loaded, names, work.skip, writer)
-            decoded.append(Item(loaded.sample, row, None, loaded.warnings, None if row else loaded.pixels))
-            size += 0 if loaded.pixels is None else loaded.pixels.nbytes
+            decoded.append(Item(loaded.sample, row, None, loaded.warnings, None if row else loaded))
+            size += sum(0 if array is None else array.nbytes for array in (loaded.pixels, loaded.regions))
             if size > TABLE_BYTES:
                 yield table_of(decoded)
                 decoded, size = [], 0
@@ -195,7 +195,7 @@ class GenerateMasks:
             yield table_of([Item(todo[done].sample, error=error)])
 
     def _batch(self, batch: Sequence[Item]) -> list[Item]:
-        made = self._generate([Loaded(item.sample, item.content) for item in batch])
+        made = self._generate([item.content for item in batch])
         return list(self._encoders.map(self._encoded, batch, *zip(*made, strict=True)))
 
     def _encoded(self, item: Item, row: Row, result: PseudoMask | None) -> Item:

@@ -14,6 +14,9 @@ import torch
 
 from clipes._version import __version__, versions
 from clipes.datasets import Sample
+from clipes.datasets.sample import RegionPlace
+from clipes.io.retry import LastingTrouble
+from clipes.regions.files import regions_checksum
 from clipes.store.output import Output
 from clipes.store.rows import LatestRows
 from clipes.store.store import Store
@@ -79,10 +82,17 @@ class Remaining:
             for sample, is_done in zip(block, done, strict=True):
                 if self._stop():
                     return
-                if is_done and not self._is_overwritten(sample):
+                if is_done and self._has_its_regions(sample) and not self._is_overwritten(sample):
                     self.finished += 1
                 else:
                     yield sample
+
+    def _has_its_regions(self, sample: Sample) -> bool:
+        """Whether the mask was made with the regions that the sample has now, if it has any."""
+        if sample.regions is None:
+            return True
+        row = self._store.latest.get(sample.id)
+        return row is not None and row.regions == _regions_sum(sample.regions)
 
     def _is_overwritten(self, sample: Sample) -> bool:
         if not self._others:
@@ -90,6 +100,16 @@ class Remaining:
         own = self._store.latest.order(sample.id)
         others = (other for rows in self._others if (other := rows.order(sample.id)))
         return own is not None and any(other >= own for other in others)
+
+
+def _regions_sum(place: RegionPlace) -> str | None:
+    """The checksum of what regions are read from, as it is now; None where it cannot be read."""
+    try:
+        return regions_checksum(place)
+    except LastingTrouble:
+        raise
+    except (ValueError, OSError):
+        return None
 
 
 def _start() -> dict[str, Any]:

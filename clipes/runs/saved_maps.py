@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from PIL import Image
@@ -13,31 +14,45 @@ from clipes.config import Config
 from clipes.datasets import Sample
 from clipes.decision import decision_memory
 from clipes.io.cams_npz import read_cams
+from clipes.io.images import TarMember
+from clipes.regions import regions_of
 from clipes.result import PseudoMask, decide_masks
 from clipes.store.checksums import verified
 
-from .decoding import Loaded, SavedSample, decode_image, read_patiently
+from .decoding import Loaded, SavedSample, decode_image, read_patiently, with_regions
 
 
 @dataclass(frozen=True)
 class MapsDecoder:
-    """Reads the maps of a sample, and its picture if ``with_image``; without, the size of the maps is enough."""
+    """Reads the maps of a sample, its regions, and its picture if ``with_image``; without, the maps say its size.
+
+    Maps that are ``scoped`` go with the regions that they were made within, and no others.
+    """
 
     class_count: int
     with_image: bool
+    unsegmented: int = 0
+    scoped: bool = False
 
     def __call__(self, sample: Sample) -> Loaded:
         """Read one sample."""
         if not isinstance(sample, SavedSample) or sample.maps is None:
             return Loaded(sample, reason="it has no saved maps")
-        read = read_patiently(sample, sample.maps, partial(self._read, sample))
+        loaded = self._load(sample, sample.maps)
+        if self.scoped and sample.row and loaded.regions_sum != sample.row.regions and not loaded.reason:
+            reason = "its maps were made within other regions; make them again with `clipes generate`"
+            return Loaded(sample, reason=reason, warnings=loaded.warnings)
+        return loaded
+
+    def _load(self, sample: SavedSample, file: Path | TarMember) -> Loaded:
+        read = read_patiently(sample, file, partial(self._read, sample))
         maps = read.maps
         if maps is None or not self.with_image:
-            return read
+            return read if maps is None else with_regions(read, maps.size, self.unsegmented)
         if sample.image == sample.maps:
             reason = f"no image {sample.id!r} in the source; say where the images are (--source)"
             return Loaded(sample, reason=reason)
-        loaded = decode_image(sample)
+        loaded = decode_image(sample, unsegmented=self.unsegmented)
         if loaded.pixels is None:
             return loaded
         height, width = loaded.pixels.shape[:2]
@@ -56,6 +71,11 @@ class MapsDecoder:
         return Loaded(sample, maps=read_cams(path, self.class_count))
 
 
+def needs_images(config: Config) -> bool:
+    """Whether a mask is decided from its maps by the colours of its picture, too."""
+    return config.refine is not None or (config.regions is not None and config.regions.needs_colours)
+
+
 class MasksFromSavedMaps:
     """Masks decided from saved maps, on the CPU: a :class:`clipes.runs.generation.MaskSource`."""
 
@@ -64,7 +84,8 @@ class MasksFromSavedMaps:
 
     def __init__(self, class_names: Sequence[str], config: Config):
         self.class_names, self._config = class_names, config
-        self.decode = MapsDecoder(len(class_names), config.refine is not None)
+        unsegmented = getattr(config.regions, "unsegmented", 0)
+        self.decode = MapsDecoder(len(class_names), needs_images(config), unsegmented, config.scope is not None)
 
     def estimate_memory(self, batch: Sequence[Loaded]) -> int:
         """Bytes of CPU memory that :meth:`make` takes at most, about."""
@@ -80,7 +101,10 @@ class MasksFromSavedMaps:
             for loaded, one in zip(batch, maps, strict=True)
         ]
         class_ids, cams = [one.class_ids.tolist() for one in maps], [torch.from_numpy(one.patch_cams) for one in maps]
-        return decide_masks(images, class_ids, cams, self.class_names, self._config)
+        regions = [
+            regions_of(image, self._config.regions, loaded.regions) for image, loaded in zip(images, batch, strict=True)
+        ]
+        return decide_masks(images, class_ids, cams, self.class_names, self._config, regions)
 
     def in_float32(self) -> None:
         """None: the maps are float32."""

@@ -33,6 +33,7 @@ class Row:
         missing: those of the labels that no pixel of the mask has.
         foreground: the share of the mask's pixels that show a class, in [0, 1]; None where there is no mask, and in
             records of older versions.
+        regions: SHA-256 of what the image's regions were read from, 64 hexadecimal digits; None if none were.
         time: when the row was written, in seconds since 1970; set by :meth:`Recorder.add`.
     """
 
@@ -48,6 +49,7 @@ class Row:
     confidence: float | None = None
     missing: tuple[str, ...] = ()
     foreground: float | None = None
+    regions: str | None = None
     time: float = 0.0
 
     def __post_init__(self) -> None:
@@ -124,7 +126,7 @@ def _is_file_sum(item: object) -> bool:
 
 
 _VALIDATORS: dict[str, Callable[[Any], bool]] = {
-    **dict.fromkeys(("id", "status", "reason", "checksum", "shard"), lambda item: isinstance(item, str)),
+    **dict.fromkeys(("id", "status", "reason", "checksum", "shard", "regions"), lambda item: isinstance(item, str)),
     **dict.fromkeys(("labels", "missing"), _are_texts),
     "size": lambda item: isinstance(item, list) and len(item) == 2 and all(type(side) is int for side in item),
     "saved": lambda item: isinstance(item, dict) and all(map(_is_file_sum, item.values())),

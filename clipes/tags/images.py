@@ -29,8 +29,8 @@ from .bank_file import PatchBank, bank_settings, read_bank
 from .methods import TagInput, tag_scores
 from .rules import is_label, is_near
 
-MakeMaps = Callable[[Iterable[Views], Sequence[Image.Image], Sequence[tuple[int, ...]]], list[Tensor]]
-"""Encoded views of images, the images, and the ids of their labels, to the maps of each image."""
+MakeMaps = Callable[[Iterable[Views], Sequence[int], Sequence[tuple[int, ...]]], list[Tensor]]
+"""Encoded views of images, the images' numbers, and the ids of their labels, to the maps of each image."""
 
 WHOLE = View(1.0, False)
 """The view of a picture that is tagged: of its own size, not mirrored."""
@@ -140,7 +140,7 @@ class ImageTagger:
             ids = [self._vocabulary.ids(tags[number].labels) for number in batch]
             if any(ids):
                 views = [(list(range(len(batch))), encoded)]
-                maps |= zip(batch, make_maps(views, pictures, ids), strict=True)
+                maps |= zip(batch, make_maps(views, batch, ids), strict=True)
         return tags, maps
 
 

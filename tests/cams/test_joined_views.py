@@ -16,6 +16,7 @@ from clipes.cams.compute import join_views
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.weights import CLIP
 from clipes.config import CommitteeConfig, ImageConfig, View, ViewsConfig
+from clipes.runs.generation import batch_memory
 from clipes.scenes import draw_scene
 from clipes.vocabulary import load_vocabulary
 
@@ -114,7 +115,7 @@ def test_wrong_views(change, message) -> None:
 def test_the_largest_view_counts_for_memory(generator) -> None:
     images = [Image.new("RGB", (320, 240))]
     plain, large = (
-        generator(replace(PLAIN, views=views))._estimate_memory(images, [2])
+        batch_memory(generator(replace(PLAIN, views=views)), images, [2])
         for views in (ViewsConfig(), ViewsConfig((1.0, 2.0)))
     )
     assert large > 2 * plain

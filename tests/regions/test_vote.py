@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reference_regions
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -25,9 +25,11 @@ def test_mode(mask, regions):
     np.testing.assert_array_equal(found, reference_regions.mode_vote(mask, regions, IGNORE))
 
 
-@given(
-    MASKS, arrays(np.bool_, (4, 5, 6)), st.sampled_from([0.3, 0.5]), st.sampled_from([0.85, 0.4, 2.0]), st.booleans()
-)
+SETTINGS = st.builds(SeplVoteConfig, st.sampled_from([0.3, 0.5]), st.sampled_from([0.85, 0.4, 2.0]), st.booleans())
+
+
+@settings(max_examples=40)
+@given(MASKS, arrays(np.bool_, (4, 5, 6)), SETTINGS)
 def test_sepl_of_masks_that_overlap(mask, masks, config):
     places = [set(zip(*map(np.ndarray.tolist, np.nonzero(one)), strict=True)) for one in masks]
     want = reference_regions.sepl_vote(mask, places, config.majority, config.share, config.keep)

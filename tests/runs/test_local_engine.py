@@ -39,9 +39,9 @@ class Faulty:
     def __init__(self, generator, fails, dtype=torch.float32):
         self.generator, self.fails, self.batches, self.dtype = generator, fails, [], dtype
         self.class_names, self.config, self._default_batch_size = generator.class_names, generator.config, 3
-        self.device, self._estimate_memory = generator.device, generator._estimate_memory
+        self.device, self.clip = generator.device, generator.clip
 
-    def generate(self, images, labels, batch_size):
+    def generate(self, images, labels, batch_size, regions):
         self.batches.append(len(images))
         error = self.fails(images)
         if error:
