@@ -30,6 +30,7 @@ from clipes.commands import (
     show,
     status,
     synonyms,
+    tag,
 )
 from clipes.commands.account import signal_handlers
 from clipes.commands.completion import SHELLS_HELP, PrintCompletion
@@ -49,6 +50,7 @@ from clipes.commands.terminal import (
 COMMANDS = (
     demo,
     generate,
+    tag,
     show,
     status,
     finalize,
@@ -63,7 +65,7 @@ COMMANDS = (
     models,
 )
 
-_RESUMING = ("generate", "sharpness")  # commands that go on where they were stopped
+_RESUMING = ("generate", "sharpness", "tag")  # commands that go on where they were stopped
 _OUTPUT_IS_RESULT = ("compare", "evaluate", "models", "show", "status", "synonyms")  # what they print is the result
 
 

@@ -243,6 +243,18 @@ class PseudoMask:
         ]
 
 
+@dataclass(frozen=True)
+class TaggedImage:
+    """What an image has that was tagged, and of which no mask was made: the scores of all classes, and (H, W)."""
+
+    scores: Mapping[str, float]
+    size: tuple[int, int]
+
+
+Result = PseudoMask | TaggedImage
+"""What a run makes of an image."""
+
+
 def decide_masks(
     images: Sequence[Image.Image],
     class_ids: Sequence[Sequence[int]],

@@ -120,7 +120,7 @@ class RunSummary:
 
     def __init__(self, total: int, done: str, finished: Callable[[], int] = lambda: 0):
         self.total, self.done, self.finished = total, done, finished
-        self.written = self.skipped = self.failed = self.suspect = 0
+        self.written = self.skipped = self.failed = self.suspect = self.nothing_found = 0
         self._first_errors: list[str] = []
         self._reasons: Reasons | None = None
 
@@ -158,6 +158,7 @@ class RunSummary:
         self.skipped += outcome.status == "skipped"
         self.failed += outcome.status == "failed"
         self.suspect += outcome.suspect
+        self.nothing_found += outcome.nothing_found
         if outcome.status == "ok":
             return
         self._reasons = self._reasons or Reasons()
@@ -171,6 +172,8 @@ class RunSummary:
         ended = self.written + self.skipped + self.failed
         rate = f"; {ended / seconds:.3g} images/s" if ended and seconds else ""
         print(f"{self.written} of {self.total} {self.done}{rest}{rate}")
+        if self.nothing_found:
+            print(f"{self.nothing_found} of them show nothing of the list of classes: all background")
         if self.suspect:
             print(f"{self.suspect} of them do not fit the labels of their image: `clipes status` says why")
         report_failures(self._first_errors, self.failed)

@@ -40,8 +40,11 @@ def add_run_folder(parser: argparse.ArgumentParser, flags: str = "") -> None:
     parser.add_argument("folder", type=path, help=f"the --out of a `clipes generate{flags}`")
 
 
-def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True) -> None:
-    """Add ``source``, which may be left out unless ``needed``, and ``--labels``: see `clipes.datasets.find_samples`."""
+def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True, tags: bool = False) -> None:
+    """Add ``source``, which may be left out unless ``needed``, and ``--labels``: see `clipes.datasets.find_samples`.
+
+    ``tags`` says whether CLIP may find labels.
+    """
     source = (
         "an image, a folder, a quoted glob pattern, a .txt list of images, a .csv or .jsonl table of images and labels,"
         " folders:ROOT (a folder for each class), voc:ROOT[:SPLIT], coco:ROOT[:SPLIT],"
@@ -53,7 +56,8 @@ def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True) -> No
         " images: dog,person; default: the source's own, which a table, folders:, voc:, coco:, shards and a folder"
         " with a metadata.jsonl have"
     )
-    parser.add_argument("--labels", type=nonempty, help=labels)
+    by_clip = "; tag: CLIP finds them" if tags else ""
+    parser.add_argument("--labels", type=nonempty, help=labels + by_clip)
     group = parser.add_argument_group("labels")
     image = "the column of a table that names the image (default: image)"
     group.add_argument("--image-column", type=nonempty, metavar="NAME", help=image)
@@ -61,8 +65,10 @@ def add_source_flags(parser: argparse.ArgumentParser, needed: bool = True) -> No
     group.add_argument("--label-column", type=nonempty, metavar="NAME", help=label)
     separator = "what stands between the labels of an image: , or | for example (default: ;)"
     group.add_argument("--label-separator", metavar="TEXT", help=separator)
-    unlabelled = "images without a row or labels beside them: refuse to start, or leave them out (default: refuse)"
-    group.add_argument("--unlabelled", choices=("refuse", "skip"), help=unlabelled)
+    ways = "refuse to start, leave them out, or let CLIP find their labels" if tags else "refuse to start, or leave out"
+    unlabelled = f"images without a row or labels beside them: {ways} (default: refuse)"
+    names = ("--unlabelled", "--missing-labels") if tags else ("--unlabelled",)
+    group.add_argument(*names, choices=("refuse", "skip", *(("tag",) if tags else ())), help=unlabelled)
 
 
 class Sources(argparse.Action):
@@ -95,9 +101,12 @@ def given_samples(options: argparse.Namespace, vocabulary: Vocabulary) -> Sample
 
 
 def labels_argument(given: str | None, separator: str | None = None) -> str | tuple[str, ...] | None:
-    """A labels file's path, of a pipe with its content; else names: ``dog,person``; None for the source's own."""
-    if given is None:
-        return None
+    """A labels file's path, of a pipe with its content; else names: ``dog,person``; None for the source's own.
+
+    ``tag`` is returned as it is: :data:`clipes.datasets.sample.TAG`.
+    """
+    if given is None or given == "tag":
+        return given
     from clipes.datasets.piped import is_pipe, read_pipe
 
     given = "/dev/stdin" if given == "-" else given

@@ -24,6 +24,7 @@ from .arguments import nonempty, path
 from .config_file import with_file
 
 DECISION = ("refine", "mask", "regions", "vote")
+TAGS = ("image", "tags", "tag_rule")
 _HELP = {
     "map": "source of the class activation maps",
     "affinity": "what propagates the maps between patches; none: stop at the initial maps",
@@ -51,6 +52,15 @@ def add_config_flags(parser: argparse.ArgumentParser) -> None:
     )
     _add_config_file(group, '{"refine": {"par": {"iterations": 15}}}')
     _add_settings(group, tuple(STAGES), _defaults)
+    _add_thresholds(group)
+
+
+def add_tag_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of the stages that find labels."""
+    group = parser.add_argument_group("method")
+    _add_config_file(group, '{"tags": {"tagclip": {"votes": 3}}}')
+    _add_settings(group, TAGS, _defaults)
+    _add_thresholds(group)
 
 
 def add_decision_flags(parser: argparse.ArgumentParser) -> None:
@@ -63,6 +73,11 @@ def add_decision_flags(parser: argparse.ArgumentParser) -> None:
 def _add_config_file(group: Any, example: str) -> None:
     file = f"a .json or .yaml file of some settings: {example}; flags come on top of it"
     group.add_argument("--config", type=path, metavar="FILE", help=file)
+
+
+def _add_thresholds(group: Any) -> None:
+    file = "the score above which each class is a label, as `clipes tag --calibrate` writes it (tag-rule per-class)"
+    group.add_argument("--thresholds", type=path, metavar="FILE.json", help=file)
 
 
 def _add_settings(
@@ -232,7 +247,7 @@ def _changed(config: Config, options: argparse.Namespace, stages: Sequence[str],
             config = _replaced(config, name, _chosen(name, chosen, getattr(config, name), getattr(preset, name)))
     given: dict[str, dict[str, Any]] = {}
     for name, kinds, item in _settings(stages):
-        value = getattr(options, _destination(kinds[0], item))
+        value = getattr(options, _destination(kinds[0], item), None)
         if value is None:
             continue
         current: Any = getattr(config, name)

@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
     help = "masks for an image, a folder, a list or a whole data set"
     generate = add_command(commands, "generate", run, help)
-    add_source_flags(generate, needed=False)
+    add_source_flags(generate, needed=False, tags=True)
     add_run_flags(generate)
     add_clip_flags(generate)
     add_vocabulary_flags(generate)
@@ -121,13 +121,15 @@ def _with_suggested_background(prepared: PreparedRun) -> tuple[PreparedRun, Any]
 
 def _description(prepared: PreparedRun) -> Iterator[tuple[str, str]]:
     from clipes.clip.bundled import ABOUT
+    from clipes.datasets.sample import TAG
     from clipes.io.paths import source_text
 
     plan = prepared.plan
     placement, faults = plan.placement, plan.faults
     yield "source", source_text(plan.source)
     yield "images", _images(prepared)
-    yield "labels", "the source's own" if plan.labels is None else _listed(plan.labels)
+    found = "by CLIP" if plan.labels == TAG else "the source's own"
+    yield "labels", found if plan.labels in (None, TAG) else _listed(plan.labels or ())
     if plan.model:
         name = ABOUT if plan.model.model == "tiny" else plan.model.model
         yield "model", " ".join(filter(None, (name, plan.model.pretrained, plan.model.precision)))

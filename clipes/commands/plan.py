@@ -23,6 +23,7 @@ from clipes.runs.plan import (
 )
 from clipes.runs.shards import Shard, shard_from
 from clipes.store.output import Output
+from clipes.tags.thresholds import read_thresholds
 
 from .arguments import TABLE_FLAGS, labels_argument
 from .flags import change_config, read_config
@@ -94,9 +95,13 @@ def _method(options: argparse.Namespace, base: Plan | None) -> tuple[VocabularyC
         if options.model is None and (base is None or base.model is None or base.model.model == "tiny"):
             check_default_model(vocabulary.load())
     if base and same_classes and not options.preset:
-        return vocabulary, base.preset, change_config(base.config, options, base.preset)
-    preset = options.preset or vocabulary.load().preset
-    return vocabulary, preset, read_config(options, preset)
+        config, preset = change_config(base.config, options, base.preset), base.preset
+    else:
+        preset = options.preset or vocabulary.load().preset
+        config = read_config(options, preset)
+    if options.thresholds:
+        config = replace(config, tag_rule=read_thresholds(options.thresholds, vocabulary.load().class_names))
+    return vocabulary, preset, config
 
 
 def _regions(options: argparse.Namespace, base: Plan | None, config: Config) -> str | None:

@@ -12,6 +12,11 @@ from .arguments import nonempty, path, positive_int
 def add_run_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags of :class:`clipes.runs.plan.Plan`; those that are not given are None. The model's stand apart."""
     _add_output(parser.add_argument_group("output"))
+    add_work_flags(parser)
+
+
+def add_work_flags(parser: argparse.ArgumentParser) -> None:
+    """Add the flags that say which part of the work is done, by how many, and which faults are allowed."""
     _add_faults(parser.add_argument_group("faults"))
     _add_work(parser.add_argument_group("work"))
     _add_ray(parser.add_argument_group("work on a cluster"))

@@ -21,7 +21,18 @@ from .match import add_rows, match_rows
 from .own_labels import OwnLabels
 from .piped import read_pipe
 from .respelled import label_spelling
-from .sample import AnyImage, AnyPath, AnySource, DatasetError, LabelRow, RawSample, Sample, clean_labels
+from .sample import (
+    TAG,
+    AnyImage,
+    AnyPath,
+    AnySource,
+    DatasetError,
+    LabelRow,
+    RawSample,
+    Sample,
+    Unlabelled,
+    clean_labels,
+)
 from .sources import absolute_source, open_source
 from .table_format import DEFAULT_FORMAT, TableFormat
 from .tables import read_table
@@ -54,7 +65,7 @@ def find_samples(
     *,
     class_names: Sequence[str] | None = None,
     missing: Literal["refuse", "skip"] = "refuse",
-    unlabelled: Literal["refuse", "skip"] = "refuse",
+    unlabelled: Unlabelled = "refuse",
     table: TableFormat = DEFAULT_FORMAT,
 ) -> Samples:
     """Return the samples of `source`, on disk, in the order of a list, otherwise sorted by path.
@@ -87,18 +98,21 @@ def find_samples(
     `class_names`, in the data set's order, are needed where labels are indices, which count from 0; the background may
     be the first of them. Images that are named but do not exist are refused; with `missing="skip"` they are samples
     like others. Images without labels, because no row names them or nothing beside them does, are refused; with
-    `unlabelled="skip"` they are left out. `Samples.notes` says what was joined and left out.
+    `unlabelled="skip"` they are left out; with `unlabelled="tag"` they are samples whose `unlabelled` is true, for CLIP
+    to find their labels; so are all images with `labels="tag"`, whatever the source says. `Samples.notes` says what was
+    joined and left out.
 
     Raises FileNotFoundError for a missing source or labels file, OSError for a full disk, and DatasetError for a
     source without images or labels, images with one id, missing images, anything malformed, images without a row.
     """
-    for name, value in (("missing", missing), ("unlabelled", unlabelled)):
-        if value not in ("refuse", "skip"):
-            raise ValueError(f"{name} is {value!r}; it is 'refuse' or 'skip'")
+    if missing not in ("refuse", "skip"):
+        raise ValueError(f"missing is {missing!r}; it is 'refuse' or 'skip'")
+    if unlabelled not in ("refuse", "skip", "tag"):
+        raise ValueError(f"unlabelled is {unlabelled!r}; it is 'refuse', 'skip' or 'tag'")
     if labels is not None:
         for one in list_sources(source):
             check_no_voc(Path(one))
-    return _find(source, labels, class_names, missing == "refuse", unlabelled == "skip", table)
+    return _find(source, labels, class_names, missing == "refuse", unlabelled, table)
 
 
 def find_images(
@@ -129,23 +143,24 @@ def _find(
     labels: AnyPath | Sequence[str] | None,
     class_names: Sequence[str] | None,
     check: bool,
-    skip: bool,
+    unlabelled: Unlabelled,
     table: TableFormat,
 ) -> Samples:
-    """The samples; `check` refuses images that are named but do not exist, `skip` leaves out those without labels."""
+    """The samples; `check` refuses images that are named but do not exist."""
     spelled = label_spelling(class_names)
-    own = OwnLabels(source_text(source), skip, spelled)
-    is_file = isinstance(labels, str | os.PathLike)
+    own = OwnLabels(source_text(source), unlabelled, spelled)
+    given = None if labels == TAG else labels
+    is_file = isinstance(given, str | os.PathLike)
     with catalogue() as database:
         opened = open_source(source, labels is None, class_names, table)
         names: tuple[str, ...] | None = None
-        if isinstance(labels, str | os.PathLike):
-            rows = _rows(as_spelled(os.fspath(labels)), class_names, table)
+        if isinstance(given, str | os.PathLike):
+            rows = _rows(as_spelled(os.fspath(given)), class_names, table)
             add_rows(database, (row._replace(labels=spelled(row.labels)) for row in rows))
-        elif labels is not None:
-            names = spelled(clean_labels(labels, "labels"))
+        elif given is not None:
+            names = spelled(clean_labels(given, "labels"))
         images = own.labelled(opened.images) if labels is None else _with_labels(names, opened.images)
         add_images(database, source_text(source), images, os.path.isfile if check else None)
-        unused, first, unmatched = match_rows(database, skip) if is_file else (0, "", "")
+        unused, first, unmatched = match_rows(database, unlabelled) if is_file else (0, "", "")
         left_out = (unread_note(database, source_text(source)), *joined_and_left_out(database), own.note, unmatched)
     return Samples(database, unused, first, opened.category_ids, tuple(filter(None, (*opened.notes, *left_out))))

@@ -31,6 +31,8 @@ CREATE TABLE row (
 CREATE TABLE other (name BLOB NOT NULL);
 """  # `used`: 1 by an image, 2 by a file that is not read
 
+_LABELS = "coalesce(row.labels, sample.labels)"
+
 _SAMPLES = """
 SELECT id, path, member, start, size, coalesce(row.labels, sample.labels), coalesce(row.origin, sample.origin)
 FROM sample LEFT JOIN row ON row.position = sample.row
@@ -69,10 +71,17 @@ class Samples(Sequence[Sample]):
 
     @property
     def without_label(self) -> int:
-        """How many images have no label, so that their masks are all background."""
-        labels = "coalesce(row.labels, sample.labels, '[]')"
-        count = f"SELECT count(*) FROM sample LEFT JOIN row ON row.position = sample.row WHERE {labels} = '[]'"
-        return int(self._database.execute(count).fetchone()[0])
+        """How many images are known to have no label, so that their masks are all background."""
+        return self._count(f"{_LABELS} = '[]'")
+
+    @property
+    def unlabelled(self) -> int:
+        """How many images have labels that are not known."""
+        return self._count(f"{_LABELS} IS NULL")
+
+    def _count(self, condition: str) -> int:
+        query = f"SELECT count(*) FROM sample LEFT JOIN row ON row.position = sample.row WHERE {condition}"
+        return int(self._database.execute(query).fetchone()[0])
 
     def __len__(self) -> int:
         return self._length
@@ -122,6 +131,7 @@ def _sample(row: tuple[Any, ...]) -> Sample:
         image if member is None else TarMember(image, decode_name(member), start, size),
         _labels(labels) if labels is not None else (),
         decode_name(origin),
+        unlabelled=labels is None,
     )
 
 

@@ -12,7 +12,7 @@ from clipes.io.images import TarMember
 from clipes.io.tempdb import decode_name, encode_name
 
 from .respelled import match_respelled
-from .sample import AnyImage, DatasetError, LabelRow, without_suffix
+from .sample import AnyImage, DatasetError, LabelRow, Unlabelled, without_suffix
 from .tables import row_key
 from .unread import unread_paths
 
@@ -61,20 +61,21 @@ def match_images(database: sqlite3.Connection) -> None:
     _mark_used(database)
 
 
-def match_rows(database: sqlite3.Connection, skip: bool = False) -> tuple[int, str, str]:
+def match_rows(database: sqlite3.Connection, unlabelled: Unlabelled = "refuse") -> tuple[int, str, str]:
     """Give each image its row as :func:`match_images` does; return the number of unused rows, the image that the first
     of them names, and a note.
 
-    Raises DatasetError when an image has no row; with `skip`, such images are left out, and the note says so.
+    Raises DatasetError when an image has no row; with "skip", such images are left out, and the note says so; with
+    "tag", they have no labels.
     """
     match_images(database)
     total, matched = database.execute("SELECT count(*), count(row) FROM sample").fetchone()
     note = ""
     if matched < total:
         note = _unmatched(database, total - matched)
-        if not skip or not matched:
+        if unlabelled == "refuse" or not matched:
             raise DatasetError(note)
-        note = _leave_out_unmatched(database, total - matched)
+        note = _leave_out_unmatched(database, total - matched) if unlabelled == "skip" else ""
     _mark_unread(database)
     (unused,) = database.execute("SELECT count(*) FROM row WHERE NOT used").fetchone()
     first = database.execute("SELECT key FROM row WHERE NOT used ORDER BY position LIMIT 1").fetchone()

@@ -6,27 +6,31 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .layouts import likely_source
-from .sample import DatasetError, RawSample
+from .sample import DatasetError, RawSample, Unlabelled
 
 
 class OwnLabels:
-    """Images with the labels of their source; those without are refused, or counted and left out.
+    """Images with the labels of their source; those without are refused, counted and left out, or have none known.
 
     ``spelled`` returns labels as the classes are spelled.
     """
 
-    def __init__(self, source: str, skip: bool, spelled: Callable[[tuple[str, ...]], tuple[str, ...]]) -> None:
-        self.source, self.skip, self.spelled = source, skip, spelled
+    def __init__(
+        self, source: str, unlabelled: Unlabelled, spelled: Callable[[tuple[str, ...]], tuple[str, ...]]
+    ) -> None:
+        self.source, self.unlabelled, self.spelled = source, unlabelled, spelled
         self.count, self.first = 0, ""
 
     def labelled(self, images: Iterator[RawSample]) -> Iterator[RawSample]:
-        """Yield the images that have labels. Raises DatasetError for the first without, unless they are skipped."""
+        """Yield the images that have labels, or all. Raises DatasetError for the first without, if they are refused."""
         found = False
         for image in images:
             if image.labels is not None:
                 found = True
                 yield image._replace(labels=self.spelled(image.labels))
-            elif not self.skip or not image.origin:  # without an origin, no image of the source has labels
+            elif self.unlabelled == "tag":
+                yield image
+            elif self.unlabelled == "refuse" or not image.origin:  # else no image of the source has labels
                 raise DatasetError(self._error(image))
             else:
                 self.count, self.first = self.count + 1, self.first or self._error(image)

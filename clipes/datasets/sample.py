@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from clipes.io.images import TarMember
 from clipes.io.kinds import IMAGE_SUFFIXES
@@ -16,6 +16,10 @@ from clipes.io.kinds import IMAGE_SUFFIXES
 AnyPath: TypeAlias = str | os.PathLike[str]
 AnySource: TypeAlias = AnyPath | Sequence[AnyPath]
 AnyImage: TypeAlias = Path | TarMember
+Unlabelled: TypeAlias = Literal["refuse", "skip", "tag"]
+
+TAG = "tag"
+"""In place of a labels file: the labels of all images are to be found by CLIP."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _MAX_NAME_BYTES = 250  # bytes; most file systems end at 255
@@ -39,7 +43,7 @@ class Sample:
     `id` is its relative path without the suffix, with forward slashes (`cats/a`), unique in its data set,
     never absolute and free of `..`; its mask is called `f"{id}.png"`. `origin` says where the labels were
     read (`labels.csv, line 7`), for messages; empty when they were passed as a list. `regions` is where the image's
-    regions are, if it has any.
+    regions are, if it has any. `unlabelled` is whether its labels are not known, so that CLIP is to find them.
     """
 
     id: str
@@ -47,6 +51,7 @@ class Sample:
     labels: tuple[str, ...]
     origin: str = field(default="", compare=False)
     regions: RegionPlace | None = field(default=None, kw_only=True)
+    unlabelled: bool = field(default=False, kw_only=True)
 
 
 class RawSample(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from clipes.config import GivenRegionsConfig
 from clipes.datasets import TableFormat
 from clipes.datasets.piped import read_pipe
-from clipes.datasets.sample import AnySource
+from clipes.datasets.sample import TAG, AnySource
 from clipes.datasets.table_format import DEFAULT_FORMAT
 from clipes.generator import MaskGenerator, load
 from clipes.io.paths import list_sources
@@ -57,7 +57,8 @@ def run(
     Args:
         source: an image, a folder, a table, ``voc:ROOT``, ...; see :func:`clipes.datasets.find_samples`.
         out: the folder of the masks, made if need be.
-        labels: a labels file, the names that every image has, or None for the source's own labels.
+        labels: a labels file, the names that every image has, or None for the source's own labels; ``"tag"``: CLIP
+            finds them.
         regions: a folder or JSON of regions, see :func:`clipes.regions.folder.find_regions`; by default those that the
             generator's settings compute, if any.
         generator: makes the masks in this process; by default :func:`clipes.load`, the bundled model.
@@ -124,6 +125,8 @@ def _execute(
 
 
 def _labels(labels: Any) -> Names | None:
-    if labels is None or isinstance(labels, str | os.PathLike):
-        return labels if labels is None else read_pipe(labels)
+    if labels is None or labels == TAG:
+        return None if labels is None else TAG
+    if isinstance(labels, str | os.PathLike):
+        return read_pipe(labels)
     return tuple(labels)

@@ -23,7 +23,7 @@ from clipes.store.store import Store
 from clipes.vocabulary import Vocabulary
 
 from .decoding import decode_image
-from .generation import MasksFromImages
+from .generation import image_source
 from .local_engine import MaskWriter
 from .outcome import Outcome
 from .plan import LocalEngine, ModelChoice, Placement, Plan, RayEngine
@@ -165,7 +165,7 @@ def write_here(run: Run) -> Generator[Outcome, None, None]:
     """Write the masks of a run by this process; yields how each image ends, in order."""
     placement, generator = run.plan.placement, run.generator
     with MaskWriter(
-        MasksFromImages(generator, run.decode),
+        image_source(generator, run.plan.output, run.decode),
         run.plan.output,
         run.header,
         batch_size=placement.batch_size,

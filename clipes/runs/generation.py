@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from itertools import accumulate, takewhile
 from threading import Lock
@@ -19,11 +19,12 @@ from clipes.device.backoff import Backoff, Failure, failure_of
 from clipes.device.memory import MemoryBudget, cpu_memory_limit
 from clipes.device.process_memory import memory_in_use, memory_limit
 from clipes.generator import MaskGenerator
-from clipes.result import PseudoMask
+from clipes.result import PseudoMask, Result, TaggedImage
 from clipes.store.in_hand import InHand
+from clipes.store.output import Output
 from clipes.store.row import Row
 
-from .decoding import Decoder, Loaded, decode_image
+from .decoding import Decoder, Loaded, SavedSample, decode_image
 
 _LEAST_SHARE = 0.6
 """An estimate of memory is that of a picture which takes much; one which takes little needs this share of it."""
@@ -32,8 +33,12 @@ _MAX_PIXELS = 2**25
 """Images worked on together have no more pixels, except a single one: each has maps at its size."""
 
 
+_LABELS_FOUND = 10
+"""Labels for which memory is reckoned with where CLIP is to find them."""
+
+
 class MaskSource(Protocol):
-    """Makes masks from loaded images."""
+    """Makes masks, or tags, from loaded images."""
 
     @property
     def class_names(self) -> Sequence[str]:
@@ -54,8 +59,8 @@ class MaskSource(Protocol):
     def estimate_memory(self, batch: Sequence[Loaded]) -> int:
         """Bytes of CPU memory that :meth:`make` takes at most, about."""
 
-    def make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
-        """The masks of images worked on together."""
+    def make(self, batch: Sequence[Loaded]) -> Sequence[Result]:
+        """The results of images worked on together."""
 
     def in_float32(self) -> MaskSource | None:
         """The same source in float32; None where it is that already."""
@@ -83,11 +88,14 @@ class MasksFromImages:
 
     def estimate_memory(self, batch: Sequence[Loaded]) -> int:
         """As :class:`MaskSource` says."""
-        return batch_memory(self.generator, _images(batch), [len(loaded.sample.labels) for loaded in batch])
+        most = min(_LABELS_FOUND, len(self.class_names))
+        counts = [most if loaded.sample.unlabelled else len(loaded.sample.labels) for loaded in batch]
+        return batch_memory(self.generator, _images(batch), counts)
 
     def make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
         """As :class:`MaskSource` says."""
-        labels, regions = [loaded.sample.labels for loaded in batch], [loaded.regions for loaded in batch]
+        labels = [None if loaded.sample.unlabelled else loaded.sample.labels for loaded in batch]
+        regions = [loaded.regions for loaded in batch]
         return list(self.generator.generate(_images(batch), labels, len(batch), regions))
 
     def in_float32(self) -> MasksFromImages | None:
@@ -97,6 +105,37 @@ class MasksFromImages:
             if self.generator.dtype == torch.float32
             else MasksFromImages(self.generator._in_float32(), self.decode)
         )
+
+
+class TagsFromImages:
+    """Tags by a CLIP that encodes the images; ``decode`` reads them."""
+
+    def __init__(self, generator: MaskGenerator, decode: Decoder = decode_image):
+        self.generator, self.decode = generator, decode
+        self.class_names, self.device = generator.class_names, generator.device
+        self.batch_size = generator._default_batch_size
+
+    def estimate_memory(self, batch: Sequence[Loaded]) -> int:
+        """As :class:`MaskSource` says."""
+        return batch_memory(self.generator, _images(batch), [0] * len(batch))
+
+    def make(self, batch: Sequence[Loaded]) -> list[TaggedImage]:
+        """As :class:`MaskSource` says."""
+        images = _images(batch)
+        found = self.generator._tagger.tag(images)
+        return [
+            TaggedImage(tags.scores, (image.height, image.width)) for tags, image in zip(found, images, strict=True)
+        ]
+
+    def in_float32(self) -> TagsFromImages | None:
+        """As :class:`MaskSource` says."""
+        generator = self.generator
+        return None if generator.dtype == torch.float32 else TagsFromImages(generator._in_float32(), self.decode)
+
+
+def image_source(generator: MaskGenerator, output: Output, decode: Decoder = decode_image) -> MaskSource:
+    """What makes the results of images for ``output``: tags where it has no files, else masks."""
+    return TagsFromImages(generator, decode) if output.format == "none" else MasksFromImages(generator, decode)
 
 
 def _images(batch: Sequence[Loaded]) -> list[Image.Image]:
@@ -117,8 +156,8 @@ class BatchGenerator:
         self._lock = Lock()
         self._float32: MaskSource | None = None
 
-    def __call__(self, batch: Sequence[Loaded]) -> list[tuple[Row, PseudoMask | None]]:
-        """The row of each image, and its mask where it has one. Images without pixels must not be among them.
+    def __call__(self, batch: Sequence[Loaded]) -> list[tuple[Row, Result | None]]:
+        """The row of each image, and its result where it has one. Images without pixels must not be among them.
 
         Raises DeviceLost, and what is no image's fault.
         """
@@ -130,7 +169,7 @@ class BatchGenerator:
         seconds = round((time.monotonic() - started) / max(len(batch), 1), 4)
         return [_with_row(loaded, result, seconds) for loaded, result in zip(batch, results, strict=True)]
 
-    def _make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
+    def _make(self, batch: Sequence[Loaded]) -> Sequence[Result]:
         need = self._source.estimate_memory(batch)
         if self._source.device.type == "cpu":
             _check_memory(need)
@@ -147,7 +186,7 @@ class BatchGenerator:
         unsuspected = takewhile(lambda loaded: not self._suspected(loaded), batch)
         return _fitting(list(unsuspected))
 
-    def _retried(self, loaded: Loaded, failure: Failure) -> PseudoMask | Failure:
+    def _retried(self, loaded: Loaded, failure: Failure) -> Result | Failure:
         """An image again whose maps were not finite in a lower precision; the failure where that is no help."""
         if not failure.not_finite or not (source := self._in_float32()):
             return failure
@@ -162,23 +201,33 @@ class BatchGenerator:
             return self._float32
 
 
-def _with_row(loaded: Loaded, result: PseudoMask | Failure, seconds: float) -> tuple[Row, PseudoMask | None]:
+def _with_row(loaded: Loaded, result: Result | Failure, seconds: float) -> tuple[Row, Result | None]:
     sample = loaded.sample
     if isinstance(result, Failure):
         return Row(sample.id, "failed", result.reason, sample.labels), None
+    if isinstance(result, TaggedImage):
+        row = Row(sample.id, "ok", labels=sample.labels, size=result.size, seconds=seconds, scores=result.scores)
+        return row, result
     sure = result.mean_confidence
     row = Row(
         sample.id,
         "ok",
-        labels=sample.labels,
+        labels=sample.labels if result.tags is None else result.labels,
         size=result.size,
         seconds=seconds,
         confidence=None if sure is None else round(sure, 4),
         missing=result.missing_labels,
         foreground=round(result.foreground_share, 6),
         regions=loaded.regions_sum,
+        scores=_scores(sample, result),
     )
     return row, result
+
+
+def _scores(sample: object, result: PseudoMask) -> Mapping[str, float] | None:
+    """The scores of the labels where CLIP found them, now or when the run made the maps that are decided again."""
+    earlier = sample.row.scores if isinstance(sample, SavedSample) and sample.row else None
+    return earlier if result.tags is None else result.tags
 
 
 def _check_memory(need: float) -> None:

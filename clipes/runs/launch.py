@@ -76,7 +76,8 @@ def write_on_devices(run: Run) -> Generator[Outcome, None, None]:
     try:
         for row in _follow(records, earlier, launched):
             if row is not None:
-                yield Outcome(Sample(row.id, Path(row.id), row.labels), row.status, row.reason, row.suspect)
+                sample = Sample(row.id, Path(row.id), row.labels)
+                yield Outcome(sample, row.status, row.reason, row.suspect, row.nothing_found)
             elif run.stop():
                 _terminate(asked)
         error = launched.result()

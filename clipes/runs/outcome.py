@@ -13,12 +13,14 @@ class Outcome:
     """How one image ended: ``ok`` with a mask; ``skipped`` or ``failed`` without, and for which reason.
 
     ``suspect`` is whether the mask does not fit the image's labels: :attr:`clipes.store.row.Row.suspect`.
+    ``nothing_found`` is whether CLIP found no label in it: :attr:`clipes.store.row.Row.nothing_found`.
     """
 
     sample: Sample
     status: Status
     reason: str = ""
     suspect: bool = False
+    nothing_found: bool = False
 
     @property
     def error(self) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 
 from clipes.config import VOC12, Config, Fuse, GivenRegionsConfig, choice_name
 from clipes.datasets import TableFormat, absolute_source
+from clipes.datasets.sample import TAG, Unlabelled
 from clipes.datasets.table_format import DEFAULT_FORMAT
 from clipes.io.paths import list_sources
 from clipes.store.output import Output
@@ -69,7 +70,7 @@ class Faults:
         strict: end at the first image that fails.
         overwrite: remove what earlier runs wrote to the output folder first.
         unlabelled: images that no row of the labels file names, or that have no labels beside them: ``"refuse"`` to
-            start, or ``"skip"`` them, so that the run has no record of them.
+            start, ``"skip"`` them, so that the run has no record of them, or ``"tag"`` them: CLIP finds their labels.
     """
 
     unknown: OnFault = "refuse"
@@ -77,12 +78,14 @@ class Faults:
     max_failure_rate: float = 0.01
     strict: bool = False
     overwrite: bool = False
-    unlabelled: OnFault = "refuse"
+    unlabelled: Unlabelled = "refuse"
 
     def __post_init__(self) -> None:
-        for name in ("unknown", "missing", "unlabelled"):
+        for name in ("unknown", "missing"):
             if (value := getattr(self, name)) not in get_args(OnFault):
                 raise ValueError(f"{name} is {value!r}; it is 'refuse' or 'skip'")
+        if self.unlabelled not in get_args(Unlabelled):
+            raise ValueError(f"unlabelled is {self.unlabelled!r}; it is 'refuse', 'skip' or 'tag'")
         rate = self.max_failure_rate
         if not isinstance(rate, int | float) or not 0 <= rate <= 1:
             raise ValueError(f"max_failure_rate is {rate!r}; give a number between 0 and 1, such as 0.01")
@@ -159,7 +162,8 @@ class Plan:
     Attributes:
         source: the images, as :func:`clipes.datasets.find_samples` takes them; one source, or several.
         output: the folder of the masks, and what is saved beside them.
-        labels: a labels file, the names that every image has, or None for the source's own labels.
+        labels: a labels file, the names that every image has, or None for the source's own labels; ``"tag"``: CLIP
+            finds them, by ``config.tags`` and ``config.tag_rule``.
         table: the columns and the separator of labels in tables.
         regions: a folder or JSON of regions (:func:`clipes.regions.folder.find_regions`), where ``config`` says that
             they are given; else None.
@@ -216,7 +220,7 @@ class Plan:
             if part:
                 part.update((key, _absolute_file(value)) for key, value in part.items() if isinstance(value, str))
         for name in ("labels", "regions"):
-            if isinstance(values[name], str):
+            if isinstance(values[name], str) and values[name] != TAG:
                 values[name] = os.path.abspath(values[name])
         values["output"]["folder"] = os.path.abspath(self.output.folder)
         return {**values, "source": absolute_source(self.source), "config": self.config.to_dict()}

@@ -34,7 +34,9 @@ def check_folder(source: AnySource, samples: Iterable[Sample], output: Output, o
     writer = new_writer(output, _EXAMPLE_NAME)
     blocked: set[str] = set()  # ids whose mask file has the name of a folder: for the sample a.png/b this is a (a.png)
     for sample in samples:
-        if would_match(root / (f"{sample.id}.png" if output.format == "png" else f"{_EXAMPLE_NAME}-000000.tar")):
+        if output.format != "none" and would_match(
+            root / (f"{sample.id}.png" if output.format == "png" else f"{_EXAMPLE_NAME}-000000.tar")
+        ):
             raise ValueError(
                 f"the output folder {folder} lies in the source {source_text(source)}, so that the next run would take "
                 "the masks for images; choose a folder outside it"

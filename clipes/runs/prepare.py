@@ -107,3 +107,5 @@ def _without_label(samples: Samples) -> Iterator[str]:
         )
     elif count:
         yield f"{count} of {total} image(s) without a label: all background"
+    if unlabelled := samples.unlabelled:
+        yield f"{unlabelled} of {total} image(s) get their labels by CLIP"

@@ -12,7 +12,7 @@ from typing import Any
 
 from clipes.datasets import Sample
 from clipes.device.process_memory import memory_limit
-from clipes.result import PseudoMask
+from clipes.result import Result
 from clipes.store.in_hand import InHand
 from clipes.store.output import Output
 from clipes.store.record import Recorder
@@ -52,6 +52,8 @@ def row_without_mask(sample: Sample, status: Status, reason: str) -> Row:
 
 def with_checksums(row: Row, files: Mapping[str, bytes]) -> Row:
     """The row of an image with what its files are recognised by. What it says of files that are not given stays."""
+    if not files:
+        return row
     sums = {kind: (len(data), hashlib.sha256(data).hexdigest()) for kind, data in files.items()}
     _, checksum = sums.pop("mask")
     return replace(row, checksum=checksum, saved={**(row.saved or {}), **sums} or None)
@@ -87,11 +89,11 @@ class Publisher:
             else:
                 yield sample
 
-    def stage(self, image_id: str, files: PseudoMask | dict[str, bytes]) -> Future[dict[str, bytes]]:
+    def stage(self, image_id: str, files: Result | dict[str, bytes]) -> Future[dict[str, bytes]]:
         """Let a thread do what can be done out of order with an image's files, or with the files of its result."""
         return self._threads.submit(self._stage, image_id, files)
 
-    def _stage(self, image_id: str, files: PseudoMask | dict[str, bytes]) -> dict[str, bytes]:
+    def _stage(self, image_id: str, files: Result | dict[str, bytes]) -> dict[str, bytes]:
         contents = files if isinstance(files, dict) else self._output.encode(files)
         self.writer.write_files(image_id, contents)
         return contents
@@ -117,7 +119,7 @@ class Publisher:
             if not self._keep_masks:
                 self._discard(sample)
             self._recorder.add(row)
-        return Outcome(sample, row.status, row.reason, row.suspect)
+        return Outcome(sample, row.status, row.reason, row.suspect, row.nothing_found)
 
     def record(self, row: Row) -> None:
         """Append a row as it is, without files."""

@@ -18,7 +18,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from clipes.datasets import Sample
-from clipes.result import PseudoMask
+from clipes.result import Result
 from clipes.store.output import Output
 from clipes.store.row import Row
 from clipes.store.writer import new_writer
@@ -166,11 +166,11 @@ class GenerateMasks:
 
         from clipes.device.threads import default_concurrency, init_worker_thread
 
-        from .generation import BatchGenerator, MasksFromImages
+        from .generation import BatchGenerator, image_source
 
         self._work.enter_folder()
         torch.set_num_threads(self._work.threads)  # Ray has set it to the CPUs that the actor reserves
-        source = MasksFromImages(self._load())
+        source = image_source(self._load(), self._work.output)
         self._batch_size = self._work.batch_size or source.batch_size
         self._encoders = ThreadPoolExecutor(_THREADS, "clipes-write")
         initializer = partial(init_worker_thread, self._work.threads, source.device)
@@ -198,7 +198,7 @@ class GenerateMasks:
         made = self._generate([item.content for item in batch])
         return list(self._encoders.map(self._encoded, batch, *zip(*made, strict=True)))
 
-    def _encoded(self, item: Item, row: Row, result: PseudoMask | None) -> Item:
+    def _encoded(self, item: Item, row: Row, result: Result | None) -> Item:
         """The files of a result; one that is too large for the memory has failed."""
         try:
             return replace(item, row=row, content=None if result is None else self._work.output.encode(result))
@@ -227,7 +227,10 @@ class WriteFiles:
         try:
             if self._error:
                 raise self._error
-            staged = [self._publisher.stage(item.sample.id, item.content) if item.content else None for item in todo]
+            staged = [
+                self._publisher.stage(item.sample.id, item.content) if item.content is not None else None
+                for item in todo
+            ]
             for item, files in zip(todo, staged, strict=True):
                 if item.row is None:
                     raise ValueError(f"{item.sample.image}: no stage has decided how it ends")

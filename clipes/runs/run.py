@@ -56,6 +56,8 @@ def record_header(store: Store) -> dict[str, Any]:
 class Remaining:
     """The samples of ``shard`` that are not finished, one in memory at a time, until ``stop`` says so.
 
+    A run that only finds labels leaves out the samples whose labels are known.
+
     A sample with a later row among ``others``, the rows of other settings, is not finished: its mask was overwritten.
 
     Attributes:
@@ -73,12 +75,14 @@ class Remaining:
     ):
         self._samples, self._store, self._kinds = samples, store, output.saved
         self._shard, self._stop, self._others = shard, stop, others
+        self._tags_alone = output.format == "none"
         self.finished = 0
 
     def __iter__(self) -> Iterator[Sample]:
-        held = (sample for sample in self._samples if self._shard.holds(sample.id))
-        while block := list(islice(held, _BLOCK)):
-            done = self._store.are_done([(sample.id, sample.labels) for sample in block], self._kinds)
+        wanted = (sample for sample in self._samples if self._is_wanted(sample))
+        while block := list(islice(wanted, _BLOCK)):
+            images = [(sample.id, None if sample.unlabelled else sample.labels) for sample in block]
+            done = self._store.are_done(images, self._kinds)
             for sample, is_done in zip(block, done, strict=True):
                 if self._stop():
                     return
@@ -93,6 +97,13 @@ class Remaining:
             return True
         row = self._store.latest.get(sample.id)
         return row is not None and row.regions == _regions_sum(sample.regions)
+
+    def _is_wanted(self, sample: Sample) -> bool:
+        if not self._shard.holds(sample.id):
+            return False
+        known = self._tags_alone and not sample.unlabelled
+        self.finished += known
+        return not known
 
     def _is_overwritten(self, sample: Sample) -> bool:
         if not self._others:

@@ -9,12 +9,12 @@ from typing import Any, Literal
 from clipes.io.atomic import SOFTWARE
 from clipes.io.cams_npz import PatchCams, cams_npz_bytes
 from clipes.io.masks import confidence_png, mask_png
-from clipes.result import PseudoMask
+from clipes.result import PseudoMask, TaggedImage
 
 from .layout import SAVED, Kind
 
 CamsKind = Literal["patch", "full"]
-Format = Literal["png", "tar"]
+Format = Literal["png", "tar", "none"]
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Output:
         confidence: also save the winning scores after the CRF or PAR, as grey PNGs, 255 for 1.
         cams: also save the maps (:mod:`clipes.io.cams_npz`): ``"patch"`` on the patch grid only, ``"full"`` at the
             image's size, too.
-        format: ``"png"``, a file each; or ``"tar"``, .tar files in the layout of WebDataset.
+        format: ``"png"``, a file each; ``"tar"``, .tar files in the layout of WebDataset; or ``"none"``: no file, and
+            the scores of all classes in the record (`clipes tag`).
         tar_size: images in a .tar; a run that is killed repeats those of the .tar that it was writing.
     """
 
@@ -40,8 +41,10 @@ class Output:
         object.__setattr__(self, "folder", Path(self.folder))
         if self.cams not in (None, "patch", "full"):
             raise ValueError(f"cams is {self.cams!r}; it is 'patch', 'full' or None")
-        if self.format not in ("png", "tar"):
-            raise ValueError(f"format is {self.format!r}; it is 'png' or 'tar'")
+        if self.format not in ("png", "tar", "none"):
+            raise ValueError(f"format is {self.format!r}; it is 'png', 'tar' or 'none'")
+        if self.format == "none" and (self.confidence or self.cams):
+            raise ValueError("format is 'none', which saves no file; leave out confidence and cams")
         if self.tar_size < 1:
             raise ValueError(f"tar_size is {self.tar_size}; it must be at least 1")
 
@@ -54,8 +57,10 @@ class Output:
         """What two runs into one folder must agree on."""
         return {"confidence": self.confidence, "cams": self.cams, "format": self.format}
 
-    def encode(self, result: PseudoMask) -> dict[str, bytes]:
-        """The contents of a result's files, by kind."""
+    def encode(self, result: PseudoMask | TaggedImage) -> dict[str, bytes]:
+        """The contents of a result's files, by kind; none of an image that was only tagged."""
+        if isinstance(result, TaggedImage):
+            return {}
         files = {"mask": encode_mask(result)}
         if self.confidence:
             files["confidence"] = confidence_png(result.confidence)

@@ -34,6 +34,7 @@ class Row:
         foreground: the share of the mask's pixels that show a class, in [0, 1]; None where there is no mask, and in
             records of older versions.
         regions: SHA-256 of what the image's regions were read from, 64 hexadecimal digits; None if none were.
+        scores: of tags, in [0, 1]: of the labels, where CLIP found them; of all classes, in a run of `clipes tag`.
         time: when the row was written, in seconds since 1970; set by :meth:`Recorder.add`.
     """
 
@@ -50,6 +51,7 @@ class Row:
     missing: tuple[str, ...] = ()
     foreground: float | None = None
     regions: str | None = None
+    scores: Mapping[str, float] | None = None
     time: float = 0.0
 
     def __post_init__(self) -> None:
@@ -65,6 +67,17 @@ class Row:
     def suspect(self) -> bool:
         """Whether the mask does not fit the labels of its image, by the rules of :mod:`clipes.label_rules`."""
         return bool(self.missing) or self.little_foreground
+
+    def is_done(self, labels: tuple[str, ...] | None, files: bool = True) -> bool:
+        """Whether the image is done with these labels (None: those that CLIP found); without ``files``: at all."""
+        if self.status != "ok" or not files:
+            return self.status == "ok"
+        return self.checksum is not None and (self.scores is not None if labels is None else self.labels == labels)
+
+    @property
+    def nothing_found(self) -> bool:
+        """Whether CLIP looked for labels and found none of the list; the mask is all background."""
+        return self.scores == {}
 
     def to_json(self) -> str:
         """The row as one line of ASCII JSON, without the attributes that have their default value.
@@ -132,6 +145,7 @@ _VALIDATORS: dict[str, Callable[[Any], bool]] = {
     "saved": lambda item: isinstance(item, dict) and all(map(_is_file_sum, item.values())),
     "seconds": _is_finite,
     **dict.fromkeys(("confidence", "foreground"), _is_share),
+    "scores": lambda item: isinstance(item, dict) and all(map(_is_share, item.values())),
     "time": lambda item: _is_finite(item) and 0 <= item < MAX_TIME,
 }
 

@@ -32,6 +32,8 @@ _LINE = re.compile(
     rf'(?:, "confidence": {_SHARE})?'
     rf'(?P<missing>, "missing": {_TEXTS})?'
     rf'(?:, "foreground": (?P<foreground>{_SHARE}))?'
+    rf'(?:, "regions": "{_TEXT}")?'
+    rf'(?:, "scores": \{{(?:"{_TEXT}": {_SHARE}(?:, "{_TEXT}": {_SHARE})*)?\}})?'
     rf'(?:, "time": (?P<time>{_COUNT}(?:\.[0-9]{{1,20}})?))?\}}\n?'
 )
 

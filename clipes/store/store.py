@@ -33,6 +33,7 @@ from .status import RunStatus, read_status
 from .tar_index import TarIndex
 
 AnyPath = str | os.PathLike[str]
+Labelled = tuple[str, tuple[str, ...] | None]  # an image's id and labels; None: those that CLIP found
 
 
 def open_run(folder: AnyPath) -> Store:
@@ -213,16 +214,16 @@ class Store:
         """Counts, speed, workers, and the ``reasons`` most common reasons why images have no mask."""
         return read_status(self.folder, self.latest, reasons)
 
-    def are_done(self, images: Sequence[tuple[str, tuple[str, ...]]], kinds: Collection[Kind] = ()) -> list[bool]:
-        """Which ids with labels need no work: the newest row is ok and has them, its mask and ``kinds`` are intact."""
+    def are_done(self, images: Sequence[Labelled], kinds: Collection[Kind] = ()) -> list[bool]:
+        """Which images need no work: the newest row is ok and has their labels, the mask and ``kinds`` are intact."""
         rows, paths = self.latest.get_many(id for id, _ in images), FilePaths(self.folder)
+        files = self.settings.get("output", {}).get("format") != "none"
 
-        def is_done(row: Row | None, labels: tuple[str, ...]) -> bool:
-            if row is None or row.status != "ok" or row.checksum is None or row.labels != labels:
-                return False
-            return is_intact(row, kinds, partial(self._place, paths, row), lambda: len(self.class_names))
+        def intact(row: Row) -> bool:
+            return not files or is_intact(row, kinds, partial(self._place, paths, row), lambda: len(self.class_names))
 
-        return [is_done(rows.get(id), labels) for id, labels in images]
+        found = ((rows.get(id), labels) for id, labels in images)
+        return [row is not None and row.is_done(labels, files) and intact(row) for row, labels in found]
 
     # --- files
 

@@ -29,7 +29,10 @@ class NotOurs(ValueError):
 
 
 class Writer:
-    """Takes the files of images. :meth:`check` and :meth:`write_files` may be called in threads, the rest in one."""
+    """Takes the files of images; this one those of images that have none.
+
+    :meth:`check` and :meth:`write_files` may be called in threads, the rest in one.
+    """
 
     def check(self, sample: Sample) -> None:
         """Raise ValueError if the sample's files would be outside the folder, or replace a file that is not ours."""
@@ -52,6 +55,8 @@ class Writer:
 
 def new_writer(output: Output, name: str) -> Writer:
     """The writer of ``output``; the names of its .tar files start with ``name``."""
+    if output.format == "none":
+        return Writer()
     return FolderWriter(output) if output.format == "png" else TarWriter(output, name)
 
 

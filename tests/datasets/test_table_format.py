@@ -277,7 +277,7 @@ def test_images_without_a_row_are_left_out(folder: Path) -> None:
     path.write_text("image,labels\nd.jpg,cat\n")
     with pytest.raises(DatasetError, match=r"3 image\(s\) without a row"):
         find_samples(folder, path, unlabelled="skip")
-    with pytest.raises(ValueError, match="unlabelled is 'ignore'; it is 'refuse' or 'skip'"):
+    with pytest.raises(ValueError, match="unlabelled is 'ignore'; it is 'refuse', 'skip' or 'tag'"):
         find_samples(folder, path, unlabelled="ignore")  # type: ignore[arg-type]
 
 

@@ -11,6 +11,7 @@ from clipes.store import row_key
 from clipes.store.row import Row
 from clipes.store.row_key import RowKey
 
+SCORES = {"a dog": 0.53121, "bus": 2e-06}
 TEXTS = st.text(max_size=8) | st.sampled_from(["a/b", 'quote "', "back\\slash", "é", "\udcff", "line\nbreak"])
 NUMBERS = st.integers(0, 10**11) | st.floats(0, 1e10)
 ROWS = st.builds(
@@ -27,6 +28,8 @@ ROWS = st.builds(
     st.none() | st.floats(0, 1),
     st.lists(TEXTS, max_size=2).map(tuple),
     st.none() | st.floats(0, 0.02) | st.floats(0, 1),
+    st.none() | TEXTS,
+    st.none() | st.dictionaries(TEXTS, st.floats(0, 1), max_size=2),
     NUMBERS,
 )
 
@@ -68,9 +71,8 @@ def test_the_rows_of_a_run_take_the_short_way() -> None:
     """Those with all attributes, too."""
     saved = {"confidence": (70, "b" * 64), "cams": (900, "c" * 64)}
     labels, missing = ("a dog", "cat", "bus"), ("cat", "bus")
-    full = Row(
-        "sub/a", "ok", "", labels, (375, 500), 0.0123, "a" * 64, saved, "m-0.tar", 0.9731, missing, 0.271828, 1.7e9
-    )
+    mask = ("a" * 64, saved, "m-0.tar", 0.9731, missing, 0.271828)
+    full = Row("sub/a", "ok", "", labels, (375, 500), 0.0123, *mask, "d" * 64, SCORES, 1.7e9)
     nothing = Row("b", "ok", labels=("cat",), missing=("cat",), foreground=0.0)
     speck = Row("c", "ok", labels=("cat",), foreground=2e-06)
     for row in (
