@@ -14,6 +14,7 @@ from clipes.config import AttentionAffinityConfig, ContrastAffinityConfig, Featu
 from .affinity import propagate_cams
 from .contrast_affinity import propagate_by_contrast
 from .feature_affinity import block_features, propagate_by_features
+from .propagation import normalise_rows
 from .scope import in_scope
 
 Affinity = Callable[[Tensor, VisionEncoder, Encoded, Pairs, Any], Tensor]
@@ -27,11 +28,15 @@ def _attention(
 
 
 def scoped_attention(encoded: Encoded, config: AttentionAffinityConfig) -> Tensor:
-    """The mean attention (B, N, N) that ``config`` asks for, 0 between regions that are to be kept apart."""
+    """The mean attention (B, N, N) that ``config`` asks for, 0 between regions that are to be kept apart.
+
+    What is left of a patch's row is scaled to the row's former sum, as a softmax within the region would be.
+    """
     attention = encoded.attention[config.attention]
     if encoded.regions is None:
         return attention
-    return attention * in_scope(attention, encoded.regions, encoded.last_block.token_mask[:, 1:])
+    inside = attention * in_scope(attention, encoded.regions, encoded.last_block.token_mask[:, 1:])
+    return normalise_rows(inside) * attention.sum(-1, keepdim=True)
 
 
 def _features(

@@ -57,10 +57,8 @@ def run(
     Args:
         source: an image, a folder, a table, ``voc:ROOT``, ...; see :func:`clipes.datasets.find_samples`.
         out: the folder of the masks, made if need be.
-        labels: a labels file, the names that every image has, or None for the source's own labels; ``"tag"``: CLIP
-            finds them.
-        regions: a folder or JSON of regions, see :func:`clipes.regions.folder.find_regions`; by default those that the
-            generator's settings compute, if any.
+        labels: a labels file, the names that every image has, ``"tag"``: CLIP finds them, or None: the source's own.
+        regions: a folder or JSON of them (:func:`clipes.regions.folder.find_regions`), in place of the generator's own.
         generator: makes the masks in this process; by default :func:`clipes.load`, the bundled model.
         confidence, cams, format: what else is saved, and how; see :class:`clipes.store.output.Output`.
         table: the columns of tables of labels, and what separates the labels of an image.
@@ -76,9 +74,7 @@ def run(
     """
     check_main_guard()
     generator = generator or load()
-    if regions is not None and not isinstance(generator.config.regions, GivenRegionsConfig):
-        config = replace(generator.config, regions=GivenRegionsConfig())
-        generator = MaskGenerator(generator.clip, generator.vocabulary, config)
+    generator = generator if regions is None else _taking_regions(generator)
     placement = placement or Placement()
     if not isinstance(placement.engine, LocalEngine) or placement.engine.devices:
         raise ValueError("a generator works in this process; give its plan to clipes.runs.api.run_plan for engines")
@@ -96,6 +92,13 @@ def run(
         faults=faults or Faults(),
     )
     return _execute(prepare(plan, generator.vocabulary), generator, progress)
+
+
+def _taking_regions(generator: MaskGenerator) -> MaskGenerator:
+    """The generator, or one of its model and settings whose regions are given with each picture."""
+    if isinstance(generator.config.regions, GivenRegionsConfig):
+        return generator
+    return MaskGenerator(generator.clip, generator.vocabulary, replace(generator.config, regions=GivenRegionsConfig()))
 
 
 def run_plan(plan: Plan, progress: Callable[[Outcome], object] | None = None) -> RunStatus:
