@@ -68,16 +68,12 @@ def run(
 
     Raises:
         ValueError: unknown labels, images with one id, a folder of another run's settings or of other files.
-        FileNotFoundError: a missing source or labels file.
+        FileNotFoundError: a missing source, labels file or folder of regions.
         RuntimeError: a script calls it outside of ``if __name__ == "__main__":``, and a process of another run runs it.
         OSError: the folder cannot be written to. DeviceLost: the GPU does not work any more.
     """
     check_main_guard()
-    generator = generator or load()
-    generator = generator if regions is None else _taking_regions(generator)
-    placement = placement or Placement()
-    if not isinstance(placement.engine, LocalEngine) or placement.engine.devices:
-        raise ValueError("a generator works in this process; give its plan to clipes.runs.api.run_plan for engines")
+    generator = _taking(regions, generator or load())
     plan = Plan(
         sources[0] if len(sources := list_sources(source)) == 1 else sources,
         Output(Path(out), confidence, cams, format),
@@ -88,15 +84,21 @@ def run(
         vocabulary=None,
         config=generator.config,
         preset=generator.vocabulary.preset,
-        placement=placement,
+        placement=_in_this_process(placement or Placement()),
         faults=faults or Faults(),
     )
     return _execute(prepare(plan, generator.vocabulary), generator, progress)
 
 
-def _taking_regions(generator: MaskGenerator) -> MaskGenerator:
-    """The generator, or one of its model and settings whose regions are given with each picture."""
-    if isinstance(generator.config.regions, GivenRegionsConfig):
+def _in_this_process(placement: Placement) -> Placement:
+    if not isinstance(placement.engine, LocalEngine) or placement.engine.devices:
+        raise ValueError("a generator works in this process; give its plan to clipes.runs.api.run_plan for engines")
+    return placement
+
+
+def _taking(regions: object, generator: MaskGenerator) -> MaskGenerator:
+    """The generator; one of its model and settings that takes regions with each picture, if there are ``regions``."""
+    if regions is None or isinstance(generator.config.regions, GivenRegionsConfig):
         return generator
     return MaskGenerator(generator.clip, generator.vocabulary, replace(generator.config, regions=GivenRegionsConfig()))
 
