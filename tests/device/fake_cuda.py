@@ -128,18 +128,14 @@ def install() -> None:
     torch.Tensor.tolist = lambda self: tolist(self.values_here if isinstance(self, OnGpu) else self)
 
 
-def on_cpu(precision: str, refine: str, sizes: list[list[int]]) -> tuple[Any, ...]:
-    """What is to be made on the GPU, and the CPU's results."""
+def on_cpu(precision: str, name: str, sizes: list[list[int]]) -> tuple[Any, ...]:
+    """What is to be made on the GPU, and the CPU's results. ``name``: of a recipe, or of a refinement of scenes."""
     import clipes
+    from clipes.config import CHOICES, RECIPES, SCENES
     from clipes.scenes import draw_scenes
 
-    chosen = {
-        "crf": clipes.config.SCENES.refine,
-        "par": clipes.config.ParConfig(),
-        "pamr": clipes.config.PamrConfig(),
-        "none": None,
-    }[refine]
-    config = replace(clipes.config.SCENES, refine=chosen)
+    refinements = {key: kind and kind() for key, kind in CHOICES["refine"].items()} | {"crf": SCENES.refine}
+    config = RECIPES[name].config if name in RECIPES else replace(SCENES, refine=refinements[name])
     scenes = [next(draw_scenes(1, 3_000_950 + number, tuple(size))) for number, size in enumerate(sizes)]
     images, labels = [scene.image for scene in scenes], [scene.labels for scene in scenes]
     here = clipes.load(device="cpu", config=config)

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from clipes.config import RECIPES
+
 PROGRAM = Path(__file__).with_name("fake_cuda.py")
 
 pytestmark = pytest.mark.skipif(
@@ -31,7 +33,11 @@ COUNTS = (2, 5)
 @pytest.fixture(scope="module")
 def answers() -> list[dict[str, Any]]:
     """Of pictures of several sizes for each of MASKS, then of so many of one size as COUNTS says; in one process."""
-    cases = [(*case, MIXED) for case in MASKS] + [("fp16", "none", [(96, 96)] * count) for count in COUNTS]
+    return pretend([(*case, MIXED) for case in MASKS] + [("fp16", "none", [(96, 96)] * count) for count in COUNTS])
+
+
+def pretend(cases: list[tuple[str, str, list[tuple[int, int]]]]) -> list[dict[str, Any]]:
+    """What a process with the GPU says of the cases, each a precision, a name and the sizes of pictures."""
     command = [sys.executable, str(PROGRAM), json.dumps(cases)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -49,3 +55,11 @@ def test_the_host_does_not_wait_for_each_image(answers: list[dict[str, Any]]) ->
     """Where it waits, and how often, is the same for two images of one size as for five."""
     few, many = (answer["waits"] for answer in answers[-len(COUNTS) :])
     assert few == many and 0 < sum(few.values()) < 12
+
+
+@pytest.mark.slow
+def test_every_recipe_is_made_there() -> None:
+    """Every source of maps, affinity and decision that a recipe has; far sizes are padded to one another."""
+    answers = pretend([("fp32", name, [(96, 112), (64, 80)]) for name in RECIPES])
+    for name, answer in zip(RECIPES, answers, strict=True):
+        assert answer["far"] <= 2e-3 and answer["equal"] > 0.995, (name, answer)

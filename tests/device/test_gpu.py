@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import clipes
+from clipes.config import RECIPES
 from clipes.datasets import Sample
 from clipes.device.memory import free_gpu_memory
 from clipes.device.pixels import prepare, to_host
@@ -54,6 +55,17 @@ def test_float32_is_that_of_a_cpu(drawn: list[Scene], refine: str) -> None:
     for one, other in zip(here, there, strict=True):
         np.testing.assert_allclose(other.patch_cams, one.patch_cams, atol=2e-3)
     assert agreement([one.mask for one in there], [one.mask for one in here]) > 0.999
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_is_that_of_a_cpu(drawn: list[Scene], name: str) -> None:
+    """In float32: maps within 5e-3, masks equal on 99.5 % of the pixels."""
+    config = RECIPES[name].config
+    here = list(masks(clipes.load(config=config, device="cpu"), drawn[:8], 1))
+    there = list(masks(clipes.load(config=config, device="cuda", precision="fp32"), drawn[:8], 8))
+    for one, other in zip(here, there, strict=True):
+        np.testing.assert_allclose(other.patch_cams, one.patch_cams, atol=5e-3)
+    assert agreement([one.mask for one in there], [one.mask for one in here]) > 0.995
 
 
 def test_half_precision_agrees(drawn: list[Scene]) -> None:
