@@ -49,7 +49,7 @@ class PatchBank:
     def classifier(self) -> tuple[Tensor, Tensor]:
         """Weight and bias. ValueError before they are fitted."""
         if self.weight is None or self.bias is None:
-            raise ValueError("the bank has looked at some pictures and is not fitted; finish it with `clipes tag`")
+            raise ValueError("the bank is not fitted yet; fit it with clipes.tags.bank.fit_bank")
         return self.weight, self.bias
 
     @property
@@ -96,7 +96,7 @@ def read_bank(path: str | os.PathLike[str], settings: Mapping[str, Any] | None =
     Raises FileNotFoundError where there is none, ValueError for another file, and for a bank of other settings.
     """
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"there is no bank {os.fspath(path)!r}; `clipes tag --tags bank --bank-file` makes one")
+        raise FileNotFoundError(f"there is no bank {os.fspath(path)!r}; fit one by clipes.tags.bank.fit_bank")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
