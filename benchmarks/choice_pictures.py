@@ -44,6 +44,16 @@ DECISIONS = {
     "crf\nconfidence": c.SCENES,
     "crf\nagreement": replace(DECIDED, mask=c.AgreementConfig(levels=(1, 4))),
 }
+FINER = c.FelzenszwalbConfig(scale=20.0, sigma=0.5, min_size=10)
+REGIONS = {
+    "no refinement\nno regions": replace(DECIDED, refine=None),
+    "no refinement\nslic": replace(DECIDED, refine=None, regions=c.SlicConfig()),
+    "no refinement\nfelzenszwalb": replace(DECIDED, refine=None, regions=c.FelzenszwalbConfig()),
+    "no refinement\nthe same, finer": replace(DECIDED, refine=None, regions=FINER),
+    "crf\nno regions": DECIDED,
+    "crf\nthe finer ones": replace(DECIDED, regions=FINER),
+}
+"""Superpixels that vote on the mask; the finer ones are of benchmarks/regions.py."""
 
 
 def sheet(scenes: list[Scene], choices: Mapping[str, c.Config], maps: bool, side: int) -> Image.Image:
@@ -67,8 +77,9 @@ def main() -> None:
     options = parser.parse_args()
     drawn = list(draw_scenes(max(options.scenes) + 1, SEED))
     scenes = [drawn[number] for number in options.scenes]
-    for name, choices in (("maps", SOURCES), ("affinities", AFFINITIES), ("decisions", DECISIONS)):
-        picture = sheet(scenes, choices, name != "decisions", options.side)
+    sheets = {"maps": SOURCES, "affinities": AFFINITIES, "decisions": DECISIONS, "regions": REGIONS}
+    for name, choices in sheets.items():
+        picture = sheet(scenes, choices, name in ("maps", "affinities"), options.side)
         picture.save(options.out / f"{name}.jpg", quality=85, optimize=True)
 
 

@@ -13,7 +13,12 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
-PAGES = {"maps": ("maps", "members"), "affinities": ("affinities",), "decisions": ("decisions",)}
+PAGES = {
+    "maps": ("maps", "members"),
+    "affinities": ("affinities",),
+    "decisions": ("decisions",),
+    "regions": ("regions",),
+}
 
 
 @pytest.fixture
