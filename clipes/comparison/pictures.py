@@ -66,8 +66,8 @@ class Pictures:
             return
         layers = ([] if truth is None else [truth]) + list(masks)
         size = fitted(image.width, image.height, SIDE)
-        tiles = [image.resize(size, Image.Resampling.LANCZOS)]
-        tiles += [overlay_tile(image, ids, size, self._classes) for ids in layers]
+        tile = image.resize(size, Image.Resampling.LANCZOS)
+        tiles = [tile, *(overlay_tile(image, tile, ids, self._classes) for ids in layers)]
         shown = Shown(picture, size[0] / size[1], [_data_uri(tile) for tile in tiles])
         if len(self._heap) == self._limit:
             heapq.heapreplace(self._heap, (*key, shown))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,9 @@ def colours_of(class_ids: ArrayLike) -> NDArray[np.uint8]:
     return colours
 
 
+@lru_cache(maxsize=1)
 def clear_palette() -> NDArray[np.uint8]:
-    """The colours of an overlay, (256, 3) uint8 RGB, at the indices of the file's palette.
+    """The colours of an overlay, (256, 3) uint8 RGB, at the indices of the file's palette; they cannot be written to.
 
     The file's palette gives many classes dark or similar colours. Here the 20 colours of 1..20 are vivid and far from
     each other (at least 0.08 in Oklab, the first eight 0.14); 21..100 are their shades, and the rest repeats these.
@@ -46,4 +48,5 @@ def clear_palette() -> NDArray[np.uint8]:
     palette = np.resize(rounds.round(), (256, 3)).astype(np.uint8)
     palette[1:] = palette[:-1].copy()
     palette[0], palette[IGNORED] = 0, 128
+    palette.flags.writeable = False
     return palette

@@ -28,6 +28,7 @@ _SMOOTH = 4  # pixels enlarged by more than this keep their corners
 _LINE = 1.3  # pixels of an outline's width, in pictures with sides of up to 650
 _HATCH, _HATCH_ALPHA = 6, 0.3  # distance of the lines over ignored pixels, for each pixel of an outline; their strength
 _EDGE_ALPHA, _EDGE_SHADE = 0.95, 0.6  # of an outline: its strength; how far its colour is mixed with white or black
+_ALL_AROUND = np.ones((3, 3), np.bool_)  # the neighbours of a pixel
 _LUMINANCE = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -93,12 +94,12 @@ def _enlarged(ids: NDArray[np.int32], zoom: int) -> NDArray[np.int32]:
 
 def _tint(picture: NDArray[np.uint8], ids: NDArray[np.int32], alpha: float) -> None:
     """Tint the pixels of classes in the picture (H, W, 3), in place."""
-    tinted = ids > 0
-    pixels = picture[tinted].astype(np.float32)
+    tinted, flat = np.flatnonzero(ids > 0), picture.reshape(-1, 3)
+    pixels = flat[tinted].astype(np.float32)
     grey = (pixels @ _LUMINANCE)[:, None]
     faded = grey + (1 - alpha) ** 2 * (pixels - grey)
-    colours = clear_palette()[palette_index(ids[tinted])]
-    picture[tinted] = ((1 - alpha) * faded + alpha * colours).round().clip(0, 255)
+    colours = alpha * clear_palette()
+    flat[tinted] = ((1 - alpha) * faded + colours[palette_index(ids.ravel()[tinted])]).round().clip(0, 255)
 
 
 def _hatch(picture: NDArray[np.uint8], ignored: NDArray[np.bool_], width: float) -> None:
@@ -124,10 +125,23 @@ def _regions(ids: NDArray[np.int32], least: int) -> tuple[NDArray[np.int32], lis
             regions[box] += np.where(labels > 0, labels + len(id_of) - 1, 0)
             id_of += [value] * added
     small = (np.bincount(regions.ravel(), minlength=len(id_of)) < least)[regions]
-    if small.any() and not small.all():
-        nearest = ndimage.distance_transform_edt(small, return_distances=False, return_indices=True)
-        regions = regions[tuple(nearest)]
-    return regions, id_of
+    return regions if small.all() else _filled(regions, small), id_of
+
+
+def _filled(regions: NDArray[np.int32], small: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """The regions (H, W) with each of the ``small`` pixels (H, W), which are not all, in the region that is nearest.
+
+    The pixel that is nearest to one of a patch of small pixels touches the patch: all that are nearer are small. So a
+    patch with a border of one pixel holds all that decides.
+    """
+    filled = regions.copy()
+    patches, _ = ndimage.label(small, _ALL_AROUND)
+    for number, place in enumerate(ndimage.find_objects(patches), start=1):
+        box = tuple(slice(max(0, side.start - 1), side.stop + 1) for side in place)
+        nearest = ndimage.distance_transform_edt(small[box], return_distances=False, return_indices=True)
+        inside = patches[box] == number
+        filled[box][inside] = regions[box][tuple(nearest)][inside]
+    return filled
 
 
 def _outline(picture: NDArray[np.uint8], ids: NDArray[np.int32], least: int, width: float) -> None:

@@ -63,14 +63,14 @@ def draw_thumbnails(
     _tinted(sampled(ids, size), classes).save(f"{stem}-mask.png", transparency=0)
     small = fitted(width, height, TILE)
     picture = image.resize(small, Image.Resampling.LANCZOS)
-    shown = [picture, overlay_tile(image, ids, small, classes)]
+    shown = [picture, overlay_tile(image, picture, ids, classes)]
     if confidence is not None:
         grey = Image.fromarray(confidence)
         _heat(grey.resize(size, Image.Resampling.BILINEAR)).save(f"{stem}-confidence.jpg", quality=80)
         shown.append(_heat(grey.resize(small, Image.Resampling.BOX)))
     if truth is not None:
         _tinted(sampled(truth, size), classes).save(f"{stem}-truth.png", transparency=0)
-        shown.append(overlay_tile(image, truth, small, classes))
+        shown.append(overlay_tile(image, picture, truth, classes))
     _strip(shown, panels).save(f"{stem}-strip.jpg", quality=80)
 
 
@@ -118,12 +118,14 @@ def fitted(width: int, height: int, longest: int) -> tuple[int, int]:
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
-def overlay_tile(image: Image.Image, ids: NDArray[Any], size: tuple[int, int], classes: int) -> Image.Image:
-    """The overlay at ``size`` (width, height); that of a small image is drawn first and enlarged then, to be smooth."""
+def overlay_tile(image: Image.Image, tile: Image.Image, ids: NDArray[Any], classes: int) -> Image.Image:
+    """The overlay of ``tile``, which is ``image`` resized; that of a small image is drawn first and enlarged then, to
+    be smooth.
+    """
     own = (ids.shape[1], ids.shape[0])
-    if max(own) < max(size):
-        return draw_overlay(image.resize(own), ids, (), (), classes).resize(size, Image.Resampling.LANCZOS)
-    return draw_overlay(image.resize(size, Image.Resampling.LANCZOS), sampled(ids, size), (), (), classes)
+    if max(own) < max(tile.size):
+        return draw_overlay(image.resize(own), ids, (), (), classes).resize(tile.size, Image.Resampling.LANCZOS)
+    return draw_overlay(tile, sampled(ids, tile.size), (), (), classes)
 
 
 def _tinted(ids: NDArray[Any], classes: int) -> Image.Image:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
+from clipes.drawing import overlay
 from clipes.drawing.colours import clear_palette
 from clipes.drawing.overlay import LEAST, SMALL, draw_overlay
 
@@ -220,3 +222,15 @@ def test_random_masks_of_any_ids_are_drawn(seed: int) -> None:
     assert draw_overlay(picture, mask, [], [], 254).size == (4 * 90, 4 * (60 + seed))
     wide = np.where(mask == 255, 65535, mask.astype(np.uint16) + 300).astype(np.uint16)
     assert draw_overlay(picture, wide, [300], ["the last"], 600, legend=True).width == 4 * 90
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_small_regions_join_the_nearest_as_over_the_whole_picture(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    for _ in range(20):
+        shape = random.integers(2, 60, 2)
+        regions = ndimage.gaussian_filter(random.normal(size=(4, *shape)), (0, 2, 2)).argmax(0).astype(np.int32)
+        small = random.random(shape) < random.random()
+        small.flat[random.integers(small.size)] = False
+        nearest = ndimage.distance_transform_edt(small, return_distances=False, return_indices=True)
+        assert np.array_equal(overlay._filled(regions, small), regions[tuple(nearest)])
