@@ -16,7 +16,7 @@ from clipes.datasets.tar import is_tar
 from clipes.evaluation.accumulate import Progress
 from clipes.ids import MANIFEST
 from clipes.io.atomic import check_target, publish, staging_folder, target_path
-from clipes.io.paths import list_sources, source_text
+from clipes.io.paths import existing_folders, list_sources, source_text
 from clipes.io.tempdb import encode_name, temporary_database, transaction
 from clipes.store.record import read_records
 from clipes.store.store import Store, open_run
@@ -112,7 +112,8 @@ def export(
         if not masks:
             raise ValueError(f"{folder}: the run has no mask to export; `clipes status` says why")
         check_target(target, "export", run.folder, [place], overwrite)
-        pictures = PictureReader(run.images(place), images, _KEPT[to], "JPEG" if to == "voc" else "PNG")
+        form, folders = "JPEG" if to == "voc" else "PNG", existing_folders(place)
+        pictures = PictureReader(run.images(place), images, _KEPT[to], form, folders)
         count = ExportCounts()
         with ExitStack() as stack:
             root = stack.enter_context(staging_folder(target))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from PIL import Image
 
-from clipes.io.images import ImageError, TarMember, exif_orientation, open_image
+from clipes.io.images import ImageError, TarMember, exif_orientation, file_of, open_image
 from clipes.io.kinds import FORMATS, IMAGE_SUFFIXES
 from clipes.io.masks import check_size
+from clipes.io.retry import read_retried
 
 PictureMode = Literal["copy", "link", "none"]
 
@@ -64,10 +66,19 @@ class PictureReader:
         how: ``"copy"``, ``"link"`` (symbolic) or ``"none"``.
         kept: the formats that the other tool reads. None: all formats are kept, with the suffix of the image's file.
         instead: the format that the others are converted to.
+        folders: the absolute folders of the source. A picture is waited for while its folder is gone.
     """
 
-    def __init__(self, images: Mapping[str, Any], how: PictureMode, kept: frozenset[str] | None, instead: str) -> None:
+    def __init__(
+        self,
+        images: Mapping[str, Any],
+        how: PictureMode,
+        kept: frozenset[str] | None,
+        instead: str,
+        folders: Collection[Path] = (),
+    ) -> None:
         self._images, self._how, self._kept, self._instead = images, how, kept, instead
+        self._folders = folders
 
     def read(self, image_id: str, size: tuple[int, int]) -> Picture:
         """The picture of an image whose mask has ``size`` (H, W).
@@ -78,6 +89,9 @@ class PictureReader:
         if image_id not in self._images:
             raise ValueError(f"{image_id!r}: no such image in the source; say where the images are (--source)")
         place: Path | TarMember = self._images[image_id]
+        return read_retried(partial(self._read, place, size), file_of(place), self._folders)
+
+    def _read(self, place: Path | TarMember, size: tuple[int, int]) -> Picture:
         upright = open_image(place) if self._how != "none" else None
         if isinstance(place, Path) and place.exists() and not place.is_file():  # a named pipe would block forever
             raise ImageError(f"{place}: not a file")

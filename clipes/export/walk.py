@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipes.ids import ignore_index
+from clipes.io.retry import LastingTrouble
 from clipes.store.row import Row
 from clipes.store.store import Store
 
@@ -88,7 +89,7 @@ def write_all(
 ) -> None:
     """Pass all images to ``writer``, one in memory at a time; count those that cannot be read or named as failed.
 
-    Raises OSError if a file cannot be written.
+    Raises OSError if a file cannot be written, :class:`clipes.io.retry.LastingTrouble` where no file can be read.
     """
     ignore = ignore_index(len(run.class_names))
     for row in rows:
@@ -98,6 +99,8 @@ def write_all(
             picture = pictures.read(row.id, (height, width))
             item = Item(row.id, row.labels, mask, ignore, run.confidence(row), picture)
             writer.check(item)
+        except LastingTrouble:
+            raise
         except (ValueError, OSError, MemoryError) as error:
             count.failed += 1
             if len(count.problems) < MAX_PROBLEMS:

@@ -60,6 +60,11 @@ class TarMember:
         return data
 
 
+def file_of(place: Path | TarMember) -> Path:
+    """The file itself, or the .tar that it is in."""
+    return place.tar if isinstance(place, TarMember) else place
+
+
 def open_image(source: str | os.PathLike[str] | TarMember | Image.Image | NDArray[Any]) -> Image.Image:
     """Return `source` as an RGB picture, upright and fully loaded, independent of its file.
 

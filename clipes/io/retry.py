@@ -12,7 +12,7 @@ import os
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,6 +189,24 @@ def retried(action: Callable[[], Result], file: str | os.PathLike[str] | None = 
     return of_process(action, file)
 
 
+def read_retried(
+    action: Callable[[], Result], file: str | os.PathLike[str], folders: Collection[str | os.PathLike[str]]
+) -> Result:
+    """What ``action`` returns, which reads ``file`` and can be called again after an error; tried again as by
+    :func:`retried`, and also while one of the ``folders`` that had the file is gone: see :func:`check_folders`.
+    """
+
+    def read() -> Result:
+        try:
+            return action()
+        except (ValueError, OSError) as error:
+            if passing_cause(error) is None:
+                check_folders(file, folders)
+            raise
+
+    return retried(read, file)
+
+
 def passing_cause(error: BaseException | None) -> OSError | None:
     """The error of the file system, which may pass, that is ``error`` or caused it; None where there is none."""
     while error is not None and not isinstance(error, LastingTrouble):
@@ -221,6 +239,15 @@ def check_answers(folder: Path) -> None:
     """Raise OSError, one that may pass, if a folder that held files does not answer; see :func:`answers`."""
     if not answers(folder):
         raise OSError(errno.ESTALE, "the folder is not there any more, or empty", str(folder))
+
+
+def check_folders(file: str | os.PathLike[str], folders: Collection[str | os.PathLike[str]]) -> None:
+    """Raise OSError, one that may pass, if one of the ``folders``, absolute, in which the file was does not answer: a
+    share that is not mounted.
+    """
+    for folder in folders:
+        if Path(os.path.abspath(file)).is_relative_to(folder):
+            check_answers(Path(folder))
 
 
 def _any(stops: Iterable[Callable[[], bool]]) -> bool:

@@ -10,15 +10,19 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from PIL import Image
+
 from clipes.evaluation.accumulate import Progress, available_cpus
-from clipes.io.images import TarMember
+from clipes.io.images import TarMember, file_of
 from clipes.io.masks import check_size, read_ids
-from clipes.io.paths import as_spelled, source_text, spellings
+from clipes.io.paths import as_spelled, existing_folders, source_text, spellings
+from clipes.io.retry import LastingTrouble, read_retried, retried
 from clipes.io.walk import walk_files
 from clipes.store.row import Row
 from clipes.store.store import Store
@@ -82,7 +86,7 @@ class Builder:
         folder: Path,
     ) -> None:
         self.run, self.images, self.source, self.truth, self.folder = run, images, source, truth, folder
-        self.classes = len(run.class_names)
+        self.classes, self.folders = len(run.class_names), existing_folders(source)
         self.totals = RunTotals(run.class_names, truth is not None)
         self.clock = Throughput(run.latest.workers)
         optional = {"confidence": _saved_scores_vary(run), "truth": truth is not None}
@@ -154,7 +158,9 @@ class Builder:
                     raise ValueError(
                         f"{row.id}: no such image in {source_text(self.source)}; say where it is (--source)"
                     )
-                picture = open_reduced(job.image, (ids.shape[0], ids.shape[1]))
+                picture = self._picture(job.image, (ids.shape[0], ids.shape[1]))
+        except LastingTrouble:
+            raise
         except (ValueError, OSError, MemoryError) as error:
             return _JobResult(job, numbers, str(error) or "out of memory", unreadable=True)
         if picture is not None and job.number is not None:
@@ -169,14 +175,19 @@ class Builder:
                 return _JobResult(job, numbers, f"{row.id}: out of memory", unreadable=True)
         return _JobResult(job, numbers, reason, truth=truth is not None)
 
+    def _picture(self, place: Path | TarMember, size: tuple[int, int]) -> Image.Image:
+        return read_retried(partial(open_reduced, place, size), file_of(place), self.folders)
+
     def _truth(self, row: Row, size: tuple[int, ...]) -> tuple[Any, str]:
         """The true mask of an image or None, and why an existing one cannot be used."""
         path = None if self.truth is None else Path(as_spelled(str(self.truth / f"{row.id}.png")))
         if path is None or not os.path.lexists(path):
             return None, ""
         try:
-            truth = read_ids(path, self.classes)
+            truth = retried(partial(read_ids, path, self.classes), path)
             check_size(size, f"the mask of {row.id}", truth.shape, path)
+        except LastingTrouble:
+            raise
         except (ValueError, OSError, MemoryError) as error:
             return None, str(error) or "out of memory"
         return truth, ""

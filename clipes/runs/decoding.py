@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -17,8 +16,8 @@ from PIL import Image
 from clipes.datasets import Sample
 from clipes.datasets.sample import RegionPlace
 from clipes.io.cams_npz import PatchCams
-from clipes.io.images import TarMember, open_image
-from clipes.io.retry import LastingTrouble, check_answers, passing_cause, retried
+from clipes.io.images import TarMember, file_of, open_image
+from clipes.io.retry import LastingTrouble, check_folders, passing_cause, retried
 from clipes.regions import read_regions
 from clipes.regions.files import regions_checksum
 from clipes.store.row import Row
@@ -101,15 +100,11 @@ def read_patiently(sample: Sample, file: Path | TarMember, read: Callable[[], Lo
     Raises :class:`clipes.io.retry.LastingTrouble` where no file of its folder can be read.
     """
     try:
-        return retried(read, _file_of(file))
+        return retried(read, file_of(file))
     except LastingTrouble:
         raise
     except (ValueError, OSError, MemoryError) as error:
         return Loaded(sample, reason=short_reason(error, sample))
-
-
-def _file_of(image: Path | TarMember) -> Path:
-    return image.tar if isinstance(image, TarMember) else Path(image)
 
 
 def _decode(sample: Sample, folders: Collection[Path]) -> Loaded:
@@ -118,9 +113,7 @@ def _decode(sample: Sample, folders: Collection[Path]) -> Loaded:
         try:
             loaded = Loaded(sample, np.asarray(open_image(sample.image)))
         except FileNotFoundError:
-            for folder in folders:
-                if Path(os.path.abspath(_file_of(sample.image))).is_relative_to(folder):
-                    check_answers(folder)
+            check_folders(file_of(sample.image), folders)
             loaded = Loaded(sample, reason="no such image", missing=True)
         except (ValueError, OSError, MemoryError) as error:
             if passing_cause(error):

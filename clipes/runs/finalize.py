@@ -14,7 +14,7 @@ from clipes.config import STAGES, Config, GivenRegionsConfig
 from clipes.datasets.sample import AnySource
 from clipes.ids import MANIFEST
 from clipes.io.images import TarMember
-from clipes.io.paths import resolved
+from clipes.io.paths import existing_folders, resolved
 from clipes.regions.folder import FoundRegions, find_regions
 from clipes.store.images import run_images
 from clipes.store.lease import take_lease
@@ -135,7 +135,9 @@ class SavedRun:
             found = find_regions(self._samples(images), self._regions_source(regions))
         elif regions is not None:
             raise ValueError(f"regions are in {regions}, but the settings do not take them; change config.regions")
-        return self._write(images, found, config, output, settings, stop, readers, jobs)
+        folders = existing_folders(source) if images and source is not None else ()
+        masks = MasksFromSavedMaps(self.store.class_names, config, folders)
+        return self._write(images, found, masks, output, settings, stop, readers, jobs)
 
     def _regions_source(self, regions: str | os.PathLike[str] | None) -> Path:
         plan = self.store.manifest.get("plan")
@@ -165,7 +167,7 @@ class SavedRun:
         self,
         images: Mapping[str, Path | TarMember],
         regions: FoundRegions | None,
-        config: Config,
+        masks: MasksFromSavedMaps,
         output: Output,
         settings: Mapping[str, object],
         stop: Callable[[], bool],
@@ -181,7 +183,6 @@ class SavedRun:
             samples: Iterable[SavedSample] = self._samples(images)
             samples = samples if regions is None else regions.added_to(samples)
             self._remaining = Remaining(samples, store, output, stop=stop, others=others)
-            masks = MasksFromSavedMaps(self.store.class_names, config)
             total = self.store.status(0).total
             header = {**record_header(store), "total": len(self.store.latest) if total is None else total}
 

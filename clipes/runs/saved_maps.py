@@ -26,13 +26,15 @@ from .decoding import Loaded, SavedSample, decode_image, read_patiently, with_re
 class MapsDecoder:
     """Reads the maps of a sample, its regions, and its picture if ``with_image``; without, the maps say its size.
 
-    Maps that are ``scoped`` go with the regions that they were made within, and no others.
+    Maps that are ``scoped`` go with the regions that they were made within, and no others. ``folders`` are those of
+    the pictures, as for :func:`clipes.runs.decoding.decode_image`.
     """
 
     class_count: int
     with_image: bool
     unsegmented: int = 0
     scoped: bool = False
+    folders: tuple[Path, ...] = ()
 
     def __call__(self, sample: Sample) -> Loaded:
         """Read one sample."""
@@ -52,7 +54,7 @@ class MapsDecoder:
         if sample.image == sample.maps:
             reason = f"no image {sample.id!r} in the source; say where the images are (--source)"
             return Loaded(sample, reason=reason)
-        loaded = decode_image(sample, unsegmented=self.unsegmented)
+        loaded = decode_image(sample, self.folders, self.unsegmented)
         if loaded.pixels is None:
             return loaded
         height, width = loaded.pixels.shape[:2]
@@ -82,10 +84,10 @@ class MasksFromSavedMaps:
     device = torch.device("cpu")
     batch_size = 1
 
-    def __init__(self, class_names: Sequence[str], config: Config):
+    def __init__(self, class_names: Sequence[str], config: Config, folders: tuple[Path, ...] = ()):
         self.class_names, self._config = class_names, config
-        unsegmented = getattr(config.regions, "unsegmented", 0)
-        self.decode = MapsDecoder(len(class_names), needs_images(config), unsegmented, config.scope is not None)
+        unsegmented, scoped = getattr(config.regions, "unsegmented", 0), config.scope is not None
+        self.decode = MapsDecoder(len(class_names), needs_images(config), unsegmented, scoped, folders)
 
     def estimate_memory(self, batch: Sequence[Loaded]) -> int:
         """Bytes of CPU memory that :meth:`make` takes at most, about."""

@@ -15,18 +15,18 @@ from numpy.typing import NDArray
 from clipes.datasets.sample import AnySource
 from clipes.ids import CLASSES, class_table, read_class_names
 from clipes.io.atomic import write_json
-from clipes.io.cams_npz import PatchCams, read_cams
+from clipes.io.cams_npz import PatchCams
 from clipes.io.images import TarMember
-from clipes.io.masks import check_size, read_ids, read_png
 from clipes.io.paths import list_sources
 
-from .checksums import is_intact, verified
+from .checksums import is_intact
 from .cleanup import check_output_folder, remove_stale
 from .images import run_images
 from .in_hand import remove_stale_hands
 from .layout import FilePaths, Kind, member_name
 from .lease import FolderInUse, Lease, owners, take_lease
 from .manifest import OVERWRITE, copy_manifest, create_or_verify_manifest, read_manifest
+from .reading import read_confidence, read_maps, read_mask
 from .row import Row, Status
 from .rows import LatestRows
 from .status import RunStatus, read_status
@@ -247,9 +247,7 @@ class Store:
         not exist, is no PNG of class ids, is broken, holds other values, or has another size than the row's.
         """
         row, classes = self._row(image), len(self.class_names)
-        path = self.path(row)
-        ids = read_ids(path, classes)
-        _check_size(ids.shape, path, row)
+        ids = read_mask(self.path(row), row, self.folder, classes)
         return ids.astype(np.uint8 if classes <= 254 else np.uint16, copy=False)
 
     def confidence(self, image: Row | str) -> NDArray[np.uint8] | None:
@@ -260,10 +258,7 @@ class Store:
         row = self._row(image)
         if not self.has("confidence"):
             return None
-        path = verified(self.path(row, "confidence"), row, "confidence")
-        grey = read_png(path, ("L",), "is no confidence, which is 8-bit grey")
-        _check_size(grey.shape, path, row)
-        return grey
+        return read_confidence(self.path(row, "confidence"), row, self.folder)
 
     def cams(self, image: Row | str) -> PatchCams | None:
         """The maps of a row or an id on the patch grid; None unless the run saves them.
@@ -273,10 +268,7 @@ class Store:
         row = self._row(image)
         if not self.has("cams"):
             return None
-        path = verified(self.path(row, "cams"), row, "cams")
-        maps = read_cams(path, len(self.class_names))
-        _check_size(maps.size, path, row)
-        return maps
+        return read_maps(self.path(row, "cams"), row, self.folder, len(self.class_names))
 
     def _row(self, image: Row | str) -> Row:
         row = self.latest.get(image) if isinstance(image, str) else image
@@ -293,8 +285,3 @@ class Store:
         latest = self.latest
         remove_stale(self.folder, None if latest.other_records or latest.unreadable else latest.tar_files)
         remove_stale_hands(self.folder, self.digest, latest)
-
-
-def _check_size(size: tuple[int, ...], path: Path | TarMember, row: Row) -> None:
-    if row.size is not None:
-        check_size(size, path, row.size, "its record")

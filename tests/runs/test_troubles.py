@@ -6,18 +6,24 @@ import builtins
 import errno
 import io
 import os
+import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from generating import Run, draw, masks, rows, runner
 
+from clipes.cli import main
+from clipes.config import ParConfig
 from clipes.io import retry
-from clipes.io.retry import Patience, Retry
+from clipes.io.retry import LastingTrouble, Patience, Retry
 from clipes.runs import decoding
+from clipes.runs.finalize import read_run
+from clipes.store.store import Store
 
 COUNT = 6
 
@@ -307,3 +313,86 @@ def test_a_record_is_opened_again_when_its_descriptor_is_stale(
     monkeypatch.setattr(os, "fstat", find)
     assert run().code == 0 and masks("share/m") == undisturbed and len(rows("share/m")) == COUNT
     assert stale and len(trouble.said) == 2
+
+
+READERS = {
+    "export": ("export", "share/m", "--to", "coco", "--out", "out"),
+    "report": ("report", "share/m", "--out", "out"),
+}
+
+
+@pytest.fixture
+def reading(
+    run: Run, trouble: Trouble, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], Any]:
+    """A command over a run; the trouble begins when the mask of the second image is asked for."""
+    assert run().code == 0
+    trouble.began = False
+    mask = Store.mask
+
+    def begin(store: Store, row: Any) -> Any:
+        trouble.began = trouble.began or row.id == "001"
+        return mask(store, row)
+
+    monkeypatch.setattr(Store, "mask", begin)
+
+    def command(name: str) -> Any:
+        code = main(list(READERS[name]))
+        return code, files("out") if code == 0 else {}, capsys.readouterr().err
+
+    return command
+
+
+def files(folder: str) -> dict[str, bytes]:
+    """All files that an export or a report has written."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("share", ["photos", "share/m"])
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOENT], ids=["in trouble", "gone"])
+def test_what_a_reader_reads_is_gone_for_a_minute(
+    reading: Callable[[str], Any], trouble: Trouble, name: str, share: str, number: int
+) -> None:
+    """No image is left out: pictures and masks are those of an undisturbed reading."""
+    code, undisturbed, err = reading(name)
+    assert code == 0 and trouble.now == 0, err
+    shutil.rmtree("out")
+    trouble.began, trouble.number, trouble.lasts, trouble.hits = False, number, 60, _in(share)
+    code, found, err = reading(name)
+    assert code == 0 and found == undisturbed and 60 <= trouble.now < 71 and len(trouble.said) == 2, err
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("share", ["photos", "share/m"])
+def test_what_a_reader_reads_does_not_come_back(
+    reading: Callable[[str], Any], trouble: Trouble, name: str, share: str
+) -> None:
+    """The exit code is that of a share in trouble, not of images that failed, and nothing is written."""
+    trouble.lasts, trouble.hits = float("inf"), _in(share)
+    code, _, err = reading(name)
+    assert code == 6 and not os.path.exists("out") and 90 <= trouble.now < 100, err
+
+
+@pytest.mark.parametrize("returns", [True, False], ids=["for a minute", "for good"])
+def test_the_pictures_of_a_second_decision_are_not_mounted(
+    run: Run, trouble: Trouble, before_picture: BeforePicture, returns: bool
+) -> None:
+    """``finalize`` with a refinement by colours: the masks are those of an undisturbed one, and no image has failed."""
+
+    def decide(out: str) -> set[str]:
+        with read_run("share/m") as saved:
+            config = replace(saved.config, refine=ParConfig())
+            return {outcome.status for outcome in saved.finalize(config, "photos", out=out)}
+
+    assert run("--save-cams").code == 0 and decide("clean") == {"ok"}
+    before_picture("001.png", lambda: (os.rename("photos", "elsewhere"), os.mkdir("photos")))
+    trouble.at_sleep = lambda: (
+        returns and trouble.now >= 60 and os.path.exists("elsewhere") and os.rename("elsewhere", "photos")
+    )
+    if returns:
+        assert decide("again") == {"ok"} and masks("again") == masks("clean") and len(trouble.said) == 2
+    else:
+        with pytest.raises(LastingTrouble):
+            decide("again")
+        assert {row.status for row in rows("again").values()} <= {"ok"}
