@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import reduce
+from itertools import groupby
 from operator import or_
 from typing import Protocol
 
@@ -13,18 +14,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from clipes.clip.head import image_features
 from clipes.clip.pairs import Pairs
 from clipes.clip.vision import Encoded, VisionEncoder
-from clipes.config import Config, EncodeRequest, ImageConfig, View, ViewsConfig
+from clipes.config import Config, EncodeRequest, ImageConfig, ViewsConfig
 from clipes.device.inference import inference
 from clipes.device.matmul_precision import matmul_precision
 from clipes.device.memory import free_gpu_memory
-from clipes.device.pixels import prepare
-from clipes.io.images import patch_grid
+from clipes.device.pixels import normalise, prepare
 
 from .affinities import AFFINITIES
-from .scope import scoped
+from .probabilities import label_probabilities
+from .scope import patch_regions, scoped
 from .sources import SOURCES, class_attention_maps
+from .tiles import Pictures, Tile, Window, image_grid, join_windows, tent, tile_in_patches, tiles_of
 from .views import fuse_views, scale_min_max
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -43,7 +46,7 @@ class HasNeeds(Protocol):
 
 
 Views = tuple[list[int], Encoded]
-"""A batch of encoded views of images, and which they are, as :func:`encode_images` counts them."""
+"""A batch of encoded tiles of images, and their places among :func:`clipes.cams.tiles.tiles_of`."""
 
 _MAX_PADDING = 1 / 8
 """Images are encoded together if padding adds at most this share of an image's patches."""
@@ -52,36 +55,33 @@ _MAX_PADDING = 1 / 8
 def encode_images(
     vision: VisionEncoder, images: Sequence[Image.Image], config: Config, also: Sequence[HasNeeds] = ()
 ) -> Iterator[Views]:
-    """Yield (indices, encoded batch), grouping views of RGB images with similar patch counts.
+    """Yield (places, encoded batch), grouping tiles of RGB images with similar patch counts.
 
-    View v of image i has the index i * views + v, in the order of ``config.views.all``. A batch is encoded when it is
-    asked for. On a CPU each view is a batch of its own: larger batches would not be faster, and the last bits of an
-    image's tokens would depend on the other images.
+    The places are those in :func:`clipes.cams.tiles.tiles_of`; without ``config.views.tile`` each view of an image is
+    one tile. A batch is encoded when it is asked for. On a CPU each tile is a batch of its own: larger batches would
+    not be faster, and the last bits of an image's tokens would depend on the other images.
 
     ``also`` are other settings that the batches are to serve, too; a Config among them has the same ``image`` and
     ``views``.
     """
-    views = [(image, view) for image in images for view in config.views.all]
-    grids = [image_grid(image, vision.patch_size, config.image, view.scale) for image, view in views]
-    for indices in _batches_by_size([h * w for h, w in grids], vision):
-        pixels = [view_pixels(vision, *views[index], config.image) for index in indices]
-        yield indices, encode_pixels(vision, pixels, config, also)
+    mean, std = _colours(vision, config.image)
+    tiles = tiles_of(images, vision.patch_size, config)
+    pictures = Pictures(images, vision, config.image.antialias)
+    for places in _batches_by_size([tile.window.height * tile.window.width for tile in tiles], vision):
+        pixels = [normalise(pictures.cut(tiles[place]), mean, std) for place in places]
+        yield places, encode_pixels(vision, pixels, config, also)
 
 
-def view_pixels(vision: VisionEncoder, image: Image.Image, view: View, config: ImageConfig) -> Tensor:
-    """The normalised pixels (3, h * p, w * p) of a view of an RGB image, on the encoder's device."""
-    mean, std = _IMAGENET if config.normalisation == "imagenet" else (vision.mean, vision.std)
-    grid = image_grid(image, vision.patch_size, config, view.scale)
-    image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if view.mirrored else image
+def whole_pixels(vision: VisionEncoder, image: Image.Image, config: ImageConfig) -> Tensor:
+    """The normalised pixels (3, h * p, w * p) of a whole RGB image, on the encoder's device."""
+    grid = image_grid(image, vision.patch_size, Config(image=config))
+    mean, std = _colours(vision, config)
     return prepare(image, grid, vision.patch_size, mean, std, vision.device, vision.interpolation, config.antialias)
 
 
-def image_grid(image: Image.Image, patch: int, config: ImageConfig, scale: float = 1.0) -> tuple[int, int]:
-    """The patches (h, w) that an image, or its view of another ``scale``, is resized to."""
-    size = (image.height, image.width) if config.square is None else (config.square, config.square)
-    if scale != 1:
-        size = max(1, round(scale * size[0])), max(1, round(scale * size[1]))
-    return patch_grid(size, patch, config.max_patches)
+def _colours(vision: VisionEncoder, config: ImageConfig) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation that colours are normalised by."""
+    return _IMAGENET if config.normalisation == "imagenet" else (vision.mean, vision.std)
 
 
 def _batches_by_size(patches: Sequence[int], vision: VisionEncoder) -> Iterator[list[int]]:
@@ -105,6 +105,12 @@ def estimate_memory(vision: VisionEncoder, patches: int) -> int:
     hidden = 4 * block.fc_weight.shape[0] * (1 + patches)
     # 3 attention-sized buffers (logits, softmax, copy); 3 MLP-sized buffers for each of up to 10 labels.
     return 3 * attention + 30 * hidden
+
+
+def check_tile(vision: VisionEncoder, config: Config) -> None:
+    """ValueError for a tile that does not suit the model, as :func:`clipes.cams.tiles.tile_in_patches`."""
+    if config.views.tile:
+        tile_in_patches(config.views.tile, vision.patch_size, config.image.max_patches)
 
 
 @inference()
@@ -141,9 +147,7 @@ def compute_cams(
     encoded.check(config.needs)
     if config.scope is not None:
         encoded = scoped(vision, encoded, regions, config.scope)
-    pairs = Pairs([[i - 1 for i in ids] for ids in class_ids], text.device)
-    label_mask = torch.zeros(len(class_ids), num_classes, dtype=torch.bool, device=text.device)
-    label_mask[pairs.image, pairs.label] = True
+    pairs, label_mask = _pairs(class_ids, num_classes, text)
     with matmul_precision(vision.device, vision.dtype):
         cams = SOURCES[type(config.map)](vision, encoded, text, label_mask, pairs, config.map)
         if config.class_attention.exponent:
@@ -156,6 +160,57 @@ def compute_cams(
         )
     maps = torch.split(cams, [len(ids) for ids in class_ids])
     return [m[:, : h * w].reshape(-1, h, w) for m, (h, w) in zip(maps, encoded.grids, strict=True)]
+
+
+def _pairs(class_ids: Sequence[Sequence[int]], num_classes: int, text: Tensor) -> tuple[Pairs, Tensor]:
+    """The pairs of images and labels, and the labels as (B, K) bool, on the device of ``text``."""
+    pairs = Pairs([[i - 1 for i in ids] for ids in class_ids], text.device)
+    label_mask = torch.zeros(len(class_ids), num_classes, dtype=torch.bool, device=text.device)
+    label_mask[pairs.image, pairs.label] = True
+    return pairs, label_mask
+
+
+class ImageMaps:
+    """Makes the maps of images, batch by batch of :func:`encode_images`. Arguments as of :func:`compute_cams`."""
+
+    def __init__(
+        self,
+        vision: VisionEncoder,
+        images: Sequence[Image.Image],
+        text: Tensor,
+        class_ids: Sequence[Sequence[int]],
+        num_classes: int,
+        config: Config,
+        regions: Sequence[NDArray[np.int32] | None] | None = None,
+    ) -> None:
+        self._regions = regions
+        self._vision, self._text, self._class_ids = vision, text, class_ids
+        self._num_classes, self._config = num_classes, config
+        self._grids = [image_grid(image, vision.patch_size, config) for image in images]
+        self._tiles = tiles_of(images, vision.patch_size, config)
+        self._maps: dict[int, Tensor] = {}
+
+    @inference()
+    def add(self, places: Sequence[int], encoded: Encoded) -> None:
+        """Add the maps of a batch. Errors as of :func:`compute_cams`."""
+        tiles = [self._tiles[place] for place in places]
+        ids = [self._class_ids[tile.image] for tile in tiles]
+        context = self._vision, encoded, self._text, ids, self._num_classes, self._config
+        own = None if self._regions is None else [_seen(self._regions[tile.image], tile) for tile in tiles]
+        maps = compute_cams(*context, own)
+        if not all(tile.whole for tile in tiles):
+            shares = zip(tiles, maps, label_presence(*context), strict=True)
+            maps = [one if tile.whole else one * share[:, None, None] for tile, one, share in shares]
+        self._maps |= zip(places, maps, strict=True)
+
+    def joined(self) -> list[Tensor]:
+        """The maps of each image, (C, h, w) on the grid of its own size, when all batches are there."""
+        views: list[list[Tensor]] = [[] for _ in self._grids]
+        for (image, _), members in groupby(enumerate(self._tiles), lambda item: item[1][:2]):
+            places, tiles = zip(*members, strict=True)
+            maps, windows = [self._maps[place] for place in places], [tile.window for tile in tiles]
+            views[image].append(join_tiles(maps, windows, tiles[0].grid))
+        return [join_views(maps, grid, self._config.views) for maps, grid in zip(views, self._grids, strict=True)]
 
 
 def image_maps(
@@ -172,30 +227,47 @@ def image_maps(
 
     Arguments and errors as of :func:`compute_cams`. A batch's memory is free before the next one is asked for.
     """
-    views = len(config.views.all)
-    of_view: dict[int, Tensor] = {}
-    for members, encoded in batches:
-        ids = [class_ids[member // views] for member in members]
-        own = None if regions is None else [_seen(regions, member, config.views) for member in members]
-        of_view |= zip(members, compute_cams(vision, encoded, text, ids, num_classes, config, own), strict=True)
+    maps = ImageMaps(vision, images, text, class_ids, num_classes, config, regions)
+    for places, encoded in batches:
+        maps.add(places, encoded)
         del encoded
-    grids = [image_grid(image, vision.patch_size, config.image) for image in images]
-    return [
-        join_views([of_view[views * index + view] for view in range(views)], grid, config.views)
-        for index, grid in enumerate(grids)
-    ]
+    return maps.joined()
 
 
-def _seen(regions: Sequence[NDArray[np.int32] | None], member: int, config: ViewsConfig) -> NDArray[np.int32] | None:
-    """The regions of a member of :func:`encode_images` as its view shows them."""
-    image, view = divmod(member, len(config.all))
-    own = regions[image]
-    return np.fliplr(own) if own is not None and config.all[view].mirrored else own
+@inference()
+def label_presence(
+    vision: VisionEncoder,
+    encoded: Encoded,
+    text: Tensor,
+    class_ids: Sequence[Sequence[int]],
+    num_classes: int,
+    config: Config,
+) -> list[Tensor]:
+    """How likely each image of a batch shows each of its labels, (C,) float32 in [0, 1] of each.
+
+    The softmax over the image's labels and the background words that Softmax-GradCAM has, too. Arguments as of
+    :func:`compute_cams`.
+    """
+    pairs, label_mask = _pairs(class_ids, num_classes, text)
+    with matmul_precision(vision.device, vision.dtype):
+        features = image_features(vision.head, encoded.last_block, config.pool)
+        probabilities = label_probabilities(features, text, label_mask, vision.head.logit_scale)
+    return list(torch.split(probabilities[pairs.image, pairs.label], [len(ids) for ids in class_ids]))
+
+
+def _seen(regions: NDArray[np.int32] | None, tile: Tile) -> NDArray[np.int32] | None:
+    """An image's regions as its tile shows them: of a part of the picture, those of its patches."""
+    own = np.fliplr(regions) if regions is not None and tile.view.mirrored else regions
+    if own is None or tile.whole:
+        return own
+    top, left, height, width = tile.window
+    ids = patch_regions(own, tile.grid).reshape(tile.grid)
+    return ids[top : top + height, left : left + width].astype(np.int32)
 
 
 def no_maps(image: Image.Image, vision: VisionEncoder, config: Config) -> Tensor:
     """The maps of an image without labels, (0, h, w)."""
-    grid = image_grid(image, vision.patch_size, config.image)
+    grid = image_grid(image, vision.patch_size, config)
     return torch.zeros(0, *grid, dtype=torch.float32, device=vision.device)
 
 
@@ -212,3 +284,15 @@ def join_views(maps: Sequence[Tensor], grid: tuple[int, int], config: ViewsConfi
     per_scale = 1 + config.flip
     scales = [tuple(maps[start : start + per_scale]) for start in range(0, len(maps), per_scale)]
     return scale_min_max(fuse_views(scales, grid), _EPSILON)
+
+
+@inference()
+def join_tiles(maps: Sequence[Tensor], windows: Sequence[Window], grid: tuple[int, int]) -> Tensor:
+    """The maps (C, h, w) of a view on its ``grid`` from those of its windows, (C, height, width) each, min-max scaled.
+
+    Those of a single window are returned as they are.
+    """
+    if len(maps) == 1:
+        return maps[0]
+    weight = tent(windows[0].height, windows[0].width, maps[0])
+    return scale_min_max(join_windows(maps, windows, grid, weight), _EPSILON)

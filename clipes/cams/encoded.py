@@ -13,11 +13,13 @@ from .compute import Views
 class EncodedImage:
     """One image, encoded: the most expensive part of a mask, which serves any number of label lists.
 
-    Made by :meth:`clipes.MaskGenerator.encode`. For a picture of 500 x 375 pixels and a ViT-B/16 it takes about 60 MB.
+    Made by :meth:`clipes.MaskGenerator.encode`. For a picture of 500 x 375 pixels and a ViT-B/16 it takes about 60 MB;
+    with ``config.views.tile`` as much for each window of a large picture.
 
     Attributes:
         image: the RGB picture, upright.
-        batches: activations and attention of its views: the places in ``config.views.all`` of each batch's views.
+        batches: activations and attention of its tiles, one for each view without ``config.views.tile``: the places of
+            each batch's tiles.
     """
 
     image: Image.Image

@@ -16,6 +16,7 @@ from clipes.config import (
     STAGES,
     ClassAttentionConfig,
     Config,
+    TileConfig,
     another_choice,
     choice_name,
 )
@@ -153,6 +154,8 @@ def _kind(hint: Any) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if typing.get_origin(hint) is typing.Literal:
         return {"choices": parts}
+    if TileConfig in parts:
+        return {"type": _tile, "metavar": "SIZE/STRIDE"}
     words = [word for part in parts if typing.get_origin(part) is typing.Literal for word in typing.get_args(part)]
     words += ["none" for part in parts if part is type(None)]
     if words:
@@ -211,6 +214,20 @@ class RegionsAction(argparse.Action):
         choice = "felzenszwalb" if values == "superpixels" else values
         named = choice in CHOICES["regions"] and choice != "given"
         namespace.regions, namespace.regions_source = (choice, None) if named else ("given", nonempty(values))
+
+
+def _tile(text: str) -> TileConfig | str:
+    """Reads the side and the stride of a window; "none" is kept, as for a number."""
+    if text == "none":
+        return text
+    try:
+        size, stride = map(int, text.split("/"))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither SIZE/STRIDE, such as 448/224, nor 'none'") from error
+    try:
+        return TileConfig(size, stride)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def read_config(options: argparse.Namespace, preset: str) -> Config:

@@ -52,9 +52,7 @@ class Counts:
         counts = [class_counts(mask, truth, self.classes) for mask in masks]
         edges = [boundary_counts(mask, truth, self.classes) for mask in masks]
         self.truth += np.stack([np.concatenate(parts) for parts in zip(counts, edges, strict=True)])
-        figures = np.stack([np.stack(one[:3]) for one in counts])
-        occurring = np.flatnonzero(figures.any(axis=(0, 1)))
-        self.images.append(ImageCounts(occurring, figures[..., occurring]))
+        self.images.append(ImageCounts.of(np.stack([np.stack(one[:3]) for one in counts])))
         return [one.miou for one in counts]
 
     def agreements(self) -> NDArray[np.float64]:

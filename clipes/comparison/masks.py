@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 from PIL import Image
 
-from clipes.cams.compute import encode_images, image_maps, no_maps
+from clipes.cams.compute import ImageMaps, encode_images, no_maps
 from clipes.config import Config, ImageConfig, ViewsConfig
 from clipes.device.peak import Cost
 from clipes.generator import MaskGenerator
@@ -44,15 +44,23 @@ class MaskMaker:
         generator, vision = self._generator, self._generator.clip.vision
         text, class_names = generator._text_features, generator.class_names
         configs = [self._presets[name] for name in names]
-        batches = []
-        if ids:
+        regions = [[regions_of(image, config.regions)] for config in configs]
+        maps = [
+            ImageMaps(vision, [image], text, [ids], len(class_names), config, own)
+            for config, own in zip(configs, regions, strict=True)
+        ]
+        batches = encode_images(vision, [image] if ids else [], configs[0], configs[1:])
+        while True:
             with self.encoding.measured(vision.device):
-                batches = list(encode_images(vision, [image], configs[0], configs[1:]))
+                batch = next(batches, None)
+            if batch is None:
+                break
+            for name, of_config in zip(names, maps, strict=True):
+                with self.costs[name].measured(vision.device):
+                    of_config.add(*batch)
         masks = {}
-        for name, config in zip(names, configs, strict=True):
+        for name, config, of_config, own in zip(names, configs, maps, regions, strict=True):
             with self.costs[name].measured(vision.device):
-                maps, regions = [no_maps(image, vision, config)], [regions_of(image, config.regions)]
-                if ids:
-                    maps = image_maps(vision, batches, [image], text, [ids], len(class_names), config, regions)
-                masks[name] = decide_masks([image], [ids], maps, class_names, config, regions)[0].mask
+                whole = of_config.joined() if ids else [no_maps(image, vision, config)]
+                masks[name] = decide_masks([image], [ids], whole, class_names, config, own)[0].mask
         return masks

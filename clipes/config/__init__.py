@@ -12,7 +12,7 @@ from .affinity import (
     FeatureAffinityConfig,
     Features,
 )
-from .image import ImageConfig, Normalisation, Positions, View, ViewsConfig
+from .image import ImageConfig, Normalisation, Positions, TileConfig, View, ViewsConfig
 from .maps import (
     MEMBERS,
     ClassAttentionConfig,
@@ -116,6 +116,7 @@ __all__ = [
     "TagClipConfig",
     "TagRuleConfig",
     "TagsConfig",
+    "TileConfig",
     "View",
     "ViewsConfig",
     "VoteConfig",

@@ -42,15 +42,36 @@ class View(NamedTuple):
 
 
 @dataclass(frozen=True)
+class TileConfig:
+    """Square windows that slide over a picture, in pixels of the resized picture; its text is ``"448/224"``."""
+
+    size: int = setting(448, "side of a window")
+    stride: int = setting(224, "from one window to the next; the last one is shifted inside")
+
+    def __post_init__(self) -> None:
+        require_int("tile size", self.size)
+        require_int("tile stride", self.stride)
+        require(self.stride <= self.size, "tile stride", self.stride, f"at most the size, {self.size}")
+
+    def __str__(self) -> str:
+        return f"{self.size}/{self.stride}"
+
+
+@dataclass(frozen=True)
 class ViewsConfig:
-    """Views of a picture, each encoded by itself, whose maps are averaged: scales and mirror images.
+    """Views of a picture, each encoded by itself, whose maps are averaged: scales, mirror images, tiles.
 
     Each view's maps are propagated by its own affinity and min-max scaled, brought to the grid of scale 1, summed and
-    min-max scaled again.
+    min-max scaled again. With a tile no view is shrunk to ``ImageConfig.max_patches``: windows of it are encoded, each
+    with its own affinity, and their maps, weighted by how likely the window shows the label, are averaged where they
+    overlap, a place near a window's border counting less. A view that is no larger than a tile is encoded as it is.
     """
 
     scales: tuple[float, ...] = setting((1.0,), "sizes of the picture that are encoded, as factors of its own")
     flip: bool = setting(False, "encode each size mirrored, too")
+    tile: TileConfig | None = setting(
+        None, "encode windows of a large picture instead of shrinking it: size and stride in pixels, such as 448/224"
+    )
 
     def __post_init__(self) -> None:
         require(isinstance(self.scales, tuple) and len(self.scales) > 0, "scales", self.scales, "a tuple of factors")
@@ -59,6 +80,13 @@ class ViewsConfig:
             require(0.1 <= scale <= 8, "scales", scale, "in [0.1, 8]")
         require(len(set(self.scales)) == len(self.scales), "scales", self.scales, "without repeats")
         require_flag("flip", self.flip)
+        whole = self.tile is None or isinstance(self.tile, TileConfig)
+        require(whole, "tile", self.tile, "none, or a size and a stride such as TileConfig(448, 224)")
+
+    @property
+    def single(self) -> bool:
+        """Whether a picture is encoded once, as a whole."""
+        return len(self.all) == 1 and self.tile is None
 
     @property
     def all(self) -> tuple[View, ...]:

@@ -9,7 +9,7 @@ from operator import or_
 from typing import Any, Literal, get_args, get_type_hints
 
 from .affinity import AffinityConfig, AttentionAffinityConfig, ContrastAffinityConfig, FeatureAffinityConfig
-from .image import ImageConfig, ViewsConfig
+from .image import ImageConfig, TileConfig, ViewsConfig
 from .maps import MEMBERS, ClassAttentionConfig, CommitteeConfig, DenseConfig, GradCamConfig, MapConfig, Pooling
 from .mask import AgreementConfig, ArgmaxConfig, ConfidenceConfig, MaskConfig
 from .refine import CrfConfig, PamrConfig, ParConfig, RefineConfig
@@ -180,8 +180,10 @@ def stage_from_dict(stage: str, values: Any) -> Any:
 
 
 def from_json(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A stage's settings by name with tuples for lists, and settings for the members of a committee."""
+    """A stage's settings by name: tuples for lists, settings for the members of a committee and for a tile."""
     values = {name: tuple(value) if isinstance(value, list) else value for name, value in settings.items()}
     if "members" in values:
         values["members"] = tuple(stage_from_dict("map", member) for member in values["members"])
+    if isinstance(tile := values.get("tile"), Mapping):
+        values["tile"] = TileConfig(**tile)
     return values

@@ -28,22 +28,38 @@ def prepare(
 ) -> Tensor:
     """Resize `image` to `grid` (h, w) patches and normalise it: (3, h*P, w*P) float32 on `device`.
 
+    Scaled to [0, 1], then `(x - mean) / std` per channel. Other arguments and errors as of :func:`resize_image`.
+    """
+    size = grid[0] * patch, grid[1] * patch
+    return normalise(resize_image(image, size, device, interpolation, antialias), mean, std)
+
+
+def resize_image(
+    image: Image.Image,
+    size: tuple[int, int],
+    device: torch.device | str = "cpu",
+    interpolation: Interpolation = "bicubic",
+    antialias: bool = True,
+) -> Tensor:
+    """`image` at `size` (H, W) in pixels: (3, H, W) on `device`, in [0, 255], uint8 or float32.
+
     Antialiased ``interpolation`` on the 8-bit RGB picture, or without ``antialias`` bilinear interpolation that is not
-    rounded; scaled to [0, 1], then `(x - mean) / std` per channel.
-    Raises ValueError for a picture that is not RGB; see :func:`clipes.io.images.open_image`.
+    rounded. Raises ValueError for a picture that is not RGB; see :func:`clipes.io.images.open_image`.
     """
     if image.mode != "RGB":
         raise ValueError(f"prepare takes an RGB image, not mode {image.mode!r}; use open_image first")
-    size = (grid[0] * patch, grid[1] * patch)
     if not antialias:
         pixels = pixels_of(image, device).permute(2, 0, 1)[None].float()
-        resized = F.interpolate(pixels, size, mode="bilinear", align_corners=False)[0]
-    elif torch.device(device).type == "cpu":
-        resized = pixels_of(image.resize(size[::-1], Image.Resampling[interpolation.upper()])).permute(2, 0, 1).float()
-    else:
-        resized = resize(pixels_of(image, device), size, interpolation)
-    centre, spread = (_per_channel(tuple(values), torch.device(device)) for values in (mean, std))
-    return ((resized / 255 - centre) / spread).contiguous()
+        return F.interpolate(pixels, size, mode="bilinear", align_corners=False)[0]
+    if torch.device(device).type == "cpu":
+        return pixels_of(image.resize(size[::-1], Image.Resampling[interpolation.upper()])).permute(2, 0, 1)
+    return resize(pixels_of(image, device), size, interpolation)
+
+
+def normalise(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """Pixels (3, H, W) in [0, 255] as `(x / 255 - mean) / std` per channel, float32."""
+    centre, spread = (_per_channel(tuple(values), pixels.device) for values in (mean, std))
+    return ((pixels.float() / 255 - centre) / spread).contiguous()
 
 
 @lru_cache(maxsize=64)

@@ -28,6 +28,12 @@ class ImageCounts(NamedTuple):
     occurring: NDArray[np.intp]
     counts: NDArray[np.int64]
 
+    @classmethod
+    def of(cls, counts: NDArray[np.int64]) -> ImageCounts:
+        """From the pixels (V, 3, K+1) of every class, whether it occurs or not."""
+        occurring = np.flatnonzero(counts.any(axis=(0, 1)))
+        return cls(occurring, counts[..., occurring])
+
 
 def resamples(count: int, draws: int = DRAWS, seed: int = 0) -> Iterator[NDArray[np.float64]]:
     """Yield blocks (block, count) of ``draws`` in all: how often each of ``count`` images is in a draw of as many.

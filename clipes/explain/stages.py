@@ -17,9 +17,10 @@ from torch import Tensor
 from clipes.cams.affinities import scoped_attention
 from clipes.cams.affinity import affinity_matrix
 from clipes.cams.boxes import above_threshold, box_masks, region_boxes
-from clipes.cams.compute import encode_images, image_grid, image_maps
+from clipes.cams.compute import encode_images, image_maps
 from clipes.cams.probabilities import label_probabilities
 from clipes.cams.scope import scoped
+from clipes.cams.tiles import image_grid
 from clipes.clip.head import image_features
 from clipes.clip.vision import Encoded
 from clipes.config import AffinityConfig, AttentionAffinityConfig, Config, ViewsConfig
@@ -98,7 +99,8 @@ class Stages:
         probabilities: (C + M,) float32 in [0, 1], the softmax over ``words`` for the image as a whole; sums to 1.
         initial: the result of the initial maps: without affinity and without refinement. (A generator without an
             affinity encodes by other matrix products; there the maps differ by rounding.)
-        affinity: how the affinity propagates the maps; None if it is off, or another than that of attention.
+        affinity: how the affinity propagates the maps; None if it is off, another than that of attention, or
+            one for each tile.
         propagated: the result of the propagated maps, without refinement; equal to ``initial`` if the affinity is off.
         result: bit for bit the generator's result (on a GPU except for rounding).
 
@@ -146,7 +148,7 @@ def trace_stages(generator: MaskGenerator, image: ImageLike, labels: Iterable[st
     vision, config, names = generator.clip.vision, generator.config, generator.class_names
     features, ids = generator.encode(image), generator.vocabulary.ids(labels)
     picture, one_view = features.image, replace(config, views=ViewsConfig())
-    ((_, encoded),) = features.batches if len(config.views.all) == 1 else encode_images(vision, [picture], one_view)
+    ((_, encoded),) = features.batches if config.views.single else encode_images(vision, [picture], one_view)
     unrefined, regions = replace(config, refine=None, vote=None), [regions_of(picture, config.regions)]
     configs = [replace(unrefined, affinity=None), unrefined]
     text, count = generator._text_features, len(names)
@@ -154,7 +156,7 @@ def trace_stages(generator: MaskGenerator, image: ImageLike, labels: Iterable[st
     initial, propagated = (decide_masks([picture], [ids], [m], names, unrefined, regions)[0] for m in maps)
     if config.scope is not None:
         encoded = scoped(vision, encoded, regions, config.scope)
-    grid = image_grid(picture, vision.patch_size, config.image)
+    grid = image_grid(picture, vision.patch_size, config)
     unit = prepare(picture, grid, vision.patch_size, (0, 0, 0), (1, 1, 1), vision.device, vision.interpolation)
     return Stages(
         config=config,
@@ -163,7 +165,7 @@ def trace_stages(generator: MaskGenerator, image: ImageLike, labels: Iterable[st
         words=(*(names[i - 1] for i in ids), *generator.background_names),
         probabilities=_probabilities(generator, encoded, ids),
         initial=initial,
-        affinity=_affinity_trace(encoded, maps[0], config.affinity),
+        affinity=None if config.views.tile else _affinity_trace(encoded, maps[0], config.affinity),
         propagated=propagated,
         result=propagated.decide(config),
     )

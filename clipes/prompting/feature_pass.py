@@ -59,8 +59,8 @@ class FeaturePass:
         needed: Sequence[bool] | None = None,
         judge: TemplateJudge | None = None,
     ):
-        if len(config.views.all) > 1:
-            raise ValueError("the analysis of words encodes each picture once; leave out --scales and --flip")
+        if not config.views.single:
+            raise ValueError("the analysis of words encodes each picture once; leave out --scales, --flip and --tile")
         self.samples, self.needed = samples, needed or [True] * len(samples)
         self.features = np.zeros((len(samples), clip.vision.head.projection.shape[1]), np.float32)
         self.encoded = np.zeros(len(samples), bool)

@@ -13,7 +13,10 @@ from typing import Protocol
 import torch
 from PIL import Image
 
-from clipes.cams.compute import estimate_memory, image_grid
+from clipes.cams.compute import estimate_memory
+from clipes.cams.tiles import image_grid, largest_window
+from clipes.clip.vision import VisionEncoder
+from clipes.config import Config
 from clipes.decision import decision_memory
 from clipes.device.backoff import Backoff, Failure, failure_of
 from clipes.device.memory import MemoryBudget, cpu_memory_limit
@@ -71,11 +74,20 @@ def batch_memory(generator: MaskGenerator, images: Sequence[Image.Image], labels
 
     ``labels`` are the images' numbers of labels. Encoding holds one image at a time, deciding holds all.
     """
-    vision, config = generator.clip.vision, generator.config
-    largest = max(config.views.scales)
-    grids = [image_grid(image, vision.patch_size, config.image, largest) for image in images]
     pixels = [image.height * image.width for image in images]
-    return max(estimate_memory(vision, h * w) for h, w in grids) + decision_memory(pixels, labels, config)
+    encoding = max(_encoding_memory(generator.clip.vision, image, generator.config) for image in images)
+    return encoding + decision_memory(pixels, labels, generator.config)
+
+
+def _encoding_memory(vision: VisionEncoder, image: Image.Image, config: Config) -> int:
+    """Upper estimate of the bytes that ``image`` takes until its maps are made: its largest tile and, of tiles, the
+    resized picture that they are cut from.
+    """
+    grid = image_grid(image, vision.patch_size, config, max(config.views.scales))
+    whole, largest = grid[0] * grid[1], largest_window(grid, vision.patch_size, config)
+    per_pixel = 8 if config.image.antialias else 28  # Pillow's 4 bytes and an array's 3; or two of float32 and a copy
+    kept = 0 if largest == whole else per_pixel * whole * vision.patch_size**2
+    return estimate_memory(vision, largest) + kept
 
 
 class MasksFromImages:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
 
-from clipes.cams.compute import Views, encode_images, view_pixels
+from clipes.cams.compute import Views, encode_images, whole_pixels
 from clipes.clip.vision import Encoded
 from clipes.clip.weights import CLIP
 from clipes.config import (
@@ -20,7 +20,6 @@ from clipes.config import (
     Config,
     GradCamConfig,
     TagRuleConfig,
-    View,
     ViewsConfig,
 )
 from clipes.vocabulary import Vocabulary
@@ -32,8 +31,6 @@ from .rules import is_label, is_near
 MakeMaps = Callable[[Iterable[Views], Sequence[int], Sequence[tuple[int, ...]]], list[Tensor]]
 """Encoded views of images, the images' numbers, and the ids of their labels, to the maps of each image."""
 
-WHOLE = View(1.0, False)
-"""The view of a picture that is tagged: of its own size, not mirrored."""
 
 _DECIMALS = 6  # of a score, in tables and records too, so that labels made from those are the same
 
@@ -114,7 +111,7 @@ class ImageTagger:
         settings = self._config.image
 
         def pixels(index: int) -> Tensor:
-            return view_pixels(self._vision, images[index], WHOLE, settings)
+            return whole_pixels(self._vision, images[index], settings)
 
         given = TagInput(self._vision, encoded, self._text, len(self._names), pixels, settings.positions, self._bank)
         scores = tag_scores(given, self._config.tags)
@@ -129,7 +126,7 @@ class ImageTagger:
         themselves.
         """
         config, order = self._config, list(images)
-        if config.views.all != (WHOLE,):
+        if config.views != ViewsConfig():
             return dict(zip(order, self.tag(list(images.values())), strict=True)), {}
         tags: dict[int, Tags] = {}
         maps: dict[int, Tensor] = {}

@@ -16,6 +16,8 @@ from clipes.cams import compute
 from clipes.cams.compute import compute_cams, encode_images, encode_pixels, estimate_memory
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.config import VOC12
+from clipes.device.pixels import prepare
+from clipes.io.images import patch_grid
 from clipes.scenes import draw_scenes
 
 BLOCK = SimpleNamespace(heads=12, fc_weight=torch.empty(3072, 0))
@@ -61,7 +63,7 @@ def test_pictures_of_several_sizes_together_are_as_alone(monkeypatch: pytest.Mon
         alone += compute_cams(encoder, encoded, text, [wanted], 5, VOC12)
         assert len(members) == 1
     pixels = [
-        compute.prepare(image, compute.patch_grid(size, 8, 4096), 8, encoder.mean, encoder.std)
+        prepare(image, patch_grid(size, 8, 4096), 8, encoder.mean, encoder.std)
         for image, size in zip(images, sizes, strict=True)
     ]
     encoded = encode_pixels(encoder, pixels, VOC12)

@@ -40,6 +40,7 @@ from clipes.config import (
     PamrConfig,
     ParConfig,
     PatchTextConfig,
+    TileConfig,
     choice_name,
 )
 from clipes.datasets import find_samples
@@ -263,6 +264,8 @@ def test_hostile_names_stay_on_one_line(said) -> None:
         ("photos --labels cat --box-threshold 1.5", "box_threshold is 1.5; it must be in [0, 1)"),
         ("photos --labels cat --background-power nan", "background_power is nan; it must be above 0"),
         ("photos --labels cat --max-patches 0", "max_patches is 0; it must be at least 1"),
+        ("photos --labels cat --tile 448", "'448' is neither SIZE/STRIDE, such as 448/224, nor 'none'"),
+        ("photos --labels cat --tile 224/448", "tile stride is 448; it must be at most the size, 224"),
         (
             "photos --labels cat --affinity none --hops 3",
             "--hops needs --affinity attention; it is none",
@@ -441,6 +444,7 @@ OTHER = {
     "positions": "bicubic",
     "scales": (1.0, 1.5),
     "flip": True,
+    "tile": TileConfig(320, 96),
     "pool": "cls",
     "patch_text_blocks": 3,
     "patch_text_temperature": 3.5,

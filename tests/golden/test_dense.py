@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from clipes.cams.dense import dense_features, distance_bias
+from clipes.cams.tiles import join_windows, windows
 from clipes.config import EncodeRequest, Positions
 from clipes.vocabulary import load_vocabulary
 
@@ -77,3 +78,12 @@ def pixel_map(image: torch.Tensor, variant: str) -> torch.Tensor:
 @pytest.mark.parametrize("variant", ["sclip", "naclip"])
 def test_maps_at_the_pictures_size(variant: str) -> None:
     near(pixel_map(pixels("c"), variant), GOLDEN[f"c_logits_{variant}"])
+
+
+def test_a_sliding_window() -> None:
+    """SCLIP's code: windows of 224 pixels, 112 apart, the last one shifted inside; means of maps at their size."""
+    image = pixels("e")
+    shape = image.shape[1], image.shape[2]
+    places = windows(shape, 224, 112)
+    parts = [image[:, top : top + height, left : left + width] for top, left, height, width in places]
+    near(join_windows([pixel_map(part, "sclip") for part in parts], places, shape), GOLDEN["e_slide_sclip"])
