@@ -31,7 +31,8 @@ from clipes.clip.vision import Encoded, VisionEncoder
 from clipes.clip.weights import CLIP, load_clip
 from clipes.config import ArgmaxConfig, AttentionAffinityConfig, CrfConfig, EncodeRequest, ParConfig
 from clipes.device.pixels import prepare
-from clipes.evaluation import confusion_matrix, mean_iou
+from clipes.evaluation.bootstrap import DRAWS, ImageCounts, bootstrap_miou, interval
+from clipes.evaluation.metrics import ClassCounts, class_counts
 from clipes.io.images import patch_grid
 from clipes.refine.compiled import library
 from clipes.result import decide_masks
@@ -42,7 +43,6 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "examples"))
 from train_tiny import SYNONYMS
 
 SEED = 7_000_000  # that of benchmarks/scenes.py; the settings were chosen on others
-DRAWS = 2000
 TAUGHT = {name: (name, *SYNONYMS.get(name, ())) for name in THINGS}  # the words that the model's captions held
 DEFAULT = replace(clipes.config.CLIP_ES_SCENES, mask=ArgmaxConfig(clipes.config.CLIP_ES_SCENES.mask.background_power))
 
@@ -164,19 +164,19 @@ def library_of(model: Model, row: Row) -> clipes.MaskGenerator:
 
 
 def measure(model: Model, scenes: list[Scene]) -> tuple[np.ndarray, np.ndarray]:
-    """Confusion matrices (pictures, rows, 17, 17) and processor seconds (pictures, rows)."""
+    """Counts (pictures, rows, 4, 17) as :class:`ClassCounts`, and processor seconds (pictures, rows)."""
     libraries = {n: library_of(model, row) for n, row in ROWS.items() if row.score == "background"}
     seconds = np.zeros((len(scenes), len(ROWS)))
-    confusions = np.zeros((*seconds.shape, len(THINGS) + 1, len(THINGS) + 1))
+    counts = np.zeros((*seconds.shape, len(ClassCounts._fields), len(THINGS) + 1), np.int64)
     for index, scene in enumerate(tqdm(scenes, disable=None)):
         for place, (number, row) in enumerate(ROWS.items()):
             start = time.process_time()
             mask = mask_of(model, row, scene)
             seconds[index, place] = time.process_time() - start
-            confusions[index, place] = confusion_matrix(mask, scene.mask, len(THINGS))
+            counts[index, place] = class_counts(mask, scene.mask, len(THINGS))
             if number in libraries and not np.array_equal(mask, libraries[number](scene.image, scene.labels).mask):
                 raise RuntimeError(f"row {number}, scene {index}: not the library's mask; mend this benchmark's path")
-    return confusions, seconds
+    return counts, seconds
 
 
 def attention_received(model: Model, scenes: list[Scene]) -> tuple[float, float]:
@@ -184,7 +184,8 @@ def attention_received(model: Model, scenes: list[Scene]) -> tuple[float, float]
     received, thing, side = [], [], model.encoder.patch_size
     for scene in scenes:
         encoded = encode(model, Image.fromarray(scene.image), DEFAULT.affinity)
-        shown = (scene.mask > 0).reshape(encoded.grid[0], side, encoded.grid[1], side).mean((1, 3))
+        ((rows, columns),) = encoded.grids
+        shown = (scene.mask > 0).reshape(rows, side, columns, side).mean((1, 3))
         sums = encoded.attention[DEFAULT.affinity.attention][0].sum(0)
         received.append(sums.numpy() / sums.mean().item())
         thing.append(shown.ravel() > 0.5)
@@ -192,28 +193,20 @@ def attention_received(model: Model, scenes: list[Scene]) -> tuple[float, float]
     return share[shown].mean(), share[~shown].mean()
 
 
-def bootstrap(confusions: np.ndarray) -> np.ndarray:
-    """mIoU (DRAWS, rows) of as many pictures, drawn with replacement; the same pictures for every row."""
-    count, rows, side, _ = confusions.shape
-    times_drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), DRAWS)
-    totals = (times_drawn.astype(float) @ confusions.reshape(count, -1)).reshape(-1, rows, side, side)
-    return np.array([[mean_iou(total) for total in draw] for draw in totals])
-
-
-def report(model: Model, confusions: np.ndarray, seconds: np.ndarray, received: tuple[float, float]) -> list[str]:
-    totals = dict(zip(ROWS, confusions.sum(0), strict=True))
-    miou = {number: mean_iou(total) for number, total in totals.items()}
-    draws = dict(zip(ROWS, bootstrap(confusions).T, strict=True))
-    missed = {number: f"{total[1:, 0].sum() / total[1:].sum():.0%}" for number, total in totals.items()}
-    taken = {number: f"{total[0, 1:].sum() / total[0].sum():.1%}" for number, total in totals.items()}
+def report(model: Model, counts: np.ndarray, seconds: np.ndarray, received: tuple[float, float]) -> list[str]:
+    totals = {number: ClassCounts(*total) for number, total in zip(ROWS, counts.sum(0), strict=True)}
+    miou = {number: total.miou for number, total in totals.items()}
+    draws = dict(zip(ROWS, bootstrap_miou([ImageCounts.of(picture[:, :3]) for picture in counts]).T, strict=True))
+    missed = {n: f"{(total.mask[0] - total.both[0]) / total.truth[1:].sum():.0%}" for n, total in totals.items()}
+    taken = {n: f"{1 - total.both[0] / total.truth[0]:.1%}" for n, total in totals.items()}
 
     def gain(row: int, over: int) -> str:
-        low, high = np.quantile(draws[row] - draws[over], (0.025, 0.975))
+        ((low, high),) = interval((draws[row] - draws[over])[:, None])
         return f"{miou[row] - miou[over]:+.3f} [{low:+.3f}, {high:+.3f}]"
 
     lines = ["", "| row | part | over | mIoU | gain | missed | taken | ms |", "| --- " * 8 + "|"]
     for (number, row), spent in zip(ROWS.items(), 1000 * np.median(seconds, axis=0), strict=True):
-        low, high = np.quantile(draws[number], (0.025, 0.975))
+        ((low, high),) = interval(draws[number][:, None])
         cells = [number, row.part, row.over or "", f"{miou[number]:.3f} [{low:.3f}, {high:.3f}]"]
         cells += [gain(number, row.over) if row.over else "", missed[number], taken[number], f"{spent:.1f}"]
         lines.append(f"| {' | '.join(map(str, cells))} |")
@@ -222,7 +215,7 @@ def report(model: Model, confusions: np.ndarray, seconds: np.ndarray, received: 
     wordnet = "; ".join(f"{name}: {', '.join(names)}" for name, names in more.items())
     notes = f"""
 Scenes with labels, the bundled model. The winner decides at every pixel, none is ignored; background power 1 where no
-other is named. mIoU of background and 16 things from one confusion matrix; in brackets the middle 95 % of {DRAWS:,}
+other is named. mIoU of background and 16 things over all pictures; in brackets the middle 95 % of {DRAWS:,}
 bootstrap draws of the pictures, the same draws for both rows of a gain. Missed: things' pixels called background;
 taken: background called a thing. ms: median processor time of a picture's whole path, one thread, CRF
 {"compiled" if library() else "portable"}. Rows 3 to 17 are the library's own masks (checked), row 10 its default.

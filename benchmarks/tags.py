@@ -20,7 +20,7 @@ from tqdm import tqdm
 import clipes
 from clipes.cams.compute import encode_pixels, view_pixels
 from clipes.config import (
-    SCENES,
+    CLIP_ES_SCENES,
     TAGCLIP_CODE,
     BankTagsConfig,
     FixedRuleConfig,
@@ -148,7 +148,7 @@ def draw(path: Path, scores: dict[str, np.ndarray], shown: np.ndarray) -> None:
 def report(options: argparse.Namespace) -> Iterator[str]:
     drawn = draw_scenes(options.count, SEED, (options.size, options.size))
     scenes = [scene for scene in drawn if scene.labels]
-    generator = clipes.load(options.model, classes="scenes", config=SCENES, device="cpu")
+    generator = clipes.load(options.model, classes="scenes", config=CLIP_ES_SCENES, device="cpu")
     images = [Image.fromarray(scene.image) for scene in scenes]
     shown = np.array([[name in scene.labels for name in THINGS] for scene in scenes])
     scores, seconds = score_all(generator, images)
@@ -186,9 +186,15 @@ def of_masks(generator, scenes: list, images: list, scores: np.ndarray, shown: n
     labels = {"the true labels": [names[row].tolist() for row in shown]}
     for rule in ("relative, 0.5 (TagCLIP)", "per class, fitted"):
         labels[f"tags, {rule}"] = [names[row].tolist() for row in rules[rule]]
-    config = replace(SCENES, mask=clipes.config.ArgmaxConfig(SCENES.mask.background_power))
+    config = replace(CLIP_ES_SCENES, mask=clipes.config.ArgmaxConfig(CLIP_ES_SCENES.mask.background_power))
     plain = clipes.MaskGenerator(generator.clip, generator.vocabulary, config)
-    yield from ("", "## Masks, no pixel ignored", "", "| labels | mIoU | background IoU |", "| --- | --- | --- |")
+    yield from (
+        "",
+        "## Masks by CLIP-ES, no pixel ignored",
+        "",
+        "| labels | mIoU | background IoU |",
+        "| --- | --- | --- |",
+    )
     for name, matrix in masks(plain, scenes, images, labels).items():
         yield f"| {name} | {mean_iou(matrix):.3f} | {class_iou(matrix)[0]:.3f} |"
 

@@ -20,7 +20,14 @@ from clipes.cams.tiles import Window, join_windows, tiles_of, windows
 from clipes.clip.open_clip_vision import vision_encoder
 from clipes.clip.weights import CLIP
 from clipes.comparison.masks import MaskMaker
-from clipes.config import CommitteeConfig, ImageConfig, TileConfig, ViewsConfig
+from clipes.config import (
+    CommitteeConfig,
+    GivenRegionsConfig,
+    ImageConfig,
+    ScopeConfig,
+    TileConfig,
+    ViewsConfig,
+)
 from clipes.explain.stages import trace_stages
 from clipes.runs.generation import batch_memory
 from clipes.scenes import draw_scene
@@ -224,3 +231,16 @@ def test_tiles_that_do_not_suit_the_model(generator, tile: TileConfig, message: 
     config = replace(PLAIN, image=ImageConfig(max_patches=30), views=ViewsConfig(tile=tile))
     with pytest.raises(ValueError, match=message):
         generator(config)
+
+
+def test_each_tile_has_its_part_of_the_regions(generator) -> None:
+    """Where the regions are the tiles' own, patches see the same as without a scope; where they are halves, not."""
+    scoped = replace(TILED, regions=GivenRegionsConfig(), scope=ScopeConfig())
+    plain = generator(TILED)(picture(), LABELS)
+    whole, halves = np.ones((60, 92), np.uint8), np.ones((60, 92), np.uint8)
+    halves[:, 46:] = 2
+    one, two = (generator(scoped)(picture(), LABELS, regions=ids) for ids in (whole, halves))
+    np.testing.assert_allclose(one.patch_cams, plain.patch_cams, atol=1e-5)
+    assert np.abs(two.patch_cams - plain.patch_cams).max() > 1e-3
+    mirrored = generator(scoped)(picture(), LABELS, regions=np.where(halves == 1, 2, 1))
+    np.testing.assert_array_equal(mirrored.patch_cams, two.patch_cams)  # ids are names alone

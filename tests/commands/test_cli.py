@@ -507,6 +507,38 @@ OTHER = {
     "agreement_background": "constant",
     "agreement_levels": (1.0, 12.0),
     "agreement_conflict": "foreground",
+    "tagclip_blocks": 5,
+    "tagclip_votes": 2,
+    "tagclip_boxes": "paper",
+    "tagclip_recheck": None,
+    "tagclip_recheck_over": "all",
+    "tagclip_stop_at_empty": True,
+    "global_pool": "patch",
+    "bank_file": "bank.npz",
+    "bank_attention": "kk",
+    "bank_residual": False,
+    "bank_patches": 40,
+    "bank_text_scale": 50.5,
+    "bank_temperature": 0.25,
+    "bank_divisor": 400.5,
+    "bank_patch_scale": 100.5,
+    "bank_class_scale": 10.5,
+    "bank_class_weight": 0.25,
+    "relative_part": 0.25,
+    "relative_least": 0.125,
+    "fixed_threshold": 0.25,
+    "per_class_thresholds": (0.25, 0.5),
+    "given_unsegmented": 255,
+    "slic_segments": 50,
+    "slic_compactness": 5.0,
+    "slic_sigma": 1.5,
+    "felzenszwalb_scale": 30.0,
+    "felzenszwalb_sigma": 0.25,
+    "felzenszwalb_min_size": 7,
+    "corrclip_join": 0.2,
+    "sepl_majority": 0.6,
+    "sepl_share": 0.7,
+    "sepl_keep": False,
 }
 
 
@@ -541,7 +573,8 @@ def test_a_flag_shows_its_default_and_reaches_the_config(name: str, stage: type,
     shown = " ".join(parser.format_help().split()).split(f"{last_name} ")[-1].split(" --")[0]
     assert " ".join(item.metadata["help"].split()) in shown
     assert f"(default: {_text(item.default)}" in shown
-    chosen = (f"--{'ignore' if name == 'mask' else name}", choice_name(name, stage())) if name in CHOICES else ()
+    choice = "--ignore" if name == "mask" else f"--{name.replace('_', '-')}"
+    chosen = (choice, choice_name(name, stage())) if name in CHOICES else ()
     config = read_config(parser.parse_args(["--preset", "voc12", *_given(flag, given), *chosen]), "scenes")
     base = clipes.VOC12 if isinstance(getattr(clipes.VOC12, name), stage) else replace(clipes.VOC12, **{name: stage()})
     assert config == replace(base, **{name: replace(getattr(base, name), **{item.name: given})}) != base
