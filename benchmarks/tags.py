@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 import clipes
-from clipes.cams.compute import encode_pixels, view_pixels
+from clipes.cams.compute import encode_pixels, whole_pixels
 from clipes.config import (
     CLIP_ES_SCENES,
     TAGCLIP_CODE,
@@ -33,7 +33,7 @@ from clipes.scenes import THINGS, draw_scenes
 from clipes.tags.bank import fit_bank, unit_patches
 from clipes.tags.bank_file import PatchBank
 from clipes.tags.calibrate import FOLDS, average_precisions, best_threshold, calibrate, f1_scores
-from clipes.tags.images import WHOLE, without_maps
+from clipes.tags.images import without_maps
 from clipes.tags.methods import TagInput, tag_scores
 from clipes.tags.rules import is_label
 
@@ -61,7 +61,7 @@ def score_all(generator, images: list[Image.Image]) -> tuple[dict[str, np.ndarra
 
     def given(image: Image.Image) -> TagInput:
         def pixels(index: int) -> torch.Tensor:
-            return view_pixels(vision, image, WHOLE, config.image)
+            return whole_pixels(vision, image, config.image)
 
         encoded = encode_pixels(vision, [pixels(0)], config, list(METHODS.values()))
         return TagInput(vision, encoded, text, count, pixels, bank=banks[0])

@@ -135,7 +135,7 @@ class MaskGenerator:
         >>> import clipes
         >>> generator, scene = clipes.load(), clipes.scenes.draw_scene(seed=7)
         >>> generator.tag(scene.image).labels
-        ('tree',)
+        ('fish', 'boat')
         """
         return self._tagger.tag([open_image(image)])[0]
 

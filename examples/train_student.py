@@ -92,8 +92,7 @@ def tensors(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor]:
 
 def generated(scenes: Sequence[Scene]) -> tuple[Tensor, Tensor]:
     """Masks (n, H, W) uint8 made from the labels, no pixel ignored, and their confidence (n, H, W)."""
-    preset = config.CLIP_ES_SCENES
-    settings = replace(preset, mask=config.ArgmaxConfig(preset.mask.background_power))  # the loss decides
+    settings = replace(config.CLIP_ES_SCENES, mask=config.ArgmaxConfig(2.0))  # no pixel ignored: the loss decides
     results = load(config=settings).generate([s.image for s in scenes], [s.labels for s in scenes])
     pairs = [(result.mask, result.confidence) for result in tqdm(results, "masks", len(scenes), disable=None)]
     masks, confidence = (torch.from_numpy(np.stack(parts)) for parts in zip(*pairs, strict=True))

@@ -13,6 +13,23 @@ from .arguments import add_command, add_run_folder, nonempty, path
 from .flags import add_decision_flags, change_decision
 from .terminal import print_error, printable
 
+ESSENTIAL = (
+    "--source",
+    "--out",
+    "--config",
+    "--refine",
+    "--ignore",
+    "--regions",
+    "--vote",
+    "--background-power",
+    "--ignore-below",
+)
+EXAMPLES = (
+    "clipes finalize masks --background-power 2 --out stricter",
+    "clipes finalize masks --refine none --ignore none --out decided",
+    "clipes finalize masks --regions superpixels --vote mode --out voted",
+)
+
 
 def add(commands: Any) -> None:
     """Add the command to ``commands``, an argparse subparsers action."""
@@ -24,6 +41,7 @@ def add(commands: Any) -> None:
     out = "folder for the masks (default: the masks of the run are overwritten, which .tar files do not allow)"
     parser.add_argument("--out", type=path, metavar="DIR", help=out)
     add_decision_flags(parser)
+    parser.shorten_help(ESSENTIAL, EXAMPLES)
 
 
 def run(options: argparse.Namespace) -> int:

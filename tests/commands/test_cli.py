@@ -835,6 +835,7 @@ def test_help_is_whole() -> None:
     assert list(commands) == [
         "demo",
         "generate",
+        "tag",
         "show",
         "status",
         "finalize",

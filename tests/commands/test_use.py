@@ -20,7 +20,7 @@ from clipes.commands import progress, terminal
 from clipes.commands.parser import Parser
 from clipes.commands.progress import ProgressLines
 from clipes.commands.terminal import set_verbosity
-from clipes.config import COCO14, STAGES, VOC12, ParConfig
+from clipes.config import COCO14, SCENES, STAGES, ParConfig
 from clipes.vocabulary import load_vocabulary
 
 GENERATE = ("generate", "photos", "--labels", "labels.csv", "--out", "m")
@@ -185,7 +185,7 @@ def test_settings_from_a_file(cli: CommandLine) -> None:
     assert found["refine"] == {"par": {**json.loads(json.dumps(vars(ParConfig()))), "dilations": [1, 2]}}
     assert _config(cli, json.dumps(found), name="c.json") == found
     assert _config(cli, "affinity: null\nrefine: null\n") | {"mask": 0} == {
-        **json.loads(json.dumps(VOC12.to_dict())),
+        **json.loads(json.dumps(SCENES.to_dict())),
         "affinity": None,
         "refine": None,
         "mask": 0,
@@ -259,7 +259,7 @@ def test_finalize_takes_a_file_of_settings(cli: CommandLine) -> None:
     Path("d.yaml").write_text("affinity: {attention: {hops: 3}}\nmask: {confidence: {background_power: 3}}\n")
     code, _, err = cli("finalize", "m", "--config", "d.yaml", "--out", "o")
     assert code == 2 and not os.path.exists("o")
-    message = "affinity: the saved maps are made with it already, and refine, mask alone can be changed; leave it out"
+    message = "affinity: the saved maps are made with it already, and refine, mask, regions, vote alone can be changed"
     assert f"clipes finalize: --config d.yaml: {message}" in err
     Path("d.yaml").write_text("mask: {confidence: {background_power: 3}}\n")
     assert cli("finalize", "m", "--config", "d.yaml", "--out", "o")[0] == 0

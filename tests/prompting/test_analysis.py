@@ -163,7 +163,7 @@ def test_the_pool_is_the_configs(clip, drawn, vocabulary):
 
 def test_several_views_are_refused(clip, drawn, vocabulary):
     config = replace(CONFIG, views=ViewsConfig(flip=True))
-    with pytest.raises(ValueError, match="encodes each picture once; leave out --scales and --flip"):
+    with pytest.raises(ValueError, match="encodes each picture once; leave out --scales, --flip and --tile"):
         analyse_templates(clip, vocabulary, samples_of(drawn), config=config)
 
 

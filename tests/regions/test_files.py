@@ -166,7 +166,7 @@ def test_files_belong_to_images_as_labels_do(tmp_path):
     assert places(found, chosen) == expected
     assert {sample.regions.path.parent.name for sample in found.added_to(chosen[1:2])} == {"sub"}
     with pytest.raises(ValueError, match=r"c\.\*: no such file"):
-        read_regions(next(found.added_to(chosen[4:])).regions, (2, 3))
+        read_regions(next(iter(found.added_to(chosen[4:]))).regions, (2, 3))
 
 
 def test_folders_of_amg_and_their_masks_are_no_files_of_images(tmp_path):

@@ -340,7 +340,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk(start: Callable[..., Command], whole: dict[str, bytes], small_disk: Path) -> None:
     """A real one; once there is room, the run goes on."""
-    (small_disk / "others").write_bytes(bytes(20 * 1024))
+    (small_disk / "others").write_bytes(bytes(12 * 1024))
     run = start("--out", small_disk / "m", *SAVED)
     assert run.code() == 4, run.said
     assert "No space left on device" in run.said and "Traceback" not in run.said

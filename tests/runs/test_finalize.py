@@ -225,7 +225,7 @@ def test_settings_that_need_the_network(saved: Path, photos: Path) -> None:
 
 
 def test_the_crf_needs_the_images(saved: Path, photos: Path) -> None:
-    with pytest.raises(ValueError, match="a refinement by colours needs the images: give their source"):
+    with pytest.raises(ValueError, match="a refinement by colours, or superpixels, need the images: give their source"):
         read_run(saved).finalize(clipes.config.SCENES)
     before = (saved / "a.png").read_bytes()
     (photos / "a.jpg").unlink()
@@ -294,7 +294,7 @@ def test_the_command(
     assert main(["finalize", str(saved), "--refine", "none"]) == 0
     assert "1 mask(s) without saved maps stay as they are, 'b' the first" in capsys.readouterr().err
     assert main(["finalize", str(saved), "--refine", "crf"]) == 2
-    assert "needs the images" in capsys.readouterr().err
+    assert "need the images" in capsys.readouterr().err
     assert main(["finalize", str(photos)]) == 2
     assert "has no run.json" in capsys.readouterr().err
     before = files(saved)
