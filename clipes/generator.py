@@ -272,8 +272,7 @@ def load(
             list of names, a dict from name to prompt name(s), or a JSON or text file. The default is ``"scenes"`` for
             the bundled model; other models need it.
         background: a set's name, a list, or ``[]``; the default is the class set's own, or VOC's for your own names.
-        templates: one or more with one ``{}`` each, or a set's name; the default is the class set's own, else the
-            paper's.
+        templates: one or more with one ``{}`` each, or a set's name; by default the class set's own, else the paper's.
         fuse: how several names of a class are combined: ``"sentence"``, listed in one sentence (the paper's, and the
             default); ``"features"``, the mean of their features; ``"max"``, the most likely in each picture.
         attributes, attribute_centres: sentences about classes, a dict or a JSON or YAML file of one, which enrich their

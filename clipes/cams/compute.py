@@ -189,6 +189,7 @@ class ImageMaps:
         self._grids = [image_grid(image, vision.patch_size, config) for image in images]
         self._tiles = tiles_of(images, vision.patch_size, config)
         self._maps: dict[int, Tensor] = {}
+        self._patch_regions: dict[tuple[object, ...], NDArray[np.int32]] = {}  # by image and view
 
     @inference()
     def add(self, places: Sequence[int], encoded: Encoded) -> None:
@@ -196,12 +197,22 @@ class ImageMaps:
         tiles = [self._tiles[place] for place in places]
         ids = [self._class_ids[tile.image] for tile in tiles]
         context = self._vision, encoded, self._text, ids, self._num_classes, self._config
-        own = None if self._regions is None else [_seen(self._regions[tile.image], tile) for tile in tiles]
+        own = None if self._regions is None else [self._regions_of(tile, self._regions[tile.image]) for tile in tiles]
         maps = compute_cams(*context, own)
         if not all(tile.whole for tile in tiles):
             shares = zip(tiles, maps, label_presence(*context), strict=True)
             maps = [one if tile.whole else one * share[:, None, None] for tile, one, share in shares]
         self._maps |= zip(places, maps, strict=True)
+
+    def _regions_of(self, tile: Tile, regions: NDArray[np.int32] | None) -> NDArray[np.int32] | None:
+        """An image's regions as its tile shows them: of a part, those of its patches, found once for all parts."""
+        own = np.fliplr(regions) if regions is not None and tile.view.mirrored else regions
+        if own is None or tile.whole:
+            return own
+        if (key := tile[:2]) not in self._patch_regions:
+            self._patch_regions[key] = patch_regions(own, tile.grid).reshape(tile.grid).astype(np.int32)
+        top, left, height, width = tile.window
+        return self._patch_regions[key][top : top + height, left : left + width]
 
     def joined(self) -> list[Tensor]:
         """The maps of each image, (C, h, w) on the grid of its own size, when all batches are there."""
@@ -253,16 +264,6 @@ def label_presence(
         features = image_features(vision.head, encoded.last_block, config.pool)
         probabilities = label_probabilities(features, text, label_mask, vision.head.logit_scale)
     return list(torch.split(probabilities[pairs.image, pairs.label], [len(ids) for ids in class_ids]))
-
-
-def _seen(regions: NDArray[np.int32] | None, tile: Tile) -> NDArray[np.int32] | None:
-    """An image's regions as its tile shows them: of a part of the picture, those of its patches."""
-    own = np.fliplr(regions) if regions is not None and tile.view.mirrored else regions
-    if own is None or tile.whole:
-        return own
-    top, left, height, width = tile.window
-    ids = patch_regions(own, tile.grid).reshape(tile.grid)
-    return ids[top : top + height, left : left + width].astype(np.int32)
 
 
 def no_maps(image: Image.Image, vision: VisionEncoder, config: Config) -> Tensor:
