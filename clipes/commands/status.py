@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import csv
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -74,17 +73,11 @@ def _print_suspects(status: RunStatus) -> None:
 
 def _write_suspects(path: Path, rows: Iterable[Row]) -> None:
     """Write a table of images and their labels, as ``clipes generate --labels`` reads it, and what does not fit."""
-    from clipes.io.atomic import atomic
+    from clipes.io.csv_file import write_csv
 
-    with (
-        atomic(path) as temporary,
-        open(temporary, "x", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("image", "labels", "missing", "foreground", "confidence"))
-        for row in rows:
-            sure = "" if row.confidence is None else row.confidence
-            table.writerow((row.id, ";".join(row.labels), ";".join(row.missing), row.foreground, sure))
+    header = ("image", "labels", "missing", "foreground", "confidence")
+    cells = ((row.id, ";".join(row.labels), ";".join(row.missing), row.foreground, row.confidence) for row in rows)
+    write_csv(path, header, cells)
 
 
 def _print_reasons(status: RunStatus) -> None:

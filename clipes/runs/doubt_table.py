@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +10,7 @@ import numpy as np
 
 from clipes.config import TagRuleConfig
 from clipes.datasets import Sample
-from clipes.io.atomic import atomic
+from clipes.io.csv_file import write_csv
 from clipes.store.store import Store
 from clipes.tags.doubts import doubts
 
@@ -57,16 +56,12 @@ def write_doubt_table(path: Path, doubted: Iterable[DoubtedSample]) -> None:
 
     Scores follow the names: ``dog 0.031``. OSError where it cannot be written.
     """
-    with (
-        atomic(path) as temporary,
-        open(temporary, "x", encoding="utf-8", errors="surrogateescape", newline="") as file,
-    ):
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(("image", "labels", "disagreement", "doubtful", "suggested"))
-        for one in doubted:
-            named = (
-                SEPARATOR.join(f"{name} {score:.3f}" for name, score in part.items())
-                for part in (one.doubtful, one.suggested)
-            )
-            image = TaggedSample(one.sample, None).name
-            table.writerow((image, SEPARATOR.join(one.sample.labels), f"{one.size:.4f}", *named))
+    write_csv(path, ("image", "labels", "disagreement", "doubtful", "suggested"), map(_cells, doubted))
+
+
+def _cells(one: DoubtedSample) -> tuple[str, ...]:
+    named = (
+        SEPARATOR.join(f"{name} {score:.3f}" for name, score in part.items()) for part in (one.doubtful, one.suggested)
+    )
+    image = TaggedSample(one.sample, None).name
+    return image, SEPARATOR.join(one.sample.labels), f"{one.size:.4f}", *named
