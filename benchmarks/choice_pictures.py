@@ -20,7 +20,9 @@ from clipes.vocabulary import load_vocabulary
 
 SEED = 7_000_000  # that of choices.py
 SCENES = (2, 9, 15)
-DECIDED = replace(c.SCENES, mask=c.ArgmaxConfig(c.SCENES.mask.background_power))  # none ignored
+PRESET = c.CLIP_ES_SCENES
+DECIDED = replace(PRESET, mask=c.ArgmaxConfig(PRESET.mask.background_power))  # none ignored
+JOINED = replace(DECIDED, map=c.SCENES.map)  # what benchmarks/regions.py measures
 BARE = replace(DECIDED, affinity=None, refine=None)
 SOURCES = {
     "gradcam\nCLIP-ES": replace(BARE, map=c.GradCamConfig()),
@@ -41,17 +43,17 @@ DECISIONS = {
     "par\nnone ignored": replace(DECIDED, refine=c.ParConfig()),
     "pamr\nnone ignored": replace(DECIDED, refine=c.PamrConfig()),
     "crf\nnone ignored": DECIDED,
-    "crf\nconfidence": c.SCENES,
+    "crf\nconfidence": PRESET,
     "crf\nagreement": replace(DECIDED, mask=c.AgreementConfig(levels=(1, 4))),
 }
 FINER = c.FelzenszwalbConfig(scale=20.0, sigma=0.5, min_size=10)
 REGIONS = {
-    "no refinement\nno regions": replace(DECIDED, refine=None),
-    "no refinement\nslic": replace(DECIDED, refine=None, regions=c.SlicConfig()),
-    "no refinement\nfelzenszwalb": replace(DECIDED, refine=None, regions=c.FelzenszwalbConfig()),
-    "no refinement\nthe same, finer": replace(DECIDED, refine=None, regions=FINER),
-    "crf\nno regions": DECIDED,
-    "crf\nthe finer ones": replace(DECIDED, regions=FINER),
+    "no refinement\nno regions": replace(JOINED, refine=None),
+    "no refinement\nslic": replace(JOINED, refine=None, regions=c.SlicConfig()),
+    "no refinement\nfelzenszwalb": replace(JOINED, refine=None, regions=c.FelzenszwalbConfig()),
+    "no refinement\nthe same, finer": replace(JOINED, refine=None, regions=FINER),
+    "crf\nno regions": JOINED,
+    "crf\nthe finer ones": replace(JOINED, regions=FINER),
 }
 """Superpixels that vote on the mask; the finer ones are of benchmarks/regions.py."""
 
