@@ -254,13 +254,13 @@ def _record(path: Path, line: bytes) -> Record:
 
 
 def _complete_lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """The lines of a file that end in a line break, and their numbers from 1."""
+    """The lines of a file that end in a line break, without it, and their numbers from 1."""
     number, rest, place = 0, b"", 0
     while block := retried(partial(_block, path, place), path):
         place += len(block)
         *lines, rest = (rest + block).split(b"\n")
         for number, line in enumerate(lines, start=number + 1):  # noqa: B020 the count goes on
-            yield number, line + b"\n"
+            yield number, line
 
 
 def _block(path: Path, place: int) -> bytes:

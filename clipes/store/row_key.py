@@ -7,12 +7,14 @@ row, so that the same lines are refused.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from clipes.io.tempdb import encode_name
 from clipes.label_rules import LEAST_FOREGROUND
 
 from .row import Row, Status
+
+LACKS_LABEL, LITTLE_FOREGROUND = 1, 2  # bits of RowKey.suspicions
 
 _TEXT = r"[ !#-\[\]-~]*"  # without what JSON escapes
 _COUNT = r"(?:0|[1-9][0-9]{0,9})"
@@ -34,34 +36,34 @@ _LINE = re.compile(
     rf'(?:, "foreground": (?P<foreground>{_SHARE}))?'
     rf'(?:, "regions": "{_TEXT}")?'
     rf'(?:, "scores": \{{(?:"{_TEXT}": {_SHARE}(?:, "{_TEXT}": {_SHARE})*)?\}})?'
-    rf'(?:, "time": (?P<time>{_COUNT}(?:\.[0-9]{{1,20}})?))?\}}\n?'
+    rf'(?:, "time": (?P<time>{_COUNT}(?:\.[0-9]{{1,20}})?))?\}}'.encode()
 )
+_STATUSES = {status.encode(): status for status in get_args(Status)}
 
 
 class RowKey(NamedTuple):
     """The part of a :class:`clipes.store.row.Row` that is counted, or tells which row of an image counts; its line.
 
-    ``lacks_label`` is whether the row has missing labels, ``id`` is that of :func:`clipes.io.tempdb.encode_name`.
+    ``id`` is that of :func:`clipes.io.tempdb.encode_name`. ``suspicions`` are ``LACKS_LABEL``, if the row has missing
+    labels, plus ``LITTLE_FOREGROUND``.
     """
 
     id: bytes
     status: Status
     time: float
     shard: str | None
-    line: str
-    lacks_label: bool = False
-    little_foreground: bool = False
+    line: bytes
+    suspicions: int = 0
 
     @classmethod
     def from_json(cls, text: bytes) -> RowKey:
         """The key of a line. Raises ValueError as :meth:`clipes.store.row.Row.from_json`."""
-        line = text.decode("ascii", "replace")
-        if match := _LINE.fullmatch(line):
-            status: Status = match["status"]  # type: ignore[assignment]  # one of three
-            name, shard, time = match.group("id", "shard", "time")
-            little = match["labels"] is not None and float(match["foreground"] or 1) < LEAST_FOREGROUND
-            lacks_label = match["missing"] is not None
-            return cls(name.encode("ascii"), status, float(time or 0), shard, line, lacks_label, little)
+        if match := _LINE.fullmatch(text):
+            name, status, labels, shard, missing, foreground, time = match.groups()
+            little = labels is not None and foreground is not None and float(foreground) < LEAST_FOREGROUND
+            suspicions = (missing is not None) * LACKS_LABEL + little * LITTLE_FOREGROUND
+            tar_file = None if shard is None else shard.decode("ascii")
+            return cls(name, _STATUSES[status], float(time or 0), tar_file, text, suspicions)
         row = Row.from_json(text)
-        suspicions = bool(row.missing), row.little_foreground
-        return cls(encode_name(row.id), row.status, row.time, row.shard, row.to_json(), *suspicions)
+        suspicions = bool(row.missing) * LACKS_LABEL + row.little_foreground * LITTLE_FOREGROUND
+        return cls(encode_name(row.id), row.status, row.time, row.shard, row.to_json().encode("ascii"), suspicions)

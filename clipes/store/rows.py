@@ -15,7 +15,7 @@ from clipes.io.tempdb import encode_name, temporary_database, transaction
 from .manifest import repair_command
 from .record import Record, Unreadable, read_records
 from .row import Row, Status
-from .row_key import RowKey
+from .row_key import LACKS_LABEL, LITTLE_FOREGROUND, RowKey
 
 _MOST_NAMES = 500  # in one question to the database, which takes 999 at most where it is old
 
@@ -24,7 +24,7 @@ WITH repeated AS (SELECT id FROM rows GROUP BY id HAVING count(*) > 1),
 last_of_record AS (SELECT max(rowid) AS place FROM rows WHERE id IN repeated GROUP BY id, record),
 ranked AS (
     SELECT place, row_number() OVER (PARTITION BY id ORDER BY start DESC, time DESC, record DESC) AS rank
-    FROM last_of_record JOIN rows ON rows.rowid = place
+    FROM last_of_record JOIN rows ON rows.rowid = place JOIN records ON records.number = record
 )
 DELETE FROM rows WHERE id IN repeated AND rowid NOT IN (SELECT place FROM ranked WHERE rank = 1)
 """
@@ -96,10 +96,9 @@ class LatestRows:
 
     def __init__(self, folder: str | os.PathLike[str], digest: str) -> None:
         self._rows = temporary_database()
-        self._rows.execute(
-            "CREATE TABLE rows (id BLOB, start INTEGER, record INTEGER, time REAL, status TEXT, line TEXT, "
-            "lacks_label INTEGER, little_foreground INTEGER)"
-        )
+        self._rows.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, start INTEGER)")
+        columns = "id BLOB, record INTEGER, time REAL, status TEXT, line BLOB, suspicions INTEGER"
+        self._rows.execute(f"CREATE TABLE rows ({columns})")
         self.tar_files: set[str] = set()
         self.workers: list[Worker] = []
         self.total: int | None = None
@@ -117,7 +116,7 @@ class LatestRows:
                 if isinstance(total := record.header.get("total"), int):
                     self.total = total
             # one sort takes half the time of an index that grows; what counting asks for is in it
-            self._rows.execute("CREATE INDEX ids ON rows (id, status, lacks_label, little_foreground)")
+            self._rows.execute("CREATE INDEX ids ON rows (id, status, suspicions)")
             self._rows.execute(_DELETE_OLDER)
 
     def __enter__(self) -> LatestRows:
@@ -153,13 +152,13 @@ class LatestRows:
 
     def suspect_counts(self) -> SuspectCounts:
         """How many masks do not fit the labels of their image."""
-        either = "lacks_label OR little_foreground"
-        query = f"SELECT count(*), total(lacks_label), total(little_foreground) FROM rows WHERE {either}"
+        lacks_label, little_foreground = f"suspicions & {LACKS_LABEL}", f"(suspicions & {LITTLE_FOREGROUND}) > 0"
+        query = f"SELECT count(*), total({lacks_label}), total({little_foreground}) FROM rows WHERE suspicions"
         return SuspectCounts(*map(int, self._rows.execute(query).fetchone()))
 
     def suspects(self) -> Iterator[Row]:
         """The newest rows, by id, of the images whose masks do not fit their labels."""
-        query = "SELECT line FROM rows WHERE lacks_label OR little_foreground ORDER BY id"
+        query = "SELECT line FROM rows WHERE suspicions ORDER BY id"
         return (Row.from_checked_json(line) for (line,) in self._rows.execute(query))
 
     def get(self, id: str) -> Row | None:
@@ -177,7 +176,7 @@ class LatestRows:
 
     def order(self, id: str) -> tuple[int, float] | None:
         """What says which of two rows of an image is newer: the number of its start, and its time."""
-        query = "SELECT start, time FROM rows WHERE id = ?"
+        query = "SELECT start, time FROM rows JOIN records ON records.number = record WHERE id = ?"
         found: tuple[int, float] | None = self._rows.execute(query, (encode_name(id),)).fetchone()
         return found
 
@@ -198,24 +197,25 @@ class LatestRows:
     def _insert(self, record: Record) -> Worker:
         """Insert the rows of a record."""
         counts: Counter[Status] = Counter()
-        last, start = record.started, record.start
+        last = record.started
         number = len(self.workers)
 
-        def values() -> Iterator[tuple[bytes, int, int, float, str, str, bool, bool]]:
+        def values() -> Iterator[tuple[bytes, int, float, str, bytes, int]]:
             nonlocal last
             for row in record.parsed(RowKey.from_json):
                 if isinstance(row, Unreadable):
                     self._pass_over(row)
                     continue
-                counts[row.status] += 1
-                if row.time > last:
-                    last = row.time
-                if row.shard is not None:
-                    self.tar_files.add(row.shard)
-                suspicions = row.lacks_label, row.little_foreground
-                yield row.id, start, number, row.time, row.status, row.line, *suspicions
+                id, status, time, tar_file, line, suspicions = row
+                counts[status] += 1
+                if time > last:
+                    last = time
+                if tar_file is not None:
+                    self.tar_files.add(tar_file)
+                yield id, number, time, status, line, suspicions
 
-        self._rows.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?, ?, ?)", values())
+        self._rows.execute("INSERT INTO records VALUES (?, ?)", (number, record.start))
+        self._rows.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)", values())
         machine, shard = record.header.get("machine"), record.header.get("shard")
         repair = record.header.get("repair") is True
         return Worker(

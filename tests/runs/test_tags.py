@@ -220,7 +220,7 @@ def test_samples_whose_labels_are_not_known(photos, scenes):
 def test_a_row_of_scores():
     row = Row("a", "ok", labels=("cat",), scores={"cat": 0.5, "dog": 1e-06}, time=3.0)
     assert Row.from_json(row.to_json()) == row
-    assert RowKey.from_json(row.to_json().encode()) == RowKey(b"a", "ok", 3.0, None, row.to_json())
+    assert RowKey.from_json(row.to_json().encode()) == RowKey(b"a", "ok", 3.0, None, row.to_json().encode())
     assert Row.from_json(Row("a", "ok", scores={}).to_json()).nothing_found
     with pytest.raises(ValueError, match="scores is"):
         Row.from_json('{"id": "a", "status": "ok", "scores": {"cat": 2}}')

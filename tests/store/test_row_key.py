@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from clipes.io.tempdb import encode_name
 from clipes.store import row_key
 from clipes.store.row import Row
-from clipes.store.row_key import RowKey
+from clipes.store.row_key import LACKS_LABEL, LITTLE_FOREGROUND, RowKey
 
 SCORES = {"a dog": 0.53121, "bus": 2e-06}
 TEXTS = st.text(max_size=8) | st.sampled_from(["a/b", 'quote "', "back\\slash", "é", "\udcff", "line\nbreak"])
@@ -39,12 +39,13 @@ def _of(row: Row) -> tuple[object, ...]:
 
 
 def _parts(key: RowKey) -> tuple[object, ...]:
-    return key.id, key.status, key.time, key.shard, key.lacks_label, key.little_foreground
+    suspicions = bool(key.suspicions & LACKS_LABEL), bool(key.suspicions & LITTLE_FOREGROUND)
+    return key.id, key.status, key.time, key.shard, *suspicions
 
 
 @given(ROWS)
 def test_the_key_of_any_row(row: Row) -> None:
-    key = RowKey.from_json(row.to_json().encode() + b"\n")
+    key = RowKey.from_json(row.to_json().encode())
     assert _parts(key) == _of(row) and Row.from_json(key.line) == Row.from_checked_json(key.line) == row
 
 
@@ -81,4 +82,4 @@ def test_the_rows_of_a_run_take_the_short_way() -> None:
         speck,
         Row("a", "failed", "[Errno 5] Input/output error", ("dog",), time=1700000000.123),
     ):
-        assert row_key._LINE.fullmatch(row.to_json() + "\n")
+        assert row_key._LINE.fullmatch(row.to_json().encode())
