@@ -136,7 +136,7 @@ class SavedRun:
         elif regions is not None:
             raise ValueError(f"regions are in {regions}, but the settings do not take them; change config.regions")
         folders = existing_folders(source) if images and source is not None else ()
-        masks = MasksFromSavedMaps(self.store.class_names, config, folders)
+        masks = MasksFromSavedMaps(self.store.class_names, config, (self.store.folder.absolute(), *folders))
         return self._write(images, found, masks, output, settings, stop, readers, jobs)
 
     def _regions_source(self, regions: str | os.PathLike[str] | None) -> Path:

@@ -14,7 +14,8 @@ from clipes.config import Config
 from clipes.datasets import Sample
 from clipes.decision import decision_memory
 from clipes.io.cams_npz import read_cams
-from clipes.io.images import TarMember
+from clipes.io.images import TarMember, file_of
+from clipes.io.retry import check_folders, passing_cause
 from clipes.regions import regions_of
 from clipes.result import PseudoMask, decide_masks
 from clipes.store.checksums import verified
@@ -27,7 +28,7 @@ class MapsDecoder:
     """Reads the maps of a sample, its regions, and its picture if ``with_image``; without, the maps say its size.
 
     Maps that are ``scoped`` go with the regions that they were made within, and no others. ``folders`` are those of
-    the pictures, as for :func:`clipes.runs.decoding.decode_image`.
+    the maps and of the pictures, as for :func:`clipes.runs.decoding.decode_image`.
     """
 
     class_count: int
@@ -69,8 +70,13 @@ class MapsDecoder:
     def _read(self, sample: SavedSample) -> Loaded:
         if sample.maps is None:
             return Loaded(sample, reason="it has no saved maps")
-        path = verified(sample.maps, sample.row, "cams") if sample.row else sample.maps
-        return Loaded(sample, maps=read_cams(path, self.class_count))
+        try:
+            path = verified(sample.maps, sample.row, "cams") if sample.row else sample.maps
+            return Loaded(sample, maps=read_cams(path, self.class_count))
+        except (ValueError, OSError) as error:
+            if passing_cause(error) is None:
+                check_folders(file_of(sample.maps), self.folders)
+            raise
 
 
 def needs_images(config: Config) -> bool:

@@ -22,7 +22,9 @@ from clipes.config import ParConfig
 from clipes.io import retry
 from clipes.io.retry import LastingTrouble, Patience, Retry
 from clipes.runs import decoding
+from clipes.runs.decoding import Loaded, SavedSample
 from clipes.runs.finalize import read_run
+from clipes.runs.saved_maps import MapsDecoder
 from clipes.store.store import Store
 
 COUNT = 6
@@ -390,6 +392,41 @@ def test_the_pictures_of_a_second_decision_are_not_mounted(
     trouble.at_sleep = lambda: (
         returns and trouble.now >= 60 and os.path.exists("elsewhere") and os.rename("elsewhere", "photos")
     )
+    if returns:
+        assert decide("again") == {"ok"} and masks("again") == masks("clean") and len(trouble.said) == 2
+    else:
+        with pytest.raises(LastingTrouble):
+            decide("again")
+        assert {row.status for row in rows("again").values()} <= {"ok"}
+
+
+@pytest.mark.parametrize("returns", [True, False], ids=["for a minute", "for good"])
+def test_the_maps_of_a_second_decision_are_gone(
+    run: Run, trouble: Trouble, monkeypatch: pytest.MonkeyPatch, returns: bool
+) -> None:
+    """``finalize`` into another folder, while that of the maps is not mounted: no image has failed."""
+
+    def decide(out: str) -> set[str]:
+        with read_run("share/m") as saved:
+            return {outcome.status for outcome in saved.finalize(replace(saved.config, refine=None), out=out)}
+
+    assert run("--save-cams").code == 0 and decide("clean") == {"ok"}
+    read = MapsDecoder._read
+
+    def unmount_first(decoder: MapsDecoder, sample: SavedSample) -> Loaded:
+        if sample.id == "001" and not os.path.exists("elsewhere"):
+            os.rename("share/m", "elsewhere")
+            os.mkdir("share/m")
+        return read(decoder, sample)
+
+    def mount() -> None:
+        if returns and trouble.now >= 60 and not os.listdir("share/m"):
+            os.rmdir("share/m")
+            os.rename("elsewhere", "share/m")
+            Path("elsewhere").mkdir()  # it is taken away once
+
+    monkeypatch.setattr(MapsDecoder, "_read", unmount_first)
+    trouble.at_sleep = mount
     if returns:
         assert decide("again") == {"ok"} and masks("again") == masks("clean") and len(trouble.said) == 2
     else:
