@@ -33,9 +33,9 @@ from clipes.scenes import THINGS, draw_scenes
 from clipes.tags.bank import fit_bank, unit_patches
 from clipes.tags.bank_file import PatchBank
 from clipes.tags.calibrate import FOLDS, average_precisions, best_threshold, calibrate, f1_scores
-from clipes.tags.images import without_maps
 from clipes.tags.methods import TagInput, tag_scores
 from clipes.tags.rules import is_label
+from clipes.tags.views import one_view
 
 matplotlib.use("Agg")
 
@@ -54,7 +54,7 @@ METHODS = {
 def score_all(generator, images: list[Image.Image]) -> tuple[dict[str, np.ndarray], float]:
     """The scores (n, K) of each method, of one encoding of each image; and the seconds of an image by the default."""
     vision, text, count = generator.clip.vision, generator._text_features, len(generator.class_names)
-    config = without_maps(generator.config)
+    config = one_view(generator.config)
     patches, found = [], {name: [] for name in METHODS}
     banks: list[PatchBank | None] = [None]
     bank = METHODS["bank (PIAA), fitted to these scenes"]
@@ -70,7 +70,7 @@ def score_all(generator, images: list[Image.Image]) -> tuple[dict[str, np.ndarra
         with torch.inference_mode():
             patches += unit_patches(vision, given(image).encoded, bank)
     fitted = fit_bank(torch.cat(patches), text[:count], bank)[1]
-    banks[0] = PatchBank({}, fitted.means, weight=fitted.weight, bias=fitted.bias)
+    banks[0] = PatchBank({}, fitted.weight, fitted.bias, len(images), np.zeros(count, np.int64))
     for image in tqdm(images, "scores", disable=None):
         one = given(image)
         for name, method in METHODS.items():

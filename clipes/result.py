@@ -20,6 +20,7 @@ from clipes.io.atomic import write_bytes
 from clipes.io.cams_npz import PatchCams, write_cams
 from clipes.io.coco_rle import coco_rle
 from clipes.io.masks import confidence_png, write_mask
+from clipes.io.patches_npz import PatchArrays
 from clipes.label_rules import foreground_share, missing_ids
 from clipes.regions import RegionsLike, regions_of
 
@@ -251,7 +252,15 @@ class TaggedImage:
     size: tuple[int, int]
 
 
-Result = PseudoMask | TaggedImage
+@dataclass(frozen=True, eq=False)
+class ImagePatches:
+    """What an image has of which a bank may keep patches: these, and (H, W)."""
+
+    patches: PatchArrays
+    size: tuple[int, int]
+
+
+Result = PseudoMask | TaggedImage | ImagePatches
 """What a run makes of an image."""
 
 

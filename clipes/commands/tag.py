@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from .account import RunSummary, stopping
 from .arguments import add_command, add_source_flags, path
 from .flags import add_tag_flags
-from .model import add_clip_flags, add_vocabulary_flags, announce_model
+from .model import add_clip_flags, add_vocabulary_flags
 from .run_flags import add_work_flags
-from .terminal import DEVICE_LOST, DONE, print_error, print_table, printable
+from .tag_work import fit_bank, score
+from .terminal import DONE, print_error, print_table, printable
 
 if TYPE_CHECKING:
     from clipes.config import TagRuleConfig
@@ -32,6 +31,7 @@ ESSENTIAL = (
     "--classes",
     "--background",
     "--tags",
+    "--bank-file",
     "--tag-rule",
     "--thresholds",
 )
@@ -40,6 +40,8 @@ EXAMPLES = (
     "clipes tag photos --labels known.csv --out all.csv --model ViT-B-16 --pretrained openai --classes voc12",
     "clipes tag photos --calibrate some.csv --out tags.csv --model ViT-B-16 --pretrained openai --classes voc12",
     "clipes tag photos --check web.csv --out doubts.csv --model ViT-B-16 --pretrained openai --classes voc12",
+    "clipes tag photos --tags bank --bank-file bank.npz --out tags.csv --model ViT-B-16 --pretrained openai "
+    "--classes voc12",
 )
 
 
@@ -76,7 +78,10 @@ def run(options: argparse.Namespace) -> int:
     prepared = prepare(plan)
     for note in prepared.notes:
         print_error(note)
-    code = _score(prepared)
+    fitted = fit_bank(prepared)
+    if not fitted.finished:
+        return fitted.code
+    code = score(prepared, fitted.generator)
     if code != DONE:
         return code
     with Store.open(plan.output.folder) as store:
@@ -105,27 +110,6 @@ def _plan(options: argparse.Namespace) -> tuple[Plan, TagRuleConfig]:
     return replace(
         plan, labels=labels, config=config, faults=replace(plan.faults, unlabelled=unlabelled)
     ), plan.config.tag_rule
-
-
-def _score(prepared: PreparedRun) -> int:
-    """Score the images of the shard that have no scores yet; returns the exit code."""
-    plan = prepared.plan
-    if plan.model:
-        announce_model(plan.model.model, plan.model.pretrained)  # first: torch takes seconds to be imported
-    from clipes.device.errors import DeviceLost
-    from clipes.runs.execute import start_run, write_masks
-
-    with ExitStack() as stack:
-        stop = stack.enter_context(stopping())
-        started = stack.enter_context(start_run(prepared, None, stop))
-        scores = f"scored, in {printable(plan.output.folder)}"
-        summary = RunSummary(started.images, scores, lambda: started.remaining.finished)
-        try:
-            summary.consume(stack.enter_context(closing(write_masks(started))), plan.faults.strict)
-        except DeviceLost as error:
-            print_error(f"the GPU was lost, and no image is to blame: {error}; start again to go on")
-            return DEVICE_LOST
-    return stop.code or summary.code(0 if plan.faults.strict else plan.faults.max_failure_rate)
 
 
 def _left(prepared: PreparedRun, store: Store) -> int:

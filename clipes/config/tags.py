@@ -84,7 +84,7 @@ class BankTagsConfig:
     400 and ``class_scale`` 10.
     """
 
-    file: str = setting("", "the .npz file of the fitted classifier, which clipes.tags.bank_file.write_bank wrote")
+    file: str = setting("", "the .npz file of the fitted classifier; `clipes tag` writes one that is not there")
     attention: DenseAttention = setting("qq+kk", "attention of the last block (qq+kk: SCLIP's)")
     residual: bool = setting(True, "keep the last block's residual connection and MLP (SCLIP's)")
     patches: int = setting(512, "patches that are kept for each class, the surest of all pictures")

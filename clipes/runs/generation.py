@@ -16,16 +16,17 @@ from PIL import Image
 from clipes.cams.compute import estimate_memory
 from clipes.cams.tiles import image_grid, largest_window
 from clipes.clip.vision import VisionEncoder
-from clipes.config import Config
+from clipes.config import BankTagsConfig, Config
 from clipes.decision import decision_memory
 from clipes.device.backoff import Backoff, Failure, failure_of
 from clipes.device.memory import MemoryBudget, cpu_memory_limit
 from clipes.device.process_memory import memory_in_use, memory_limit
 from clipes.generator import MaskGenerator
-from clipes.result import PseudoMask, Result, TaggedImage
+from clipes.result import ImagePatches, PseudoMask, Result, TaggedImage
 from clipes.store.in_hand import InHand
 from clipes.store.output import Output
 from clipes.store.row import Row
+from clipes.tags.bank_patches import Sieve
 
 from .decoding import Decoder, Loaded, SavedSample, decode_image
 
@@ -145,9 +146,44 @@ class TagsFromImages:
         return None if generator.dtype == torch.float32 else TagsFromImages(generator._in_float32(), self.decode)
 
 
+class PatchesFromImages:
+    """The patches that a bank may keep, of those images that came before; ``decode`` reads them."""
+
+    def __init__(self, generator: MaskGenerator, decode: Decoder = decode_image, sieve: Sieve | None = None):
+        method = generator.config.tags
+        if not isinstance(method, BankTagsConfig):
+            raise ValueError(f"patches are collected for the method 'bank', not {type(method).__name__}")
+        self.generator, self.decode = generator, decode
+        self.class_names, self.device = generator.class_names, generator.device
+        self.batch_size = generator._default_batch_size
+        self._sieve = sieve or Sieve(len(self.class_names), method.patches)
+
+    def estimate_memory(self, batch: Sequence[Loaded]) -> int:
+        """As :class:`MaskSource` says."""
+        return batch_memory(self.generator, _images(batch), [0] * len(batch))
+
+    def make(self, batch: Sequence[Loaded]) -> list[ImagePatches]:
+        """As :class:`MaskSource` says."""
+        images = _images(batch)
+        found = self.generator._tagger.patches(images)  # all, before any comes to the sieve: a batch may be tried again
+        return [
+            ImagePatches(self._sieve.admit(own), (image.height, image.width))
+            for own, image in zip(found, images, strict=True)
+        ]
+
+    def in_float32(self) -> PatchesFromImages | None:
+        """As :class:`MaskSource` says."""
+        generator = self.generator
+        if generator.dtype == torch.float32:
+            return None
+        return PatchesFromImages(generator._in_float32(), self.decode, self._sieve)
+
+
 def image_source(generator: MaskGenerator, output: Output, decode: Decoder = decode_image) -> MaskSource:
-    """What makes the results of images for ``output``: tags where it has no files, else masks."""
-    return TagsFromImages(generator, decode) if output.format == "none" else MasksFromImages(generator, decode)
+    """What makes the results of images for ``output``: tags where it has no files, patches for a bank, else masks."""
+    if output.format == "none":
+        return TagsFromImages(generator, decode)
+    return PatchesFromImages(generator, decode) if output.format == "patches" else MasksFromImages(generator, decode)
 
 
 def _images(batch: Sequence[Loaded]) -> list[Image.Image]:
@@ -217,9 +253,9 @@ def _with_row(loaded: Loaded, result: Result | Failure, seconds: float) -> tuple
     sample = loaded.sample
     if isinstance(result, Failure):
         return Row(sample.id, "failed", result.reason, sample.labels), None
-    if isinstance(result, TaggedImage):
-        row = Row(sample.id, "ok", labels=sample.labels, size=result.size, seconds=seconds, scores=result.scores)
-        return row, result
+    if not isinstance(result, PseudoMask):
+        scores = result.scores if isinstance(result, TaggedImage) else None
+        return Row(sample.id, "ok", labels=sample.labels, size=result.size, seconds=seconds, scores=scores), result
     sure = result.mean_confidence
     row = Row(
         sample.id,

@@ -55,7 +55,7 @@ def with_checksums(row: Row, files: Mapping[str, bytes]) -> Row:
     if not files:
         return row
     sums = {kind: (len(data), hashlib.sha256(data).hexdigest()) for kind, data in files.items()}
-    _, checksum = sums.pop("mask")
+    _, checksum = sums.pop("mask", (0, None))
     return replace(row, checksum=checksum, saved={**(row.saved or {}), **sums} or None)
 
 

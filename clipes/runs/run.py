@@ -75,7 +75,7 @@ class Remaining:
     ):
         self._samples, self._store, self._kinds = samples, store, output.saved
         self._shard, self._stop, self._others = shard, stop, others
-        self._tags_alone = output.format == "none"
+        self._unlabelled_alone = output.format == "none"
         self.finished = 0
 
     def __iter__(self) -> Iterator[Sample]:
@@ -101,7 +101,7 @@ class Remaining:
     def _is_wanted(self, sample: Sample) -> bool:
         if not self._shard.holds(sample.id):
             return False
-        known = self._tags_alone and not sample.unlabelled
+        known = self._unlabelled_alone and not sample.unlabelled
         self.finished += known
         return not known
 

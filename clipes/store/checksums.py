@@ -47,6 +47,16 @@ def _file_checksum(name: str) -> str:
         os.close(file)
 
 
+def are_there(row: Row, kinds: Iterable[Kind], place: Callable[[Kind], AnyFile]) -> bool:
+    """Whether an image's files of some kinds have the sizes of its row; ``place`` and errors as of `is_intact`."""
+    try:
+        return all(has_size(place(kind), row, kind) for kind in kinds)
+    except LastingTrouble:
+        raise
+    except (ValueError, OSError):
+        return False
+
+
 def is_intact(row: Row, kinds: Iterable[Kind], place: Callable[[Kind], AnyFile], classes: Callable[[], int]) -> bool:
     """Whether the mask has the checksum of its row, and the files of the other ``kinds`` have its sizes.
 
@@ -55,9 +65,9 @@ def is_intact(row: Row, kinds: Iterable[Kind], place: Callable[[Kind], AnyFile],
 
     Raises :class:`clipes.io.retry.LastingTrouble` where that cannot be decided, because the folder does not answer.
     """
+    if not are_there(row, kinds, place):
+        return False
     try:
-        if not all(has_size(place(kind), row, kind) for kind in kinds):
-            return False
         mask = place("mask")
         return checksum(mask) == row.checksum or is_edited(mask, row, classes())
     except LastingTrouble:

@@ -15,15 +15,21 @@ from clipes.ids import CLASSES, MANIFEST
 from clipes.io.atomic import PROCESS_NAME
 from clipes.io.paths import check_inside, check_name
 
-Kind = Literal["mask", "confidence", "cams"]
-"""The kinds of files that an image can have."""
+Kind = Literal["mask", "confidence", "cams", "patches"]
+"""The kinds of files that an image can have; ``patches`` in a .tar alone."""
 
 RECORDS = "records"
 
 SAVED: dict[Kind, str] = {"confidence": ".png", "cams": ".npz"}
 """The kinds that are optional: the folders beside the masks, and the suffixes of their files."""
 
-MEMBERS = {"mask": "png", "confidence": "confidence.png", "cams": "cams.npz", "about": "json"}
+MEMBERS = {
+    "mask": "png",
+    "confidence": "confidence.png",
+    "cams": "cams.npz",
+    "patches": "patches.npz",
+    "about": "json",
+}
 """What the members of an image in a .tar end in; ``about`` holds id, labels and size."""
 
 RESERVED = (MANIFEST, CLASSES, RECORDS, *SAVED)

@@ -5,19 +5,18 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
 import shlex
 from collections.abc import Mapping
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from clipes.ids import MANIFEST
-from clipes.io.atomic import atomic, write_bytes, write_json
+from clipes.io.atomic import write_bytes, write_json
+from clipes.io.create import write_new
 from clipes.io.retry import retried
 
 from .difference import differences
@@ -29,7 +28,17 @@ OVERWRITE = "remove what earlier runs wrote with --overwrite"
 MIXED = "finalize was stopped: some masks are of other settings than config says; run it again"
 """What ``run.json`` says while masks are overwritten by those of other settings."""
 
-_NO_LINKS = (errno.EPERM, errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
+
+class OtherSettings(ValueError):
+    """A folder is of a run with other settings: ``differences`` tells which."""
+
+    def __init__(self, folder: str, differences: str) -> None:
+        cure = f"choose another folder, give the same settings, or {OVERWRITE}"
+        super().__init__(f"{Path(folder, MANIFEST)} is of a run with other settings ({differences}); {cure}")
+        self.folder, self.differences = folder, differences
+
+    def __reduce__(self) -> tuple[type[OtherSettings], tuple[str, str]]:
+        return OtherSettings, (self.folder, self.differences)
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:
@@ -55,7 +64,7 @@ def create_or_verify_manifest(
     Where there is no ``run.json`` but records, it was lost: it is written again if the last of them is of the same
     settings.
 
-    Raises ValueError, with the differences, for a ``run.json`` of other settings, for one that is broken, and for
+    Raises :class:`OtherSettings` for a ``run.json`` of other settings, ValueError for one that is broken, and for
     records of other settings without one; TypeError or ValueError for what JSON cannot hold. Where the file system has
     no hard links, two processes with different settings that start at the same moment may both go on.
     """
@@ -64,11 +73,10 @@ def create_or_verify_manifest(
         if recorded_digest(folder) not in (None, manifest["digest"]):
             cure = f"{repair_command(folder)} may find it; else choose another folder, or {OVERWRITE}"
             raise ValueError(f"{folder} has no {MANIFEST}, and its records are of a run with other settings; {cure}")
-        _create(path, manifest)
+        write_new(path, lambda temporary: write_json(temporary, manifest))
     existing = read_manifest(folder)
     if existing["digest"] != manifest["digest"]:
-        cure = f"choose another folder, give the same settings, or {OVERWRITE}"
-        raise ValueError(f"{path} is of a run with other settings ({differences(existing, manifest)}); {cure}")
+        raise OtherSettings(os.fspath(folder), differences(existing, manifest))
     return str(manifest["digest"])
 
 
@@ -145,17 +153,6 @@ def parse_manifest(path: Path) -> dict[str, Any]:
     if manifest.get("digest") != settings_digest(manifest["settings"]):
         raise ValueError("its 'digest' is not that of its 'settings'; were they edited?")
     return manifest
-
-
-def _create(path: Path, manifest: Mapping[str, Any]) -> None:
-    """Write ``path``, unless another process has written it meanwhile."""
-    with suppress(FileExistsError), atomic(path) as temporary:
-        write_json(temporary, manifest)
-        try:
-            retried(partial(os.link, temporary, path))  # unlike a rename, it never replaces what another process wrote
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
 
 
 def _plain(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -68,9 +68,9 @@ class Row:
         """Whether the mask does not fit the labels of its image, by the rules of :mod:`clipes.label_rules`."""
         return bool(self.missing) or self.little_foreground
 
-    def is_done(self, labels: tuple[str, ...] | None, files: bool = True) -> bool:
-        """Whether the image is done with these labels (None: those that CLIP found); without ``files``: at all."""
-        if self.status != "ok" or not files:
+    def is_done(self, labels: tuple[str, ...] | None, masks: bool = True) -> bool:
+        """Whether the image is done with these labels (None: those that CLIP found); without ``masks``: at all."""
+        if self.status != "ok" or not masks:
             return self.status == "ok"
         return self.checksum is not None and (self.scores is not None if labels is None else self.labels == labels)
 

@@ -17,9 +17,11 @@ from clipes.ids import CLASSES, class_table, read_class_names
 from clipes.io.atomic import write_json
 from clipes.io.cams_npz import PatchCams
 from clipes.io.images import TarMember
+from clipes.io.patches_npz import PatchArrays, read_patches
 from clipes.io.paths import list_sources
+from clipes.io.retry import retried
 
-from .checksums import is_intact
+from .checksums import are_there, is_intact
 from .cleanup import check_output_folder, remove_stale
 from .images import run_images
 from .in_hand import remove_stale_hands
@@ -215,15 +217,18 @@ class Store:
         return read_status(self.folder, self.latest, reasons)
 
     def are_done(self, images: Sequence[Labelled], kinds: Collection[Kind] = ()) -> list[bool]:
-        """Which images need no work: the newest row is ok and has their labels, the mask and ``kinds`` are intact."""
+        """Which images need no work: the newest row is ok and has their labels, the mask, if the run makes masks, and
+        ``kinds`` are intact.
+        """
         rows, paths = self.latest.get_many(id for id, _ in images), FilePaths(self.folder)
-        files = self.settings.get("output", {}).get("format") != "none"
+        masks = self.settings.get("output", {}).get("format") not in ("none", "patches")
 
         def intact(row: Row) -> bool:
-            return not files or is_intact(row, kinds, partial(self._place, paths, row), lambda: len(self.class_names))
+            place, classes = partial(self._place, paths, row), lambda: len(self.class_names)
+            return is_intact(row, kinds, place, classes) if masks else are_there(row, kinds, place)
 
         found = ((rows.get(id), labels) for id, labels in images)
-        return [row is not None and row.is_done(labels, files) and intact(row) for row, labels in found]
+        return [row is not None and row.is_done(labels, masks) and intact(row) for row, labels in found]
 
     # --- files
 
@@ -269,6 +274,13 @@ class Store:
         if not self.has("cams"):
             return None
         return read_maps(self.path(row, "cams"), row, self.folder, len(self.class_names))
+
+    def patches(self, row: Row) -> PatchArrays:
+        """The patches of a row that a bank may keep, of a run that saves them. ValueError where they cannot be read."""
+        place = self.path(row, "patches")
+        if not isinstance(place, TarMember):
+            raise ValueError(f"{place}: patches are in .tar files; start the run again, which makes them")
+        return retried(partial(read_patches, place), place.tar)
 
     def _row(self, image: Row | str) -> Row:
         row = self.latest.get(image) if isinstance(image, str) else image

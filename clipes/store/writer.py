@@ -57,7 +57,7 @@ def new_writer(output: Output, name: str) -> Writer:
     """The writer of ``output``; the names of its .tar files start with ``name``."""
     if output.format == "none":
         return Writer()
-    return FolderWriter(output) if output.format == "png" else TarWriter(output, name)
+    return FolderWriter(output) if output.format == "png" else TarWriter(output, name)  # .tar files of patches, too
 
 
 class FolderWriter(Writer):
@@ -105,7 +105,7 @@ class FolderWriter(Writer):
 
 class TarWriter(Writer):
     """Writes ``tar_size`` images to each ``folder/NAME-000000.tar``: ``KEY.json`` (id, labels, size), ``KEY.png`` and,
-    if they are saved, ``KEY.confidence.png`` and ``KEY.cams.npz``.
+    if they are saved, ``KEY.confidence.png`` and ``KEY.cams.npz``; or, for a bank, ``KEY.patches.npz`` alone.
 
     A .tar gets its name when it is complete, and only then are its rows returned. Earlier .tar files stay as they are.
     """

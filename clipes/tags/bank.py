@@ -6,6 +6,7 @@ the precision matrix P (linear discriminant analysis). Axes: n patches of all pi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,9 @@ from clipes.cams.dense import dense_features
 from clipes.cams.probabilities import name_logits
 from clipes.clip.vision import Encoded, VisionEncoder
 from clipes.config import BankTagsConfig
+
+_PATCHES = 2**14
+"""Patches whose shares are in memory together."""
 
 
 class Round(NamedTuple):
@@ -40,22 +44,38 @@ def patch_shares(patches: Tensor, text: Tensor, scale: float) -> Tensor:
     return name_logits(patches, text, scale).amax(-1).softmax(-1)
 
 
-def entropy(shares: Tensor) -> Tensor:
-    """The entropy (n,) of shares (n, C), in nats."""
-    found: Tensor = torch.special.entr(shares).sum(-1)
-    return found
+class Judged(NamedTuple):
+    """What a softmax over the classes says of n patches.
 
-
-def surest(shares: Tensor, count: int) -> Tensor:
-    """The class (n,) that each patch is kept for, -1 for none: of those of a class the ``count`` of lowest entropy.
-
-    A patch belongs to the class of its highest share (n, C).
+    Attributes:
+        labels: (n,) int64, the class of the highest share.
+        shares: (n,) float32, that share.
+        entropies: (n,) float32, of all shares, in nats.
     """
-    unsure, own = entropy(shares), shares.argmax(-1)
-    kept = torch.full_like(own, -1)
-    for label in torch.unique(own).tolist():
-        members = (own == label).nonzero()[:, 0]
-        best = members[unsure[members].topk(min(count, len(members)), largest=False).indices]
+
+    labels: Tensor
+    shares: Tensor
+    entropies: Tensor
+
+
+def judged(patches: Tensor, shares: Callable[[Tensor], Tensor]) -> Judged:
+    """What ``shares`` says of patches (n, E), which it takes in parts: (n, C) is never in memory as a whole."""
+    parts = [shares(part) for part in torch.split(patches, _PATCHES)]
+    best, labels = zip(*(part.max(-1) for part in parts), strict=True)
+    return Judged(torch.cat(labels), torch.cat(best), torch.cat([torch.special.entr(part).sum(-1) for part in parts]))
+
+
+def judged_by_text(patches: Tensor, text: Tensor, scale: float) -> Judged:
+    """What the texts (C, V, E) say of patches (n, E), all of unit length."""
+    return judged(patches, lambda part: patch_shares(part, text, scale))
+
+
+def surest(found: Judged, count: int) -> Tensor:
+    """The class (n,) that each patch is kept for, -1 for none: of those of a class the ``count`` of lowest entropy."""
+    kept = torch.full_like(found.labels, -1)
+    for label in torch.unique(found.labels).tolist():
+        members = (found.labels == label).nonzero()[:, 0]
+        best = members[found.entropies[members].topk(min(count, len(members)), largest=False).indices]
         kept[best] = label
     return kept
 
@@ -67,45 +87,41 @@ def fit_bank(patches: Tensor, text: Tensor, config: BankTagsConfig) -> tuple[Rou
     at least the mean plus the standard deviation of its own. A class with one patch has no deviation and loses it, as
     in the code.
     """
-    shares = patch_shares(patches, text, config.text_scale)
-    kept = surest(shares, config.patches)
-    first = fit_round(patches, shares, kept, text)
-    shares = (config.temperature * (patches @ first.weight + first.bias)).softmax(-1)
-    kept = surer(shares, kept)
-    return first, fit_round(patches, shares, kept, text)
+    found = judged_by_text(patches, text, config.text_scale)
+    first = fit_round(patches, found, surest(found, config.patches), text)
+    found = judged(patches, lambda part: (config.temperature * (part @ first.weight + first.bias)).softmax(-1))
+    return first, fit_round(patches, found, surer(found, first.kept), text)
 
 
-def surer(shares: Tensor, kept: Tensor) -> Tensor:
-    """Of the patches that are ``kept`` (n,), not -1, those whose highest share (n, C) is high for its class.
+def surer(found: Judged, kept: Tensor) -> Tensor:
+    """Of the patches that are ``kept`` (n,), not -1, those whose highest share is high for its class.
 
     Each belongs to the class of that share now. The others become -1, and so does the only patch of a class.
     """
-    own = shares.argmax(-1).masked_fill(kept < 0, -1)
+    own = found.labels.masked_fill(kept < 0, -1)
     again = torch.full_like(kept, -1)
     for label in torch.unique(own[own >= 0]).tolist():
         members = (own == label).nonzero()[:, 0]
         if len(members) > 1:
-            high = shares[members, label]
+            high = found.shares[members]
             again[members[high >= high.mean() + high.std()]] = label
     return again
 
 
-def fit_round(patches: Tensor, shares: Tensor, kept: Tensor, text: Tensor) -> Round:
-    """The classifier of the patches (n, E) that are ``kept`` for a class (n,), weighted by its share (n, C).
+def fit_round(patches: Tensor, found: Judged, kept: Tensor, text: Tensor) -> Round:
+    """The classifier of the patches (n, E) that are ``kept`` for a class (n,), that of their highest share.
 
-    The covariance is that of the kept patches around the mean of their class, plus its trace on the diagonal, as in
-    the code. Raises ValueError where fewer than two patches are kept.
+    A class's mean is weighted by the shares. The covariance is that of the kept patches around the mean of their class,
+    plus its trace on the diagonal, as in the code. Raises ValueError where fewer than two patches are kept.
     """
     chosen = kept >= 0
-    own, labels = patches[chosen].double(), kept[chosen]
+    own, labels, shares = patches[chosen].double(), kept[chosen], found.shares[chosen].double()
     if len(own) < 2:
         raise ValueError(f"{len(own)} patches are kept of all pictures, too few for a classifier; give more pictures")
-    weights = torch.zeros(len(own), shares.shape[1], dtype=own.dtype, device=own.device)
-    rows = torch.arange(len(own), device=own.device)
-    weights[rows, labels] = shares[chosen, labels].double()
-    totals = weights.sum(0)
-    means = (weights.T @ own) / totals.clamp_min(1e-300)[:, None]
-    means = torch.where(totals[:, None] > 0, means, F.normalize(text.mean(1), dim=-1).double())
+    means = F.normalize(text.mean(1), dim=-1).double()
+    totals = own.new_zeros(len(means)).index_add_(0, labels, shares)
+    sums = torch.zeros_like(means).index_add_(0, labels, shares[:, None] * own)
+    means = torch.where(totals[:, None] > 0, sums / totals.clamp_min(1e-300)[:, None], means)
     precision = _precision(own - means[labels])
     weight = precision @ means.T
     bias = -torch.log(torch.tensor(float(len(means)))).item() - (means * weight.T).sum(-1) / 2

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from PIL import Image
 from torch import Tensor
@@ -16,17 +17,20 @@ from clipes.clip.vision import Encoded
 from clipes.clip.weights import CLIP
 from clipes.config import (
     BankTagsConfig,
-    ClassAttentionConfig,
     Config,
-    GradCamConfig,
     TagRuleConfig,
     ViewsConfig,
 )
+from clipes.device.inference import inference
+from clipes.io.patches_npz import PatchArrays
 from clipes.vocabulary import Vocabulary
 
+from .bank import fit_bank
 from .bank_file import PatchBank, bank_settings, read_bank
+from .bank_patches import judged_patches
 from .methods import TagInput, tag_scores
 from .rules import is_label, is_near
+from .views import one_view
 
 MakeMaps = Callable[[Iterable[Views], Sequence[int], Sequence[tuple[int, ...]]], list[Tensor]]
 """Encoded views of images, the images' numbers, and the ids of their labels, to the maps of each image."""
@@ -83,7 +87,7 @@ class ImageTagger:
         self._names, self._config = vocabulary.class_names, config
 
     @cached_property
-    def _bank(self) -> PatchBank | None:
+    def bank(self) -> PatchBank | None:
         """The fitted classifier, for the method that has one."""
         method = self._config.tags
         if not isinstance(method, BankTagsConfig) or not method.file:
@@ -93,15 +97,31 @@ class ImageTagger:
     @property
     def settings(self) -> dict[str, str]:
         """What scores depend on besides the model, the words and the config: the hash of a fitted classifier."""
-        return {"bank": self._bank.digest} if self._bank else {}
+        return {"bank": self.bank.digest} if self.bank else {}
 
     def tag(self, images: Sequence[Image.Image]) -> list[Tags]:
         """The tags of RGB images, each encoded for itself or with others of its size."""
         found: dict[int, Tags] = {}
-        alone = without_maps(self._config)
+        alone = one_view(self._config)
         for members, encoded in encode_images(self._vision, images, alone, [alone.tags]):
             found |= zip(members, self.tag_encoded([images[member] for member in members], encoded), strict=True)
         return [found[index] for index in range(len(images))]
+
+    def patches(self, images: Sequence[Image.Image]) -> list[PatchArrays]:
+        """The patches of RGB images, for a bank: :func:`clipes.tags.bank_patches.judged_patches`."""
+        return judged_patches(self._vision, images, self._text[: len(self._names)], self._config)
+
+    def fitted_bank(self, patches: PatchArrays, images: int) -> PatchBank:
+        """The bank of the surest patches of a number of images: :func:`clipes.tags.bank.fit_bank`."""
+        method = self._config.tags
+        if not isinstance(method, BankTagsConfig):
+            raise ValueError(f"a bank is fitted for the method 'bank', not {type(method).__name__}")
+        text = self._text[: len(self._names)].float().cpu()
+        with inference():
+            last = fit_bank(torch.from_numpy(patches.features), text, method)[1]
+        counts = np.bincount(last.kept[last.kept >= 0].numpy(), minlength=len(self._names))
+        settings = bank_settings(self._clip, self._vocabulary, self._config)
+        return PatchBank(settings, last.weight.clone(), last.bias.clone(), images, counts)
 
     def tag_encoded(self, images: Sequence[Image.Image], encoded: Encoded) -> list[Tags]:
         """The tags of the RGB images of a batch, encoded whole with what ``config.tags`` needs.
@@ -113,7 +133,7 @@ class ImageTagger:
         def pixels(index: int) -> Tensor:
             return whole_pixels(self._vision, images[index], settings)
 
-        given = TagInput(self._vision, encoded, self._text, len(self._names), pixels, settings.positions, self._bank)
+        given = TagInput(self._vision, encoded, self._text, len(self._names), pixels, settings.positions, self.bank)
         scores = tag_scores(given, self._config.tags)
         return [tags_of_scores(one, self._names, self._config.tag_rule) for one in scores]
 
@@ -139,9 +159,3 @@ class ImageTagger:
                 views = [(list(range(len(batch))), encoded)]
                 maps |= zip(batch, make_maps(views, batch, ids), strict=True)
         return tags, maps
-
-
-def without_maps(config: Config) -> Config:
-    """The settings with one view, whose maps read nothing more of the encoder."""
-    cheap = {"map": GradCamConfig(), "class_attention": ClassAttentionConfig(), "affinity": None}
-    return replace(config, views=ViewsConfig(), **cheap)  # type: ignore[arg-type]

@@ -85,7 +85,7 @@ def _bank(given: TagInput, config: BankTagsConfig) -> Sequence[Tensor]:
     if given.bank is None:
         raise ValueError("the method 'bank' needs its fitted classifier; name its file (--bank-file)")
     device, classes = given.text.device, given.text[: given.num_classes]
-    weight, bias = (part.to(device) for part in given.bank.classifier)
+    weight, bias = given.bank.weight.to(device), given.bank.bias.to(device)
     features = F.normalize(image_features(given.vision.head, given.encoded.last_block, "cls"), dim=-1)
     patches = unit_patches(given.vision, given.encoded, config)
     return [

@@ -141,7 +141,6 @@ def test_labels_in_doubt(photos, scenes, capsys):
         (("--out", "d.csv", "--check", "labels.csv", "--labels", "some.csv"), "--check is of labels that are given"),
         (("--out", "t.csv", "--thresholds", "none.json"), "there are no thresholds 'none.json'"),
         (("--out", "t.csv", "--thresholds", "labels.csv"), "labels.csv: no file of thresholds"),
-        (("--out", "t.csv", "--tags", "bank", "--bank-file", "b.npz"), "there is no bank 'b.npz'"),
     ],
 )
 def test_wrong_use(photos, capsys, arguments, message):
@@ -229,5 +228,5 @@ def test_a_row_of_scores():
 def test_a_plan_of_tags():
     plan = Plan("photos", Output(Path("out"), format="none"), labels="tag", faults=Faults(unlabelled="tag"))
     assert Plan.from_dict(json.loads(json.dumps(plan.to_dict()))).labels == "tag"
-    with pytest.raises(ValueError, match="format is 'none', which saves no file"):
+    with pytest.raises(ValueError, match="format is 'none', which saves no mask"):
         Output(Path("out"), cams="patch", format="none")

@@ -27,7 +27,7 @@ from clipes.store.writer import FolderWriter, TarWriter
     ("change", "message"),
     [
         ({"cams": "both"}, "cams is 'both'; it is 'patch', 'full' or None"),
-        ({"format": "zip"}, "format is 'zip'; it is 'png', 'tar' or 'none'"),
+        ({"format": "zip"}, "format is 'zip'; it is 'png', 'tar', 'none' or 'patches'"),
         ({"tar_size": 0}, "tar_size is 0; it must be at least 1"),
     ],
 )

@@ -11,7 +11,8 @@ import torch
 from torch.nn import functional as F
 
 from clipes.config import BankTagsConfig
-from clipes.tags.bank import bank_scores, entropy, fit_bank, patch_shares, surest
+from clipes.tags import bank
+from clipes.tags.bank import bank_scores, fit_bank, judged, judged_by_text, surest
 
 
 def patches_and_text(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -32,16 +33,23 @@ def test_both_rounds():
 
 def test_the_surest_patches_are_kept():
     patches, text = patches_and_text(1)
-    shares = patch_shares(patches, text[:, None], 10.0)
-    kept = surest(shares, 7)
+    found = judged_by_text(patches, text[:, None], 10.0)
+    kept = surest(found, 7)
     for label in range(5):
-        own = (shares.argmax(-1) == label).nonzero()[:, 0]
+        own = (found.labels == label).nonzero()[:, 0]
         chosen = (kept == label).nonzero()[:, 0]
         assert len(chosen) == min(7, len(own))
         if len(own) > 7:
             left = own[~torch.isin(own, chosen)]
-            assert entropy(shares[chosen]).max() <= entropy(shares[left]).min()
-    assert entropy(torch.tensor([[0.5, 0.5], [1.0, 0.0]])).tolist() == pytest.approx([math.log(2), 0])
+            assert found.entropies[chosen].max() <= found.entropies[left].min()
+
+
+def test_patches_are_judged_in_parts(monkeypatch):
+    shares = torch.tensor([[0.5, 0.5], [1.0, 0.0], [0.1, 0.9]])
+    monkeypatch.setattr(bank, "_PATCHES", 2)
+    found = judged(shares, lambda part: part)
+    assert found.labels.tolist() == [0, 0, 1] and found.shares.tolist() == pytest.approx([0.5, 1, 0.9])
+    assert found.entropies[:2].tolist() == pytest.approx([math.log(2), 0])
 
 
 def test_scores_sum_to_one():
