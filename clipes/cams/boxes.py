@@ -9,9 +9,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from clipes import kernels
 from clipes.clip.pairs import Pairs
 from clipes.config import Boxes
-from clipes.kernels import usable
 
 
 def all_box_masks(
@@ -89,10 +89,11 @@ def _regions(foreground: Tensor) -> Tensor:
 
     The label outside all regions is -1. On a GPU the host does not wait.
     """
-    if usable(foreground):
-        from clipes.kernels.regions import label_regions
+    if kernels.usable(foreground, "regions"):
+        with kernels.fallback("regions"):
+            from clipes.kernels.regions import label_regions
 
-        return label_regions(foreground).long()
+            return label_regions(foreground).long()
     maps, connected = foreground.cpu().numpy(), np.ones((3, 3))
     labels = [ndimage.label(one_map, structure=connected)[0].astype(np.int64) - 1 for one_map in maps]
     return torch.from_numpy(np.stack(labels)).to(foreground.device) if labels else foreground.long()

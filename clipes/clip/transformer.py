@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipes.kernels import usable
+from clipes import kernels
 
 from .pairs import Pairs
 
@@ -163,16 +163,26 @@ def run_block_with_map(block: Block, x: Tensor, totals: Totals, token_mask: Tens
     values, columns are not changed.
     """
     query, key, value = project_qkv(block, block.ln_1(x))
-    if usable(x) and x.dtype != torch.float64:
-        from clipes.kernels.attention import add_head_mean, attend
-
-        lengths = None if token_mask is None else token_mask.sum(1, dtype=torch.int32)
-        context, lse = attend(query, key, value, lengths)
-        for total, weight in totals:
-            add_head_mean(total, query, key, lse, weight, lengths)
-    else:
+    context = _attend_by_kernel(query, key, value, token_mask, totals)
+    if context is None:
         context = attend_by_head(query, key, value, token_mask, totals)
     return mlp_and_residual(block, x, context)[2]
+
+
+def _attend_by_kernel(
+    query: Tensor, key: Tensor, value: Tensor, token_mask: Tensor | None, totals: Totals
+) -> Tensor | None:
+    """As :func:`attend_by_head`, on a GPU without a map in memory; None where the kernels do not run."""
+    if kernels.usable(query, "attention") and query.dtype != torch.float64:
+        with kernels.fallback("attention"):
+            from clipes.kernels.attention import add_head_mean, attend
+
+            lengths = None if token_mask is None else token_mask.sum(1, dtype=torch.int32)
+            context, lse = attend(query, key, value, lengths)
+            for total, weight in totals:
+                add_head_mean(total, query, key, lse, weight, lengths)
+            return context
+    return None
 
 
 def attend_by_head(

@@ -23,15 +23,11 @@ class Failure(NamedTuple):
 
 
 class Backoff:
-    """Runs batches of at most ``max_size`` items. May be used by several threads.
-
-    Attributes:
-        max_size: items worked on together at most; lowered when the memory does not suffice.
-    """
+    """Runs batches of at most ``max_size`` items. May be used by several threads."""
 
     def __init__(self, max_size: int):
-        self.max_size = max_size
-        self._lock = threading.Lock()
+        self._max_size = max_size
+        self._warned = threading.Lock()  # held once it has been said that memory was short
 
     def run(
         self, items: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]], fits: Callable[[Sequence[T]], int] = len
@@ -40,36 +36,39 @@ class Backoff:
 
         ``work`` gives the results of a batch, or raises: ValueError, FloatingPointError, MemoryError, or torch's
         RuntimeError for want of memory. Then it is asked for the first half of the batch only, down to one item,
-        which has failed. ``fits`` says how many of the first items may be worked on together.
+        which has failed. Where memory was short, no more of these items are worked on together than then sufficed.
+        ``fits`` says how many of the first items may be worked on together.
 
         Raises DeviceLost where the GPU does not work any more, and every other RuntimeError: no item is to blame.
         """
         results: list[R | Failure] = []
+        most = self._max_size
         while len(results) < len(items):
-            rest = items[len(results) : len(results) + self.max_size]
-            results += self._first_results(rest[: max(1, fits(rest))], work)
+            rest = items[len(results) : len(results) + most]
+            found, most = self._first_results(rest[: max(1, fits(rest))], work, most)
+            results += found
         return results
 
-    def _first_results(self, batch: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]]) -> Sequence[R | Failure]:
-        """The results of the batch, or of its first half, or of the half of that, where they cannot be had together."""
+    def _first_results(
+        self, batch: Sequence[T], work: Callable[[Sequence[T]], Sequence[R]], most: int
+    ) -> tuple[Sequence[R | Failure], int]:
+        """The results of the batch, or of its first half, or of the half of that, where they cannot be had together;
+        and how many items may be worked on together from then on.
+        """
         try:
-            return work(batch)
+            return work(batch), most
         except _ITEM_ERRORS as error:
             failure, scarce = failure_of(error)
         # Outside the handler, because the error's traceback keeps the failed batch's tensors alive.
         half = len(batch) // 2
         if not half:
-            return [failure]
+            return [failure], most
         if scarce:
-            self._shrink(len(batch), len(batch) - half)
-        return self._first_results(batch[:half], work)
-
-    def _shrink(self, tried: int, max_size: int) -> None:
-        with self._lock:
-            if max_size < self.max_size:  # two batches may run out of the same memory
-                self.max_size = max_size
-                text = f"out of memory with {tried} images; going on with {max_size} at a time"
+            most = len(batch) - half
+            if self._warned.acquire(blocking=False):
+                text = f"out of memory with {len(batch)} images; making them {most} at a time"
                 warnings.warn(text, stacklevel=2)
+        return self._first_results(batch[:half], work, most)
 
 
 def failure_of(error: Exception) -> tuple[Failure, bool]:

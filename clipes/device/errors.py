@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import torch
 
+_LOST = (  # of CUDA's errors those after which nothing runs on the GPU any more
+    *("illegal memory access", "misaligned address", "illegal instruction", "invalid program counter"),
+    *("device-side assert", "unspecified launch failure", "launch timed out", "hardware stack error", "uncorrectable"),
+)
+
 
 class DeviceLost(RuntimeError):
     """The GPU has failed: the image is not the cause, and other images would fail as well."""
@@ -16,6 +21,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def is_device_error(error: BaseException) -> bool:
-    """Whether ``error`` says that the GPU itself has failed."""
+    """Whether ``error`` says that the GPU itself has failed. Triton's may also be that of one launch."""
+    text = str(error)
+    if text.startswith("Triton Error [CUDA]"):
+        return any(kind in text for kind in _LOST)
     lost = getattr(torch, "AcceleratorError", ())
-    return isinstance(error, lost) or str(error).startswith(("CUDA error", "CUDA driver error", "cuDNN error"))
+    return isinstance(error, lost) or text.startswith(("CUDA error", "CUDA driver error", "cuDNN error"))

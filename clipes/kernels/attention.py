@@ -72,8 +72,8 @@ def attend(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor | None = N
     context = query.new_empty((images, tokens, heads, width)).transpose(1, 2)
     lse = query.new_empty((images, heads, tokens), dtype=torch.float32)
     with torch.cuda.device_of(query):
-        _attend[triton.cdiv(tokens, constants["ROWS"]), heads, images](
-            query, key, value, lengths, context, lse, tokens, width**-0.5,
+        _attend[(triton.cdiv(tokens, constants["ROWS"]) * heads * images,)](
+            query, key, value, lengths, context, lse, tokens, heads, width**-0.5,
             *query.stride(), *key.stride(), *value.stride(), *context.stride(),
             PADDED=_padded(width), **constants,
         )  # fmt: skip
@@ -103,7 +103,8 @@ def add_head_mean(
     images, heads, tokens, width = query.shape
     patches = tokens - 1
     with torch.cuda.device_of(query):
-        _add_head_mean[triton.cdiv(patches, constants["COLUMNS"]), triton.cdiv(patches, constants["ROWS"]), images](
+        tiles = triton.cdiv(patches, constants["COLUMNS"]) * triton.cdiv(patches, constants["ROWS"])
+        _add_head_mean[(tiles * images,)](
             total, query, key, lse, lengths, tokens, patches, heads, width**-0.5, float(factor),
             *total.stride(), *query.stride(), *key.stride(), **constants,
         )  # fmt: skip
@@ -137,7 +138,7 @@ def _padded(width: int) -> int:
 
 @triton.jit
 def _attend(
-    query, key, value, lengths, context, lse, tokens, scale,
+    query, key, value, lengths, context, lse, tokens, heads, scale,
     query_image, query_head, query_row, query_column,
     key_image, key_head, key_row, key_column,
     value_image, value_head, value_row, value_column,
@@ -145,13 +146,14 @@ def _attend(
     WIDTH: tl.constexpr, STEP: tl.constexpr, PADDED: tl.constexpr,
     DEPTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """One program for each tile of rows of one head of one image."""
-    image = tl.program_id(2).to(tl.int64)  # an image's offset can exceed 2^31
-    head = tl.program_id(1)
+    """One program for each tile of rows of one head of one image, in one axis: a grid's others end at 65,535."""
+    program, tiles = tl.program_id(0), tl.cdiv(tokens, ROWS)
+    image = (program // (tiles * heads)).to(tl.int64)  # an image's offset can exceed 2^31
+    head = program // tiles % heads
     length = tokens
     if lengths is not None:
         length = tl.load(lengths + image)
-    first = tl.program_id(0) * ROWS
+    first = program % tiles * ROWS
     rows = first + tl.arange(0, ROWS)
     columns = tl.arange(0, PADDED)
     query += image * query_image + tl.multiple_of(head * query_head, STEP)
@@ -189,7 +191,7 @@ def _attend(
         mixed.to(context.dtype.element_ty),
         mask=inside[:, None] & (columns < WIDTH)[None, :],
     )
-    tl.store(lse + (image * tl.num_programs(1) + head) * tokens + rows, logarithm, mask=inside)
+    tl.store(lse + (image * heads + head) * tokens + rows, logarithm, mask=inside)
 
 
 @triton.jit
@@ -200,12 +202,13 @@ def _add_head_mean(
     key_image, key_head, key_row, key_column,
     WIDTH: tl.constexpr, STEP: tl.constexpr, DEPTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """One program for each tile of one image's map; the sum over the heads stays in registers."""
-    image = tl.program_id(2).to(tl.int64)
+    """One program for each tile of one image's map, in one axis; the sum over the heads stays in registers."""
+    program, across, down = tl.program_id(0), tl.cdiv(patches, COLUMNS), tl.cdiv(patches, ROWS)
+    image = (program // (across * down)).to(tl.int64)
     if lengths is not None:
         patches = tl.load(lengths + image) - 1
-    rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
-    places = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    rows = program // across % down * ROWS + tl.arange(0, ROWS)
+    places = program % across * COLUMNS + tl.arange(0, COLUMNS)
     total += image * total_image
     query += image * query_image + query_row  # skips the class token, as do key and lse
     key += image * key_image + key_row

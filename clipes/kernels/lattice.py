@@ -8,7 +8,8 @@ differ widely: in a picture of one colour a few vertices have all the points. So
 cut at the multiples of ``_TILE``. The vertex's lane sums the entries before the first cut, and a separate lane sums
 each tile after it. A second launch adds up the tiles of a row.
 
-Axes: n points, V vertices of all lattices, C channels, next to each other in memory.
+Axes: n points, V vertices of all lattices, C channels, next to each other in memory. The kernels see a power of two of
+channels, the last of which may be zeros: so a row is read in one piece, and few variants are compiled.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
@@ -37,13 +38,13 @@ def filter_values(lattice: _Lattice, values: Tensor) -> Tensor:
     n, channels = values.shape
     wide, block = _tile(channels)
     with torch.cuda.device_of(values):
-        stack, out = _Stack([(1.0, lattice)]), values.new_empty(n, channels)
-        sums = stack.new_sums(channels)
-        stack.splat_and_blur(values.contiguous(), sums)
+        stack, out = _Stack([(1.0, lattice)]), values.new_empty(n, wide)
+        sums = stack.new_sums(wide)
+        stack.splat_and_blur(_padded(values, wide), sums)
         _slice[(triton.cdiv(n, block),)](
-            stack.corners, stack.weights, sums, out, n, len(stack.corners), channels, wide, block, **_FUSED
+            stack.corners, stack.weights, sums, out, n, len(stack.corners), wide, block, **_FUSED
         )
-    return out
+    return out[:, :channels].contiguous()
 
 
 def iterate(
@@ -57,14 +58,14 @@ def iterate(
     wide, block = _tile(rows - 1)
     with torch.cuda.device_of(unary):
         stack = _Stack(weighted)
-        sums = stack.new_sums(rows - 1)
-        values = unary.softmax(0)[1:].T.contiguous()
+        sums = stack.new_sums(wide)
+        values = _padded(unary.softmax(0)[1:].T, wide)
         marginals = torch.empty_like(unary)
         for left in reversed(range(iterations)):
             stack.splat_and_blur(values, sums)
             _update[(triton.cdiv(n, block),)](
-                stack.corners, stack.weights, sums, unary, total_message, values if left else marginals, n,
-                len(stack.corners), rows - 1, wide, block, left == 0, **_FUSED,
+                stack.corners, stack.weights, sums, unary, total_message, values if left else marginals, n, rows - 1,
+                len(stack.corners), wide, block, left == 0, **_FUSED,
             )  # fmt: skip
     return marginals
 
@@ -73,6 +74,11 @@ def _tile(channels: int) -> tuple[int, int]:
     """The number of channels rounded up to a power of two, and the number of points or vertices per program."""
     wide: int = triton.next_power_of_2(channels)
     return wide, max(16, 256 // wide)
+
+
+def _padded(values: Tensor, wide: int) -> Tensor:
+    """The values (n, C) as (n, wide), contiguous, with zeros behind them."""
+    return torch.nn.functional.pad(values, (0, wide - values.shape[1])).contiguous()
 
 
 class _Stack:
@@ -114,24 +120,25 @@ class _Stack:
         return self.shares.new_empty(self.height + max(self.height, len(self.tile_rows)), channels)
 
     def splat_and_blur(self, values: Tensor, sums: Tensor) -> None:
-        """Splat the values (n, C) and blur them, into ``sums``."""
+        """Splat the values (n, C) and blur them, into ``sums``; C is a power of two."""
         channels, tiles, height = values.shape[1], len(self.tile_rows), self.height
-        wide, block = _tile(channels)
-        lanes = max(8, 128 // wide)  # few, because all lanes of a program wait for its longest row
+        _, block = _tile(channels)
+        # Few, because all lanes of a program wait for its longest row. Triton 3.6 and 3.7 do not compile 16.
+        lanes = 128 // channels if channels <= 4 else 8
         _splat[(triton.cdiv(height + tiles, lanes),)](
             values, self.points, self.shares, self.starts, self.tile_rows, sums, height, tiles,
-            channels, wide, lanes, _TILE, num_warps=1, **_FUSED,
+            channels, lanes, _TILE, num_warps=1, **_FUSED,
         )  # fmt: skip
-        _add_tiles[(tiles,)](self.starts, self.tile_rows, sums, height, channels, wide, block, _TILE, **_FUSED)
+        _add_tiles[(tiles,)](self.starts, self.tile_rows, sums, height, channels, block, _TILE, **_FUSED)
         for axis, pairs in enumerate(self.axes):
             source, target = sums[axis % 2 * height :], sums[(axis + 1) % 2 * height :]
-            _blur[(triton.cdiv(len(pairs), block),)](source, target, pairs, len(pairs), channels, wide, block, **_FUSED)
+            _blur[(triton.cdiv(len(pairs), block),)](source, target, pairs, len(pairs), channels, block, **_FUSED)
 
 
 @triton.jit(do_not_specialize=["height", "tiles"])
 def _splat(
     values, points, shares, starts, tile_rows, sums, height, tiles,
-    C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
+    C: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Write the sums (height + tiles, C): of every row, up to the first cut of a long row, then of long rows' tiles."""
     lane = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
@@ -145,23 +152,22 @@ def _splat(
     entry = tl.where(is_tile, tile * TILE, begin)
     stop = tl.where(is_tile, tl.minimum(tile * TILE + TILE, end), cut)
     stop = tl.where(is_long, stop, tl.where(is_tile, entry, end))
-    channel = tl.arange(0, WIDE)
-    inside = channel[None, :] < C
-    total = tl.zeros([BLOCK, WIDE], tl.float32)
+    channel = tl.arange(0, C)
+    total = tl.zeros([BLOCK, C], tl.float32)
     for _ in range(0, tl.max(stop - entry, 0)):
         more = entry < stop
         point = tl.load(points + entry, mask=more, other=0).to(tl.int64)
         share = tl.load(shares + entry, mask=more, other=0.0)
-        value = tl.load(values + point[:, None] * C + channel[None, :], mask=more[:, None] & inside, other=0.0)
+        value = tl.load(values + point[:, None] * C + channel[None, :], mask=more[:, None], other=0.0)
         total += share[:, None] * value
         entry += 1
-    tl.store(sums + lane[:, None] * C + channel[None, :], total, mask=(is_row | is_tile)[:, None] & inside)
+    tl.store(sums + lane[:, None] * C + channel[None, :], total, mask=(is_row | is_tile)[:, None])
 
 
 @triton.jit(do_not_specialize=["height"])
 def _add_tiles(
     starts, tile_rows, sums, height,
-    C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
+    C: tl.constexpr, BLOCK: tl.constexpr, TILE: tl.constexpr,
 ):  # fmt: skip
     """Add the sums of a long row's tiles to the row's sum. The program of the row's first tile does the work."""
     tile = tl.program_id(0)
@@ -169,26 +175,24 @@ def _add_tiles(
     earlier = tl.load(tile_rows + tile - 1, mask=tile > 0, other=-1).to(tl.int64)
     begin, end = tl.load(starts + row).to(tl.int64), tl.load(starts + row + 1).to(tl.int64)
     if (end - begin > TILE) & (row != earlier):
-        channel = tl.arange(0, WIDE)
-        inside = channel[None, :] < C
+        channel = tl.arange(0, C)
         tiles = (end + TILE - 1) // TILE
-        total = tl.zeros([BLOCK, WIDE], tl.float32)
+        total = tl.zeros([BLOCK, C], tl.float32)
         for first in range(tile.to(tl.int64), tiles, BLOCK):
             here = first + tl.arange(0, BLOCK)
             at = sums + (height + here)[:, None] * C + channel[None, :]
-            total += tl.load(at, mask=(here < tiles)[:, None] & inside, other=0.0)
+            total += tl.load(at, mask=(here < tiles)[:, None], other=0.0)
         head = sums + row * C + channel
-        summed = tl.load(head, mask=channel < C, other=0.0) + tl.sum(total, 0)
-        tl.store(head, summed, mask=channel < C)
+        tl.store(head, tl.load(head) + tl.sum(total, 0))
 
 
 @triton.jit(do_not_specialize=["count"])
-def _blur(source, target, pairs, count, C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr):
+def _blur(source, target, pairs, count, C: tl.constexpr, BLOCK: tl.constexpr):
     """Blur along one axis: to each vertex (count, C) add half the sum of its two neighbours, given by (count, 2)."""
     vertex = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     live = vertex < count
-    channel = tl.arange(0, WIDE)
-    inside = live[:, None] & (channel[None, :] < C)
+    channel = tl.arange(0, C)
+    inside = live[:, None]
     after = tl.load(pairs + 2 * vertex, mask=live, other=0).to(tl.int64)
     before = tl.load(pairs + 2 * vertex + 1, mask=live, other=0).to(tl.int64)
     own = tl.load(source + vertex[:, None] * C + channel[None, :], mask=inside, other=0.0)
@@ -200,12 +204,11 @@ def _blur(source, target, pairs, count, C: tl.constexpr, WIDE: tl.constexpr, BLO
 @triton.jit
 def _message(corners, weights, sums, n, pixel, channel, live, CORNERS: tl.constexpr, C: tl.constexpr):
     """The weighted sum, at each point, of the sums at its corners (CORNERS, n)."""
-    inside = live[:, None] & (channel[None, :] < C)
-    total = tl.zeros([pixel.shape[0], channel.shape[0]], tl.float32)
+    total = tl.zeros([pixel.shape[0], C], tl.float32)
     for _ in tl.static_range(CORNERS):
         corner = tl.load(corners + pixel, mask=live, other=0).to(tl.int64)
         weight = tl.load(weights + pixel, mask=live, other=0.0)
-        total += weight[:, None] * tl.load(sums + corner[:, None] * C + channel[None, :], mask=inside, other=0.0)
+        total += weight[:, None] * tl.load(sums + corner[:, None] * C + channel[None, :], mask=live[:, None], other=0.0)
         corners += n
         weights += n
     return total
@@ -214,32 +217,32 @@ def _message(corners, weights, sums, n, pixel, channel, live, CORNERS: tl.conste
 @triton.jit(do_not_specialize=["n"])
 def _slice(
     corners, weights, sums, out, n,
-    CORNERS: tl.constexpr, C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr,
+    CORNERS: tl.constexpr, C: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     pixel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    channel = tl.arange(0, WIDE)
+    channel = tl.arange(0, C)
     live = pixel < n
     total = _message(corners, weights, sums, n, pixel, channel, live, CORNERS, C)
-    tl.store(out + pixel[:, None] * C + channel[None, :], total, mask=live[:, None] & (channel[None, :] < C))
+    tl.store(out + pixel[:, None] * C + channel[None, :], total, mask=live[:, None])
 
 
-@triton.jit(do_not_specialize=["n"])
+@triton.jit(do_not_specialize=["n", "labels"])
 def _update(
-    corners, weights, sums, unary, total_message, out, n,
-    CORNERS: tl.constexpr, C: tl.constexpr, WIDE: tl.constexpr, BLOCK: tl.constexpr, LAST: tl.constexpr,
+    corners, weights, sums, unary, total_message, out, n, labels,
+    CORNERS: tl.constexpr, C: tl.constexpr, BLOCK: tl.constexpr, LAST: tl.constexpr,
 ):  # fmt: skip
-    """Softmax of the unary (C + 1, n) plus the messages.
+    """Softmax of the unary (labels + 1, n) plus the messages.
 
-    Writes the labels' rows as (n, C); in the last iteration all rows as (C + 1, n).
+    Writes the labels' rows as (n, C), with zeros behind them; in the last iteration all rows as (labels + 1, n).
     """
     pixel = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    channel = tl.arange(0, WIDE)
+    channel = tl.arange(0, C)
     live = pixel < n
-    inside = live[:, None] & (channel[None, :] < C)
+    inside = live[:, None] & (channel[None, :] < labels)
     message = _message(corners, weights, sums, n, pixel, channel, live, CORNERS, C)
     background = tl.load(unary + pixel, mask=live, other=0.0) + tl.load(total_message + pixel, mask=live, other=0.0)
     background -= tl.sum(message, 1)
-    row = (channel[None, :] + 1) * n + pixel[:, None]
+    row = (channel[None, :].to(tl.int64) + 1) * n + pixel[:, None]
     logit = tl.load(unary + row, mask=inside, other=-float("inf")) + message
     most = tl.maximum(tl.max(logit, 1), background)
     background = tl.exp(background - most)
@@ -249,4 +252,4 @@ def _update(
         tl.store(out + pixel, background / total, mask=live)
         tl.store(out + row, share / total[:, None], mask=inside)
     else:
-        tl.store(out + pixel[:, None] * C + channel[None, :], share / total[:, None], mask=inside)
+        tl.store(out + pixel[:, None] * C + channel[None, :], share / total[:, None], mask=live[:, None])

@@ -166,10 +166,11 @@ def _infer(unary: Tensor, weighted: Sequence[tuple[float, _Kernel]], iterations:
         return marginals
     total_message = torch.cat([weight * kernel.ones for weight, kernel in weighted], 1).sum(1)
     lattices = [(weight, kernel.lattice) for weight, kernel in weighted]
-    if kernels.usable(unary):
-        from clipes.kernels.lattice import iterate
+    if kernels.usable(unary, "lattice"):
+        with kernels.fallback("lattice"):
+            from clipes.kernels.lattice import iterate
 
-        return iterate(unary, total_message, lattices, iterations)
+            return iterate(unary, total_message, lattices, iterations)
     for _ in range(iterations):
         labels = marginals[1:].T.contiguous()
         message = torch.stack([weight * lattice.filter(labels) for weight, lattice in lattices]).sum(0).T

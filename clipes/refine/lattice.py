@@ -47,10 +47,11 @@ class Lattice:
         The kernel is approximately exp(-|f - g|^2 / 2) for features f and g, up to a constant. Sums are in a fixed
         order, so that results repeat bit for bit on every device.
         """
-        if kernels.usable(values):
-            from clipes.kernels.lattice import filter_values
+        if kernels.usable(values, "lattice"):
+            with kernels.fallback("lattice"):
+                from clipes.kernels.lattice import filter_values
 
-            return filter_values(self, values)
+                return filter_values(self, values)
         at_vertices = embedding_bag(
             self.points, values, self.starts, mode="sum", per_sample_weights=self.shares, include_last_offset=True
         )
@@ -207,10 +208,11 @@ def _link(vertex_keys: Tensor, moves: Sequence[int]) -> Tensor:
 
     Each pair is searched from one side and linked in both directions.
     """
-    if kernels.usable(vertex_keys) and len(vertex_keys) < 2**29:  # the hash table has 32-bit slots
-        from clipes.kernels.links import link
+    if kernels.usable(vertex_keys, "links") and len(vertex_keys) < 2**29:  # the hash table has 32-bit slots
+        with kernels.fallback("links"):
+            from clipes.kernels.links import link
 
-        return link(vertex_keys, moves)
+            return link(vertex_keys, moves)
     dummy = len(vertex_keys)
     here = torch.arange(dummy + 1, device=vertex_keys.device)
     axes = []

@@ -29,18 +29,21 @@ def test_only_the_items_at_fault_fail(good: list[bool], size: int) -> None:
 
 
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory")])
-def test_batches_stay_small_once_memory_was_short(error: Exception) -> None:
+def test_a_batch_stays_small_once_memory_was_short(error: Exception) -> None:
+    """And no other batch does, of which the images may be smaller. It is said once."""
     sizes, backoff = [], Backoff(7)
 
     def work(batch: Sequence[int]) -> Sequence[int]:
         sizes.append(len(batch))
-        if len(batch) > 2:
+        if len(batch) > 2 and batch[0] < 100:
             raise error
         return batch
 
-    with pytest.warns(UserWarning, match="out of memory with 3 images; going on with 2 at a time"):
+    with pytest.warns(UserWarning, match="out of memory with 7 images; making them 4 at a time") as said:
         assert backoff.run(range(7), work) == list(range(7))
-    assert backoff.max_size == 2 and sizes == [7, 3, 1, 2, 2, 2]
+        assert backoff.run(range(100, 107), work) == list(range(100, 107))
+        assert backoff.run(range(4), work) == list(range(4))
+    assert sizes == [7, 3, 1, 2, 2, 2, 7, 4, 2, 2] and len(said) == 1
 
 
 def test_what_is_wrong_is_said() -> None:
@@ -57,6 +60,8 @@ def test_what_is_wrong_is_said() -> None:
     [
         (RuntimeError("shapes do not fit"), RuntimeError),
         (RuntimeError("CUDA error: an illegal memory access"), DeviceLost),
+        (RuntimeError("Triton Error [CUDA]: an illegal memory access was encountered"), DeviceLost),
+        (RuntimeError("Triton Error [CUDA]: invalid argument"), RuntimeError),
         (ZeroDivisionError(), ZeroDivisionError),
         (KeyboardInterrupt(), KeyboardInterrupt),
     ],
@@ -65,8 +70,9 @@ def test_an_error_that_no_item_is_to_blame_for_is_raised(error: BaseException, r
     def work(batch: Sequence[int]) -> list[int]:
         raise error
 
-    with pytest.raises(raised):
+    with pytest.raises(raised) as caught:
         Backoff(2).run([1, 2], work)
+    assert type(caught.value) is raised
 
 
 @pytest.mark.filterwarnings("ignore:out of memory")

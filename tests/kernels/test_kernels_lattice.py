@@ -33,7 +33,7 @@ def _own_lattices():
 @pytest.fixture
 def choose(monkeypatch):
     """Switches the kernels on and off."""
-    return lambda on: monkeypatch.setattr(kernels, "usable", lambda tensor: on)
+    return lambda on: monkeypatch.setattr(kernels, "usable", lambda tensor, kernel: on)
 
 
 def slow_links(keys, moves):
@@ -168,7 +168,9 @@ def test_only_one_lattice_is_kept_for_a_size(choose):
     assert crf._cached_spatial.cache_info().misses == 1
 
 
-@pytest.mark.parametrize("channels", [1, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "channels", [1, *(pytest.param(channels, marks=pytest.mark.slow) for channels in (3, 5, 9, 20))]
+)
 def test_the_kernels_compile_for_hopper(channels, tmp_path):
     """To machine code, without a GPU: what the interpreter takes, the compiler may refuse."""
     calls = f"""

@@ -136,7 +136,7 @@ def test_too_little_memory_side_by_side_is_said_once(tiny, scenes: list[Sample],
         outcomes = _write(Faulty(tiny, fails), (scenes * 2)[:8], tmp_path / "m", batch_size=4, jobs=2)
     assert [outcome.status for outcome in outcomes] == ["ok"] * 8
     told = [str(one.message) for one in caught if "out of memory" in str(one.message)]
-    assert told == ["out of memory with 4 images; going on with 2 at a time"]
+    assert told == ["out of memory with 4 images; making them 2 at a time"]
 
 
 def test_stopping_at_once_waits_for_nobody(tiny, scenes: list[Sample], tmp_path: Path) -> None:
@@ -279,12 +279,12 @@ OUT_OF_MEMORY = [
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY, ids=["python", "cuda", "cpu"])
 def test_too_large_a_batch_is_halved(tiny, scenes: list[Sample], tmp_path: Path, error: Exception) -> None:
-    """Only what is not done is done again, and later batches are as small from the start."""
+    """Only what is not done is done again; the next batch, of which the images may be smaller, is tried whole."""
     faulty = Faulty(tiny, lambda images: error if len(images) > 3 else None)
-    with pytest.warns(UserWarning, match="out of memory with 8 images; going on with 4 at a time"):
+    with pytest.warns(UserWarning, match="out of memory with 8 images; making them 4 at a time"):
         outcomes = _write(faulty, (scenes * 4)[:20], tmp_path / "m", batch_size=8)
     assert [outcome.status for outcome in outcomes] == ["ok"] * 20
-    assert faulty.batches == [8, 4, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2]
+    assert faulty.batches == [8, 4, 2, 2, 2, 2, 8, 4, 2, 2, 2, 2, 4, 2, 2]
     _write(tiny, scenes, tmp_path / "plain")
     assert files(tmp_path / "m") == files(tmp_path / "plain")
 
