@@ -44,6 +44,8 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         write_json(options.json, status.as_dict())
     _print_counts(status)
+    if status.nothing_found:
+        print(f"\nnothing of the list found in {status.nothing_found} image(s): all background")
     _print_suspects(status)
     _print_reasons(status)
     _print_workers(status)

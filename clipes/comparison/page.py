@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator, Sequence
 from html import escape
-from importlib.resources import files
-from string import Template
 
 import numpy as np
 
-from clipes._version import __version__
 from clipes.config import RECIPES
 from clipes.drawing.colours import clear_palette, palette_index
+from clipes.report.single import single_page
 
 from .pictures import Pictures, Shown
 from .result import NOTE, Comparison, PresetFigures
@@ -24,7 +21,6 @@ def page(comparison: Comparison, pictures: Pictures) -> str:
     """The HTML of a comparison."""
     shown = pictures.lowest_first()
     columns = 1 + comparison.judged + len(comparison.rows)
-    style = [files(f"clipes.{wing}").joinpath(name) for wing, name in _STYLES]
     sections = [_figures(comparison), f'<div class="tables">{"".join(_tables(comparison))}</div>']
     if shown:
         sections.append(_pictures(comparison, shown))
@@ -37,18 +33,9 @@ def page(comparison: Comparison, pictures: Pictures) -> str:
         about.append(f"{comparison.without_truth} without truth left out")
     if comparison.failed:
         about.append(f"{len(comparison.failed)} could not be compared")
-    template = Template(files("clipes.comparison").joinpath("page.html").read_text(encoding="utf-8"))
-    return template.substitute(
-        style="\n".join(part.read_text(encoding="utf-8") for part in style),
-        columns=columns,
-        title=f"{presets} preset{'s' * (presets != 1)} on {count} picture{'s' * (count != 1)}",
-        about=escape(" · ".join(about)),
-        sections="\n".join(sections),
-        made=escape(f"clipes {__version__}, {time.strftime('%Y-%m-%d %H:%M UTC', time.gmtime())}"),
-    )
-
-
-_STYLES = (("report", "style.css"), ("comparison", "compare.css"))
+    title = f"{presets} preset{'s' * (presets != 1)} on {count} picture{'s' * (count != 1)}"
+    style = ("comparison", "compare.css")
+    return single_page("clipes compare", title, " · ".join(about), sections, [style], columns=columns)
 
 
 def _figures(comparison: Comparison) -> str:

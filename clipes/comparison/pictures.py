@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 from PIL import Image
 
+from clipes.report.lowest import Lowest
+from clipes.report.single import data_uri
 from clipes.report.thumbnails import fitted, overlay_tile
 
 SIDE = 400
@@ -48,8 +47,8 @@ class Pictures:
     """Keeps at most ``limit`` pictures, those that were offered with the lowest order; of equals the first."""
 
     def __init__(self, limit: int, classes: int) -> None:
-        self._limit, self._classes, self._offered = limit, classes, 0
-        self._heap: list[tuple[float, int, Shown]] = []
+        self._classes = classes
+        self._lowest: Lowest[Shown] = Lowest(limit)
 
     def offer(
         self,
@@ -60,26 +59,16 @@ class Pictures:
         masks: Sequence[NDArray[Any]],
     ) -> None:
         """Keep the picture if it is among the lowest so far; only then its tiles are drawn."""
-        key = (-order, -self._offered)
-        self._offered += 1
-        if self._limit == 0 or (len(self._heap) == self._limit and key < self._heap[0][:2]):
-            return
-        layers = ([] if truth is None else [truth]) + list(masks)
-        size = fitted(image.width, image.height, SIDE)
-        tile = image.resize(size, Image.Resampling.LANCZOS)
-        tiles = [tile, *(overlay_tile(image, tile, ids, self._classes) for ids in layers)]
-        shown = Shown(picture, size[0] / size[1], [_data_uri(tile) for tile in tiles])
-        if len(self._heap) == self._limit:
-            heapq.heapreplace(self._heap, (*key, shown))
-        else:
-            heapq.heappush(self._heap, (*key, shown))
+
+        def draw() -> Shown:
+            layers = ([] if truth is None else [truth]) + list(masks)
+            size = fitted(image.width, image.height, SIDE)
+            tile = image.resize(size, Image.Resampling.LANCZOS)
+            tiles = [tile, *(overlay_tile(image, tile, ids, self._classes) for ids in layers)]
+            return Shown(picture, size[0] / size[1], [data_uri(tile) for tile in tiles])
+
+        self._lowest.offer(order, draw)
 
     def lowest_first(self) -> list[Shown]:
         """The pictures that were kept."""
-        return [shown for *_, shown in sorted(self._heap, key=lambda entry: entry[:2], reverse=True)]
-
-
-def _data_uri(picture: Image.Image) -> str:
-    file = BytesIO()
-    picture.save(file, format="JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
+        return self._lowest.lowest_first()

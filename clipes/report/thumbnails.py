@@ -40,6 +40,14 @@ def open_reduced(place: Path | TarMember, size: tuple[int, int]) -> Image.Image:
     return image
 
 
+def open_small(place: Path | TarMember, longest: int) -> Image.Image:
+    """Open an image with its longer side at ``longest``, decoding a large JPEG at a reduced size. Errors as
+    :func:`clipes.io.images.open_image`.
+    """
+    image, (width, height) = _open_draft(place) or _open_full(place)
+    return image.resize(fitted(width, height, longest), Image.Resampling.LANCZOS)
+
+
 def draw_thumbnails(
     stem: Path,
     image: Image.Image,

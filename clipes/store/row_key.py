@@ -14,7 +14,8 @@ from clipes.label_rules import LEAST_FOREGROUND
 
 from .row import Row, Status
 
-LACKS_LABEL, LITTLE_FOREGROUND = 1, 2  # bits of RowKey.suspicions
+LACKS_LABEL, LITTLE_FOREGROUND, NOTHING_FOUND = 1, 2, 4  # bits of RowKey.flags
+SUSPECT = LACKS_LABEL | LITTLE_FOREGROUND
 
 _TEXT = r"[ !#-\[\]-~]*"  # without what JSON escapes
 _COUNT = r"(?:0|[1-9][0-9]{0,9})"
@@ -35,7 +36,7 @@ _LINE = re.compile(
     rf'(?P<missing>, "missing": {_TEXTS})?'
     rf'(?:, "foreground": (?P<foreground>{_SHARE}))?'
     rf'(?:, "regions": "{_TEXT}")?'
-    rf'(?:, "scores": \{{(?:"{_TEXT}": {_SHARE}(?:, "{_TEXT}": {_SHARE})*)?\}})?'
+    rf'(?:(?P<nothing>, "scores": \{{\}})|, "scores": \{{"{_TEXT}": {_SHARE}(?:, "{_TEXT}": {_SHARE})*\}})?'
     rf'(?:, "time": (?P<time>{_COUNT}(?:\.[0-9]{{1,20}})?))?\}}'.encode()
 )
 _STATUSES = {status.encode(): status for status in get_args(Status)}
@@ -44,8 +45,8 @@ _STATUSES = {status.encode(): status for status in get_args(Status)}
 class RowKey(NamedTuple):
     """The part of a :class:`clipes.store.row.Row` that is counted, or tells which row of an image counts; its line.
 
-    ``id`` is that of :func:`clipes.io.tempdb.encode_name`. ``suspicions`` are ``LACKS_LABEL``, if the row has missing
-    labels, plus ``LITTLE_FOREGROUND``.
+    ``id`` is that of :func:`clipes.io.tempdb.encode_name`. ``flags`` are ``LACKS_LABEL``, if the row has missing
+    labels, plus ``LITTLE_FOREGROUND``, plus ``NOTHING_FOUND``.
     """
 
     id: bytes
@@ -53,17 +54,21 @@ class RowKey(NamedTuple):
     time: float
     shard: str | None
     line: bytes
-    suspicions: int = 0
+    flags: int = 0
 
     @classmethod
     def from_json(cls, text: bytes) -> RowKey:
         """The key of a line. Raises ValueError as :meth:`clipes.store.row.Row.from_json`."""
         if match := _LINE.fullmatch(text):
-            name, status, labels, shard, missing, foreground, time = match.groups()
+            name, status, labels, shard, missing, foreground, nothing, time = match.groups()
             little = labels is not None and foreground is not None and float(foreground) < LEAST_FOREGROUND
-            suspicions = (missing is not None) * LACKS_LABEL + little * LITTLE_FOREGROUND
             tar_file = None if shard is None else shard.decode("ascii")
-            return cls(name, _STATUSES[status], float(time or 0), tar_file, text, suspicions)
+            flags = _flags(missing is not None, little, nothing is not None)
+            return cls(name, _STATUSES[status], float(time or 0), tar_file, text, flags)
         row = Row.from_json(text)
-        suspicions = bool(row.missing) * LACKS_LABEL + row.little_foreground * LITTLE_FOREGROUND
-        return cls(encode_name(row.id), row.status, row.time, row.shard, row.to_json().encode("ascii"), suspicions)
+        flags = _flags(bool(row.missing), row.little_foreground, row.nothing_found)
+        return cls(encode_name(row.id), row.status, row.time, row.shard, row.to_json().encode("ascii"), flags)
+
+
+def _flags(lacks_label: bool, little_foreground: bool, nothing_found: bool) -> int:
+    return lacks_label * LACKS_LABEL | little_foreground * LITTLE_FOREGROUND | nothing_found * NOTHING_FOUND

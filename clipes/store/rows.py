@@ -15,7 +15,7 @@ from clipes.io.tempdb import encode_name, temporary_database, transaction
 from .manifest import repair_command
 from .record import Record, Unreadable, read_records
 from .row import Row, Status
-from .row_key import LACKS_LABEL, LITTLE_FOREGROUND, RowKey
+from .row_key import LACKS_LABEL, LITTLE_FOREGROUND, NOTHING_FOUND, SUSPECT, RowKey
 
 _MOST_NAMES = 500  # in one question to the database, which takes 999 at most where it is old
 
@@ -97,7 +97,7 @@ class LatestRows:
     def __init__(self, folder: str | os.PathLike[str], digest: str) -> None:
         self._rows = temporary_database()
         self._rows.execute("CREATE TABLE records (number INTEGER PRIMARY KEY, start INTEGER)")
-        columns = "id BLOB, record INTEGER, time REAL, status TEXT, line BLOB, suspicions INTEGER"
+        columns = "id BLOB, record INTEGER, time REAL, status TEXT, line BLOB, flags INTEGER"
         self._rows.execute(f"CREATE TABLE rows ({columns})")
         self.tar_files: set[str] = set()
         self.workers: list[Worker] = []
@@ -116,7 +116,7 @@ class LatestRows:
                 if isinstance(total := record.header.get("total"), int):
                     self.total = total
             # one sort takes half the time of an index that grows; what counting asks for is in it
-            self._rows.execute("CREATE INDEX ids ON rows (id, status, suspicions)")
+            self._rows.execute("CREATE INDEX ids ON rows (id, status, flags)")
             self._rows.execute(_DELETE_OLDER)
 
     def __enter__(self) -> LatestRows:
@@ -152,13 +152,18 @@ class LatestRows:
 
     def suspect_counts(self) -> SuspectCounts:
         """How many masks do not fit the labels of their image."""
-        lacks_label, little_foreground = f"suspicions & {LACKS_LABEL}", f"(suspicions & {LITTLE_FOREGROUND}) > 0"
-        query = f"SELECT count(*), total({lacks_label}), total({little_foreground}) FROM rows WHERE suspicions"
+        lacks_label, little_foreground = f"flags & {LACKS_LABEL}", f"(flags & {LITTLE_FOREGROUND}) > 0"
+        query = f"SELECT count(*), total({lacks_label}), total({little_foreground}) FROM rows WHERE flags & {SUSPECT}"
         return SuspectCounts(*map(int, self._rows.execute(query).fetchone()))
+
+    def nothing_found(self) -> int:
+        """In how many images CLIP looked for labels and found none: :attr:`clipes.store.row.Row.nothing_found`."""
+        query = f"SELECT count(*) FROM rows WHERE flags & {NOTHING_FOUND}"
+        return int(self._rows.execute(query).fetchone()[0])
 
     def suspects(self) -> Iterator[Row]:
         """The newest rows, by id, of the images whose masks do not fit their labels."""
-        query = "SELECT line FROM rows WHERE suspicions ORDER BY id"
+        query = f"SELECT line FROM rows WHERE flags & {SUSPECT} ORDER BY id"
         return (Row.from_checked_json(line) for (line,) in self._rows.execute(query))
 
     def get(self, id: str) -> Row | None:
@@ -206,13 +211,13 @@ class LatestRows:
                 if isinstance(row, Unreadable):
                     self._pass_over(row)
                     continue
-                id, status, time, tar_file, line, suspicions = row
+                id, status, time, tar_file, line, flags = row
                 counts[status] += 1
                 if time > last:
                     last = time
                 if tar_file is not None:
                     self.tar_files.add(tar_file)
-                yield id, number, time, status, line, suspicions
+                yield id, number, time, status, line, flags
 
         self._rows.execute("INSERT INTO records VALUES (?, ?)", (number, record.start))
         self._rows.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)", values())

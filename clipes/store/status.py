@@ -44,6 +44,7 @@ class RunStatus:
         rate: images per second of all workers together, over the time in which at least one was running; None before
             the first image.
         suspect: how many of the masks do not fit the labels of their image, and why.
+        nothing_found: in how many images CLIP looked for labels and found none of the list: all background.
         reasons: the most common first.
         workers: in the order in which they started.
         other_records: records of other settings in the folder, which are left out.
@@ -57,6 +58,7 @@ class RunStatus:
     left: int | None
     rate: float | None
     suspect: SuspectCounts
+    nothing_found: int
     reasons: tuple[Reason, ...]
     workers: tuple[Worker, ...]
     other_records: int
@@ -80,6 +82,7 @@ def read_status(folder: str | os.PathLike[str], rows: LatestRows, reasons: int =
         left=None if rows.total is None else max(rows.total - counts.total(), 0),
         rate=rate(sum(worker.rows for worker in makers), active),
         suspect=rows.suspect_counts(),
+        nothing_found=rows.nothing_found(),
         reasons=Reasons(rows.not_done()).common(reasons),
         workers=tuple(workers),
         other_records=rows.other_records,

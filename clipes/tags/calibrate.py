@@ -45,9 +45,7 @@ def calibrate(scores: NDArray[np.floating], shown: NDArray[np.bool_], folds: int
     than folds, for no label at all, for scores that are not finite.
     """
     values, truth = np.asarray(scores, np.float64), np.asarray(shown, bool)
-    if len(values) < folds or not truth.any():
-        have = f"{len(values)} images of known labels, with {int(truth.sum())} labels"
-        raise ValueError(f"{have}; thresholds need at least {folds} images and one label, and are good with far more")
+    check_enough(len(values), int(truth.sum()), folds)
     if not np.isfinite(values).all():
         raise ValueError("a score is not finite; tag the images again")
     fold = np.arange(len(values)) % folds
@@ -57,6 +55,13 @@ def calibrate(scores: NDArray[np.floating], shown: NDArray[np.bool_], folds: int
         chosen[fold == one] = values[fold == one] > fitted
     fitted, shared = _fit(values, truth)
     return Calibration(fitted, shared, f1_scores(chosen, truth), truth.sum(0), folds)
+
+
+def check_enough(images: int, labels: int, folds: int = FOLDS) -> None:
+    """Raise ValueError for fewer images of known labels than folds, and for no label at all."""
+    if images < folds or not labels:
+        have = f"{images} images of known labels, with {labels} labels"
+        raise ValueError(f"{have}; thresholds need at least {folds} images and one label, and are good with far more")
 
 
 def _fit(scores: NDArray[np.float64], shown: NDArray[np.bool_]) -> tuple[NDArray[np.float64], float]:

@@ -15,6 +15,13 @@ from clipes.config import TagRuleConfig
 from .rules import is_label, thresholds
 
 
+class ScoredLabel(NamedTuple):
+    """A class's score on an image, and its threshold there."""
+
+    score: float
+    threshold: float
+
+
 class Doubts(NamedTuple):
     """Where labels and scores disagree.
 

@@ -133,6 +133,17 @@ def test_report_picture(run, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="there is no chromium (apt install chromium)")
+def test_tag_pictures(run, tmp_path):
+    pytest.importorskip("playwright", reason="playwright is not installed")
+    run("tag_pictures", "--scenes", "6", "--out", tmp_path)
+    for name in ("tags-page.jpg", "doubts-page.jpg"):
+        with Image.open(tmp_path / name) as picture:
+            assert picture.width == 1400 and picture.height > 900
+            assert len(picture.convert("RGB").getcolors(1 << 20)) > 100, "there are pictures in it"
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("close", ["0", "1"])
 def test_training_runs_stops_and_goes_on(run, tmp_path, close):
     settings = ("--work", tmp_path, "--scenes", "200", "--batch", "8", "--check", "16", "--close", close)

@@ -253,8 +253,8 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     prompts = {path.name for path in (ROOT / "prompts").iterdir() if path.suffix in (".json", ".md", ".py")}
     modules = {_short(path) for path in SOURCES}
     expected = {"clipes/py.typed", *modules}
-    expected |= {f"clipes/report/{name}" for name in ("page.html", "style.css", "script.js")}
-    expected |= {f"clipes/comparison/{name}" for name in ("page.html", "compare.css")}
+    styles = ("page.html", "style.css", "script.js", "single.html", "tags.css")
+    expected |= {f"clipes/report/{name}" for name in styles} | {"clipes/comparison/compare.css"}
     expected |= {f"clipes/clip/tiny/{name}" for name in tiny} | {f"clipes/prompts/{name}" for name in prompts}
     assert {"voc12.json", "coco14.json", "scenes.json", "templates.json", "backgrounds.json"} <= prompts
     built = {name for name in names if re.fullmatch(r"clipes/refine/_crf\.[\w.-]+\.(so|pyd)", name)}

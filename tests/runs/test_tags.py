@@ -75,7 +75,11 @@ def test_a_table_of_tags(photos, scenes, encoded, capsys):
         assert [float(score) for score in row["scores"].split(";")] == list(tags.chosen.values())
     found = find_samples("photos", "tags.csv")
     assert [sample.labels for sample in found] == [tuple(row["labels"].split(";")) for row in rows.values()]
-    assert f"labels of {COUNT} images written to tags.csv; CLIP found those of {COUNT}" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert f"labels of {COUNT} images written to tags.csv; CLIP found those of {COUNT}" in out
+    assert "scores, thresholds and the images to look at first: tags.csv.html" in out
+    html = Path("tags.csv.html").read_text(encoding="utf-8")
+    assert html.count("data:image/jpeg;base64,") == COUNT and "tiny · 16 classes of scenes · scores tagclip" in html
 
 
 def test_another_rule_needs_no_network(photos, encoded, capsys):
@@ -132,6 +136,29 @@ def test_labels_in_doubt(photos, scenes, capsys):
     sizes = [float(one["disagreement"]) for one in table("doubts.csv").values()]
     assert sizes == sorted(sizes, reverse=True) and sizes[0] > 0
     assert f"of {COUNT} images: doubts.csv" in capsys.readouterr().out
+    html = Path("doubts.csv.html").read_text(encoding="utf-8")
+    assert "<b>4.png</b>" in html and html.count("data:image/jpeg;base64,") == len(sizes)
+
+
+def test_what_is_given_is_read_before_any_image(photos, encoded, capsys):
+    Path("few.csv").write_text("image,labels\n0.png,cat\n1.png,\n")
+    Path("unknown.csv").write_text("image,labels\n0.png,zebra\n")
+    Path("none.csv").write_text("image,labels\n" + "".join(f"{index}.png,\n" for index in range(COUNT)))
+    for flag, name, message in (
+        (
+            "--calibrate",
+            "few.csv",
+            "2 images of known labels, with 1 labels; thresholds need at least 5 images",
+        ),
+        ("--calibrate", "none.csv", f"{COUNT} images of known labels, with 0 labels; thresholds need at least 5"),
+        ("--calibrate", "unknown.csv", "zebra"),
+        ("--calibrate", "gone.csv", "gone.csv"),
+        ("--check", "unknown.csv", "zebra"),
+        ("--check", "gone.csv", "gone.csv"),
+    ):
+        assert tag(flag, name, "--out", "tags.csv") == 2
+        assert message in capsys.readouterr().err
+    assert not encoded and not Path("tags.csv.scores").exists()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from clipes.io.tempdb import encode_name
 from clipes.store import row_key
 from clipes.store.row import Row
-from clipes.store.row_key import LACKS_LABEL, LITTLE_FOREGROUND, RowKey
+from clipes.store.row_key import LACKS_LABEL, LITTLE_FOREGROUND, NOTHING_FOUND, RowKey
 
 SCORES = {"a dog": 0.53121, "bus": 2e-06}
 TEXTS = st.text(max_size=8) | st.sampled_from(["a/b", 'quote "', "back\\slash", "é", "\udcff", "line\nbreak"])
@@ -35,12 +35,13 @@ ROWS = st.builds(
 
 
 def _of(row: Row) -> tuple[object, ...]:
-    return encode_name(row.id), row.status, row.time, row.shard, bool(row.missing), row.little_foreground
+    flags = bool(row.missing), row.little_foreground, row.nothing_found
+    return encode_name(row.id), row.status, row.time, row.shard, *flags
 
 
 def _parts(key: RowKey) -> tuple[object, ...]:
-    suspicions = bool(key.suspicions & LACKS_LABEL), bool(key.suspicions & LITTLE_FOREGROUND)
-    return key.id, key.status, key.time, key.shard, *suspicions
+    flags = (bool(key.flags & flag) for flag in (LACKS_LABEL, LITTLE_FOREGROUND, NOTHING_FOUND))
+    return key.id, key.status, key.time, key.shard, *flags
 
 
 @given(ROWS)

@@ -225,6 +225,15 @@ def test_masks_that_do_not_fit_are_counted(doubtful: Path, run: Path) -> None:
     assert read_status(run).suspect == SuspectCounts(0, 0, 0)
 
 
+def test_images_in_which_nothing_was_found_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [Row("a", "ok", scores={}), Row("b", "ok", scores={}), Row("c", "ok", scores={"cat": 0.5}), Row("d", "ok")]
+    _worker(tmp_path / "m", 10, [(11, row) for row in rows])
+    _worker(tmp_path / "m", 20, [(21, Row("b", "ok", labels=("dog",), scores={"dog": 0.4}))])
+    assert read_status(tmp_path / "m").nothing_found == 1
+    assert _command(tmp_path / "m") == 0
+    assert "nothing of the list found in 1 image(s): all background" in capsys.readouterr().out
+
+
 def test_the_command_lists_masks_that_do_not_fit(doubtful: Path, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = doubtful.parent / "suspects.csv"
     assert _command(doubtful, "--suspects", str(table)) == 0
