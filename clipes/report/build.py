@@ -208,7 +208,7 @@ class Builder:
         with open(self.folder / "images.csv", "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
             self._table = csv.writer(file, lineterminator="\n")
             figures = ("confidence", "ignored", "miou", "foreground")
-            self._table.writerow(("image", "labels", "status", *figures, "missing", "reason"))
+            self._table.writerow(("image", "labels", "status", *figures, "missing", "reason", "scores"))
             yield
 
     def _list(self, result: _JobResult) -> None:
@@ -217,13 +217,16 @@ class Builder:
         measured = (row.confidence, numbers.ignored, numbers.miou, numbers.area) if numbers else (None,) * 4
         figures = ["" if value is None else round(value, 6) for value in measured]
         missing = ";".join(self.totals.missing(row, numbers)) if numbers else ""
-        self._table.writerow((row.id, ";".join(row.labels), status, *figures, missing, result.reason or row.reason))
+        scores = "" if row.scores is None else ";".join(f"{row.scores.get(label, 0):.6g}" for label in row.labels)
+        reason = result.reason or row.reason
+        self._table.writerow((row.id, ";".join(row.labels), status, *figures, missing, reason, scores))
 
     def _card(self, result: _JobResult) -> list[Any]:
         """The data of a card, which the page's script reads by position.
 
         Number, id, status, classes and their shares, width, height, seconds, confidence, area, ignored share, mIoU,
-        reason, whether the image has truth, how many of the classes are its labels (they come first).
+        reason, whether the image has truth, how many of the classes are its labels (they come first), their scores
+        where CLIP found them.
         """
         row, numbers = result.job.row, result.numbers
         height, width = row.size or (None, None)
@@ -239,7 +242,7 @@ class Builder:
         rounded = [None if value is None else round(value, 6) for value in measured]
         reason, number = result.reason or row.reason, result.job.number
         place = [number, row.id, status, shares, width, height, row.seconds]
-        return [*place, *rounded, reason, int(result.truth), labels]
+        return [*place, *rounded, reason, int(result.truth), labels, self.totals.tag_scores(row)]
 
     def _missing_truth(self) -> int:
         """How many files of truth have no mask; a file that ends in .PNG counts as one, as in `clipes evaluate`."""

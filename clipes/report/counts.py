@@ -92,7 +92,7 @@ class RunTotals:
         self.images = 0
         self.judged = 0
         self.unjudged = 0
-        self.lost = self.little = 0
+        self.lost = self.little = self.tagged = self.nothing = 0
         self.pixels = np.zeros(size + 1, np.int64)
         self.labelled, self.shown = np.zeros(size, np.int64), np.zeros(size, np.int64)
         self.levels: NDArray[np.int64] | None = None
@@ -109,9 +109,15 @@ class RunTotals:
         """The row's labels that no pixel of its mask has."""
         return [label for label in row.labels if label in self.ids and not numbers.pixels[self.ids[label]]]
 
+    def tag_scores(self, row: Row) -> list[float] | None:
+        """The scores of the labels that CLIP found, in the order of :meth:`class_ids`; None where they were given."""
+        return None if row.scores is None else [row.scores.get(label, 0.0) for label in row.labels if label in self.ids]
+
     def add(self, row: Row, numbers: ImageCounts) -> None:
         """Add the counts of an image that has a mask."""
         labels = self.class_ids(row)
+        self.tagged += row.scores is not None
+        self.nothing += row.nothing_found
         self.images += 1
         self.pixels += numbers.pixels
         self.shown += numbers.pixels[:-1] > 0
@@ -145,6 +151,8 @@ class RunTotals:
             "images": self.images,
             "lost": self.lost,
             "little": self.little,
+            "tagged": self.tagged,
+            "nothing": self.nothing,
             "least_foreground": LEAST_FOREGROUND,
             "pixels": int(self.pixels.sum()),
             "ignored": int(self.pixels[-1]),

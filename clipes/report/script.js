@@ -3,7 +3,8 @@
 
 const report = window.report;
 // A row's places, as clipes/report/build.py writes them.
-const [NUMBER, ID, STATUS, SHARES, WIDTH, HEIGHT, SECONDS, CONFIDENCE, AREA, IGNORED, IOU, REASON, TRUTH, LABELS] = Array(14).keys();
+const [NUMBER, ID, STATUS, SHARES, WIDTH, HEIGHT, SECONDS, CONFIDENCE, AREA, IGNORED, IOU, REASON, TRUTH, LABELS, TAGS, LEAST_TAG] = Array(16).keys();
+for (const row of window.rows) row[LEAST_TAG] = row[TAGS]?.length ? Math.min(...row[TAGS]) : null;
 const STATUSES = ["ok", "skipped", "failed", "unreadable"];
 const [FIRST, BATCH] = [24, 60]; // images before and after "Show more"
 const FIRST_CLASSES = 20;
@@ -83,6 +84,8 @@ function drawHead() {
   if (counts.left) tiles.push(["left to do", whole(counts.left), true]);
   if (report.unreadable) tiles.push(["unreadable now", whole(report.unreadable), true]);
   if (hasTruth) tiles.push(["mean IoU", figure(report.truth.miou)], ["boundary IoU", figure(report.truth.boundary_iou)]);
+  if (report.tagged) tiles.push(["with labels by CLIP", whole(report.tagged)]);
+  if (report.nothing) tiles.push(["of these nothing found", whole(report.nothing)]);
   if (report.confidence !== null) tiles.push(["mean confidence", figure(report.confidence)]);
   if (report.pixels) tiles.push(["pixels ignored", percent(report.ignored / report.pixels)]);
   const [speed, unit] = rate(counts.rate).split(" ");
@@ -95,6 +98,7 @@ function drawHead() {
   if (report.others) notes.push(`${plural(report.others, "record")} of other settings ${report.others === 1 ? "is" : "are"} left out.`);
   if (report.lost) notes.push(`${plural(report.lost, "image")} with a mask show${report.lost === 1 ? "s" : ""} no pixel of one of the labels.`);
   if (report.little) notes.push(`${plural(report.little, "image")} with a mask show${report.little === 1 ? "s" : ""} classes at less than ${LEAST} of the pixels.`);
+  if (report.tagged) notes.push("CLIP found the labels of images that had none; each has its score, in [0, 1].");
   if (hasTruth) notes.push(truthNote());
   if (report.confidence !== null) notes.push("The confidence of an image is the mean score before the CRF, over the pixels of its classes.");
   $("note").append(notes.join(" "));
@@ -238,6 +242,7 @@ const SORTS = [["name", null, 1], ...[
   ["IoU, worst first", IOU, 1], ["IoU, best first", IOU, -1],
   ["confidence, lowest first", CONFIDENCE, 1], ["confidence, highest first", CONFIDENCE, -1],
   ["area of the classes, smallest first", AREA, 1], ["area of the classes, largest first", AREA, -1],
+  ["score of a label, lowest first", LEAST_TAG, 1],
   ["ignored pixels, most first", IGNORED, -1], ["seconds, slowest first", SECONDS, -1],
 ].filter(([, place]) => window.rows.some((row) => row[place] !== null))];
 
@@ -248,7 +253,8 @@ let open = -1; // the place of the one in the large view
 
 const isLost = (row) => row[STATUS] === 0 && row[SHARES].some((share, place) => place % 2 && share === 0);
 const isLittle = (row) => row[STATUS] === 0 && row[LABELS] > 0 && row[AREA] < report.least_foreground;
-const TESTS = { lost: isLost, little: isLittle };
+const isNothing = (row) => row[TAGS]?.length === 0;
+const TESTS = { lost: isLost, little: isLittle, nothing: isNothing };
 const hasClass = (row, id) => row[SHARES].some((share, place) => place % 2 === 0 && share === id);
 const compare = (a, b) => (a === null) - (b === null) || 0;
 
@@ -309,7 +315,9 @@ function chips(row, tag) {
   const [items, shares] = [[], row[SHARES]];
   for (let place = 0; place < shares.length; place += 2) {
     const [id, share] = [shares[place], shares[place + 1]];
-    const text = share < 0 ? "" : ` ${share === 0 ? "none" : percent(share / 1e6)}`;
+    const score = row[TAGS] && place / 2 < row[LABELS] ? [`score ${row[TAGS][place / 2].toFixed(2)}`] : [];
+    const area = share < 0 ? [] : [share === 0 ? "none" : percent(share / 1e6)];
+    const text = [...score, ...area].map((part) => ` ${part}`).join(",");
     const square = typeof id === "number" ? [swatch(id)] : [];
     items.push(el(tag, { className: share === 0 ? "chip lost" : "chip" }, ...square, bdi(className(id)), el("small", {}, text)));
   }
@@ -326,7 +334,7 @@ function misfits(row) {
 }
 
 function card(row, place) {
-  const figures = [];
+  const figures = isNothing(row) ? ["nothing found"] : [];
   if (row[IOU] !== null) figures.push(`IoU ${figure(row[IOU])}`);
   if (row[CONFIDENCE] !== null) figures.push(`confidence ${figure(row[CONFIDENCE])}`);
   const ok = row[STATUS] === 0;
@@ -464,7 +472,7 @@ function drawFilters() {
     const count = window.rows.filter((row) => row[STATUS] === status).length;
     if (count) $("status").append(option(status, `${name} (${whole(count)})`));
   });
-  const misfit = { lost: "a label without pixels", little: `less than ${LEAST} of a class` };
+  const misfit = { lost: "a label without pixels", little: `less than ${LEAST} of a class`, nothing: "nothing of the list found" };
   for (const [name, text] of Object.entries(misfit)) {
     const count = window.rows.filter(TESTS[name]).length;
     if (count) $("status").append(option(name, `${text} (${whole(count)})`));

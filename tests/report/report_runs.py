@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ def hand_run(
     others: Sequence[Row] = (),
     names: Sequence[str] = NAMES,
     confidence: Mapping[str, NDArray[np.uint8]] | None = None,
+    scores: Mapping[str, Mapping[str, float]] | None = None,
     **about: Any,
 ) -> Path:
     """folder/m: the run; folder/photos: a picture for every mask, unless ``about`` has another source."""
@@ -39,7 +41,8 @@ def hand_run(
         for place, (id, (labels, mask)) in enumerate(masks.items()):
             write_mask(run / f"{id}.png", mask, len(names))
             sure = None if confidence is None else round(float(confidence[id].mean()) / 255, 4)
-            recorder.add(Row(id, "ok", "", tuple(labels), mask.shape[:2], 0.5 + place, confidence=sure))
+            row = Row(id, "ok", "", tuple(labels), mask.shape[:2], 0.5 + place, confidence=sure)
+            recorder.add(replace(row, scores=(scores or {}).get(id)))
             picture = np.full((*mask.shape, 3), 40 * (place + 1) % 256, np.uint8)
             (photos / f"{id}.png").parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(photos / f"{id}.png")

@@ -107,11 +107,21 @@ def test_the_overview_counts_all_images(run: Path, tmp_path: Path) -> None:
 def test_every_image_has_a_row(run: Path, tmp_path: Path) -> None:
     write_report(run)
     assert rows(tmp_path / "m-report") == [
-        [0, "a", 0, [1, 375_000, 3, 0], 4, 2, 0.5, 0.8, 0.375, 0.125, None, "", 0, 2],
-        [1, "sub/b", 0, [2, 375_000], 2, 4, 1.5, 0.5, 0.375, 0.0, None, "", 0, 1],
-        [2, "c", 2, [1, -1, "yeti", -1], None, None, None, None, None, None, None, OTHERS[0].reason, 0, 2],
-        [3, "d", 1, [], None, None, None, None, None, None, None, "no label", 0, 0],
+        [0, "a", 0, [1, 375_000, 3, 0], 4, 2, 0.5, 0.8, 0.375, 0.125, None, "", 0, 2, None],
+        [1, "sub/b", 0, [2, 375_000], 2, 4, 1.5, 0.5, 0.375, 0.0, None, "", 0, 1, None],
+        [2, "c", 2, [1, -1, "yeti", -1], None, None, None, None, None, None, None, OTHERS[0].reason, 0, 2, None],
+        [3, "d", 1, [], None, None, None, None, None, None, None, "no label", 0, 0, None],
     ]
+
+
+def test_labels_that_clip_found_have_their_scores(tmp_path: Path) -> None:
+    masks = {"a": (("cat", "dog"), MASKS["a"][1]), "b": ((), MASKS["sub/b"][1]), "c": (("cat",), MASKS["a"][1])}
+    write_report(hand_run(tmp_path, masks, scores={"a": {"cat": 0.75, "dog": 0.5}, "b": {}}))
+    found = overview(tmp_path / "m-report")
+    assert found["tagged"] == 2 and found["nothing"] == 1
+    assert [row[14] for row in rows(tmp_path / "m-report")] == [[0.75, 0.5], [], None]
+    with open(tmp_path / "m-report/images.csv", newline="") as file:
+        assert [row["scores"] for row in csv.DictReader(file)] == ["0.75;0.5", "", ""]
 
 
 def test_a_run_without_confidence(tmp_path: Path) -> None:

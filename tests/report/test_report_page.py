@@ -278,6 +278,25 @@ def test_masks_that_do_not_fit_their_labels(browser: Any, tmp_path: Path) -> Non
     page.close()
 
 
+def test_labels_by_clip_have_their_scores(browser: Any, tmp_path: Path) -> None:
+    half, nothing = np.zeros(SIZE, np.uint8), np.zeros(SIZE, np.uint8)
+    half[:, : SIZE[1] // 2] = 1
+    masks = {"sure": (("cat",), half), "less": (("cat", "dog"), half), "none": ((), nothing), "given": (("cat",), half)}
+    scores = {"sure": {"cat": 0.912}, "less": {"cat": 0.5, "dog": 0.3}, "none": {}}
+    write_report(hand_run(tmp_path, masks, scores=scores))
+    page = Page(browser, tmp_path / "m-report")
+    page.page.locator("#sort").select_option(label="score of a label, lowest first")
+    assert page.cards() == ["less", "sure", "given", "none"]
+    chips = [page.page.locator(".card").nth(place).locator(".chip").all_text_contents() for place in range(3)]
+    assert chips == [["cat score 0.50, 50 %", "dog score 0.30, none"], ["cat score 0.91, 50 %"], ["cat 50 %"]]
+    names, values = (page.page.locator(f"#tiles {tag}").all_text_contents() for tag in ("dt", "dd"))
+    figures = dict(zip(names, values, strict=True))
+    assert figures["with labels by CLIP"] == "3" and figures["of these nothing found"] == "1"
+    page.page.locator("#status").select_option(label="nothing of the list found (1)")
+    assert page.cards() == ["none"] and page.text(".card small") == "nothing found"
+    page.close()
+
+
 def test_other_ways_to_filter(page: Page) -> None:
     page.page.locator("#classes button", has_text="cat").click()
     assert page.cards() == ["shot2", "shot10", "broken"]
