@@ -23,6 +23,7 @@ from clipes.io.masks import confidence_png, write_mask
 from clipes.io.patches_npz import PatchArrays
 from clipes.label_rules import foreground_share, missing_ids
 from clipes.regions import RegionsLike, regions_of
+from clipes.regions.instances import instances as instances_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 
 class Segment(NamedTuple):
-    """The pixels that a label won.
+    """The pixels that a label won, or an instance of them.
 
     Attributes:
         label: the class name.
@@ -232,14 +233,23 @@ class PseudoMask:
         picture.putalpha(alpha)
         return picture
 
-    def segments(self) -> list[Segment]:
-        """The segment of each label that won a pixel, in the labels' order."""
-        regions = [
-            (label, index, self[label]) for label, index in zip(self.labels, self.class_ids.tolist(), strict=True)
-        ]
+    def segments(self, instances: bool = False, regions: RegionsLike | None = None) -> list[Segment]:
+        """The segment of each label that won a pixel, in the labels' order.
+
+        With ``instances``, or with ``regions``, one for each instance of it, by its first pixel. These are its
+        connected parts, split or joined by the regions: :func:`clipes.regions.instances`. ``regions`` are as in a call
+        of the generator, and may be those of this result; errors as there.
+        """
+        named = list(zip(self.labels, self.class_ids.tolist(), strict=True))
+        parts = [(label, index, self[label]) for label, index in named]
+        if instances or regions is not None:
+            given = regions_of(self.image, None, regions)
+            found = instances_of(self.mask, given, ignore=ignore_index(self.num_classes))
+            numbers = ((*name, np.flatnonzero(found.class_ids == name[1]) + 1) for name in named)
+            parts = [(label, index, found.ids == number) for label, index, own in numbers for number in own]
         return [
             Segment(label, float(self.map_confidence[mask].mean(dtype=np.float64)), mask, index)
-            for label, index, mask in regions
+            for label, index, mask in parts
             if mask.any()
         ]
 

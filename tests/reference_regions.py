@@ -35,6 +35,39 @@ def sepl_vote(mask, regions, majority, share, keep):
     return np.array([new[place] for place in np.ndindex(mask.shape)]).reshape(mask.shape)
 
 
+def instances(mask, regions, ignore):
+    """Sets of places of each class, in the order of the classes and of their first places."""
+    places = [place for place in np.ndindex(mask.shape) if mask[place] not in (0, ignore)]
+    voted = mode_vote(mask, regions, ignore)
+    found = {}
+    rest = []
+    for place in places:
+        if regions[place] and voted[place] == mask[place]:
+            found.setdefault(regions[place], set()).add(place)
+        else:
+            rest.append(place)
+    wholes = {number: frozenset(one) for number, one in found.items()}
+    while rest:
+        part = [rest.pop(0)]
+        for place in part:
+            near = [other for other in rest if _border(place, other) and mask[other] == mask[place]]
+            part += near
+            rest = [other for other in rest if other not in near]
+        borders = {
+            number: sum(_border(a, b) for a in part for b in whole)
+            for number, whole in wholes.items()
+            if mask[next(iter(whole))] == mask[part[0]]
+        }
+        longest = min(borders, key=lambda number: (-borders[number], number), default=None)
+        number = longest if longest is not None and borders[longest] else -len(found) - 1
+        found.setdefault(number, set()).update(part)
+    return sorted(found.values(), key=lambda one: (mask[min(one)], min(one)))
+
+
+def _border(a, b):
+    return abs(a[0] - b[0]) + abs(a[1] - b[1]) == 1
+
+
 def patch_regions(regions, grid):
     """The most frequent region of each patch's pixels, for pictures that the grid divides."""
     (height, width), (h, w) = regions.shape, grid

@@ -31,8 +31,10 @@ def add(commands: Any) -> None:
     split = "the name of the list, file or folder (default: %(default)s)"
     parser.add_argument("--split", type=nonempty, default="train", help=split)
     parser.add_argument("--polygons", action="store_true", help="coco: outlines instead of RLE")
-    regions = "coco: an annotation for each connected region instead of each class of an image"
-    parser.add_argument("--regions", action="store_true", help=regions)
+    instances = "coco: an annotation for each connected part of a class instead of each class of an image"
+    parser.add_argument("--instances", action="store_true", help=instances)
+    regions = "coco: instances that regions split or join, from a folder or JSON of them as of `clipes generate`"
+    parser.add_argument("--regions", type=path, metavar="DIR", help=regions)
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier export")
 
 
@@ -41,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
     from clipes.export import export
     from clipes.io.atomic import target_path
 
-    given = {name: getattr(options, name) for name in ("source", "images", "split", "polygons", "regions", "overwrite")}
+    names = ("source", "images", "split", "polygons", "instances", "regions", "overwrite")
+    given = {name: getattr(options, name) for name in names}
     report = export(options.folder, options.to, options.out, **given, progress=progress_bar)
     if report.images:
         place = options.out or target_path(None, options.folder, options.to)

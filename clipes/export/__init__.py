@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from clipes.datasets import Sample
+from clipes.datasets.sample import AnyImage
 from clipes.datasets.tar import is_tar
 from clipes.evaluation.accumulate import Progress
 from clipes.ids import MANIFEST
 from clipes.io.atomic import check_target, publish, staging_folder, target_path
 from clipes.io.paths import existing_folders, list_sources, source_text
 from clipes.io.tempdb import encode_name, temporary_database, transaction
+from clipes.regions.folder import FoundRegions, find_regions
 from clipes.store.record import read_records
 from clipes.store.store import Store, open_run
 
@@ -75,7 +79,8 @@ def export(
     images: PictureMode = "copy",
     split: str = "train",
     polygons: bool = False,
-    regions: bool = False,
+    instances: bool = False,
+    regions: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
     progress: Progress = lambda items, total, unit: items,
 ) -> ExportResult:
@@ -91,7 +96,9 @@ def export(
             ``"none"``: no pictures, which Hugging Face does not allow.
         split: name of the split, used for its list, file or folder.
         polygons: (COCO) polygons instead of RLE.
-        regions: (COCO) one annotation per connected region instead of per class.
+        instances: (COCO) one annotation per instance instead of per class: :func:`clipes.regions.instances`.
+        regions: (COCO) instances by the regions of this folder or file, as :func:`clipes.regions.folder.find_regions`
+            finds them; 0 is no region. One of another size, or without them, is an image that cannot be read.
         progress: called with an iterable of images, its length and a unit; wraps it in a progress bar.
 
     An image whose mask or picture cannot be read is counted as failed, and the others are written. If all fail, ``out``
@@ -100,7 +107,7 @@ def export(
     Raises FileNotFoundError if the run or its source does not exist; ValueError for a run without masks, wrong
     arguments, or an ``out`` that is not an export; CocoError without pycocotools; OSError if writing fails.
     """
-    _check(to, images, split, polygons or regions)
+    _check(to, images, split, polygons or instances or regions is not None)
     target = target_path(out, folder, to)
     with open_run(folder) as run:
         place = run.source(source)
@@ -113,22 +120,31 @@ def export(
             raise ValueError(f"{folder}: the run has no mask to export; `clipes status` says why")
         check_target(target, "export", run.folder, [place], overwrite)
         form, folders = "JPEG" if to == "voc" else "PNG", existing_folders(place)
-        pictures = PictureReader(run.images(place), images, _KEPT[to], form, folders)
+        files = run.images(place)
+        pictures = PictureReader(files, images, _KEPT[to], form, folders)
+        found = None if regions is None else _find_regions(run, files, Path(regions))
         count = ExportCounts()
         with ExitStack() as stack:
             root = stack.enter_context(staging_folder(target))
-            writer = stack.enter_context(closing(_writer(to, root, run, split, place, polygons, regions)))
-            write_all(run, progress(run.rows("ok"), masks, "images"), pictures, writer, count)
+            writer = stack.enter_context(
+                closing(_writer(to, root, run, split, place, polygons, instances or found is not None))
+            )
+            write_all(run, progress(run.rows("ok"), masks, "images"), pictures, found, writer, count)
             writer.finish()
             run.check_unchanged()
-            report = _report(to, run, count, writer)
+            report = _report(to, run, count, (*writer.notes(), *(found.notes if found else ())))
             if report.images:
                 about = {"run": run.digest, "split": split, **asdict(report)}
                 publish(root, target, "export", about, overwrite)
     return report
 
 
-def _report(to: Target, run: Store, count: ExportCounts, writer: FormatWriter) -> ExportResult:
+def _find_regions(run: Store, files: Mapping[str, AnyImage], place: Path) -> FoundRegions:
+    """The regions of the images that have a mask."""
+    return find_regions((Sample(row.id, files.get(row.id, Path(row.id)), ()) for row in run.rows("ok")), place)
+
+
+def _report(to: Target, run: Store, count: ExportCounts, notes: Sequence[str]) -> ExportResult:
     counts, older = run.counts(), _count_older(run)
     note = f"{older} mask(s) of other settings are left out: `clipes finalize` had no maps to decide them again"
     return ExportResult(
@@ -141,7 +157,7 @@ def _report(to: Target, run: Store, count: ExportCounts, writer: FormatWriter) -
         without_mask=counts.get("skipped", 0) + counts.get("failed", 0),
         turned=count.turned,
         converted=count.converted,
-        notes=(*writer.notes(), *([note] if older else [])),
+        notes=(*notes, *([note] if older else [])),
     )
 
 
@@ -175,16 +191,16 @@ def _check(to: str, images: str, split: str, shaped: bool) -> None:
     if to == "huggingface" and images == "none":
         raise ValueError("an imagefolder of Hugging Face holds its pictures; take images 'copy' or 'link'")
     if to != "coco" and shaped:
-        raise ValueError(f"polygons and regions are for COCO; leave them out of an export to {to}")
+        raise ValueError(f"polygons, instances and regions are for COCO; leave them out of an export to {to}")
 
 
 def _writer(
-    to: Target, root: Path, run: Store, split: str, source: str | tuple[str, ...], polygons: bool, regions: bool
+    to: Target, root: Path, run: Store, split: str, source: str | tuple[str, ...], polygons: bool, instances: bool
 ) -> FormatWriter:
     names = run.class_names
     if to == "coco":
         ids = _category_ids(run)
-        return CocoWriter(root, names, split, polygons=polygons, regions=regions, category_ids=ids, source=source)
+        return CocoWriter(root, names, split, polygons=polygons, instances=instances, category_ids=ids, source=source)
     if to == "voc":
         return VocWriter(root, names, split)
     return (YoloWriter if to == "yolo" else HuggingFaceWriter)(root, names, split)

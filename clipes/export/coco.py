@@ -18,6 +18,7 @@ from scipy import ndimage
 from clipes._version import __version__, install_hint
 from clipes.datasets.coco import read_image_ids
 from clipes.io.tempdb import encode_name, temporary_database, transaction
+from clipes.regions import instances
 
 from .names import check_unicode
 from .outlines import outlines
@@ -33,10 +34,10 @@ class CocoError(ImportError):
 class CocoWriter(FormatWriter):
     """``annotations/instances_SPLIT.json`` and the pictures in ``SPLIT/``.
 
-    There is one annotation for each class of an image or, with ``regions``, for each of its 4-connected regions, as
-    RLE or, with ``polygons``, as polygons. It has an area, a box, and the mean confidence if the run saved it. Ignored
-    pixels are one RLE with ``iscrowd`` 1 and ``"ignored": true`` for each label of the image, because COCO's ignored
-    regions belong to a class.
+    There is one annotation for each class of an image or, with ``instances``, for each of its instances by
+    :func:`clipes.regions.instances`, as RLE or, with ``polygons``, as polygons. It has an area, a box, and the mean
+    confidence if the run saved it. Ignored pixels are one RLE with ``iscrowd`` 1 and ``"ignored": true`` for each label
+    of the image, because COCO's ignored regions belong to a class.
 
     ``category_ids`` are the source's category ids by class name. If ``source`` is a ``coco:`` source, its image ids are
     kept.
@@ -49,12 +50,12 @@ class CocoWriter(FormatWriter):
         split: str,
         *,
         polygons: bool,
-        regions: bool,
+        instances: bool,
         category_ids: Mapping[str, int],
         source: str | tuple[str, ...],
     ) -> None:
         self._masks = _pycocotools()
-        self._root, self._split, self._polygons, self._regions = root, split, polygons, regions
+        self._root, self._split, self._polygons, self._instances = root, split, polygons, instances
         self._categories = number_categories(class_names, category_ids)
         self._names = class_names
         self._new = sum(name not in category_ids for name in class_names) if category_ids else 0
@@ -124,16 +125,24 @@ class CocoWriter(FormatWriter):
         number: int | str = json.loads(found[0])
         return number
 
-    def _classes(self, item: Item) -> Iterator[dict[str, Any]]:
+    def _parts(self, item: Item) -> Iterator[tuple[int, Place, NDArray[np.bool_]]]:
+        """Yield the class, the box and the pixels in it of each annotation."""
+        if self._instances:
+            found = instances(item.mask, item.regions, ignore=item.ignore)
+            for index, class_id in enumerate(found.class_ids.tolist()):
+                yield class_id, *found.crop(index)
+            return
         for class_id in np.unique(item.mask).tolist():
-            if class_id in (0, item.ignore):
-                continue
-            for place, pixels in _regions(item.mask == class_id, self._regions):
-                shape = self._shape(place, pixels, item.mask.shape, self._polygons)
-                found = {"category_id": self._categories[class_id - 1], **shape}
-                if item.confidence is not None:
-                    found["score"] = round(float(item.confidence[place][pixels].mean()) / 255, 4)
-                yield found
+            if class_id not in (0, item.ignore):
+                yield class_id, *_cropped(item.mask == class_id)
+
+    def _classes(self, item: Item) -> Iterator[dict[str, Any]]:
+        for class_id, place, pixels in self._parts(item):
+            shape = self._shape(place, pixels, item.mask.shape, self._polygons)
+            found = {"category_id": self._categories[class_id - 1], **shape}
+            if item.confidence is not None:
+                found["score"] = round(float(item.confidence[place][pixels].mean()) / 255, 4)
+            yield found
 
     def _ignored(self, item: Item) -> Iterator[dict[str, Any]]:
         ignored = item.mask == item.ignore
@@ -141,8 +150,7 @@ class CocoWriter(FormatWriter):
             return
         present = {self._names[number - 1] for number in np.unique(item.mask[~ignored]).tolist() if number}
         concerned = present.union(item.labels) or set(self._names)
-        ((place, pixels),) = _regions(ignored, apart=False)
-        shape = {**self._shape(place, pixels, item.mask.shape, False), "iscrowd": 1, "ignored": True}
+        shape = {**self._shape(*_cropped(ignored), item.mask.shape, False), "iscrowd": 1, "ignored": True}
         for category, name in zip(self._categories, self._names, strict=True):
             if name in concerned:
                 yield {"category_id": category, **shape}
@@ -171,11 +179,10 @@ def number_categories(class_names: Sequence[str], known: Mapping[str, int]) -> l
     return [known[name] if name in known else next(free) for name in class_names]
 
 
-def _regions(pixels: NDArray[np.bool_], apart: bool) -> Iterator[tuple[Place, NDArray[np.bool_]]]:
-    """Yield the bounding box of ``pixels`` and the pixels inside it; with ``apart``, those of each region."""
-    numbered = ndimage.label(pixels)[0] if apart else pixels.view(np.uint8)
-    for region, place in enumerate(ndimage.find_objects(numbered), start=1):
-        yield place, numbered[place] == region
+def _cropped(pixels: NDArray[np.bool_]) -> tuple[Place, NDArray[np.bool_]]:
+    """The bounding box of ``pixels``, of which there are some, and the pixels inside it."""
+    (place,) = ndimage.find_objects(pixels.view(np.uint8))
+    return place, pixels[place]
 
 
 def _run_lengths(place: Place, pixels: NDArray[np.bool_], size: tuple[int, ...]) -> list[int]:

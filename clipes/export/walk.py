@@ -6,14 +6,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from clipes.datasets.sample import RegionPlace
 from clipes.ids import ignore_index
-from clipes.io.retry import LastingTrouble
+from clipes.io.retry import LastingTrouble, retried
+from clipes.regions import read_regions
+from clipes.regions.folder import FoundRegions
 from clipes.store.row import Row
 from clipes.store.store import Store
 
@@ -34,6 +38,7 @@ class Item:
         ignore: 255, or 65535 for more than 254 classes.
         confidence: (H, W) uint8, 255 standing for 1; None if the run saved no confidence.
         picture: the image's picture.
+        regions: (H, W) int32, the image's regions; None if the export takes none.
     """
 
     id: str
@@ -42,6 +47,7 @@ class Item:
     ignore: int
     confidence: NDArray[np.uint8] | None
     picture: Picture
+    regions: NDArray[np.int32] | None = None
 
 
 class FormatWriter(ABC):
@@ -85,7 +91,12 @@ class ExportCounts:
 
 
 def write_all(
-    run: Store, rows: Iterable[Row], pictures: PictureReader, writer: FormatWriter, count: ExportCounts
+    run: Store,
+    rows: Iterable[Row],
+    pictures: PictureReader,
+    regions: FoundRegions | None,
+    writer: FormatWriter,
+    count: ExportCounts,
 ) -> None:
     """Pass all images to ``writer``, one in memory at a time; count those that cannot be read or named as failed.
 
@@ -97,7 +108,8 @@ def write_all(
             mask = run.mask(row)
             height, width = mask.shape
             picture = pictures.read(row.id, (height, width))
-            item = Item(row.id, row.labels, mask, ignore, run.confidence(row), picture)
+            found = None if regions is None else _read(regions.of(row.id), (height, width))
+            item = Item(row.id, row.labels, mask, ignore, run.confidence(row), picture, found)
             writer.check(item)
         except LastingTrouble:
             raise
@@ -112,6 +124,10 @@ def write_all(
         count.turned += picture.turned
         count.converted += picture.converted
         count.ignored_pixels += int(np.count_nonzero(mask == ignore))
+
+
+def _read(place: RegionPlace, size: tuple[int, int]) -> NDArray[np.int32]:
+    return retried(partial(read_regions, place, size), place.path)
 
 
 def new_file(folder: Path, name: str) -> Path:

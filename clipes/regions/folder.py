@@ -53,16 +53,14 @@ class FoundRegions:
             notes.append(f"{self.unused} of the regions in {self.source} belong to no image")
         return notes
 
-    def of(self, sample_id: str) -> RegionPlace | None:
-        """Where the regions of an image are; None where it has none."""
+    def of(self, sample_id: str) -> RegionPlace:
+        """Where the regions of an image are; a place that does not exist where it has none."""
         query = "SELECT row.labels FROM sample JOIN row ON row.position = sample.row WHERE id = ?"
         row = self._database.execute(query, (encode_name(sample_id),)).fetchone()
-        return _place(json.loads(row[0])) if row else None
+        return _place(json.loads(row[0])) if row else RegionPlace(self.source / f"{sample_id}.*")
 
     def added_to(self, samples: Iterable[SampleT]) -> Iterable[SampleT]:
-        """The samples with the places of their regions, each time they are asked for; one without has a place that does
-        not exist.
-        """
+        """The samples with the places of their regions, as :meth:`of` has them, each time they are asked for."""
         return _Added(self, samples)
 
 
@@ -72,8 +70,7 @@ class _Added(Iterable[SampleT]):
 
     def __iter__(self) -> Iterator[SampleT]:
         for sample in self._samples:
-            place = self._found.of(sample.id) or RegionPlace(self._found.source / f"{sample.id}.*")
-            yield replace(sample, regions=place)
+            yield replace(sample, regions=self._found.of(sample.id))
 
 
 def find_regions(samples: Iterable[Sample], source: Path) -> FoundRegions:

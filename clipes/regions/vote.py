@@ -31,12 +31,16 @@ def mode_vote(mask: NDArray[Any], regions: NDArray[Any], ignore: int) -> NDArray
     >>> mode_vote(np.array([[2, 2, 0, 1, 255]]), np.array([[1, 1, 1, 0, 1]]), ignore=255).tolist()
     [[2, 2, 2, 1, 255]]
     """
+    return np.where((mask != ignore) & (regions > 0), modes(mask, regions, ignore)[regions], mask)
+
+
+def modes(mask: NDArray[Any], regions: NDArray[Any], ignore: int) -> NDArray[Any]:
+    """The most frequent id of each region 0..n, as :func:`mode_vote` counts it; 0 has the smallest id of the mask."""
     ids, column = np.unique(mask, return_inverse=True)
     voters = (mask != ignore) & (regions > 0)
     cells = regions[voters].astype(np.int64) * len(ids) + column.reshape(mask.shape)[voters]
     counts = np.bincount(cells, minlength=(int(regions.max(initial=0)) + 1) * len(ids)).reshape(-1, len(ids))
-    winner = ids[counts.argmax(1)]
-    return np.where(voters, winner[regions], mask)
+    return np.asarray(ids[counts.argmax(1)])
 
 
 def sepl_vote(mask: NDArray[Any], regions: NDArray[Any], config: SeplVoteConfig) -> NDArray[Any]:

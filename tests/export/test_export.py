@@ -418,8 +418,10 @@ def test_the_folder_beside_the_run(two: dict[str, np.ndarray], capsys: pytest.Ca
         ({"to": "coco", "split": "annotations"}, r"the split is 'annotations', where COCO's JSON is, not its pictures"),
         ({"to": "huggingface", "split": "a-b"}, r"the split is 'a-b'; Hugging Face takes letters, digits, _"),
         ({"to": "huggingface", "split": "a."}, r"the split is 'a.'; Hugging Face takes letters, digits, _"),
-        ({"polygons": True}, r"polygons and regions are for COCO; leave them out of an export to voc"),
-        ({"regions": True}, r"polygons and regions are for COCO"),
+        ({"polygons": True}, r"polygons, instances and regions are for COCO; leave them out of an export to voc"),
+        ({"instances": True}, r"polygons, instances and regions are for COCO"),
+        ({"regions": "photos"}, r"polygons, instances and regions are for COCO"),
+        ({"to": "coco", "regions": "nowhere"}, r"no such folder or file of regions: nowhere"),
         ({"source": "nowhere"}, r"no such image, folder or list: nowhere"),
     ],
 )

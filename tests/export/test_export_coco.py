@@ -58,12 +58,12 @@ def same(found: dict[str, np.ndarray], masks: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.parametrize("polygons", [False, True])
-@pytest.mark.parametrize("regions", [False, True])
-def test_masks_come_back(polygons: bool, regions: bool) -> None:
+@pytest.mark.parametrize("instances", [False, True])
+def test_masks_come_back(polygons: bool, instances: bool) -> None:
     masks = hard_masks()
     paint(masks)
     saved_run(masks)
-    report = export("m", "coco", "out", polygons=polygons, regions=regions)
+    report = export("m", "coco", "out", polygons=polygons, instances=instances)
     assert (report.images, report.failed, report.notes) == (len(masks), 0, ())
     same(read_back("out/annotations/instances_train.json"), masks)
     data = json.loads(Path("out/annotations/instances_train.json").read_text())
@@ -91,7 +91,7 @@ def test_run_lengths_are_those_of_pycocotools() -> None:
                 shutil.rmtree(name, ignore_errors=True)
         paint(masks)
         saved_run(masks)
-        export("m", "coco", "out", regions=True)
+        export("m", "coco", "out", instances=True)
         for image in (coco := COCO("out/annotations/instances_train.json")).imgs.values():
             numbered, count = ndimage.label(masks[image["file_name"].rpartition(".")[0]])
             found = coco.loadAnns(coco.getAnnIds(imgIds=image["id"]))
@@ -108,17 +108,17 @@ def test_many_regions_take_no_time() -> None:
     paint({"a": mask})
     saved_run({"a": mask})
     before = time.process_time()
-    export("m", "coco", "out", regions=True)
+    export("m", "coco", "out", instances=True)
     assert time.process_time() - before < 3
     assert Path("out/annotations/instances_train.json").read_text().count('"area": 1,') == 5600
 
 
-def test_an_annotation_is_a_class_or_a_region() -> None:
+def test_an_annotation_is_a_class_or_an_instance() -> None:
     masks = {"a": drawn("1.2 ..2 1.x")}
     paint(masks)
     saved_run(masks, confidence=True, labels=NAMES)
-    for regions, expected in ((False, [(1, 2), (2, 2)]), (True, [(1, 1), (1, 1), (2, 2)])):
-        export("m", "coco", "out", regions=regions, overwrite=True, split="2026")
+    for instances, expected in ((False, [(1, 2), (2, 2)]), (True, [(1, 1), (1, 1), (2, 2)])):
+        export("m", "coco", "out", instances=instances, overwrite=True, split="2026")
         found = json.loads(Path("out/annotations/instances_2026.json").read_text())["annotations"]
         shown = [one for one in found if not one["iscrowd"]]
         assert [(one["category_id"], one["area"]) for one in shown] == expected
@@ -129,6 +129,32 @@ def test_an_annotation_is_a_class_or_a_region() -> None:
             (2, 1, True),
             (3, 1, True),
         ]
+
+
+def test_instances_by_regions_from_files() -> None:
+    """Regions split what touches and join what something hides; an image without them is left out with its reason."""
+    masks = {"a": drawn("11.11 11.11"), "sub/b": drawn("1111 1111"), "c": drawn("11")}
+    paint(masks)
+    saved_run(masks, confidence=True)
+    regions = {"a": drawn("11111 11111"), "sub/b": drawn("1122 1122"), "unused": drawn("1")}
+    for name, ids in regions.items():
+        Path("regions", name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(ids).save(f"regions/{name}.png")
+    report = export("m", "coco", "out", regions="regions", polygons=True)
+    assert report.images == 2 and "c.*: no such file" in report.problems[0]
+    assert report.notes == (
+        "1 image(s) have no regions in regions and will fail, 'c' the first",
+        "1 of the regions in regions belong to no image",
+    )
+    found = json.loads(Path("out/annotations/instances_train.json").read_text())["annotations"]
+    assert [(one["image_id"], one["bbox"], one["area"], len(one["segmentation"])) for one in found] == [
+        (1, [0.0, 0.0, 5.0, 2.0], 8, 2),
+        (2, [0.0, 0.0, 2.0, 2.0], 4, 1),
+        (2, [2.0, 0.0, 2.0, 2.0], 4, 1),
+    ]
+    Image.fromarray(drawn("1")).save("regions/c.png")
+    report = export("m", "coco", "out", regions="regions", overwrite=True)
+    assert report.images == 2 and "c.png: 1 x 1 pixels (height x width)" in report.problems[0]
 
 
 def test_cocos_evaluation_ignores_what_is_ignored() -> None:

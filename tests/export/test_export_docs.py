@@ -59,5 +59,5 @@ def test_commands_and_code(exported: None) -> None:
             "ImageSets/Segmentation/default.txt",
             "SegmentationClass/sub/c.png",
         }
-    assert Path("masks-regions/annotations/instances_train.json").is_file()
+    assert Path("masks-parts/annotations/instances_train.json").is_file()
     assert Path("masks-yolo/data.yaml").is_file()

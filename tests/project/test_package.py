@@ -38,7 +38,7 @@ WINGS = (
     ("scenes io", "numpy PIL pillow_heif yaml"),
     ("refine", TENSORS),
     ("datasets", "numpy"),
-    ("regions", "numpy PIL skimage pycocotools"),
+    ("regions", "numpy scipy PIL skimage pycocotools"),
     ("vocabulary", ""),
     ("clip", "numpy scipy torch open_clip huggingface_hub"),
     ("evaluation", "numpy torch"),
