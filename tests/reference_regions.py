@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 
 import numpy as np
@@ -62,6 +63,25 @@ def instances(mask, regions, ignore):
         number = longest if longest is not None and borders[longest] else -len(found) - 1
         found.setdefault(number, set()).update(part)
     return sorted(found.values(), key=lambda one: (mask[min(one)], min(one)))
+
+
+def prompt(mask, ignored):
+    """SAMRefiner's box and points; places are (row, column)."""
+    places = list(np.ndindex(mask.shape))
+    own = [place for place in places if mask[place]]
+    rows, columns = zip(*own, strict=True)
+    top, bottom, left, right = min(rows), max(rows), min(columns), max(columns)
+    box = [place for place in places if top <= place[0] <= bottom and left <= place[1] <= right]
+
+    def farthest(chosen, others):
+        return max(chosen, key=lambda place: (min(math.dist(place, other) for other in others), -places.index(place)))
+
+    frame = [(row, column) for row in (-1, mask.shape[0]) for column in range(mask.shape[1])]
+    frame += [(row, column) for row in range(mask.shape[0]) for column in (-1, mask.shape[1])]
+    inside = farthest(own, [place for place in places if not mask[place]] or frame)
+    free = [place for place in box if not mask[place] and not ignored[place]]
+    outside = farthest(free, [place for place in box if place not in free])[::-1] if free else None
+    return (left, top, right, bottom), inside[::-1], outside
 
 
 def _border(a, b):

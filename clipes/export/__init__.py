@@ -7,22 +7,17 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from clipes.datasets import Sample
-from clipes.datasets.sample import AnyImage
 from clipes.datasets.tar import is_tar
 from clipes.evaluation.accumulate import Progress
 from clipes.ids import MANIFEST
 from clipes.io.atomic import check_target, publish, staging_folder, target_path
 from clipes.io.paths import existing_folders, list_sources, source_text
-from clipes.io.tempdb import encode_name, temporary_database, transaction
-from clipes.regions.folder import FoundRegions, find_regions
-from clipes.store.record import read_records
 from clipes.store.store import Store, open_run
 
 from . import huggingface, voc, yolo
@@ -30,7 +25,7 @@ from .coco import CocoError, CocoWriter
 from .huggingface import HuggingFaceWriter
 from .pictures import PictureMode, PictureReader
 from .voc import VocWriter
-from .walk import ExportCounts, FormatWriter, write_all
+from .walk import ExportCounts, FormatWriter, find_run_regions, notes_on_older, write_all
 from .yolo import YoloWriter
 
 __all__ = ["CocoError", "ExportResult", "Target", "export"]
@@ -122,7 +117,7 @@ def export(
         form, folders = "JPEG" if to == "voc" else "PNG", existing_folders(place)
         files = run.images(place)
         pictures = PictureReader(files, images, _KEPT[to], form, folders)
-        found = None if regions is None else _find_regions(run, files, Path(regions))
+        found = None if regions is None else find_run_regions(run, Path(regions), files)
         count = ExportCounts()
         with ExitStack() as stack:
             root = stack.enter_context(staging_folder(target))
@@ -139,14 +134,8 @@ def export(
     return report
 
 
-def _find_regions(run: Store, files: Mapping[str, AnyImage], place: Path) -> FoundRegions:
-    """The regions of the images that have a mask."""
-    return find_regions((Sample(row.id, files.get(row.id, Path(row.id)), ()) for row in run.rows("ok")), place)
-
-
 def _report(to: Target, run: Store, count: ExportCounts, notes: Sequence[str]) -> ExportResult:
-    counts, older = run.counts(), _count_older(run)
-    note = f"{older} mask(s) of other settings are left out: `clipes finalize` had no maps to decide them again"
+    counts = run.counts()
     return ExportResult(
         to=to,
         images=count.images,
@@ -157,25 +146,8 @@ def _report(to: Target, run: Store, count: ExportCounts, notes: Sequence[str]) -
         without_mask=counts.get("skipped", 0) + counts.get("failed", 0),
         turned=count.turned,
         converted=count.converted,
-        notes=(*notes, *([note] if older else [])),
+        notes=(*notes, *notes_on_older(run)),
     )
-
-
-def _count_older(run: Store) -> int:
-    """The number of images that have a mask of other settings, and no row with the run's settings."""
-    if not run.latest.other_records:
-        return 0
-    with closing(temporary_database()) as database:
-        database.execute("CREATE TABLE older (id BLOB PRIMARY KEY) WITHOUT ROWID")
-        with transaction(database, "masks of other settings"):
-            for record in read_records(run.folder):
-                if record.settings != run.digest:
-                    rows = (row for row in record.rows() if row.status == "ok" and run.latest.get(row.id) is None)
-                    database.executemany(
-                        "INSERT OR IGNORE INTO older VALUES (?)", ((encode_name(row.id),) for row in rows)
-                    )
-        count: int = database.execute("SELECT count(*) FROM older").fetchone()[0]
-    return count
 
 
 def _check(to: str, images: str, split: str, shaped: bool) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipes.datasets.sample import RegionPlace
+from clipes.datasets import Sample
+from clipes.datasets.sample import AnyImage, RegionPlace
 from clipes.ids import ignore_index
 from clipes.io.retry import LastingTrouble, retried
+from clipes.io.tempdb import encode_name, temporary_database, transaction
 from clipes.regions import read_regions
-from clipes.regions.folder import FoundRegions
+from clipes.regions.folder import FoundRegions, find_regions
+from clipes.store.record import read_records
 from clipes.store.row import Row
 from clipes.store.store import Store
 
@@ -93,12 +96,14 @@ class ExportCounts:
 def write_all(
     run: Store,
     rows: Iterable[Row],
-    pictures: PictureReader,
+    pictures: PictureReader | None,
     regions: FoundRegions | None,
     writer: FormatWriter,
     count: ExportCounts,
 ) -> None:
     """Pass all images to ``writer``, one in memory at a time; count those that cannot be read or named as failed.
+
+    ``pictures`` is None for a form that has none, ``regions`` for one that takes none.
 
     Raises OSError if a file cannot be written, :class:`clipes.io.retry.LastingTrouble` where no file can be read.
     """
@@ -107,7 +112,7 @@ def write_all(
         try:
             mask = run.mask(row)
             height, width = mask.shape
-            picture = pictures.read(row.id, (height, width))
+            picture = pictures.read(row.id, (height, width)) if pictures else Picture("")
             found = None if regions is None else _read(regions.of(row.id), (height, width))
             item = Item(row.id, row.labels, mask, ignore, run.confidence(row), picture, found)
             writer.check(item)
@@ -124,6 +129,33 @@ def write_all(
         count.turned += picture.turned
         count.converted += picture.converted
         count.ignored_pixels += int(np.count_nonzero(mask == ignore))
+
+
+def find_run_regions(run: Store, place: Path, files: Mapping[str, AnyImage] | None = None) -> FoundRegions:
+    """The regions in ``place`` of the run's images that have a mask; ``files`` are their pictures, if these are known.
+
+    Errors as of :func:`clipes.regions.folder.find_regions`.
+    """
+    known = files or {}
+    return find_regions((Sample(row.id, known.get(row.id, Path(row.id)), ()) for row in run.rows("ok")), place)
+
+
+def notes_on_older(run: Store) -> Iterator[str]:
+    """Yield how many images have a mask of other settings, and no row with the run's settings, if there are any."""
+    if not run.latest.other_records:
+        return
+    with closing(temporary_database()) as database:
+        database.execute("CREATE TABLE older (id BLOB PRIMARY KEY) WITHOUT ROWID")
+        with transaction(database, "masks of other settings"):
+            for record in read_records(run.folder):
+                if record.settings != run.digest:
+                    rows = (row for row in record.rows() if row.status == "ok" and run.latest.get(row.id) is None)
+                    database.executemany(
+                        "INSERT OR IGNORE INTO older VALUES (?)", ((encode_name(row.id),) for row in rows)
+                    )
+        count: int = database.execute("SELECT count(*) FROM older").fetchone()[0]
+    if count:
+        yield f"{count} mask(s) of other settings are left out: `clipes finalize` had no maps to decide them again"
 
 
 def _read(place: RegionPlace, size: tuple[int, int]) -> NDArray[np.int32]:
