@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipes._version import install_hint
-from clipes.config import FelzenszwalbConfig, SlicConfig
+from clipes.config import FelzenszwalbConfig, RegionsConfig, SlicConfig
 from clipes.io.images import open_image
 
 SuperpixelConfig = SlicConfig | FelzenszwalbConfig
@@ -25,6 +25,12 @@ def superpixels(image: Image.Image | NDArray[np.uint8], config: SuperpixelConfig
     pixels = np.asarray(open_image(image))
     ids = SUPERPIXELS[type(config)](pixels, config)
     return np.unique(ids, return_inverse=True)[1].reshape(pixels.shape[:2]).astype(np.int32) + 1
+
+
+def check_installed(config: RegionsConfig | None) -> None:
+    """Raise ImportError, with the command to install it, if ``config`` needs scikit-image and there is none."""
+    if type(config) in SUPERPIXELS:
+        _segmentation()
 
 
 def _segmentation() -> Any:

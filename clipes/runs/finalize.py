@@ -16,6 +16,7 @@ from clipes.ids import MANIFEST
 from clipes.io.images import TarMember
 from clipes.io.paths import existing_folders, resolved
 from clipes.regions.folder import FoundRegions, find_regions
+from clipes.regions.superpixels import check_installed
 from clipes.store.images import run_images
 from clipes.store.lease import take_lease
 from clipes.store.manifest import MIXED, overwrite_manifest, settings_digest
@@ -112,8 +113,8 @@ class SavedRun:
             readers, jobs, stop: as for :class:`clipes.runs.local_engine.MaskWriter`.
 
         Raises ValueError for a ``config`` that needs the network, and for a run of .tar files without ``out``;
-        FileNotFoundError for a missing source; other errors as :func:`clipes.datasets.find_images` and
-        :func:`clipes.runs.run.claim_folder`.
+        FileNotFoundError for a missing source; ImportError for superpixels without scikit-image; other errors as
+        :func:`clipes.datasets.find_images` and :func:`clipes.runs.run.claim_folder`.
         """
         self._check(config, source, out)
         try:
@@ -157,6 +158,7 @@ class SavedRun:
                 "a refinement by colours, or superpixels, need the images: give their source (--source), or --refine "
                 "none and --regions none"
             )
+        check_installed(config.regions)
         folder = self.store.folder
         if out is None and self.store.settings.get("output", {}).get("format") == "tar":
             raise ValueError(f"{folder} holds .tar files, which are not overwritten; give another folder (--out)")

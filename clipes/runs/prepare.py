@@ -10,6 +10,7 @@ from pathlib import Path
 from clipes.datasets import Sample, Samples, find_samples
 from clipes.io.paths import source_text
 from clipes.regions.folder import FoundRegions, find_regions
+from clipes.regions.superpixels import check_installed
 from clipes.vocabulary import Vocabulary, check_labels, stuff_words
 
 from .plan import Plan
@@ -62,6 +63,7 @@ def prepare(plan: Plan, vocabulary: Vocabulary | None = None) -> PreparedRun:
 
     Raises:
         FileNotFoundError: a missing source, labels file, or folder of regions.
+        ImportError: superpixels without scikit-image.
         ValueError: an unknown class, a malformed source, an output folder that is not a run's, or that lies in the
             source; see :func:`clipes.datasets.find_samples` and :func:`clipes.runs.preflight.check_folder`.
     """
@@ -71,6 +73,7 @@ def prepare(plan: Plan, vocabulary: Vocabulary | None = None) -> PreparedRun:
         vocabulary = plan.vocabulary.load()
         if plan.vocabulary.background == "auto":  # any of these may be chosen, so labels are checked with all
             vocabulary = replace(vocabulary, background_names=stuff_words())
+    check_installed(plan.config.regions)
     faults = plan.faults
     samples = find_samples(
         plan.source,

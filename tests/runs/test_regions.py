@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -135,6 +136,19 @@ def test_the_plan_names_the_regions_and_checks_them(folders):
     for config, regions in ((given, None), (clipes.VOC12, "regions")):
         with pytest.raises(ValueError, match="give a folder of regions with the settings 'given'"):
             Plan("photos", Output(folders), config=config, regions=regions)
+
+
+def test_superpixels_without_scikit_image_are_refused_before_the_model_is_loaded(folders, tiny, cli, monkeypatch):
+    run(folders, tiny, regions=None, cams="patch")
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    data = folders / "photos", "--labels", folders / "labels.csv"
+    for given in (
+        ("generate", *data, "--out", folders / "m", "--model", "ViT-none", "--classes", "scenes"),
+        ("finalize", folders / "masks", "--out", folders / "m"),
+    ):
+        refused = cli(*given, "--regions", "superpixels")
+        assert refused.code == 2 and "superpixels need scikit-image: pip install scikit-image" in refused.err
+        assert not (folders / "m").exists()
 
 
 def test_the_flags(folders, cli):
