@@ -27,6 +27,7 @@ from clipes.datasets import Sample, find_samples
 from clipes.io.atomic import write_bytes
 from clipes.result import PseudoMask
 from clipes.runs.decoding import Loaded
+from clipes.runs.generation import MaskSource
 from clipes.runs.local_engine import MaskWriter
 from clipes.runs.publishing import with_checksums
 from clipes.runs.run import Remaining, claim_folder, record_header
@@ -124,15 +125,15 @@ def resident() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
-def write(samples: Sequence[Sample], output: Output, source: Path) -> list[float]:
-    """MB of memory at each tenth of the run."""
+def write(samples: Iterable[Sample], count: int, output: Output, source: Path, masks: MaskSource) -> list[float]:
+    """MB of memory at each tenth of a run over ``count`` samples."""
     settings = {"config": SCENES.to_dict()}
     about = {"source": str(source), "class_set": None}
-    marks = {round(len(samples) * (mark + 1) / MARKS) for mark in range(MARKS)}
+    marks = {round(count * (mark + 1) / MARKS) for mark in range(MARKS)}
     found = []
     with claim_folder(settings, THINGS, output, about) as store:
-        header = {**record_header(store), "total": len(samples)}
-        with MaskWriter(KnownMasks(), output, header, jobs=1) as writer:
+        header = {**record_header(store), "total": count}
+        with MaskWriter(masks, output, header, jobs=1) as writer:
             for done, outcome in enumerate(writer.write(Remaining(samples, store, output)), start=1):
                 if outcome.status != "ok":
                     raise SystemExit(outcome.error)
@@ -200,7 +201,7 @@ def measure_run(rows: int, folder: Path) -> Iterator[tuple[str, str]]:
     table, output = lay_out(folder, rows), Output(folder / "m")
     samples = find_samples(table)
     watch = Watch()
-    memory = write(samples, output, table)
+    memory = write(samples, len(samples), output, table, KnownMasks())
     yield "all rows written", watch.text()
     yield "rows per second; of the processor", watch.rates(rows)
     yield "MB at 10 %", f"{memory[0]:.0f}"

@@ -2,17 +2,21 @@
 
 Superpixels, which no trained model has seen, and the truth's own regions as the upper bound: as the scope of the
 affinity, as voters on the finished mask, and both, with and without the CRF. The finer superpixels were chosen among
-several settings on 100 of these scenes. Writes benchmarks/regions.md.
+several settings on 100 of these scenes. Writes a section of benchmarks/regions.md.
+
+``--memory`` measures another one: the memory of runs with regions from files, and of what reads these runs. The masks
+come from a source that returns at once, as in benchmarks/load.py.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from environment import describe
+from environment import describe, write_section
+from load import PIXELS, SIDE, KnownMasks, command, lay_out, table_of, write
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
@@ -31,15 +35,21 @@ from clipes.config import (
     SlicConfig,
     VoteConfig,
 )
+from clipes.datasets import Sample, find_samples
 from clipes.evaluation.bootstrap import DRAWS, ImageCounts, bootstrap_miou, interval
 from clipes.evaluation.metrics import boundary_counts, class_counts, intersection_over_union
 from clipes.regions import region_ids, superpixels
+from clipes.regions.folder import find_regions
 from clipes.regions.vote import vote
+from clipes.result import PseudoMask
+from clipes.runs.decoding import Loaded, with_regions
 from clipes.scenes import THINGS, Scene, draw_scenes
+from clipes.store.output import Output
 from clipes.vocabulary import load_vocabulary
 
 SEED = 7_000_000  # that of benchmarks/scenes.py; the settings were chosen on others
 PRESET = clipes.config.SCENES
+TITLE = "What regions are worth on scenes"
 TRUTH = "truth's own"
 SOURCES = {
     "slic": SlicConfig(),
@@ -177,21 +187,89 @@ The scenes are drawings with sharp edges, which superpixels find: what they are 
 here."""
 
 
+def with_its_regions(sample: Sample) -> Loaded:
+    """The picture of any sample, which is not read, and its regions, which are."""
+    return with_regions(Loaded(sample, PIXELS), (SIDE, SIDE), 0)
+
+
+class VotedMasks(KnownMasks):
+    """The same mask for every image, at once, after the vote of the image's regions."""
+
+    decode = staticmethod(with_its_regions)
+
+    def make(self, batch: Sequence[Loaded]) -> list[PseudoMask]:
+        """The mask, for each."""
+        known = super().make(batch)
+        return [
+            replace(one, mask=vote(one.mask, loaded.regions, 255, ModeVoteConfig()), regions=loaded.regions)
+            for one, loaded in zip(known, batch, strict=True)
+        ]
+
+
+def lay_out_regions(samples: Sequence[Sample], folder: Path) -> Path:
+    """A PNG of ids for each image: links to one of four."""
+    place = folder / "regions"
+    place.mkdir()
+    for index in range(4):
+        ids = np.random.default_rng(index).integers(0, 9, (SIDE, SIDE), dtype=np.uint8)
+        Image.fromarray(ids).save(folder / f"{index}.png")
+    for number, sample in enumerate(samples):
+        path = place / f"{sample.id}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.hardlink_to(folder / f"{number % 4}.png")
+    return place
+
+
+def measure_memory(rows: int, folder: Path) -> Iterator[tuple[str, str]]:
+    """A run with regions, and the commands that read it with them."""
+    table, output = lay_out(folder, rows), Output(folder / "m")
+    samples = find_samples(table)
+    regions = lay_out_regions(samples, folder)
+    found = find_regions(samples, regions)
+    memory = write(found.added_to(samples), len(samples), output, table, VotedMasks())
+    yield "run, MB at 10 %", f"{memory[0]:.0f}"
+    yield "run, MB at 100 %", f"{memory[-1]:.0f} ({memory[-1] / memory[0] - 1:+.1%})"
+    export = ("export", output.folder, "--to", "coco", "--images", "none", "--out", folder / "coco")
+    for name, arguments in (
+        ("clipes export --to coco --regions", export),
+        ("clipes prompts --regions", ("prompts", output.folder, "--out", folder / "prompts.json")),
+    ):
+        _, most = command(*arguments, "--regions", regions)
+        yield f"`{name}`, MB at most", f"{most:.0f}"
+
+
+MEMORY = "Memory of runs with regions"
+MEMORY_NOTES = f"""Pictures, masks and id PNGs of {SIDE} x {SIDE} pixels in memory-backed files, one of regions for each
+image: matched, read, summed and voting as in `clipes generate --regions DIR`; the masks cost nothing to make. The memory
+of a run is what the process holds, that of a command the most that it held."""
+
+
+def write_memory(rows: Sequence[int], out: Path) -> None:
+    """Measure runs of so many images, write the section."""
+    line = f"`python benchmarks/regions.py --memory {' '.join(map(str, rows))}`: {describe()}"
+    write_section(out, MEMORY, [line, "", *table_of(measure_memory, rows), *MEMORY_NOTES.split("\n")])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--count", type=int, default=200, help="scenes that are drawn; those without a label are left out"
     )
+    memory = "the memory of runs of so many images (1000 10000), and no scenes"
+    parser.add_argument("--memory", type=int, nargs="*", metavar="IMAGES", help=memory)
+    parser.add_argument("--smoke", action="store_true", help="2 scenes or 40 images; the figures mean nothing")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("regions.md"))
     options = parser.parse_args()
+    if options.memory is not None:
+        write_memory([40] if options.smoke else options.memory or [1000, 10_000], options.out)
+        return
     torch.set_num_threads(1)
-    chosen, scenes = rows(), [scene for scene in draw_scenes(options.count, SEED) if scene.labels]
-    lines = ["# What regions are worth on scenes", "", f"`python benchmarks/regions.py --count {options.count}`", ""]
-    lines += [describe()]
+    count = 2 if options.smoke else options.count
+    chosen, scenes = rows(), [scene for scene in draw_scenes(count, SEED) if scene.labels]
+    lines = [f"`python benchmarks/regions.py --count {count}`", "", describe()]
     for name, (pixels, boundaries) in measure(chosen, scenes).items():
         lines += ["", f"## {name}", "", *table(chosen, pixels, boundaries)]
-    options.out.write_text("\n".join([*lines, *NOTES.split("\n")]) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    write_section(options.out, TITLE, [*lines, *NOTES.split("\n")])
 
 
 if __name__ == "__main__":
