@@ -240,8 +240,8 @@ def measure_memory(rows: int, folder: Path) -> Iterator[tuple[str, str]]:
 
 MEMORY = "Memory of runs with regions"
 MEMORY_NOTES = f"""Pictures, masks and id PNGs of {SIDE} x {SIDE} pixels in memory-backed files, one of regions for each
-image: matched, read, summed and voting as in `clipes generate --regions DIR`; the masks cost nothing to make. The memory
-of a run is what the process holds, that of a command the most that it held."""
+image: matched, read, summed and voting as in `clipes generate --regions DIR`; the masks cost nothing to make. The
+memory of a run is what the process holds, that of a command the most that it held."""
 
 
 def write_memory(rows: Sequence[int], out: Path) -> None:

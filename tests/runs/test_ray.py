@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -31,10 +32,12 @@ from PIL import Image
 
 from clipes.cli import main
 from clipes.datasets import Sample
+from clipes.datasets.sample import RegionPlace
 from clipes.device.errors import DeviceLost
 from clipes.generator import MaskGenerator, load
 from clipes.io.images import TarMember
 from clipes.io.kinds import FORMATS, READ_INSTEAD
+from clipes.regions.files import regions_checksum
 from clipes.runs.decoding import Loaded, decode_image
 from clipes.runs.generation import MasksFromImages
 from clipes.runs.loading import KILLED
@@ -218,12 +221,15 @@ REASONS = {"a": "unknown class 'dgo'", "b": "no such image"}
 def finished(cluster: None, samples: list[Sample], tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """A run of three threads, in the folder of the pictures, over six images in as many blocks. It saves everything.
 
-    Two of the images are refused, and one is warned of; its files told and decoders say how processes were at work.
+    Two of the images are refused, one is warned of, and the first has regions; its files told and decoders say how
+    processes were at work.
     """
     folder, pictures = tmp_path_factory.mktemp("finished"), samples[0].image.parent
     with Image.open(samples[0].image) as image:
         image.save(folder / "exif.jpg", exif=b"Exif\0\0broken")
+        Image.new("L", image.size, 1).save(folder / "regions.png")
     good = [Sample(one.id, Path(one.image.name), one.labels) for one in samples[:3]]
+    good[0] = replace(good[0], regions=RegionPlace(folder / "regions.png"))
     asked = [
         *good,
         Sample("a", samples[0].image, ("cat", "dgo")),
@@ -278,6 +284,9 @@ def test_everything_that_is_saved_is_that_without_ray(finished, tiny, monkeypatc
         for folder in (finished.folder / "m", alone)
     )
     assert written == expected and len(written) == 4 * 3
+    (found,) = (row for record in read_records(finished.folder / "m") for row in record.rows() if row.id == "sub/0")
+    assert found.regions == regions_checksum(finished.asked[0].regions)
+    assert len(set(np.asarray(Image.open(finished.folder / "m/sub/0.png")).ravel().tolist()) - {255}) == 1, "one region"
 
 
 @pytest.mark.slow
@@ -398,6 +407,7 @@ def test_ray_is_started_and_ended(samples, tmp_path):
     script = """
         import signal, sys
         from clipes.datasets import Sample
+from clipes.datasets.sample import RegionPlace
         from clipes.generator import load
         from clipes.store.output import Output
         from clipes.runs.plan import RayEngine
