@@ -43,6 +43,8 @@ def add(commands: Any) -> None:
     compare.add_argument("--out", type=path, required=True, metavar="FOLDER", help=out)
     truth = "folder of PNG files of ids, named as the pictures; those without one are left out"
     compare.add_argument("--truth", type=path, metavar="FOLDER", help=truth)
+    regions = "folder or JSON of regions named as the pictures, for settings with regions: given"
+    compare.add_argument("--regions", type=path, metavar="DIR", help=regions)
     pictures = "pictures on the page, those on which the presets agree least (default: %(default)s)"
     compare.add_argument("--pictures", type=count, default=PICTURES, metavar="N", help=pictures)
     add_clip_flags(compare, batch=False)
@@ -59,8 +61,10 @@ def run(options: argparse.Namespace) -> int:
     from clipes.vocabulary import check_labels
 
     check_labels(samples, vocabulary)
+    from clipes.comparison import check_presets, compare
+
+    check_presets(presets, options.regions)
     clip = load_model(options)
-    from clipes.comparison import compare
     from clipes.generator import MaskGenerator
 
     comparison = compare(
@@ -69,6 +73,7 @@ def run(options: argparse.Namespace) -> int:
         presets,
         options.out,
         truth=options.truth,
+        regions=options.regions,
         pictures=options.pictures,
         source=options.source,
         progress=progress_bar,

@@ -3,7 +3,7 @@
 Masks are made, counted and dropped: no run is written. Nothing here implements a stage of the method.
 """
 
-from .compare import compare
+from .compare import check_presets, compare
 from .result import Comparison, PresetFigures
 
-__all__ = ["Comparison", "PresetFigures", "compare"]
+__all__ = ["Comparison", "PresetFigures", "check_presets", "compare"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from clipes.config import Config
+from clipes.config import Config, GivenRegionsConfig
 from clipes.datasets import Sample
 from clipes.device.errors import is_out_of_memory
 from clipes.evaluation.accumulate import Problem, Progress
@@ -22,6 +22,8 @@ from clipes.generator import MaskGenerator
 from clipes.io.atomic import check_target, publish, staging_folder, write_json, write_text
 from clipes.io.images import open_image
 from clipes.io.masks import check_size, read_ids
+from clipes.regions.folder import FoundRegions, find_regions
+from clipes.regions.superpixels import check_installed
 from clipes.vocabulary import check_labels
 
 from .counts import Counts
@@ -45,6 +47,7 @@ def compare(
     out: AnyPath,
     *,
     truth: AnyPath | None = None,
+    regions: AnyPath | None = None,
     pictures: int = PICTURES,
     source: str | tuple[str, ...] = (),
     progress: Progress = lambda items, total, unit: items,
@@ -60,6 +63,8 @@ def compare(
         presets: settings by name; the first is what the others are compared with.
         out: the folder to write, absent, empty or of an earlier comparison, which is replaced.
         truth: a folder of PNG masks of ids, ``ID.png``; pictures without one are left out.
+        regions: where the pictures' regions are (:func:`clipes.regions.folder.find_regions`), for presets that take
+            them (``GivenRegionsConfig``).
         pictures: how many the page shows: those on which the presets agree least.
         source: where the pictures are, so that ``out`` is not among them.
         progress: wraps the pictures in a progress bar; called with an iterable, its length and a unit.
@@ -70,10 +75,10 @@ def compare(
     Raises:
         ValueError: no preset, ``pictures`` below 0, an unknown label, no picture with a truth file or none that could
             be compared, an ``out`` that is no comparison or lies among the pictures.
-        FileNotFoundError: no folder of truth.
+        FileNotFoundError: no folder of truth or of regions.
+        ImportError: superpixels without scikit-image.
     """
-    if not presets:
-        raise ValueError("no presets are given; name one at least, such as clip-es-voc12")
+    check_presets(presets, regions)
     if pictures < 0:
         raise ValueError(f"pictures is {pictures}; show 0 or more")
     folder = None if truth is None else Path(truth)
@@ -87,12 +92,28 @@ def compare(
     places = [place for place in (source, "" if folder is None else str(folder)) if place]
     check_target(target, "comparison", None, places, overwrite=True)
     with staging_folder(target) as root:
-        work = _Work(generator, dict(presets), folder, pictures)
+        found = None if regions is None else find_regions(samples, Path(regions))
+        work = _Work(generator, dict(presets), folder, found, pictures)
         work.add(progress(samples, len(samples), "images"))
         comparison = work.result(target / "index.html")
         _write(root, comparison, work.pictures)
         publish(root, target, "comparison", {}, overwrite=True)
     return comparison
+
+
+def check_presets(presets: Mapping[str, Config], regions: AnyPath | None) -> None:
+    """Raise ValueError for no presets or those that do not fit ``regions``, ImportError for want of scikit-image."""
+    if not presets:
+        raise ValueError("no presets are given; name one at least, such as clip-es-voc12")
+    for config in presets.values():
+        check_installed(config.regions)
+    taking = [name for name, config in presets.items() if isinstance(config.regions, GivenRegionsConfig)]
+    if taking and regions is None:
+        raise ValueError(f"{taking[0]} takes regions that come with each picture; say where they are (--regions)")
+    if regions is not None and not taking:
+        raise ValueError(
+            f"no preset takes the regions in {regions}; give a file of settings with regions: {{given: {{}}}}"
+        )
 
 
 def _truth_file(folder: Path, sample: Sample) -> Path:
@@ -106,8 +127,15 @@ def _has_truth(folder: Path, sample: Sample) -> bool:
 class _Work:
     """What is kept while the pictures pass."""
 
-    def __init__(self, generator: MaskGenerator, presets: dict[str, Config], truth: Path | None, shown: int) -> None:
-        self._generator, self._presets, self._truth = generator, presets, truth
+    def __init__(
+        self,
+        generator: MaskGenerator,
+        presets: dict[str, Config],
+        truth: Path | None,
+        regions: FoundRegions | None,
+        shown: int,
+    ) -> None:
+        self._generator, self._presets, self._truth, self._regions = generator, presets, truth, regions
         self._classes = len(generator.class_names)
         self._maker = MaskMaker(generator, presets)
         self._counts = Counts(len(presets), self._classes)
@@ -138,7 +166,8 @@ class _Work:
             file = _truth_file(self._truth, sample)
             truth = read_ids(file, self._classes)
             check_size(truth.shape, file, (image.height, image.width), sample.image)
-        masks = list(self._maker.masks(image, ids).values())
+        place = None if self._regions is None else self._regions.of(sample.id)
+        masks = list(self._maker.masks(image, ids, place).values())
         agreement, miou = self._counts.add(masks, truth)
         self._images += 1
         order = agreement if agreement is not None else miou[0] if miou else 1.0

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from clipes.cams.compute import ImageMaps, encode_images, no_maps
-from clipes.config import Config, ImageConfig, ViewsConfig
+from clipes.config import Config, GivenRegionsConfig, ImageConfig, ViewsConfig
+from clipes.datasets.sample import RegionPlace
 from clipes.device.peak import Cost
 from clipes.generator import MaskGenerator
 from clipes.regions import regions_of
@@ -33,18 +34,26 @@ class MaskMaker:
         self.encoding = Cost()
         self.costs = {name: Cost() for name in presets}
 
-    def masks(self, image: Image.Image, class_ids: Sequence[int]) -> dict[str, NDArray[Any]]:
-        """The mask (H, W) of each preset, in the presets' order. FloatingPointError for a map that is not finite."""
+    def masks(
+        self, image: Image.Image, class_ids: Sequence[int], place: RegionPlace | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """The mask (H, W) of each preset, in the presets' order. FloatingPointError for a map that is not finite.
+
+        ``place`` is where the picture's regions are, for presets that take regions with each picture.
+        """
         found: dict[str, NDArray[Any]] = {}
         for names in self.groups.values():
-            found |= self._group(image, tuple(class_ids), names)
+            found |= self._group(image, tuple(class_ids), names, place)
         return {name: found[name] for name in self._presets}
 
-    def _group(self, image: Image.Image, ids: tuple[int, ...], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    def _group(
+        self, image: Image.Image, ids: tuple[int, ...], names: Sequence[str], place: RegionPlace | None
+    ) -> dict[str, NDArray[Any]]:
         generator, vision = self._generator, self._generator.clip.vision
         text, class_names = generator._text_features, generator.class_names
         configs = [self._presets[name] for name in names]
-        regions = [[regions_of(image, config.regions)] for config in configs]
+        given = [place if isinstance(config.regions, GivenRegionsConfig) else None for config in configs]
+        regions = [[regions_of(image, one.regions, own)] for one, own in zip(configs, given, strict=True)]
         maps = [
             ImageMaps(vision, [image], text, [ids], len(class_names), config, own)
             for config, own in zip(configs, regions, strict=True)

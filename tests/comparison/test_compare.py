@@ -228,6 +228,32 @@ def test_what_is_refused(folder: Path, pictures: list[Sample], tiny: MaskGenerat
     assert not (tmp_path / "out").exists()
 
 
+def test_regions_side_by_side(folder: Path, pictures: list[Sample], tmp_path: Path, cli: CommandLine) -> None:
+    """Files of settings with regions; the truth's own, which come with each picture, are nearly the truth."""
+    files = {"voted": {"given": {}}, "superpixels": {"slic": {"segments": 60}}}
+    for name, regions in files.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"regions": regions, "refine": None}))
+    (tmp_path / "plain.json").write_text('{"refine": null}')
+    out, data = tmp_path / "out", (folder / "images", "--labels", folder / "labels.csv", "--truth", folder / "truth")
+    given = ("compare", *data, "--out", out, "--presets")
+    presets = ",".join(str(tmp_path / f"{name}.json") for name in ("plain", "voted"))
+    (tmp_path / "regions").mkdir()
+    for sample in pictures[1:]:
+        Image.fromarray(_truth(folder, sample) + np.uint8(1)).save(tmp_path / "regions" / f"{sample.id}.png")
+    found = cli(*given, presets, "--regions", tmp_path / "regions")
+    assert found.code == 3 and f"{pictures[0].id}.*: no such file" in found.err
+    plain, voted = json.loads((out / "compare.json").read_text())["rows"]
+    assert voted["miou"] > plain["miou"] + 0.1 and voted["boundary_iou"] > plain["boundary_iou"] + 0.2
+    refused = cli(*given, presets, "--model", "ViT-none", "--classes", "scenes")
+    assert refused.code == 2 and "voted takes regions that come with each picture; say where they are" in refused.err
+    refused = cli(*given, "scenes", "--regions", tmp_path / "regions", "--model", "ViT-none", "--classes", "scenes")
+    assert refused.code == 2 and "no preset takes the regions in" in refused.err
+    pytest.importorskip("skimage", reason="scikit-image, the extra `regions`, is not installed")
+    assert cli(*given, f"{tmp_path / 'plain.json'},{tmp_path / 'superpixels.json'}").code == 0
+    plain, pixels = json.loads((out / "compare.json").read_text())["rows"]
+    assert pixels["miou"] != plain["miou"]
+
+
 def test_settings_of_another_preparation_have_their_own_encoding(tiny: MaskGenerator) -> None:
     """The mask by a squashed picture is that of the generator, bit for bit, when it is alone."""
     scene = next(draw_scenes(1, 4, (40, 56)))
