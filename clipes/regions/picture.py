@@ -17,7 +17,7 @@ from .superpixels import superpixels
 
 
 def regions_of(
-    image: Image.Image, config: RegionsConfig | None, given: RegionsLike | None = None
+    image: Image.Image, config: RegionsConfig | None, given: RegionsLike | RegionPlace | None = None
 ) -> NDArray[np.int32] | None:
     """The regions of a picture as ids (H, W) int32, 0 for none; None where it has none by ``config``.
 
