@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,54 +18,18 @@ from clipes.drawing.overlay import draw_overlay
 from clipes.ids import ignore_index
 from clipes.io.atomic import write_bytes
 from clipes.io.cams_npz import PatchCams, write_cams
-from clipes.io.coco_rle import coco_rle
 from clipes.io.masks import confidence_png, write_mask
 from clipes.io.patches_npz import PatchArrays
 from clipes.label_rules import foreground_share, missing_ids
 from clipes.regions import RegionsLike, regions_of
 from clipes.regions.instances import instances as instances_of
+from clipes.regions.segments import Segment, segments_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from clipes.config import Config
     from clipes.drawing.figure import Figure
-
-
-class Segment(NamedTuple):
-    """The pixels that a label won, or an instance of them.
-
-    Attributes:
-        label: the class name.
-        confidence: the mean of ``map_confidence`` over those pixels, in [0, 1].
-        mask: (H, W) bool, those pixels.
-        class_id: the label's id in the mask, 1..K.
-    """
-
-    label: str
-    confidence: float
-    mask: NDArray[np.bool_]
-    class_id: int
-
-    def __repr__(self) -> str:
-        return f"Segment({self.label!r}: {self.area} pixels, confidence {self.confidence:.2f})"
-
-    @property
-    def area(self) -> int:
-        """The number of its pixels."""
-        return int(np.count_nonzero(self.mask))
-
-    @property
-    def bbox(self) -> tuple[int, int, int, int]:
-        """The box around its pixels as COCO has it: (left, top, width, height) in pixels."""
-        rows, columns = (np.flatnonzero(self.mask.any(axis)) for axis in (1, 0))
-        left, top = int(columns[0]), int(rows[0])
-        return left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1
-
-    @property
-    def rle(self) -> dict[str, Any]:
-        """Its mask as COCO's RLE, which JSON can hold: ``{"size": [H, W], "counts": text}``."""
-        return coco_rle(self.mask)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -240,18 +204,11 @@ class PseudoMask:
         connected parts, split or joined by the regions: :func:`clipes.regions.instances`. ``regions`` are as in a call
         of the generator, and may be those of this result; errors as there.
         """
-        named = list(zip(self.labels, self.class_ids.tolist(), strict=True))
-        parts = [(label, index, self[label]) for label, index in named]
+        found = None
         if instances or regions is not None:
             given = regions_of(self.image, None, regions)
             found = instances_of(self.mask, given, ignore=ignore_index(self.num_classes))
-            numbers = ((*name, np.flatnonzero(found.class_ids == name[1]) + 1) for name in named)
-            parts = [(label, index, found.ids == number) for label, index, own in numbers for number in own]
-        return [
-            Segment(label, float(self.map_confidence[mask].mean(dtype=np.float64)), mask, index)
-            for label, index, mask in parts
-            if mask.any()
-        ]
+        return segments_of(self.mask, self.labels, self.class_ids.tolist(), self.map_confidence, found)
 
 
 @dataclass(frozen=True)

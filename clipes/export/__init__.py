@@ -106,24 +106,18 @@ def export(
     target = target_path(out, folder, to)
     with open_run(folder) as run:
         place = run.source(source)
-        if images == "link" and any(map(is_tar, list_sources(place))):
-            raise ValueError(
-                f"the pictures of {source_text(place)} are inside .tar files, which nothing can link to; copy them"
-            )
+        _check_links(images, place)
         masks = run.counts().get("ok", 0)
         if not masks:
             raise ValueError(f"{folder}: the run has no mask to export; `clipes status` says why")
         check_target(target, "export", run.folder, [place], overwrite)
-        form, folders = "JPEG" if to == "voc" else "PNG", existing_folders(place)
-        files = run.images(place)
-        pictures = PictureReader(files, images, _KEPT[to], form, folders)
+        form, files = "JPEG" if to == "voc" else "PNG", run.images(place)
+        pictures = PictureReader(files, images, _KEPT[to], form, existing_folders(place))
         found = None if regions is None else find_run_regions(run, Path(regions), files)
-        count = ExportCounts()
+        count, each = ExportCounts(), instances or found is not None
         with ExitStack() as stack:
             root = stack.enter_context(staging_folder(target))
-            writer = stack.enter_context(
-                closing(_writer(to, root, run, split, place, polygons, instances or found is not None))
-            )
+            writer = stack.enter_context(closing(_writer(to, root, run, split, place, polygons, each)))
             write_all(run, progress(run.rows("ok"), masks, "images"), pictures, found, writer, count)
             writer.finish()
             run.check_unchanged()
@@ -132,6 +126,13 @@ def export(
                 about = {"run": run.digest, "split": split, **asdict(report)}
                 publish(root, target, "export", about, overwrite)
     return report
+
+
+def _check_links(images: PictureMode, source: str | tuple[str, ...]) -> None:
+    if images == "link" and any(map(is_tar, list_sources(source))):
+        raise ValueError(
+            f"the pictures of {source_text(source)} are inside .tar files, which nothing can link to; copy them"
+        )
 
 
 def _report(to: Target, run: Store, count: ExportCounts, notes: Sequence[str]) -> ExportResult:
