@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from clipes.evaluation.accumulate import Progress
 from clipes.ids import MANIFEST
 from clipes.io.atomic import check_target, publish, staging_folder, target_path
 from clipes.io.paths import existing_folders, list_sources, source_text
+from clipes.regions.folder import FoundRegions
 from clipes.store.store import Store, open_run
 
 from . import huggingface, voc, yolo
@@ -25,7 +25,7 @@ from .coco import CocoError, CocoWriter
 from .huggingface import HuggingFaceWriter
 from .pictures import PictureMode, PictureReader
 from .voc import VocWriter
-from .walk import ExportCounts, FormatWriter, find_run_regions, notes_on_older, write_all
+from .walk import ExportCounts, FormatWriter, count_masks, find_run_regions, notes_on_older, write_all
 from .yolo import YoloWriter
 
 __all__ = ["CocoError", "ExportResult", "Target", "export"]
@@ -107,9 +107,7 @@ def export(
     with open_run(folder) as run:
         place = run.source(source)
         _check_links(images, place)
-        masks = run.counts().get("ok", 0)
-        if not masks:
-            raise ValueError(f"{folder}: the run has no mask to export; `clipes status` says why")
+        masks = count_masks(run)
         check_target(target, "export", run.folder, [place], overwrite)
         form, files = "JPEG" if to == "voc" else "PNG", run.images(place)
         pictures = PictureReader(files, images, _KEPT[to], form, existing_folders(place))
@@ -121,7 +119,7 @@ def export(
             write_all(run, progress(run.rows("ok"), masks, "images"), pictures, found, writer, count)
             writer.finish()
             run.check_unchanged()
-            report = _report(to, run, count, (*writer.notes(), *(found.notes if found else ())))
+            report = _report(to, run, count, writer, found)
             if report.images:
                 about = {"run": run.digest, "split": split, **asdict(report)}
                 publish(root, target, "export", about, overwrite)
@@ -135,7 +133,9 @@ def _check_links(images: PictureMode, source: str | tuple[str, ...]) -> None:
         )
 
 
-def _report(to: Target, run: Store, count: ExportCounts, notes: Sequence[str]) -> ExportResult:
+def _report(
+    to: Target, run: Store, count: ExportCounts, writer: FormatWriter, regions: FoundRegions | None
+) -> ExportResult:
     counts = run.counts()
     return ExportResult(
         to=to,
@@ -147,7 +147,7 @@ def _report(to: Target, run: Store, count: ExportCounts, notes: Sequence[str]) -
         without_mask=counts.get("skipped", 0) + counts.get("failed", 0),
         turned=count.turned,
         converted=count.converted,
-        notes=(*notes, *notes_on_older(run)),
+        notes=(*writer.notes(), *(regions.notes if regions else ()), *notes_on_older(run)),
     )
 
 

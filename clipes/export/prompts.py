@@ -23,7 +23,7 @@ from clipes.regions.prompts import prompt
 from clipes.store.store import open_run
 
 from .names import check_unicode
-from .walk import ExportCounts, FormatWriter, Item, find_run_regions, notes_on_older, write_all
+from .walk import ExportCounts, FormatWriter, Item, count_masks, find_run_regions, notes_on_older, write_all
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,7 @@ def write_prompts(
         if resolved(out).is_relative_to(resolved(run.folder)):
             raise ValueError(f"{out} is in the run's folder ({run.folder}); choose another place for the prompts")
         counts, total = ExportCounts(), run.counts()
-        masks = total.get("ok", 0)
-        if not masks:
-            raise ValueError(f"{folder}: the run has no mask to make prompts of; `clipes status` says why")
+        masks = count_masks(run)
         found = None if regions is None else find_run_regions(run, Path(regions))
         with atomic(out) as temporary:
             with closing(

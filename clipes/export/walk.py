@@ -131,6 +131,13 @@ def write_all(
         count.ignored_pixels += int(np.count_nonzero(mask == ignore))
 
 
+def count_masks(run: Store) -> int:
+    """How many images have a mask; ValueError for none."""
+    if masks := run.counts().get("ok", 0):
+        return masks
+    raise ValueError(f"{run.folder}: the run has no mask to export; `clipes status` says why")
+
+
 def find_run_regions(run: Store, place: Path, files: Mapping[str, AnyImage] | None = None) -> FoundRegions:
     """The regions in ``place`` of the run's images that have a mask; ``files`` are their pictures, if these are known.
 

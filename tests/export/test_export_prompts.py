@@ -111,6 +111,6 @@ def test_wrong_places() -> None:
     with pytest.raises(FileNotFoundError, match=r"photos has no run\.json"):
         write_prompts("photos", "p.json")
     saved_run({}, folder="empty")
-    with pytest.raises(ValueError, match="empty: the run has no mask to make prompts of"):
+    with pytest.raises(ValueError, match="empty: the run has no mask to export"):
         write_prompts("empty", "p.json")
     assert not Path("p.json").exists()
