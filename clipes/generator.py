@@ -50,7 +50,7 @@ class MaskGenerator:
                 f"config is {config!r}; give a clipes.Config, such as clipes.VOC12 or a dataclasses.replace of it"
             )
         config.check_scope()
-        compute.check_tile(clip.vision, config)
+        compute.check_model(clip.vision, config)
         self.clip = clip
         self.vocabulary = vocabulary
         self.config = config

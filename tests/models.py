@@ -109,11 +109,16 @@ def randomise(model: Any, seed: int = 0) -> Any:
                 value.copy_(normal(value, 0.2))
             elif name.endswith("embedding"):
                 value.copy_(normal(value, 0.5))
-            elif name.endswith("in_proj_weight"):
+            elif name.endswith(("in_proj_weight", "qkv.weight")):
                 value.copy_(normal(value, 1.5 * value.shape[-1] ** -0.5))
             else:
                 fan_in = value[0].numel() if name.endswith("weight") else value.shape[0]
                 value.copy_(normal(value, fan_in**-0.5))
+        for name, value in model.named_buffers():
+            if name.endswith("running_mean"):
+                value.copy_(normal(value, 0.2))
+            elif name.endswith("running_var"):
+                value.copy_(normal(value, 0.2, 1.0).abs())
     return model.eval().requires_grad_(False)
 
 

@@ -35,7 +35,7 @@ def scoped_attention(encoded: Encoded, config: AttentionAffinityConfig) -> Tenso
     attention = encoded.attention[config.attention]
     if encoded.regions is None:
         return attention
-    inside = attention * in_scope(attention, encoded.regions, encoded.last_block.token_mask[:, 1:])
+    inside = attention * in_scope(attention, encoded.regions, encoded.patch_mask)
     return normalise_rows(inside) * attention.sum(-1, keepdim=True)
 
 
@@ -59,8 +59,10 @@ def _features_of_blocks(
     """The patches' features (B, N, D) of each chosen block, and which patches are no padding, (B, N) bool."""
     tokens = encoded.tokens[-config.blocks :]
     blocks = vision.blocks[-len(tokens) :]
-    features = [block_features(block, x, config.features) for block, x in zip(blocks, tokens, strict=True)]
-    return features, encoded.last_block.token_mask[:, 1:]
+    features = [
+        block_features(block, x, config.features, encoded.layout) for block, x in zip(blocks, tokens, strict=True)
+    ]
+    return features, encoded.patch_mask
 
 
 AFFINITIES: dict[type, Affinity] = {

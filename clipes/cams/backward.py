@@ -8,9 +8,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clipes.clip.head import Head, pool_tokens
+from clipes.clip.head import Head, normed, pool_tokens
+from clipes.clip.mlp import activation_slope
 from clipes.clip.pairs import Pairs
-from clipes.clip.transformer import Block, BlockActivations, activation_slope, layer_scale, split_heads
+from clipes.clip.transformer import Block, BlockActivations, layer_scale, split_heads
 from clipes.config import Pooling
 
 
@@ -42,19 +43,18 @@ def head_vjp(
     head: Head, activations: BlockActivations, rows: slice, pairs: Pairs, grad_feature: Tensor, pool: Pooling
 ) -> Tensor:
     """Gradient (P, R, D) at the block's output tokens ``rows``, if the feature pooled their sum."""
-    grad = (grad_feature @ head.projection.T)[:, None]  # (P, 1, D)
-    if not head.norm_after_pool:
-        return head.ln_post.backward(activations.output[:, rows], grad, pairs)
-    pooled = pool_tokens(activations.output, activations.token_mask, pool)
-    grad = head.ln_post.backward(pooled[:, None], grad, pairs)
-    return grad.expand(-1, activations.output[:, rows].shape[1], -1)
+    grad, tokens = (grad_feature @ head.projection.T)[:, None], activations.output[:, rows]  # (P, 1, D), (B, R, D)
+    if head.ln_pooled is not None:
+        pooled = pool_tokens(normed(head, activations.output), activations, pool)
+        grad = head.ln_pooled.backward(pooled[:, None], grad, pairs)
+    return grad.expand(-1, tokens.shape[1], -1) if head.ln_post is None else head.ln_post.backward(tokens, grad, pairs)
 
 
 def mlp_vjp(block: Block, after_attention: Tensor, hidden: Tensor, pairs: Pairs, grad: Tensor) -> Tensor:
     """Gradient (P, R, D) before the MLP and its residual connection, from the gradient after them."""
-    grad_hidden = linear_vjp(layer_scale(grad, block.ls_2), block.proj_weight)
-    grad_hidden = grad_hidden * pairs.gather_images(activation_slope(hidden, block.activation))
-    return grad + block.ln_2.backward(after_attention, linear_vjp(grad_hidden, block.fc_weight), pairs)
+    grad_hidden = linear_vjp(layer_scale(grad, block.ls_2), block.mlp.proj_weight)
+    grad_hidden = grad_hidden * pairs.gather_images(activation_slope(hidden, block.mlp.activation))
+    return grad + block.ln_2.backward(after_attention, linear_vjp(grad_hidden, block.mlp.fc_weight), pairs)
 
 
 def context_gradient(block: Block, activations: BlockActivations, pairs: Pairs, grad: Tensor) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from clipes.clip.head import image_features
+from clipes.clip.head import image_features, pooled_rows
 from clipes.clip.pairs import Pairs
 from clipes.clip.vision import Encoded, VisionEncoder
 from clipes.config import Config, EncodeRequest, ImageConfig, ViewsConfig
@@ -102,13 +102,17 @@ def estimate_memory(vision: VisionEncoder, patches: int) -> int:
     """Upper estimate of the bytes that one image takes while it is encoded and its maps are computed."""
     block = vision.blocks[-1]
     attention = 4 * block.heads * (1 + patches) ** 2
-    hidden = 4 * block.fc_weight.shape[0] * (1 + patches)
+    hidden = 4 * block.mlp.fc_weight.shape[0] * (1 + patches)
     # 3 attention-sized buffers (logits, softmax, copy); 3 MLP-sized buffers for each of up to 10 labels.
     return 3 * attention + 30 * hidden
 
 
-def check_tile(vision: VisionEncoder, config: Config) -> None:
-    """ValueError for a tile that does not suit the model, as :func:`clipes.cams.tiles.tile_in_patches`."""
+def check_model(vision: VisionEncoder, config: Config) -> None:
+    """ValueError for settings that do not suit the model: a class token that it lacks, a tile as in
+    :func:`clipes.cams.tiles.tile_in_patches`.
+    """
+    vision.check(config.needs)
+    pooled_rows(vision.layout, config.pool)
     if config.views.tile:
         tile_in_patches(config.views.tile, vision.patch_size, config.image.max_patches)
 

@@ -1,6 +1,6 @@
 """Dense features: patch tokens in CLIP's joint space, with another attention in the last block, without a gradient.
 
-Axes: B images, P pairs of an image and a label, S = 1 + N tokens, A heads, d = D / A, E embedding.
+Axes: B images, P pairs of an image and a label, S tokens, N of them patches, A heads, d = D / A, E embedding.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipes.clip.head import Head
-from clipes.clip.transformer import Block, attention_map, linear, merge_heads, mlp_and_residual, project_qkv
+from clipes.clip.head import Head, token_features
+from clipes.clip.layout import CLASS_TOKEN_FIRST, Layout
+from clipes.clip.mlp import linear
+from clipes.clip.transformer import Block, attention_map, merge_heads, mlp_and_residual, project_qkv
 from clipes.config import DenseAttention
 
 from .scope import in_scope
@@ -27,7 +29,7 @@ def dense_features(
     attention: DenseAttention,
     residual: bool,
     sigma: float = 5.0,
-    token_mask: Tensor | None = None,
+    layout: Layout = CLASS_TOKEN_FIRST,
     regions: Tensor | None = None,
 ) -> Tensor:
     """Unit features (B, N, E) of the patches, from the tokens that enter the last block.
@@ -41,16 +43,17 @@ def dense_features(
             to the logits (NACLIP); ``"identity"``, each token keeps its own value (MaskCLIP).
         residual: whether the block's residual connection and MLP are kept.
         sigma: the Gaussian's standard deviation, in patches.
-        token_mask: (B, S) bool, False on padding; None means no padding.
+        layout: which of the tokens are patches.
         regions: (B, N) int64, 0 for none, if patches are to attend within these alone, and not to the class token.
     """
+    token_mask = layout.token_mask
     query, key, value = project_qkv(block, block.ln_1(x))
     context = torch.empty_like(value)
-    bias = distance_bias(grids, sigma, x) if attention == "kk+distance" else None
+    bias = distance_bias(grids, sigma, x, layout.prefix) if attention == "kk+distance" else None
     of_themselves = {"qq": [query], "kk": [key], "qq+kk": [query, key], "kk+distance": [key]}
     if regions is not None and attention != "identity":
         products = [(query, key)] if attention == "qk" else [(one, one) for one in of_themselves[attention]]
-        outside = scope_bias(products, regions, token_mask)
+        outside = scope_bias(products, regions, layout)
         bias = outside if bias is None else bias + outside
     for index in range(block.heads):  # one head's maps at a time
         if attention == "identity":
@@ -64,7 +67,7 @@ def dense_features(
         tokens = mlp_and_residual(block, x, context)[2]
     else:
         tokens = linear(merge_heads(context), block.out_weight, block.out_bias)
-    return F.normalize(head.ln_post(tokens[:, 1:]) @ head.projection, dim=-1)
+    return F.normalize(token_features(head, tokens[:, layout.patches]), dim=-1)
 
 
 def self_attention(
@@ -77,30 +80,32 @@ def self_attention(
     return reduce(torch.add, (attention_map(p[:, head], p[:, head], token_mask, bias) for p in projections))
 
 
-def scope_bias(products: Sequence[tuple[Tensor, Tensor]], regions: Tensor, token_mask: Tensor | None) -> Tensor:
+def scope_bias(products: Sequence[tuple[Tensor, Tensor]], regions: Tensor, layout: Layout) -> Tensor:
     """What keeps patches within their ``regions`` (B, N), added to logits: (B, S, S), 0 or minus infinity.
 
     Where a patch is in none, the sum over the heads of the ``products``, pairs of projections (B, A, S, d), is their
     similarity. The class token attends to all, and no patch to it.
     """
-    joined = [(merge_heads(one)[:, 1:], merge_heads(other)[:, 1:]) for one, other in products]
+    patches, before = layout.patches, layout.prefix
+    joined = [(merge_heads(one)[:, patches], merge_heads(other)[:, patches]) for one, other in products]
     similarity = reduce(torch.add, (one @ other.mT for one, other in joined))
-    patch_mask = torch.ones_like(regions, dtype=torch.bool) if token_mask is None else token_mask[:, 1:]
-    inside = F.pad(in_scope(similarity, regions, patch_mask), (1, 0, 1, 0))
-    inside[:, 0] = True
-    inside |= ~F.pad(patch_mask, (1, 0), value=True)[..., None]  # a row without any entry is no softmax
+    mask = layout.token_mask
+    patch_mask = torch.ones_like(regions, dtype=torch.bool) if mask is None else mask[:, patches]
+    inside = F.pad(in_scope(similarity, regions, patch_mask), (before, 0, before, 0))
+    inside[:, :before] = True
+    inside |= ~F.pad(patch_mask, (before, 0), value=True)[..., None]  # a row without any entry is no softmax
     return torch.zeros_like(similarity[:, :1, :1]).masked_fill(~inside, -torch.inf)
 
 
-def distance_bias(grids: Sequence[tuple[int, int]], sigma: float, like: Tensor) -> Tensor:
+def distance_bias(grids: Sequence[tuple[int, int]], sigma: float, like: Tensor, prefix: int = 1) -> Tensor:
     """exp(-distance^2 / (2 sigma^2)) of each two patches of each image, (B, S, S), of dtype and device of ``like``.
 
-    0 in the class token's row and column, and on padding.
+    0 in the rows and columns of the ``prefix`` tokens before the patches, and on padding.
     """
-    length = 1 + max(h * w for h, w in grids)
+    length = prefix + max(h * w for h, w in grids)
     bias = torch.zeros(len(grids), length, length, dtype=like.dtype, device=like.device)
     for one, (h, w) in zip(bias, grids, strict=True):
         rows, columns = (torch.arange(side, dtype=like.dtype, device=like.device) for side in (h, w))
         down, across = (torch.exp(-((at[:, None] - at) ** 2) / (2 * sigma**2)) for at in (rows, columns))
-        one[1 : 1 + h * w, 1 : 1 + h * w] = torch.kron(down, across)
+        one[prefix : prefix + h * w, prefix : prefix + h * w] = torch.kron(down, across)
     return bias

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from clipes.clip.layout import CLASS_TOKEN_FIRST, Layout
 from clipes.clip.pairs import Pairs
 from clipes.clip.transformer import Block, merge_heads, project_qkv
 from clipes.config import FeatureAffinityConfig, Features
@@ -23,14 +24,14 @@ from .scope import in_scope
 _EPSILON = 1e-5  # of SEAM and SPA, beside norms and sums
 
 
-def block_features(block: Block, tokens: Tensor, features: Features) -> Tensor:
-    """The patches' features (B, N, D), float32 or wider: the ``tokens`` (B, 1 + N, D) that enter a block, or its keys
+def block_features(block: Block, tokens: Tensor, features: Features, layout: Layout = CLASS_TOKEN_FIRST) -> Tensor:
+    """The patches' features (B, N, D), float32 or wider: the ``tokens`` (B, S, D) that enter a block, or its keys
     or values of them, heads side by side.
     """
     if features != "tokens":
         _, key, value = project_qkv(block, block.ln_1(tokens))
         tokens = merge_heads(key if features == "keys" else value)
-    return tokens[:, 1:].to(torch.promote_types(tokens.dtype, torch.float32))
+    return tokens[:, layout.patches].to(torch.promote_types(tokens.dtype, torch.float32))
 
 
 def feature_cosines(features: Tensor, patch_mask: Tensor, centred: bool = True, threshold: float = 0.0) -> Tensor:

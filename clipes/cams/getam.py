@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipes.clip.head import Head, image_features
+from clipes.clip.head import Head, image_features, pooled_rows
 from clipes.clip.pairs import Pairs
 from clipes.clip.transformer import Block, BlockActivations, run_block_keeping_all
 from clipes.config import Pooling
@@ -57,16 +57,17 @@ def getam_maps(
     Returns:
         (P, N) in [0, 1], min-max scaled; 0 on padding.
     """
-    gather, patch_mask = pairs.gather_images, last_block.token_mask[:, 1:]
+    gather, patch_mask = pairs.gather_images, last_block.patch_mask
+    layout, patches = last_block.layout, last_block.layout.patches
     grad = _output_gradient(head, last_block, text, label_mask, pairs, pool)
     total = torch.zeros(len(pairs), patch_mask.shape[1], dtype=grad.dtype, device=grad.device)
     for index in reversed(range(len(blocks))):
         block, x = blocks[index], tokens[index]
         last = index == len(blocks) - 1
-        activations = last_block if last else run_block_keeping_all(block, x, last_block.token_mask).to(grad.dtype)
+        activations = last_block if last else run_block_keeping_all(block, x, layout).to(grad.dtype)
         grad_attended, grad_context = context_gradient(block, activations, pairs, grad)
-        gradient = (gather(activations.value[:, :, 1:]) @ grad_context[:, :, 0, :, None])[..., 0]  # (P, A, N)
-        total += attention_times_gradient(gather(activations.attention[:, :, 0, 1:]), gradient)
+        gradient = (gather(activations.value[:, :, patches]) @ grad_context[:, :, 0, :, None])[..., 0]  # (P, A, N)
+        total += attention_times_gradient(gather(activations.attention[:, :, 0, patches]), gradient)
         if index:
             grad = block_vjp(block, x.to(grad.dtype), activations, pairs, grad_attended, grad_context)
     # Scaled by the maximum first, because the values are far below the 1e-7 in the min-max scaling.
@@ -94,7 +95,7 @@ def _output_gradient(
         head.logit_scale,
     )
     direction = F.normalize(grad_feature, dim=-1, eps=torch.finfo(grad_feature.dtype).tiny)
-    rows = slice(0, 1) if pool == "cls" else slice(1, None)
+    rows = pooled_rows(last_block.layout, pool)
     grad = direction.new_zeros(len(pairs), *last_block.output.shape[1:])
     grad[:, rows] = head_vjp(head, last_block, rows, pairs, direction, pool)
     return grad * gather(last_block.token_mask)[..., None]

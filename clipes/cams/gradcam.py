@@ -6,7 +6,7 @@ positions; that average weighs the channels of u. Only the average is needed, so
 is a matrix-vector product and the only N x N work is one product with the transposed attention.
 
 Axes: B images, P pairs of an image and one of its labels, K classes, M backgrounds, V names of each, E embedding,
-D width, A heads, S = 1 + N tokens, R of them pooled, N = h * w patches; tokens and patches are padded to the largest
+D width, A heads, S tokens, R of them pooled, N = h * w of them patches; tokens and patches are padded to the largest
 number in the batch.
 """
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clipes.clip.head import Head, image_features
+from clipes.clip.head import Head, image_features, pooled_rows
 from clipes.clip.pairs import Pairs
 from clipes.clip.transformer import Block, BlockActivations, layer_scale, split_heads
 from clipes.config import Pooling
@@ -58,8 +58,8 @@ def softmax_gradcam(
     norm = grad.norm(dim=-1, keepdim=True)
     direction = grad / norm.clamp_min(torch.finfo(grad.dtype).tiny)
     weights = pairs.pad_per_image(_channel_weights(block, head, activations, pairs, direction, pool) * norm)
-    cams = pairs.unpad(weights @ activations.normed[:, 1:].mT).relu()
-    patch_mask = gather(activations.token_mask[:, 1:])
+    cams = pairs.unpad(weights @ activations.normed[:, activations.layout.patches].mT).relu()
+    patch_mask = gather(activations.patch_mask)
     return masked_min_max(masked_min_max(cams, patch_mask), patch_mask)
 
 
@@ -67,21 +67,25 @@ def _channel_weights(
     block: Block, head: Head, activations: BlockActivations, pairs: Pairs, grad_feature: Tensor, pool: Pooling
 ) -> Tensor:
     """Mean over the patches of the gradient at ``ln_1``'s output, (P, D), from the feature's gradient (P, E)."""
-    rows = slice(0, 1) if pool == "cls" else slice(1, None)  # the R tokens that are pooled
+    rows, prefix = pooled_rows(activations.layout, pool), activations.layout.prefix  # the R tokens that are pooled
     gather = pairs.gather_images
-    patches = activations.token_mask[:, 1:].sum(1, keepdim=True)
+    patches = activations.patch_mask.sum(1, keepdim=True)
     grad = head_vjp(head, activations, rows, pairs, grad_feature, pool)
     grad = grad * gather(activations.token_mask[:, rows, None])
     grad = mlp_vjp(block, activations.after_attention[:, rows], activations.hidden[:, rows], pairs, grad)
     grad_context = split_heads(linear_vjp(layer_scale(grad, block.ls_1), block.out_weight), block.heads)  # (P,A,R,d)
     value = gather(activations.value)
     delta = (grad_context * gather(activations.context[:, :, rows])).sum(-1, keepdim=True)
-    to_class = gather(activations.attention[:, :, rows, :1])  # (P, A, R, 1)
-    scale = activations.query.shape[-1] ** -0.5
+    to_prefix = gather(activations.attention[:, :, rows, :prefix])  # (P, A, R, tokens before the patches)
+    query, scale = gather(activations.query[:, :, rows]), activations.query.shape[-1] ** -0.5
 
-    grad_value = ((1 - to_class) * grad_context).sum(-2)
-    grad_to_class = (grad_context * value[:, :, :1]).sum(-1, keepdim=True) - delta
-    grad_key = -scale * (gather(activations.query[:, :, rows]) * (to_class * grad_to_class)).sum(-2)
+    # All keys together have no gradient, as logits do not change the softmax that all change alike: that of the patches
+    # is less that of the tokens before them.
+    grad_value = ((1 - to_prefix.sum(-1, keepdim=True)) * grad_context).sum(-2)
+    grad_key = torch.zeros_like(grad_value)
+    for token in range(prefix):
+        grad_to = (grad_context * value[:, :, token, None]).sum(-1, keepdim=True) - delta
+        grad_key = grad_key - scale * (query * (to_prefix[..., token, None] * grad_to)).sum(-2)
     if pool == "cls":
         grad_query = torch.zeros_like(grad_key)  # only the class token queries, so patch queries have no gradient
     else:

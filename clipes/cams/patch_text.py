@@ -1,6 +1,6 @@
 """Maps from patches and texts without a gradient (Yang et al., ExCEL, CVPR 2025; its code).
 
-Axes: B images, P pairs of an image and a label, S = 1 + N tokens, A heads, K classes, M background words, V names.
+Axes: B images, P pairs of an image and a label, S tokens, A heads, K classes, M background words, V names.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipes.clip.head import Head
+from clipes.clip.head import Head, token_features
+from clipes.clip.mlp import linear
 from clipes.clip.pairs import Pairs
-from clipes.clip.transformer import Block, layer_scale, linear, merge_heads, project_qkv
+from clipes.clip.transformer import Block, BlockActivations, layer_scale, merge_heads, project_qkv
 from clipes.config import PatchTextConfig
 
 from .dense import self_attention
@@ -25,9 +26,8 @@ def second_stream(
     blocks: Sequence[Block],
     head: Head,
     tokens: Sequence[Tensor],
-    output: Tensor,
+    last_block: BlockActivations,
     config: PatchTextConfig,
-    token_mask: Tensor,
 ) -> Tensor:
     """Features (B, S, E) of a stream of self-attention that runs beside the last blocks.
 
@@ -38,17 +38,17 @@ def second_stream(
     Args:
         blocks, head: the last blocks, and the projection head.
         tokens: (B, S, D), what enters each of the blocks in the original stream.
-        output: (B, S, D) of the last block in the original stream.
+        last_block: what the last block computed in the original stream; the features of its padding are 0.
         config: how heads are mixed, and which axis of the features has unit length.
-        token_mask: (B, S) bool, False on padding, whose features are 0.
     """
+    output, token_mask = last_block.output, last_block.token_mask
     x = tokens[0].to(output.dtype)
     for block, original in zip(blocks, tokens, strict=True):
         projections = project_qkv(block, block.ln_1(original))
         context = _mix(projections, config, token_mask).to(x.dtype)
         x = x + layer_scale(linear(merge_heads(context), block.out_weight, block.out_bias), block.ls_1)
     x = torch.cat([output[:, :1], x[:, 1:]], 1)
-    features = (head.ln_post(x) @ head.projection) * token_mask[..., None]
+    features = token_features(head, x) * token_mask[..., None]
     return F.normalize(features, dim=1 if config.norm == "channel" else 2)
 
 
@@ -62,7 +62,12 @@ def _mix(projections: tuple[Tensor, Tensor, Tensor], config: PatchTextConfig, to
 
 
 def surgery_maps(
-    features: Tensor, text: Tensor, label_mask: Tensor, pairs: Pairs, config: PatchTextConfig, token_mask: Tensor
+    features: Tensor,
+    text: Tensor,
+    label_mask: Tensor,
+    pairs: Pairs,
+    config: PatchTextConfig,
+    last_block: BlockActivations,
 ) -> Tensor:
     """Feature surgery: cosines of tokens and texts, less what all texts have in common.
 
@@ -76,7 +81,7 @@ def surgery_maps(
         label_mask: (B, K) bool, the labels of each image.
         pairs: the image and label of every map.
         config: the softmax's factor, and the competitors besides the background words.
-        token_mask: (B, S) bool, False on padding.
+        last_block: which tokens are patches, and which are padding.
 
     Returns:
         (P, N) in [0, 1], min-max scaled over the class token and the patches; 0 on padding.
@@ -91,4 +96,4 @@ def surgery_maps(
     common = weighted.sum(1, keepdim=True) / allowed.sum(-1)[:, None, None]
     directions = weighted[pairs.image, pairs.label] - common[pairs.image, 0]  # (P, E)
     maps = pairs.unpad(pairs.pad_per_image(directions) @ features.mT)
-    return masked_min_max(maps, pairs.gather_images(token_mask))[:, 1:]
+    return masked_min_max(maps, pairs.gather_images(last_block.token_mask))[:, last_block.layout.patches]

@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipes.clip.layout import Layout
 from clipes.clip.transformer import Block, merge_heads, project_qkv
 from clipes.clip.vision import Encoded, VisionEncoder
 from clipes.config import ScopeConfig
@@ -62,13 +63,13 @@ def in_scope(similarity: Tensor, regions: Tensor, patch_mask: Tensor) -> Tensor:
     return both & (torch.where(free, similarity > mean, one) | itself)
 
 
-def scope_features(block: Block, tokens: Tensor, patch_mask: Tensor) -> Tensor:
+def scope_features(block: Block, tokens: Tensor, patch_mask: Tensor, layout: Layout) -> Tensor:
     """Unit features (B, N, D) by which regions are joined: query plus key of a block, heads side by side, centred.
 
-    Takes the ``tokens`` (B, 1 + N, D) that enter it. CorrCLIP takes those of DINO.
+    Takes the ``tokens`` (B, S, D) that enter it. CorrCLIP takes those of DINO.
     """
     query, key, _ = project_qkv(block, block.ln_1(tokens))
-    features = merge_heads(query + key)[:, 1:] * patch_mask[..., None]
+    features = merge_heads(query + key)[:, layout.patches] * patch_mask[..., None]
     mean = features.sum(1, keepdim=True) / patch_mask.sum(1)[:, None, None]
     return F.normalize(features - mean, dim=-1)
 
@@ -108,13 +109,13 @@ def scoped(
     found = [own for own in regions or [] if own is not None]
     if len(found) != len(encoded.grids):
         raise ValueError("a scope needs the regions of each picture; set config.regions, or give regions")
-    patch_mask = encoded.last_block.token_mask[:, 1:]
+    patch_mask = encoded.patch_mask
     padded = torch.zeros(patch_mask.shape, dtype=torch.int64)
     for row, own, grid in zip(padded, found, encoded.grids, strict=True):
         row[: grid[0] * grid[1]] = torch.from_numpy(patch_regions(own, grid))
     padded = padded.to(patch_mask.device)
     if config.join is not None:
-        features = scope_features(vision.blocks[-1], encoded.tokens[-1], patch_mask)
+        features = scope_features(vision.blocks[-1], encoded.tokens[-1], patch_mask, encoded.layout)
         for row, own_features, mask in zip(padded, features, patch_mask, strict=True):
             row[mask] = joined_regions(own_features[mask], row[mask], config.join)
     return replace(encoded, regions=padded)

@@ -40,8 +40,8 @@ def _patch_text(
 ) -> Tensor:
     tokens, last = encoded.tokens[-config.blocks :], encoded.last_block
     blocks = vision.blocks[-len(tokens) :]
-    features = second_stream(blocks, vision.head, tokens, last.output, config, last.token_mask)
-    return surgery_maps(features, text, label_mask, pairs, config, last.token_mask)
+    features = second_stream(blocks, vision.head, tokens, last, config)
+    return surgery_maps(features, text, label_mask, pairs, config, last)
 
 
 def _getam(
@@ -55,20 +55,20 @@ def _getam(
 def _dense(
     vision: VisionEncoder, encoded: Encoded, text: Tensor, label_mask: Tensor, pairs: Pairs, config: DenseConfig
 ) -> Tensor:
-    block, head, mask = vision.blocks[-1], vision.head, encoded.last_block.token_mask
+    block, head = vision.blocks[-1], vision.head
     x, grids = encoded.tokens[-1], encoded.grids
     settings = config.attention, config.residual, config.sigma
-    features = dense_features(block, head, x, grids, *settings, mask, encoded.regions)
+    features = dense_features(block, head, x, grids, *settings, encoded.layout, encoded.regions)
     scale = head.logit_scale if config.scale is None else config.scale
     shares = label_shares(features, text, label_mask.shape[1], pairs, scale)
-    return masked_min_max(shares, pairs.gather_images(mask[:, 1:]))
+    return masked_min_max(shares, pairs.gather_images(encoded.patch_mask))
 
 
 def _committee(
     vision: VisionEncoder, encoded: Encoded, text: Tensor, label_mask: Tensor, pairs: Pairs, config: CommitteeConfig
 ) -> Tensor:
     members = (SOURCES[type(member)](vision, encoded, text, label_mask, pairs, member) for member in config.members)
-    patch_mask = pairs.gather_images(encoded.last_block.token_mask[:, 1:])
+    patch_mask = pairs.gather_images(encoded.patch_mask)
     scaled = [masked_min_max(maps, patch_mask) for maps in members]
     return masked_min_max(join_maps(scaled, config.rule), patch_mask)
 
@@ -76,7 +76,7 @@ def _committee(
 def class_attention_maps(cams: Tensor, encoded: Encoded, pairs: Pairs, config: ClassAttentionConfig) -> Tensor:
     """Maps (P, N) times the class token's mean attention in the image, as ``config`` says, min-max scaled."""
     attention = pairs.gather_images(encoded.class_attention[config.blocks]).to(cams.dtype)
-    patch_mask = pairs.gather_images(encoded.last_block.token_mask[:, 1:])
+    patch_mask = pairs.gather_images(encoded.patch_mask)
     return masked_min_max(times_attention(cams, attention, config.exponent), patch_mask)
 
 

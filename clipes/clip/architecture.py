@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .download import download_error, downloading, one_line
-from .open_clip_vision import SUPPORTED, ModelError, unsupported_reason
+from .errors import ModelError
+from .tower_weights import SUPPORTED
+from .towers import unsupported_reason
 
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .open_clip_vision import ModelError
+from .errors import ModelError
 
 _ANCHOR, _TRANSFORMERS_ANCHOR = "visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight"
 _SIZES = ("input_resolution", "context_length", "vocab_size")  # buffers of OpenAI's archives

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from clipes.config import AttentionBlocks, EncodeRequest
 
+from .layout import Layout
 from .transformer import (
     Block,
     BlockActivations,
@@ -39,17 +40,17 @@ class Collector:
     """Runs the blocks one after the other and keeps what an :class:`EncodeRequest` asks for.
 
     Attributes:
-        attention: for each mean that is asked for, (B, N, N) float32 or float64, 0 on padding. Rows do not sum to 1,
-            because the class token is left out.
+        attention: for each mean that is asked for, (B, N, N) float32 or float64, 0 on padding. Rows do not sum to 1
+            where there is a class token, because it is left out.
         class_attention: for each number of last blocks, the class token's mean attention to the patches, (B, N).
         tokens: the tokens that enter the last blocks, each (B, S, D), the last block's at the end.
         votes: (B, N, N) uint8, in how many of all blocks the mean of the heads is above its mean over all pairs; None
             if it is not asked for.
     """
 
-    def __init__(self, request: EncodeRequest, blocks: Sequence[Block], x: Tensor, token_mask: Tensor | None):
-        self._blocks, self._token_mask, self._request = blocks, token_mask, request
-        count = x.shape[1] - 1
+    def __init__(self, request: EncodeRequest, blocks: Sequence[Block], x: Tensor, layout: Layout):
+        self._blocks, self._layout, self._request = blocks, layout, request
+        count = x.shape[1] - layout.prefix
         self._shape = (len(x), count, count)
         self._dtype, self._device = torch.promote_types(x.dtype, torch.float32), x.device
         heads = [block.heads for block in blocks]
@@ -72,8 +73,8 @@ class Collector:
         if map_of_block is not None:
             totals.append((map_of_block, 1 / block.heads))
         if not totals:
-            return run_block(block, x, self._token_mask)
-        x = run_block_with_map(block, x, totals, self._token_mask)
+            return run_block(block, x, self._layout)
+        x = run_block_with_map(block, x, totals, self._layout)
         self._vote(map_of_block)
         return x
 
@@ -82,14 +83,14 @@ class Collector:
         index, block = len(self._blocks) - 1, self._blocks[-1]
         x = x.to(block.in_proj_weight.dtype)
         self._enter(index, x)
-        activations = run_block_keeping_all(block, x, self._token_mask)
-        heads = activations.attention[:, :, 1:, 1:]
+        activations = run_block_keeping_all(block, x, self._layout)
+        heads = activations.attention[:, :, self._layout.patches, self._layout.patches]
         for total, weight in self._totals(index):
             total.add_(heads.sum(1), alpha=weight)
         if self.votes is not None:
             self._vote(heads.mean(1))
         for total in self.attention.values():
-            total.mul_(activations.token_mask[:, 1:, None])
+            total.mul_(activations.patch_mask[..., None])
         return activations
 
     def _enter(self, index: int, x: Tensor) -> None:
@@ -99,7 +100,7 @@ class Collector:
             self.tokens.append(x)
         wanted = [last for last in self.class_attention if remaining <= last]
         if wanted:
-            row = class_attention(self._blocks[index], x, self._token_mask)
+            row = class_attention(self._blocks[index], x, self._layout)
             for last in wanted:
                 self.class_attention[last].add_(row, alpha=1 / min(last, len(self._blocks)))
 
@@ -111,10 +112,10 @@ class Collector:
         """Count the pairs of patches above the mean of one block's attention (B, N, N)."""
         if block_map is None or self.votes is None:
             return
-        if self._token_mask is None:
+        if self._layout.token_mask is None:
             self.votes += block_map > block_map.mean((1, 2), keepdim=True)
             return
-        patches = self._token_mask[:, 1:]
+        patches = self._layout.token_mask[:, self._layout.patches]
         pairs = patches[:, :, None] & patches[:, None]
         mean = (block_map * pairs).sum((1, 2), keepdim=True) / pairs.sum((1, 2), keepdim=True)
         self.votes += (block_map > mean) & pairs

@@ -19,7 +19,8 @@ class ModelInfo(NamedTuple):
     Attributes:
         name: what :func:`clipes.load` takes as ``model``.
         tags: what it takes as ``pretrained``, apart from a file; empty for the bundled model, which brings its weights.
-        patch, grid: the side of a patch in pixels, and of the native image in patches.
+        patch: the side of a patch in pixels.
+        grid: (h, w) of the native image, in patches.
         blocks, width: of the vision side.
         parameters: of both sides; None where the text side is another library's. In float32 four bytes each.
         reason: why it is not supported; None if it is.
@@ -28,7 +29,7 @@ class ModelInfo(NamedTuple):
     name: str
     tags: tuple[str, ...]
     patch: int | None
-    grid: int | None
+    grid: tuple[int, int] | None
     blocks: int | None
     width: int | None
     parameters: int | None
@@ -61,27 +62,42 @@ def _tiny() -> ModelInfo:
 
 
 def _info(name: str, tags: tuple[str, ...], config: Mapping[str, Any]) -> ModelInfo:
-    vision = config["vision_cfg"]
-    size, patch = (_side(vision.get(key, default)) for key, default in (("image_size", 224), ("patch_size", 16)))
-    blocks, width = vision.get("layers", 12), vision.get("width", 768)
-    return ModelInfo(name, tags, patch, size // patch, blocks, width, _parameters(config))
+    visual, parameters = _on_meta(config)
+    return ModelInfo(name, tags, *tower_shape(visual), parameters)
+
+
+class TowerShape(NamedTuple):
+    """The sizes of an image tower, as in :class:`ModelInfo`."""
+
+    patch: int
+    grid: tuple[int, int]
+    blocks: int
+    width: int
+
+
+def tower_shape(visual: Any) -> TowerShape:
+    """The sizes of open_clip's module of an image tower that can be read."""
+    if hasattr(visual, "trunk"):
+        trunk = visual.trunk
+        embed = trunk.patch_embed
+        return TowerShape(embed.feat_ratio(), tuple(embed.grid_size), len(trunk.blocks), trunk.embed_dim)
+    blocks = len(visual.transformer.resblocks)
+    return TowerShape(visual.patch_size[0], tuple(visual.grid_size), blocks, visual.conv1.out_channels)
 
 
 def _unsupported(name: str, tags: tuple[str, ...], reason: str) -> ModelInfo:
     return ModelInfo(name, tags, None, None, None, None, None, reason)
 
 
-def _side(value: Any) -> int:
-    return int(value[0] if isinstance(value, list | tuple) else value)
-
-
-def _parameters(config: Mapping[str, Any]) -> int | None:
+def _on_meta(config: Mapping[str, Any]) -> tuple[Any, int | None]:
+    """The image tower of a configuration, without memory or values, and the number of parameters of both sides."""
     import open_clip
     import torch
+    from open_clip.model import _build_vision_tower
 
-    if config["text_cfg"].get("hf_model_name"):
-        return None
-    parts = {name: config[name] for name in ("embed_dim", "vision_cfg", "text_cfg")}
-    with torch.device("meta"):  # without memory or values
-        model = open_clip.CLIP(**parts)
-    return int(sum(value.numel() for value in model.parameters()))
+    with torch.device("meta"):
+        if config["text_cfg"].get("hf_model_name"):
+            return _build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False)), None
+        parts = {name: config[name] for name in ("embed_dim", "vision_cfg", "text_cfg")}
+        model = (open_clip.CustomTextCLIP if config.get("custom_text") else open_clip.CLIP)(**parts)
+    return model.visual, int(sum(value.numel() for value in model.parameters()))

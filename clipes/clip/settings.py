@@ -17,7 +17,7 @@ def model_settings(clip: CLIP, vocabulary: Vocabulary) -> dict[str, Any]:
         "mean": clip.vision.mean,
         "std": clip.vision.std,
         "interpolation": clip.vision.interpolation,
-        "activation": clip.vision.blocks[-1].activation,
+        "activation": clip.vision.blocks[-1].mlp.activation,
         "vocabulary": vocabulary.fingerprint,
         "background": vocabulary.background_names,
         "templates": vocabulary.templates,

@@ -1,14 +1,13 @@
 """The transformer arithmetic that the encoder and the CAM share: plain functions over frozen weights.
 
-Axes: B images, S = 1 + N tokens (class token first, padded to the most of an image), D width, A heads, d = D / A.
+Axes: B images, N patches, S tokens (those before the patches, the patches, padding), D width, A heads, d = D / A.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +15,9 @@ from torch.nn import functional as F
 
 from clipes import kernels
 
+from .layout import CLASS_TOKEN_FIRST, Layout
+from .mlp import Mlp, linear
 from .pairs import Pairs
-
-Activation = Literal["gelu", "quick_gelu"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,6 @@ class Block:
     """
 
     heads: int
-    activation: Activation
     ln_1: Norm
     in_proj_weight: Tensor  # (3D, D): q, k, v stacked
     in_proj_bias: Tensor
@@ -60,10 +58,7 @@ class Block:
     out_bias: Tensor
     ls_1: Tensor | None
     ln_2: Norm
-    fc_weight: Tensor
-    fc_bias: Tensor
-    proj_weight: Tensor
-    proj_bias: Tensor
+    mlp: Mlp
     ls_2: Tensor | None
 
 
@@ -81,11 +76,18 @@ class BlockActivations:
     hidden: Tensor  # (B, S, 4D) of the MLP, before the activation
     output: Tensor  # (B, S, D)
     token_mask: Tensor  # (B, S) bool, False on padding
+    layout: Layout = CLASS_TOKEN_FIRST
+
+    @property
+    def patch_mask(self) -> Tensor:
+        """(B, N) bool, False on padding."""
+        return self.token_mask[:, self.layout.patches]
 
     def to(self, dtype: torch.dtype) -> BlockActivations:
         """The same in another floating-point dtype."""
-        values = {item.name: getattr(self, item.name) for item in fields(self)}
-        return BlockActivations(**{name: x.to(dtype) if x.is_floating_point() else x for name, x in values.items()})
+        values: dict[str, Any] = {item.name: getattr(self, item.name) for item in fields(self)}
+        floats = {k: x.to(dtype) for k, x in values.items() if isinstance(x, Tensor) and x.is_floating_point()}
+        return BlockActivations(**{**values, **floats})
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -98,28 +100,9 @@ def merge_heads(x: Tensor) -> Tensor:
     return x.transpose(-2, -3).flatten(-2)
 
 
-def activate(x: Tensor, activation: Activation) -> Tensor:
-    """GELU (exact) or OpenAI's QuickGELU, ``x * sigmoid(1.702 x)``."""
-    return x * torch.sigmoid(1.702 * x) if activation == "quick_gelu" else F.gelu(x)
-
-
-def activation_slope(x: Tensor, activation: Activation) -> Tensor:
-    """Derivative of :func:`activate` at ``x``."""
-    if activation == "quick_gelu":
-        gate = torch.sigmoid(1.702 * x)
-        return gate * (1 + 1.702 * x * (1 - gate))
-    normal_cdf = 0.5 * (1 + torch.erf(x / math.sqrt(2)))
-    return normal_cdf + x * torch.exp(-0.5 * x.square()) / math.sqrt(2 * math.pi)
-
-
 def layer_scale(x: Tensor, scale: Tensor | None) -> Tensor:
     """``x`` times the layer scale; ``x`` itself if the block has none."""
     return x if scale is None else x * scale
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """``x @ weight.T + bias``, computed in the weight's dtype and returned in that of ``x``."""
-    return F.linear(x.to(weight.dtype), weight, bias).to(x.dtype)
 
 
 def project_qkv(block: Block, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -132,23 +115,18 @@ def mlp_and_residual(block: Block, x: Tensor, context: Tensor) -> tuple[Tensor, 
     """The rest of a block: from the heads' context (B, A, S, d) to ``after_attention``, ``hidden`` and ``output``."""
     attended = linear(merge_heads(context), block.out_weight, block.out_bias)
     after_attention = x + layer_scale(attended, block.ls_1)
-    hidden = linear(block.ln_2(after_attention), block.fc_weight, block.fc_bias)
-    mlp = linear(activate(hidden, block.activation), block.proj_weight, block.proj_bias)
-    return after_attention, hidden, after_attention + layer_scale(mlp, block.ls_2)
+    hidden = block.mlp.hidden(block.ln_2(after_attention))
+    return after_attention, hidden, after_attention + layer_scale(block.mlp.output(hidden), block.ls_2)
 
 
-def run_block(block: Block, x: Tensor, token_mask: Tensor | None = None) -> Tensor:
-    """The block's output (B, S, D); no attention map is kept.
-
-    ``token_mask`` (B, S) bool is False on padding; None means no padding.
-    """
+def run_block(block: Block, x: Tensor, layout: Layout = CLASS_TOKEN_FIRST) -> Tensor:
+    """The block's output (B, S, D); no attention map is kept."""
     query, key, value = project_qkv(block, block.ln_1(x))
     if x.device.type == "cpu" and x.dtype == torch.bfloat16:  # torch's own attention is slower there
-        context = attend_by_head(query, key, value, token_mask)
+        context = attend_by_head(query, key, value, layout)
     else:
-        context = F.scaled_dot_product_attention(
-            query, key, value, None if token_mask is None else token_mask[:, None, None]
-        )
+        mask = None if layout.token_mask is None else layout.token_mask[:, None, None]
+        context = F.scaled_dot_product_attention(query, key, value, mask)
     return mlp_and_residual(block, x, context)[2]
 
 
@@ -156,31 +134,29 @@ Totals = Sequence[tuple[Tensor, float]]
 """Sums of attention (B, N, N), each with the weight by which a block's heads are added to it."""
 
 
-def run_block_with_map(block: Block, x: Tensor, totals: Totals, token_mask: Tensor | None = None) -> Tensor:
+def run_block_with_map(block: Block, x: Tensor, totals: Totals, layout: Layout = CLASS_TOKEN_FIRST) -> Tensor:
     """As :func:`run_block`; also adds to each of ``totals`` its weight times the heads' patch-to-patch attention.
 
     The totals, float32, are changed in place. At most one head's map is in memory. Padding: rows hold meaningless
     values, columns are not changed.
     """
     query, key, value = project_qkv(block, block.ln_1(x))
-    context = _attend_by_kernel(query, key, value, token_mask, totals)
+    context = _attend_by_kernel(query, key, value, layout, totals)
     if context is None:
-        context = attend_by_head(query, key, value, token_mask, totals)
+        context = attend_by_head(query, key, value, layout, totals)
     return mlp_and_residual(block, x, context)[2]
 
 
-def _attend_by_kernel(
-    query: Tensor, key: Tensor, value: Tensor, token_mask: Tensor | None, totals: Totals
-) -> Tensor | None:
+def _attend_by_kernel(query: Tensor, key: Tensor, value: Tensor, layout: Layout, totals: Totals) -> Tensor | None:
     """As :func:`attend_by_head`, on a GPU without a map in memory; None where the kernels do not run."""
     if kernels.usable(query, "attention") and query.dtype != torch.float64:
         with kernels.fallback("attention"):
             from clipes.kernels.attention import add_head_mean, attend
 
-            lengths = None if token_mask is None else token_mask.sum(1, dtype=torch.int32)
+            lengths = None if layout.token_mask is None else layout.token_mask.sum(1, dtype=torch.int32)
             context, lse = attend(query, key, value, lengths)
             for total, weight in totals:
-                add_head_mean(total, query, key, lse, weight, lengths)
+                add_head_mean(total, query, key, lse, weight, lengths, layout.prefix)
             return context
     return None
 
@@ -189,16 +165,16 @@ def attend_by_head(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    token_mask: Tensor | None = None,
+    layout: Layout = CLASS_TOKEN_FIRST,
     totals: Totals = (),
 ) -> Tensor:
     """Attention (B, A, S, d), a head at a time; the maps are added to ``totals`` as in :func:`run_block_with_map`."""
     context = torch.empty_like(value.transpose(1, 2)).transpose(1, 2)  # this layout lets merge_heads copy nothing
     for head in range(value.shape[1]):
-        attention = attention_map(query[:, head], key[:, head], token_mask)
+        attention = attention_map(query[:, head], key[:, head], layout.token_mask)
         context[:, head] = attention @ value[:, head]
         for total, weight in totals:
-            total.add_(attention[:, 1:, 1:], alpha=weight)
+            total.add_(attention[:, layout.patches, layout.patches], alpha=weight)
     return context
 
 
@@ -215,7 +191,7 @@ def attention_map(query: Tensor, key: Tensor, token_mask: Tensor | None = None, 
     return torch.softmax(logits, dim=-1)
 
 
-def class_attention(block: Block, x: Tensor, token_mask: Tensor | None = None) -> Tensor:
+def class_attention(block: Block, x: Tensor, layout: Layout = CLASS_TOKEN_FIRST) -> Tensor:
     """The class token's attention to the patches (B, N), averaged over the heads, for input tokens x (B, S, D)."""
     normed = block.ln_1(x)
     width = x.shape[-1]
@@ -223,15 +199,15 @@ def class_attention(block: Block, x: Tensor, token_mask: Tensor | None = None) -
         split_heads(linear(tokens, block.in_proj_weight[rows], block.in_proj_bias[rows]), block.heads)
         for tokens, rows in ((normed[:, :1], slice(0, width)), (normed, slice(width, 2 * width)))
     )
-    return attention_map(of_class, of_all, token_mask).mean(1)[:, 0, 1:]
+    return attention_map(of_class, of_all, layout.token_mask).mean(1)[:, 0, layout.patches]
 
 
-def run_block_keeping_all(block: Block, x: Tensor, token_mask: Tensor | None = None) -> BlockActivations:
+def run_block_keeping_all(block: Block, x: Tensor, layout: Layout = CLASS_TOKEN_FIRST) -> BlockActivations:
     """The block's forward pass with every intermediate result kept, as the CAM's closed form needs them."""
     normed = block.ln_1(x)
     query, key, value = project_qkv(block, normed)
-    attention = attention_map(query, key, token_mask)
+    attention = attention_map(query, key, layout.token_mask)
     context = attention @ value
-    after_attention, hidden, output = mlp_and_residual(block, x, context)
-    token_mask = x.new_ones(x.shape[:2], dtype=torch.bool) if token_mask is None else token_mask
-    return BlockActivations(normed, query, key, value, attention, context, after_attention, hidden, output, token_mask)
+    after, hidden, output = mlp_and_residual(block, x, context)
+    mask = x.new_ones(x.shape[:2], dtype=torch.bool) if layout.token_mask is None else layout.token_mask
+    return BlockActivations(normed, query, key, value, attention, context, after, hidden, output, mask, layout)

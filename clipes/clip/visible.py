@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from clipes.config import Positions
 
+from .head import token_features
 from .transformer import mlp_and_residual, project_qkv
 from .vision import VisionEncoder
 
@@ -27,10 +28,10 @@ def visible_features(
     """
     x = vision.embed(pixels, positions)
     allowed = torch.ones(len(x), 1, x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
-    allowed[:, 0, 0, 1:] = visible
+    allowed[:, 0, 0, len(vision.prefix) :] = visible
     for block in vision.blocks:
         x = x.to(block.in_proj_weight.dtype)
         query, key, value = project_qkv(block, block.ln_1(x))
         context = F.scaled_dot_product_attention(query, key, value, allowed)
         x = mlp_and_residual(block, x, context)[2]
-    return vision.head.ln_post(x[:, 0]) @ vision.head.projection
+    return token_features(vision.head, x[:, 0])

@@ -1,25 +1,26 @@
 """The vision side of CLIP: images to tokens and attention, over a ViT's weights, at any image size.
 
-Axes: B images, (h, w) patch grid, N = h * w, S = 1 + N tokens, D width, p patch size.
+Axes: B images, (h, w) patch grid, N = h * w, S = R + N tokens, R of them before the patches, D width, p patch size.
 """
 
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from clipes.config import AttentionBlocks, EncodeRequest, Positions
 from clipes.device.pixels import Interpolation
 
 from .collect import Collector
 from .head import Head
+from .layout import Layout
+from .positions import resample_positions
+from .stem import PatchLayer, patch_size, patches_of
 from .transformer import Block, BlockActivations, Norm
 
 _NOTHING_MORE = EncodeRequest()
@@ -46,6 +47,16 @@ class Encoded:
     votes: Tensor | None = None
     regions: Tensor | None = None
 
+    @property
+    def layout(self) -> Layout:
+        """Which tokens are patches."""
+        return self.last_block.layout
+
+    @property
+    def patch_mask(self) -> Tensor:
+        """(B, N) bool, False on padding."""
+        return self.last_block.patch_mask
+
     def check(self, needs: EncodeRequest) -> None:
         """ValueError unless everything that ``needs`` names was kept."""
         if needs | self.request != self.request:
@@ -54,15 +65,23 @@ class Encoded:
 
 @dataclass(frozen=True, repr=False)
 class VisionEncoder:
-    """The vision side of a CLIP ViT as frozen tensors.
+    """The vision side of a CLIP as frozen tensors: a description of its transformer, part by part.
 
-    Pictures are resized by ``interpolation``; ``mean`` and ``std`` normalise RGB in [0, 1].
+    Attributes:
+        stem: the layers that make patches of pixels.
+        prefix: (R, D) the tokens before the patches, the class token first; R may be 0.
+        native_grid: the (h, w) that ``positions`` were learnt for.
+        positions: (R + N, D), added to the tokens; 0 for tokens without a position.
+        ln_pre: normalises the tokens that enter the blocks.
+        blocks, head: what comes after.
+        mean, std: normalise RGB in [0, 1].
+        interpolation: how pictures are resized.
     """
 
-    patch_size: int
-    patch_weight: Tensor  # (D, 3, p, p)
-    class_embedding: Tensor  # (D,)
-    positional_embedding: Tensor  # (1 + g * g, D), g the native grid
+    stem: tuple[PatchLayer, ...]
+    prefix: Tensor
+    native_grid: tuple[int, int]
+    positions: Tensor
     ln_pre: Norm | None
     blocks: tuple[Block, ...]
     head: Head
@@ -71,19 +90,28 @@ class VisionEncoder:
     interpolation: Interpolation = "bicubic"
 
     def __repr__(self) -> str:
-        width = self.class_embedding.shape[0]
-        blocks = f"{len(self.blocks)} blocks of width {width}"
+        blocks = f"{len(self.blocks)} blocks of width {self.prefix.shape[1]}"
         return f"VisionEncoder({blocks}, patches of {self.patch_size}, {self.dtype}, {self.device})"
+
+    @property
+    def patch_size(self) -> int:
+        """The side of a patch in pixels, p."""
+        return patch_size(self.stem)
+
+    @property
+    def layout(self) -> Layout:
+        """The order of an image's tokens."""
+        return Layout(len(self.prefix))
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        return self.patch_weight.device
+        return self.prefix.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the weights, except those of the last block and the head; see :meth:`to`."""
-        return self.patch_weight.dtype
+        return self.prefix.dtype
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> VisionEncoder:
         """A copy on another device or in another dtype.
@@ -93,10 +121,17 @@ class VisionEncoder:
         """
         master_dtype = None if dtype is None else torch.promote_types(dtype, torch.float32)
         moved: VisionEncoder = _to(self, device, dtype)
-        mlp = {name: getattr(moved.blocks[-1], name) for name in _MLP}
         last: Block = _to(self.blocks[-1], device, master_dtype)
         head = _to(self.head, device, master_dtype)
-        return replace(moved, blocks=(*moved.blocks[:-1], replace(last, **mlp)), head=head)
+        return replace(moved, blocks=(*moved.blocks[:-1], replace(last, mlp=moved.blocks[-1].mlp)), head=head)
+
+    def check(self, needs: EncodeRequest) -> None:
+        """ValueError for settings that need a class token where the model has none."""
+        if needs.class_token and not len(self.prefix):
+            raise ValueError(
+                "the chosen settings read a class token, and this model has none; choose the map 'gradcam' or 'dense', "
+                "no class attention, and no second look at tags (--tagclip-recheck none)"
+            )
 
     def encode(
         self,
@@ -110,16 +145,18 @@ class VisionEncoder:
             pixels: (B, 3, h * p, w * p), or a list of images (3, h * p, w * p) of different sizes; normalised with
                 ``mean`` and ``std``.
             request: what to keep besides the last block's activations.
-            positions: how positional embeddings are resampled, see :func:`resample_positions`.
+            positions: how positional embeddings are resampled, see :func:`clipes.clip.positions.resample_positions`.
 
         Raises:
-            ValueError: no image, one that is not (3, H, W), a side that is not a positive multiple of the patch size.
+            ValueError: no image, one that is not (3, H, W), a side that is not a positive multiple of the patch size, a
+                request that the model cannot serve.
         """
+        self.check(request)
         if not len(pixels):
             raise ValueError("no images to encode; give one at least")
         grids = tuple(self._grid(image) for image in pixels)
-        x, token_mask = self._embed(pixels, grids, positions)
-        kept = Collector(request, self.blocks, x, token_mask)
+        x, layout = self._embed(pixels, grids, positions)
+        kept = Collector(request, self.blocks, x, layout)
         for index in range(len(self.blocks) - 1):
             x = kept.run(index, x)
         last_block = kept.run_last(x)
@@ -143,50 +180,25 @@ class VisionEncoder:
 
     def _embed(
         self, pixels: Tensor | Sequence[Tensor], grids: Sequence[tuple[int, int]], positions: Positions
-    ) -> tuple[Tensor, Tensor | None]:
-        """Class token and patches with their positions, (B, S, D); and the token mask (B, S), None if no padding."""
+    ) -> tuple[Tensor, Layout]:
+        """The tokens that enter the first block, (B, S, D), and which of them are patches."""
         if len(set(grids)) == 1:
             x = self._tokens(pixels if isinstance(pixels, Tensor) else torch.stack(list(pixels)), grids[0], positions)
         else:
             tokens = [self._tokens(image[None], grid, positions)[0] for image, grid in zip(pixels, grids, strict=True)]
             x = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
         x = x if self.ln_pre is None else self.ln_pre(x)
-        lengths = [1 + h * w for h, w in grids]
+        lengths = [len(self.prefix) + h * w for h, w in grids]
         if len(set(lengths)) == 1:
-            return x, None
-        return x, torch.arange(x.shape[1], device=x.device) < torch.tensor(lengths).to(x.device)[:, None]
+            return x, self.layout
+        mask = torch.arange(x.shape[1], device=x.device) < torch.tensor(lengths).to(x.device)[:, None]
+        return x, replace(self.layout, token_mask=mask)
 
     def _tokens(self, pixels: Tensor, grid: tuple[int, int], positions: Positions) -> Tensor:
-        """(B, 3, h * p, w * p) to (B, 1 + h * w, D), before ``ln_pre``."""
-        patch = self.patch_size
-        split = pixels.to(self.device, self.dtype).reshape(len(pixels), 3, grid[0], patch, grid[1], patch)
-        # A linear layer and not a convolution, because cuDNN computes float32 convolutions in TF32.
-        patches = F.linear(split.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2), self.patch_weight.flatten(1))
-        class_token = self.class_embedding.expand(len(pixels), 1, -1)
-        return torch.cat([class_token, patches], 1) + resample_positions(self.positional_embedding, grid, positions)
-
-
-_MLP = ("fc_weight", "fc_bias", "proj_weight", "proj_bias")
-
-
-def resample_positions(embedding: Tensor, grid: tuple[int, int], method: Positions = "bilinear") -> Tensor:
-    """Positional embeddings (1 + g * g, D) for another grid: (1 + h * w, D).
-
-    The class token's row is kept. ``"bilinear"`` has half-pixel centres and no antialiasing, as in CLIP-ES;
-    ``"bicubic"`` samples at steps of g / (n + 0.1), as SCLIP, ClearCLIP and NACLIP do. open_clip's own resize is
-    bicubic with antialiasing.
-    """
-    side = math.isqrt(len(embedding) - 1)
-    if (side, side) == grid:
-        return embedding
-    square = embedding[1:].T.reshape(1, -1, side, side)
-    square = square.to(torch.promote_types(square.dtype, torch.float32))
-    if method == "bilinear":
-        resampled = F.interpolate(square, grid, mode="bilinear", align_corners=False)
-    else:
-        factors = tuple((length + 0.1) / side for length in grid)
-        resampled = F.interpolate(square, scale_factor=factors, mode="bicubic", align_corners=False)
-    return torch.cat([embedding[:1], resampled.flatten(2)[0].T.to(embedding.dtype)])
+        """(B, 3, h * p, w * p) to (B, R + h * w, D), before ``ln_pre``."""
+        patches = patches_of(self.stem, pixels.to(self.device, self.dtype))
+        prefix = self.prefix.expand(len(pixels), *self.prefix.shape)
+        return torch.cat([prefix, patches], 1) + resample_positions(self.positions, self.native_grid, grid, positions)
 
 
 def _to(part: Any, device: torch.device | str | None, dtype: torch.dtype | None) -> Any:

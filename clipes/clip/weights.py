@@ -1,7 +1,7 @@
 """From open_clip's names, folders and files to a loaded CLIP.
 
 open_clip builds the model; :mod:`clipes.clip.architecture` knows its configuration, :mod:`clipes.clip.checkpoint` reads
-weights files, :mod:`clipes.clip.open_clip_vision` converts the vision side.
+weights files, :mod:`clipes.clip.towers` reads the vision side.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from .architecture import (
 from .bundled import TINY_FOLDER
 from .checkpoint import read_checkpoint
 from .download import download_error, downloading, one_line, without_open_clips_log
-from .open_clip_vision import ModelError, vision_encoder
+from .errors import ModelError
 from .text import TextEncoder
+from .towers import vision_tower
 from .vision import VisionEncoder
 
 
@@ -56,7 +57,7 @@ def load_clip(
     precision: Precision | None = None,
     trusted: bool = False,
 ) -> CLIP:
-    """Load a CLIP with a ViT.
+    """Load a CLIP whose image tower is a ViT.
 
     Args:
         model: an open_clip name, ``hf-hub:org/repo``, ``local-dir:PATH``, or ``"tiny"``, the bundled model.
@@ -71,7 +72,7 @@ def load_clip(
 
     Raises:
         ValueError: a device or precision that is not available.
-        ModelError: an unknown name or tag, no weights, not a plain ViT, weights that do not fit.
+        ModelError: an unknown name or tag, no weights, a tower that is not supported, weights that do not fit.
         FileNotFoundError: a folder or a weights file that does not exist.
     """
     if not isinstance(model, str):
@@ -92,7 +93,7 @@ def load_clip(
     clip.eval().requires_grad_(False).float()
     if target.type == "cpu":
         onednn_is_exact()  # found out before any thread computes
-    return CLIP(vision_encoder(clip).to(target, dtype), _text_encoder(clip, model))
+    return CLIP(vision_tower(clip).to(target, dtype), _text_encoder(clip, model))
 
 
 def _build(model: str, pretrained: str | Path | None, like: str | None, trusted: bool) -> Any:

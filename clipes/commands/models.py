@@ -54,7 +54,7 @@ def _print_models(models: Sequence[ModelInfo]) -> None:
     for model in models:
         count = model.parameters
         size = "?  ?" if count is None else f"{_millions(count):>10}  {_size(4 * count):>10}"
-        grid = f"{model.grid} x {model.grid} of {model.patch} px"
+        grid = f"{model.grid[0]} x {model.grid[1]} of {model.patch} px" if model.grid else "?"
         print(f"{model.name:{width}}  {grid:16}  {size}")
         tags = ", ".join(model.tags) or "bundled: a toy for drawings"
         print(textwrap.fill(tags, WIDTH, initial_indent="    ", subsequent_indent="    ", break_on_hyphens=False))

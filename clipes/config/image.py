@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 from .checks import require, require_flag, require_int, require_number, require_one_of, setting
 
-Positions = Literal["bilinear", "bicubic"]
+Positions = Literal["bilinear", "bicubic", "antialiased"]
 Normalisation = Literal["model", "imagenet"]
 
 
@@ -22,7 +22,9 @@ class ImageConfig:
     normalisation: Normalisation = setting("model", "mean and deviation of the colours: the model's own or ImageNet's")
     antialias: bool = setting(True, "resize as the model was trained with; off: bilinear, without antialiasing (ExCEL)")
     positions: Positions = setting(
-        "bilinear", "how positional embeddings are resampled: bilinear (CLIP-ES) or bicubic by scale factor (SCLIP)"
+        "bilinear",
+        "how positional embeddings are resampled: bilinear (CLIP-ES), bicubic by scale factor (SCLIP), or antialiased, "
+        "bicubic as open_clip and timm resize them",
     )
 
     def __post_init__(self) -> None:
@@ -31,7 +33,7 @@ class ImageConfig:
             require_int("square", self.square)
         require_one_of("normalisation", self.normalisation, ("model", "imagenet"))
         require_flag("antialias", self.antialias)
-        require_one_of("positions", self.positions, ("bilinear", "bicubic"))
+        require_one_of("positions", self.positions, get_args(Positions))
 
 
 class View(NamedTuple):

@@ -58,7 +58,7 @@ class PatchTextConfig:
     @property
     def needs(self) -> EncodeRequest:
         """What the maps' source reads of the encoder."""
-        return EncodeRequest(tokens=self.blocks)
+        return EncodeRequest(tokens=self.blocks, class_token=True)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class GetamConfig:
     @property
     def needs(self) -> EncodeRequest:
         """What the maps' source reads of the encoder."""
-        return EncodeRequest(tokens=self.blocks)
+        return EncodeRequest(tokens=self.blocks, class_token=True)
 
 
 @dataclass(frozen=True)
@@ -162,4 +162,6 @@ class ClassAttentionConfig:
     @property
     def needs(self) -> EncodeRequest:
         """What the factor reads of the encoder."""
-        return EncodeRequest(class_attention=frozenset({self.blocks})) if self.exponent else EncodeRequest()
+        if not self.exponent:
+            return EncodeRequest()
+        return EncodeRequest(class_attention=frozenset({self.blocks}), class_token=True)

@@ -26,6 +26,7 @@ class EncodeRequest:
         class_attention: the numbers of last blocks over which the class token's attention is averaged, each (N,).
         tokens: the number of last blocks whose input tokens are kept, each (S, D).
         votes: whether, for each pair of patches, the blocks are counted whose attention is above its mean, (N, N).
+        class_token: whether a class token is read, which some models lack.
 
     ``first | second`` is the request that serves both.
     """
@@ -34,6 +35,7 @@ class EncodeRequest:
     class_attention: frozenset[int] = frozenset()
     tokens: int = 0
     votes: bool = False
+    class_token: bool = False
 
     def __or__(self, other: EncodeRequest) -> EncodeRequest:
         return EncodeRequest(
@@ -41,4 +43,5 @@ class EncodeRequest:
             self.class_attention | other.class_attention,
             max(self.tokens, other.tokens),
             self.votes or other.votes,
+            self.class_token or other.class_token,
         )

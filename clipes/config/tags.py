@@ -53,7 +53,8 @@ class TagClipConfig:
     @property
     def needs(self) -> EncodeRequest:
         """What the scores read of the encoder."""
-        return EncodeRequest(frozenset({self.attention}), tokens=1, votes=True)
+        again = self.recheck is not None
+        return EncodeRequest(frozenset({self.attention}), tokens=1, votes=True, class_token=again)
 
 
 TAGCLIP_CODE = TagClipConfig(boxes="paper", recheck_over="all", stop_at_empty=True)

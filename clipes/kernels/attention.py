@@ -1,6 +1,6 @@
 """Attention of CLIP's blocks on CUDA: one kernel that stores no attention map, and one that computes the heads' mean.
 
-Axes: B images, S = 1 + N tokens (class token first), A heads, d head width, N patches.
+Axes: B images, S tokens, the last N of them patches, A heads, d head width.
 """
 
 # mypy: disable-error-code="no-untyped-def, untyped-decorator, no-untyped-call"
@@ -81,7 +81,13 @@ def attend(query: Tensor, key: Tensor, value: Tensor, lengths: Tensor | None = N
 
 
 def add_head_mean(
-    total: Tensor, query: Tensor, key: Tensor, lse: Tensor, factor: float, lengths: Tensor | None = None
+    total: Tensor,
+    query: Tensor,
+    key: Tensor,
+    lse: Tensor,
+    factor: float,
+    lengths: Tensor | None = None,
+    prefix: int = 1,
 ) -> None:
     """Add ``factor`` times the sum over heads of the patch-to-patch attention to ``total``, in place.
 
@@ -89,23 +95,23 @@ def add_head_mean(
     is written to memory.
 
     Args:
-        total: (B, N, N) float32, N = S - 1: the class token has neither row nor column. Rows and columns of padding
-            are not changed.
+        total: (B, N, N) float32, N = S - ``prefix``. Rows and columns of padding are not changed.
         query, key: as in :func:`attend`.
         lse: (B, A, S) float32, contiguous.
         factor: 1 / A for the mean.
         lengths: as in :func:`attend`.
+        prefix: how many tokens before the patches, such as a class token, have neither row nor column.
 
     Raises:
         TypeError: a query of another dtype.
     """
     constants = _constants(_MEAN, query, key)
     images, heads, tokens, width = query.shape
-    patches = tokens - 1
+    patches = tokens - prefix
     with torch.cuda.device_of(query):
         tiles = triton.cdiv(patches, constants["COLUMNS"]) * triton.cdiv(patches, constants["ROWS"])
         _add_head_mean[(tiles * images,)](
-            total, query, key, lse, lengths, tokens, patches, heads, width**-0.5, float(factor),
+            total, query, key, lse, lengths, tokens, patches, prefix, heads, width**-0.5, float(factor),
             *total.stride(), *query.stride(), *key.stride(), **constants,
         )  # fmt: skip
 
@@ -196,7 +202,7 @@ def _attend(
 
 @triton.jit
 def _add_head_mean(
-    total, query, key, lse, lengths, tokens, patches, heads, scale, factor,
+    total, query, key, lse, lengths, tokens, patches, prefix, heads, scale, factor,
     total_image, total_row, total_column,
     query_image, query_head, query_row, query_column,
     key_image, key_head, key_row, key_column,
@@ -206,13 +212,13 @@ def _add_head_mean(
     program, across, down = tl.program_id(0), tl.cdiv(patches, COLUMNS), tl.cdiv(patches, ROWS)
     image = (program // (across * down)).to(tl.int64)
     if lengths is not None:
-        patches = tl.load(lengths + image) - 1
+        patches = tl.load(lengths + image) - prefix
     rows = program // across % down * ROWS + tl.arange(0, ROWS)
     places = program % across * COLUMNS + tl.arange(0, COLUMNS)
     total += image * total_image
-    query += image * query_image + query_row  # skips the class token, as do key and lse
-    key += image * key_image + key_row
-    lse += image * heads * tokens + 1
+    query += image * query_image + prefix * query_row  # skips what is before the patches, as do key and lse
+    key += image * key_image + prefix * key_row
+    lse += image * heads * tokens + prefix
     scale *= LOG2_E
 
     added = tl.zeros((ROWS, COLUMNS), tl.float32)

@@ -154,8 +154,8 @@ def bank_scores(
 
 def unit_patches(vision: VisionEncoder, encoded: Encoded, config: BankTagsConfig) -> list[Tensor]:
     """The unit features (N, E) of each image's patches, with ``config.attention`` in the last block."""
-    block, head, mask = vision.blocks[-1], vision.head, encoded.last_block.token_mask
+    block, head = vision.blocks[-1], vision.head
     features = dense_features(
-        block, head, encoded.tokens[-1], encoded.grids, config.attention, config.residual, token_mask=mask
+        block, head, encoded.tokens[-1], encoded.grids, config.attention, config.residual, layout=encoded.layout
     )
     return [own[: h * w] for own, (h, w) in zip(features, encoded.grids, strict=True)]

@@ -26,8 +26,8 @@ def patch_probabilities(vision: VisionEncoder, encoded: Encoded, text: Tensor) -
     Takes what was encoded with one block's input tokens, and unit text features (K + M, V, E). Returns (N, K + M) for
     each image; a class's logit is the highest of its names'.
     """
-    block, head, mask = vision.blocks[-1], vision.head, encoded.last_block.token_mask
-    features = dense_features(block, head, encoded.tokens[-1], encoded.grids, "identity", True, token_mask=mask)
+    block, head = vision.blocks[-1], vision.head
+    features = dense_features(block, head, encoded.tokens[-1], encoded.grids, "identity", True, layout=encoded.layout)
     return [
         all_shares(of_image[: h * w], text, head.logit_scale)
         for of_image, (h, w) in zip(features, encoded.grids, strict=True)

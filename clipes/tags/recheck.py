@@ -6,7 +6,6 @@ Axes: N = h * w patches, K classes, M background words.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import isqrt
 from typing import NamedTuple
 
 import torch
@@ -29,7 +28,7 @@ _OF_MAXIMUM = 0.5
 
 class Region(NamedTuple):
     """What is shown of a class: the box (top, left, bottom, right) in patches, ends exclusive, and the patches of the
-    crop (side, side) bool that the class token may see.
+    crop (g, k) bool that the class token may see.
     """
 
     label: int
@@ -60,12 +59,11 @@ def rechecked(
     scores = dense[:, :num_classes].amax(0)
     if config.recheck is None:
         return scores
-    grid, side = (size // vision.patch_size for size in pixels.shape[1:]), isqrt(len(vision.positional_embedding) - 1)
-    height, width = grid
-    found = list(regions(dense, (height, width), num_classes, side, config))
+    height, width = (size // vision.patch_size for size in pixels.shape[1:])
+    found = list(regions(dense, (height, width), num_classes, vision.native_grid, config))
     for start in range(0, len(found), _CROPS):
         part = found[start : start + _CROPS]
-        crops = torch.cat([_crop(pixels, region.box, vision.patch_size, side) for region in part])
+        crops = torch.cat([_crop(pixels, region.box, vision.patch_size, vision.native_grid) for region in part])
         visible = torch.stack([region.visible.flatten() for region in part])
         shares = all_shares(visible_features(vision, crops, visible, positions), text, vision.head.logit_scale)
         labels = torch.tensor([region.label for region in part], device=scores.device)
@@ -75,7 +73,7 @@ def rechecked(
 
 
 def regions(
-    dense: Tensor, grid: tuple[int, int], num_classes: int, side: int, config: TagClipConfig
+    dense: Tensor, grid: tuple[int, int], num_classes: int, shown: tuple[int, int], config: TagClipConfig
 ) -> Iterator[Region]:
     """What is shown of each class whose best patch is above the threshold, in the order of the classes.
 
@@ -94,7 +92,7 @@ def regions(
                 return
             continue
         inside = region[top:bottom, left:right].float()[None, None]
-        visible = F.interpolate(inside, (side, side), mode="nearest")[0, 0] > 0
+        visible = F.interpolate(inside, shown, mode="nearest")[0, 0] > 0
         yield Region(label, (top, left, bottom, right), visible)
 
 
@@ -106,8 +104,8 @@ def _bounds(region: Tensor) -> tuple[int, int, int, int]:
     return rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
 
 
-def _crop(pixels: Tensor, box: tuple[int, int, int, int], patch: int, side: int) -> Tensor:
-    """The pixels of a box of patches at the model's own size: (1, 3, side * p, side * p)."""
+def _crop(pixels: Tensor, box: tuple[int, int, int, int], patch: int, grid: tuple[int, int]) -> Tensor:
+    """The pixels of a box of patches at the model's own size: (1, 3, g * p, k * p)."""
     top, left, bottom, right = (patch * place for place in box)
-    size = (side * patch, side * patch)
+    size = (grid[0] * patch, grid[1] * patch)
     return F.interpolate(pixels[None, :, top:bottom, left:right], size, mode="bilinear", align_corners=False)

@@ -20,7 +20,7 @@ from clipes.device.pixels import prepare
 from clipes.io.images import patch_grid
 from clipes.scenes import draw_scenes
 
-BLOCK = SimpleNamespace(heads=12, fc_weight=torch.empty(3072, 0))
+BLOCK = SimpleNamespace(heads=12, mlp=SimpleNamespace(fc_weight=torch.empty(3072, 0)))
 GPU: Any = SimpleNamespace(device=torch.device("cuda"), blocks=[BLOCK])
 
 

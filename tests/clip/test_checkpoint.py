@@ -17,7 +17,7 @@ from open_clip import factory, pretrained
 from safetensors.torch import save_file
 from torch import Tensor
 
-from clipes.clip.open_clip_vision import ModelError
+from clipes.clip.errors import ModelError
 from clipes.clip.weights import load_clip
 
 SMALL = clip_config()
@@ -35,7 +35,7 @@ def state() -> dict[str, Tensor]:
 
 def same_weights(path: Path, state: dict[str, Tensor], **settings: Any) -> None:
     vision = load_clip("small", path, **settings).vision
-    assert torch.equal(vision.patch_weight, state["visual.conv1.weight"])
+    assert torch.equal(vision.stem[0].weight, state["visual.conv1.weight"])
     assert torch.equal(vision.head.projection, state["visual.proj"])
     for index, block in enumerate(vision.blocks):
         name = f"visual.transformer.resblocks.{index}"

@@ -9,7 +9,8 @@ from golden import arrays, same
 from golden_model import model
 
 from clipes.cams.scope import in_scope, joined_regions
-from clipes.clip.transformer import linear, merge_heads, project_qkv
+from clipes.clip.mlp import linear
+from clipes.clip.transformer import merge_heads, project_qkv
 from clipes.config import EncodeRequest
 from clipes.regions import region_ids
 from clipes.regions.vote import mode_vote

@@ -42,10 +42,10 @@ def raw_maps(number: int, text: Tensor, config: PatchTextConfig) -> Tensor:
         encoded = vision.encode(pixels[None], EncodeRequest(tokens=config.blocks))
         last = encoded.last_block
         blocks = vision.blocks[-config.blocks :]
-        features = second_stream(blocks, vision.head, encoded.tokens, last.output, config, last.token_mask)
+        features = second_stream(blocks, vision.head, encoded.tokens, last, config)
         if config == PAPER and f"{number}_features" in GOLDEN:
             np.testing.assert_allclose(features[0], GOLDEN[f"{number}_features"], rtol=0, atol=1e-5)
-        maps = surgery_maps(features, text[:, None], label_mask, Pairs([labels]), config, last.token_mask)
+        maps = surgery_maps(features, text[:, None], label_mask, Pairs([labels]), config, last)
     return maps.reshape(-1, *encoded.grids[0])
 
 

@@ -40,7 +40,7 @@ WINGS = (
     ("datasets", "numpy"),
     ("regions", "numpy scipy PIL skimage pycocotools"),
     ("vocabulary", ""),
-    ("clip", "numpy scipy torch open_clip huggingface_hub"),
+    ("clip", "numpy scipy torch open_clip timm huggingface_hub"),
     ("evaluation", "numpy torch"),
     ("drawing", "numpy scipy PIL matplotlib"),
     ("cams", "numpy scipy torch PIL"),

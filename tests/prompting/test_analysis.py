@@ -448,9 +448,10 @@ def test_another_model_or_vocabulary_is_never_mixed(clip, data, vocabulary, tmp_
     settings = {"truth": data / "truth", "folder": tmp_path}
     analyse_templates(clip, vocabulary, samples_of(data), **settings)
     last = clip.vision.blocks[-1]
+    mlp = replace(last.mlp, proj_weight=last.mlp.proj_weight * 1.1)
     head = replace(clip.vision.head, projection=clip.vision.head.projection.roll(1, 1))
     for encoder in (
-        replace(clip.vision, blocks=(*clip.vision.blocks[:-1], replace(last, proj_weight=last.proj_weight * 1.1))),
+        replace(clip.vision, blocks=(*clip.vision.blocks[:-1], replace(last, mlp=mlp))),
         replace(clip.vision, mean=(0.1, 0.2, 0.3)),
         replace(clip.vision, head=head),
     ):
@@ -819,14 +820,14 @@ def test_the_fingerprint_of_an_image_tower(clip):
     encoder = clip.vision
     first = fingerprint(encoder)
     assert first == fingerprint(vision_encoder(make_clip()))
-    bumped = encoder.class_embedding.clone()
-    bumped[3] += 1e-6
+    bumped = encoder.prefix.clone()
+    bumped[0, 3] += 1e-6
     block = replace(encoder.blocks[0], heads=encoder.blocks[0].heads * 2)
     others = [
-        replace(encoder, class_embedding=bumped),
-        replace(encoder, class_embedding=encoder.class_embedding.roll(1)),
+        replace(encoder, prefix=bumped),
+        replace(encoder, prefix=encoder.prefix.roll(1, 1)),
         replace(encoder, std=(1.0, 1.0, 1.0)),
-        replace(encoder, class_embedding=encoder.class_embedding[None]),
+        replace(encoder, prefix=encoder.prefix[None]),
         replace(encoder, blocks=(block, *encoder.blocks[1:])),
         replace(encoder, blocks=encoder.blocks[1:]),
         encoder.to(dtype=torch.bfloat16),

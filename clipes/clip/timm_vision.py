@@ -1,0 +1,117 @@
+"""timm's vision transformers in open_clip's ``TimmModel`` as :class:`VisionEncoder`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import ModelError
+from .head import Head
+from .stem import PatchLayer
+from .tower_weights import SUPPORTED, TowerWeights, colours
+from .transformer import Block
+from .vision import VisionEncoder
+
+
+def timm_vision_encoder(model: Any) -> VisionEncoder:
+    """The vision side of an open_clip ``CustomTextCLIP`` with a ViT of timm, as frozen tensors.
+
+    Raises ModelError for another structure.
+    """
+    visual, trunk = model.visual, model.visual.trunk
+    weights = TowerWeights(visual)
+    weights.layer("trunk", ("VisionTransformer",))
+    prefix = _prefix(weights)
+    encoder = VisionEncoder(
+        stem=_stem(weights, trunk),
+        prefix=prefix,
+        native_grid=tuple(trunk.patch_embed.grid_size),
+        positions=_positions(weights, len(prefix), trunk.no_embed_class),
+        ln_pre=weights.optional_norm("trunk.norm_pre"),
+        blocks=tuple(
+            _block(weights, f"trunk.blocks.{index}", block.attn.num_heads) for index, block in enumerate(trunk.blocks)
+        ),
+        head=_head(weights, trunk, float(model.logit_scale.detach().exp())),
+        **colours(visual),
+    )
+    weights.check_all_read()
+    return encoder
+
+
+def _prefix(weights: TowerWeights) -> Tensor:
+    """The class token and registers, (R, D)."""
+    found = [weights.optional(f"trunk.{name}") for name in ("cls_token", "reg_token")]
+    tokens = [one[0] for one in found if one is not None]
+    return torch.cat(tokens) if tokens else weights("trunk.pos_embed")[0, :0]
+
+
+def _positions(weights: TowerWeights, prefix: int, of_patches_alone: bool) -> Tensor:
+    """(R + N, D), 0 for tokens that have no position."""
+    positions = weights("trunk.pos_embed")[0]
+    return torch.cat([positions.new_zeros(prefix, positions.shape[1]), positions]) if of_patches_alone else positions
+
+
+def _stem(weights: TowerWeights, trunk: Any) -> tuple[PatchLayer, ...]:
+    embed = "trunk.patch_embed"
+    kind = type(weights.layer(embed, ("PatchEmbed", "HybridEmbed"))).__name__
+    if kind == "PatchEmbed":
+        return (PatchLayer(weights(f"{embed}.proj.weight"), weights.optional(f"{embed}.proj.bias")),)
+    weights.layer(f"{embed}.backbone", ("ConvStem",))
+    layers = [f"{embed}.backbone.{index}" for index in range(len(trunk.patch_embed.backbone))]
+    return tuple(_convolution(weights, layer) for layer in layers)
+
+
+def _convolution(weights: TowerWeights, name: str) -> PatchLayer:
+    """A convolution with what follows it: a batch normalisation is folded into its weight and bias."""
+    conv = weights.layer(f"{name}.conv", ("Conv2d",))
+    if conv.kernel_size != conv.stride or any(conv.padding) or len(set(conv.stride)) > 1 or conv.groups > 1:
+        raise ModelError(f"its convolution {name} has windows that overlap; clipes reads {SUPPORTED}")
+    weight, bias = weights(f"{name}.conv.weight"), weights.optional(f"{name}.conv.bias")
+    if f"{name}.bn.weight" not in weights:
+        return PatchLayer(weight, bias)
+    norm = weights.layer(f"{name}.bn", ("BatchNormAct2d",))
+    gain, shift, mean, variance = (
+        weights(f"{name}.bn.{kind}").double() for kind in ("weight", "bias", "running_mean", "running_var")
+    )
+    weights(f"{name}.bn.num_batches_tracked")
+    factor = gain / (variance + norm.eps).sqrt()
+    shift = shift + factor * ((0 if bias is None else bias.double()) - mean)
+    folded = (weight.double() * factor[:, None, None, None]).to(weight)
+    return PatchLayer(folded, shift.to(weight), weights.activation(f"{name}.bn.act"))
+
+
+def _block(weights: TowerWeights, name: str, heads: int) -> Block:
+    weights.layer(name, ("Block",))
+    weights.layer(f"{name}.attn", ("Attention",))
+    weights.layer(f"{name}.mlp", ("Mlp",))
+    return Block(
+        heads=heads,
+        ln_1=weights.norm(f"{name}.norm1"),
+        in_proj_weight=weights(f"{name}.attn.qkv.weight"),
+        in_proj_bias=weights.bias(f"{name}.attn.qkv"),
+        out_weight=weights(f"{name}.attn.proj.weight"),
+        out_bias=weights(f"{name}.attn.proj.bias"),
+        ls_1=weights.optional(f"{name}.ls1.gamma"),
+        ln_2=weights.norm(f"{name}.norm2"),
+        mlp=weights.mlp(f"{name}.mlp.act", f"{name}.mlp.fc1", f"{name}.mlp.fc2"),
+        ls_2=weights.optional(f"{name}.ls2.gamma"),
+    )
+
+
+def _head(weights: TowerWeights, trunk: Any, logit_scale: float) -> Head:
+    """Pooling as the caller chooses; the projection is the trunk's own, or open_clip's after it."""
+    if trunk.global_pool not in ("token", "avg"):
+        raise ModelError(f"its pooling is {trunk.global_pool!r}; clipes reads {SUPPORTED}")
+    projection = next((name for name in ("trunk.head", "head.proj") if f"{name}.weight" in weights), None)
+    if projection is None:
+        raise ModelError(f"its image tower has no linear projection; clipes reads {SUPPORTED}")
+    weights.layer(projection, ("Linear",))
+    return Head(
+        ln_post=weights.optional_norm("trunk.norm"),
+        ln_pooled=weights.optional_norm("trunk.fc_norm"),
+        projection=weights(f"{projection}.weight").T,
+        bias=weights.optional(f"{projection}.bias"),
+        logit_scale=logit_scale,
+    )

@@ -1,0 +1,103 @@
+"""Models of open_clip by name, with few blocks and random weights, and what the real modules give."""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest import mock
+
+import open_clip
+import timm
+import torch
+from models import CONTEXT, randomise
+from reference import min_max
+from torch import Tensor, nn
+
+BLOCKS = 2
+
+
+@contextmanager
+def few_blocks(depth: int = BLOCKS) -> Iterator[None]:
+    """In the block timm builds transformers of ``depth`` blocks."""
+    with mock.patch.object(timm, "create_model", functools.partial(timm.create_model, depth=depth)):
+        yield
+
+
+def tower_config(name: str) -> dict[str, Any]:
+    """open_clip's configuration of a name with a text side of one narrow block, which reads :data:`CONTEXT` tokens."""
+    config: dict[str, Any] = open_clip.get_model_config(name)
+    if not config["vision_cfg"].get("timm_model_name"):
+        config["vision_cfg"]["layers"] = BLOCKS
+    config["text_cfg"].update(width=16, heads=1, layers=1, context_length=CONTEXT)
+    return config
+
+
+def build_tower(name: str, seed: int = 0) -> Any:
+    """open_clip's module of a name, with :data:`BLOCKS` blocks and random weights, in eval mode."""
+    config = tower_config(name)
+    kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+    with few_blocks():
+        return randomise(kind(**config), seed)
+
+
+def resized(model: Any, size: tuple[int, int]) -> Any:
+    """A copy of a model with a tower of timm whose own image is of ``size`` (H, W): timm resamples the positions."""
+    model = copy.deepcopy(model)
+    model.visual.trunk.set_input_size(size)
+    return model
+
+
+def pooling(model: Any, pool: str) -> Any:
+    """A copy of a model with a tower of timm that pools as ``pool`` says, ``"token"`` or ``"avg"``."""
+    model = copy.deepcopy(model)
+    model.visual.trunk.global_pool = pool
+    return model
+
+
+def last_norm(model: Any) -> nn.Module:
+    """The normalisation before the attention of a model's last block."""
+    visual = model.visual
+    last: nn.Module = (
+        visual.trunk.blocks[-1].norm1 if hasattr(visual, "trunk") else visual.transformer.resblocks[-1].ln_1
+    )
+    return last
+
+
+def real_gradcam(model: Any, images: Tensor, text: Tensor, prefix: int) -> Tensor:
+    """Softmax-GradCAM of every text (C, E) for one image, by autograd through the real module: (C, N)."""
+    kept: list[Tensor] = []
+
+    def keep(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+        kept.append(output.detach().requires_grad_())
+        return kept[0]
+
+    handle = last_norm(model).register_forward_hook(keep)
+    try:
+        feature = model.encode_image(images)[0]
+    finally:
+        handle.remove()
+    shares = torch.softmax(model.logit_scale.exp() * text @ (feature / feature.norm()), 0)
+    maps = []
+    for share in shares:
+        (gradient,) = torch.autograd.grad(share, kept[0], retain_graph=True)
+        weights = gradient[0, prefix:].mean(0)
+        maps.append(min_max(min_max(torch.relu(kept[0].detach()[0, prefix:] @ weights))))
+    return torch.stack(maps)
+
+
+def real_attention(model: Any, images: Tensor) -> list[Tensor]:
+    """The softmax of queries and keys of each block of a tower of timm, as its module computes it: (B, A, S, S)."""
+    maps: list[Tensor] = []
+    handles = []
+    for block in model.visual.trunk.blocks:
+        block.attn.fused_attn = False
+        handles.append(block.attn.attn_drop.register_forward_hook(lambda _, inputs, output: maps.append(output)))
+    try:
+        model.encode_image(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return maps
