@@ -19,7 +19,7 @@ EXTRAS = {
     "plot": "matplotlib",
     "ray": "ray[data]",
     "regions": "scikit-image",
-    "sam": "transformers",
+    "transformers": "transformers",
 }
 """What the extras of the installation add, by their names."""
 

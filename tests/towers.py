@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -17,12 +19,13 @@ from reference import min_max
 from torch import Tensor, nn
 
 BLOCKS = 2
+VOCABULARY = 49408  # that of CLIP's tokenizer
 
 
 @contextmanager
-def few_blocks(depth: int = BLOCKS) -> Iterator[None]:
-    """In the block timm builds transformers of ``depth`` blocks."""
-    with mock.patch.object(timm, "create_model", functools.partial(timm.create_model, depth=depth)):
+def few_blocks(**sizes: int) -> Iterator[None]:
+    """In the block timm builds transformers of :data:`BLOCKS` blocks, and of other ``sizes`` that are given."""
+    with mock.patch.object(timm, "create_model", functools.partial(timm.create_model, depth=BLOCKS, **sizes)):
         yield
 
 
@@ -31,7 +34,7 @@ def tower_config(name: str) -> dict[str, Any]:
     config: dict[str, Any] = open_clip.get_model_config(name)
     if not config["vision_cfg"].get("timm_model_name"):
         config["vision_cfg"]["layers"] = BLOCKS
-    config["text_cfg"].update(width=16, heads=1, layers=1, context_length=CONTEXT)
+    config["text_cfg"].update(width=16, heads=1, layers=1, context_length=CONTEXT, vocab_size=VOCABULARY)
     return config
 
 
@@ -51,9 +54,10 @@ def resized(model: Any, size: tuple[int, int]) -> Any:
 
 
 def pooling(model: Any, pool: str) -> Any:
-    """A copy of a model with a tower of timm that pools as ``pool`` says, ``"token"`` or ``"avg"``."""
+    """A copy of a model with a tower of timm that pools as ``pool`` says, ``"token"`` or ``"avg"``, or by attention."""
     model = copy.deepcopy(model)
-    model.visual.trunk.global_pool = pool
+    if model.visual.trunk.attn_pool is None:
+        model.visual.trunk.global_pool = pool
     return model
 
 
@@ -101,3 +105,22 @@ def real_attention(model: Any, images: Tensor) -> list[Tensor]:
         for handle in handles:
             handle.remove()
     return maps
+
+
+def save_tokenizer(folder: Path) -> None:
+    """The two files of a tokenizer of Hugging Face, as SigLIP's repositories have them, with a few words.
+
+    Token 1 ends a sentence and fills what is left, "a clean origami cat" is 3 to 6, and letters are at the end.
+    """
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = ["a", "clean", "origami", "cat", "boat", "sky"]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", -20.0), *((f"▁{word}", -2.0) for word in words)]
+    letters = [(letter, -8.0) for letter in "abcdefghijklmnopqrstuvwxyz▁"]
+    tokenizer = Tokenizer(models.Unigram([*pieces, *letters], unk_id=2))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    special = {"pad_token": "</s>", "eos_token": "</s>", "unk_token": "<unk>", "extra_ids": 0}
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "T5Tokenizer", **special}))

@@ -1,4 +1,4 @@
-"""Gradients through the head and the parts of a block, in closed form, for all pairs of an image and a label at once.
+"""Gradients through the parts of a block, in closed form, for all pairs of an image and a label at once.
 
 Axes: as in :mod:`clipes.cams.gradcam`.
 """
@@ -8,11 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clipes.clip.head import Head, normed, pool_tokens
-from clipes.clip.mlp import activation_slope
+from clipes.clip.mlp import Mlp, activation_slope
 from clipes.clip.pairs import Pairs
-from clipes.clip.transformer import Block, BlockActivations, layer_scale, split_heads
-from clipes.config import Pooling
+from clipes.clip.transformer import Block, BlockActivations, Norm, layer_scale, split_heads
 
 
 def feature_gradient(
@@ -39,22 +37,21 @@ def linear_vjp(grad: Tensor, weight: Tensor) -> Tensor:
     return (grad.to(weight.dtype) @ weight).to(grad.dtype)
 
 
-def head_vjp(
-    head: Head, activations: BlockActivations, rows: slice, pairs: Pairs, grad_feature: Tensor, pool: Pooling
+def feed_forward_vjp(
+    norm: Norm, mlp: Mlp, x: Tensor, hidden: Tensor, pairs: Pairs, grad: Tensor, scale: Tensor | None = None
 ) -> Tensor:
-    """Gradient (P, R, D) at the block's output tokens ``rows``, if the feature pooled their sum."""
-    grad, tokens = (grad_feature @ head.projection.T)[:, None], activations.output[:, rows]  # (P, 1, D), (B, R, D)
-    if head.ln_pooled is not None:
-        pooled = pool_tokens(normed(head, activations.output), activations, pool)
-        grad = head.ln_pooled.backward(pooled[:, None], grad, pairs)
-    return grad.expand(-1, tokens.shape[1], -1) if head.ln_post is None else head.ln_post.backward(tokens, grad, pairs)
+    """Gradient (P, R, D) before a feed-forward part and its residual connection, from the gradient after them.
+
+    Takes the part's input ``x`` (B, R, D), the MLP's ``hidden`` values (B, R, H), and its layer ``scale`` (D,).
+    """
+    grad_hidden = linear_vjp(layer_scale(grad, scale), mlp.proj_weight)
+    grad_hidden = grad_hidden * pairs.gather_images(activation_slope(hidden, mlp.activation))
+    return grad + norm.backward(x, linear_vjp(grad_hidden, mlp.fc_weight), pairs)
 
 
 def mlp_vjp(block: Block, after_attention: Tensor, hidden: Tensor, pairs: Pairs, grad: Tensor) -> Tensor:
-    """Gradient (P, R, D) before the MLP and its residual connection, from the gradient after them."""
-    grad_hidden = linear_vjp(layer_scale(grad, block.ls_2), block.mlp.proj_weight)
-    grad_hidden = grad_hidden * pairs.gather_images(activation_slope(hidden, block.mlp.activation))
-    return grad + block.ln_2.backward(after_attention, linear_vjp(grad_hidden, block.mlp.fc_weight), pairs)
+    """:func:`feed_forward_vjp` of a block."""
+    return feed_forward_vjp(block.ln_2, block.mlp, after_attention, hidden, pairs, grad, block.ls_2)
 
 
 def context_gradient(block: Block, activations: BlockActivations, pairs: Pairs, grad: Tensor) -> tuple[Tensor, Tensor]:

@@ -112,7 +112,7 @@ def check_model(vision: VisionEncoder, config: Config) -> None:
     :func:`clipes.cams.tiles.tile_in_patches`.
     """
     vision.check(config.needs)
-    pooled_rows(vision.layout, config.pool)
+    pooled_rows(vision.head, vision.layout, config.pool)
     if config.views.tile:
         tile_in_patches(config.views.tile, vision.patch_size, config.image.max_patches)
 

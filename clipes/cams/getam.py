@@ -18,7 +18,8 @@ from clipes.clip.pairs import Pairs
 from clipes.clip.transformer import Block, BlockActivations, run_block_keeping_all
 from clipes.config import Pooling
 
-from .backward import block_vjp, context_gradient, feature_gradient, head_vjp
+from .backward import block_vjp, context_gradient, feature_gradient
+from .head_backward import head_vjp
 from .probabilities import label_softmax, name_logits
 from .scaling import masked_min_max
 
@@ -95,7 +96,7 @@ def _output_gradient(
         head.logit_scale,
     )
     direction = F.normalize(grad_feature, dim=-1, eps=torch.finfo(grad_feature.dtype).tiny)
-    rows = pooled_rows(last_block.layout, pool)
+    rows = pooled_rows(head, last_block.layout, pool)
     grad = direction.new_zeros(len(pairs), *last_block.output.shape[1:])
     grad[:, rows] = head_vjp(head, last_block, rows, pairs, direction, pool)
     return grad * gather(last_block.token_mask)[..., None]

@@ -15,12 +15,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from clipes.clip.head import Head, image_features, pooled_rows
+from clipes.clip.head import Head, averages, image_features, pooled_rows
 from clipes.clip.pairs import Pairs
 from clipes.clip.transformer import Block, BlockActivations, layer_scale, split_heads
 from clipes.config import Pooling
 
-from .backward import feature_gradient, head_vjp, linear_vjp, mlp_vjp
+from .backward import feature_gradient, linear_vjp, mlp_vjp
+from .head_backward import head_vjp
 from .probabilities import label_softmax, name_logits
 from .scaling import masked_min_max
 
@@ -67,7 +68,7 @@ def _channel_weights(
     block: Block, head: Head, activations: BlockActivations, pairs: Pairs, grad_feature: Tensor, pool: Pooling
 ) -> Tensor:
     """Mean over the patches of the gradient at ``ln_1``'s output, (P, D), from the feature's gradient (P, E)."""
-    rows, prefix = pooled_rows(activations.layout, pool), activations.layout.prefix  # the R tokens that are pooled
+    rows, prefix = pooled_rows(head, activations.layout, pool), activations.layout.prefix  # R tokens are pooled
     gather = pairs.gather_images
     patches = activations.patch_mask.sum(1, keepdim=True)
     grad = head_vjp(head, activations, rows, pairs, grad_feature, pool)
@@ -86,15 +87,16 @@ def _channel_weights(
     for token in range(prefix):
         grad_to = (grad_context * value[:, :, token, None]).sum(-1, keepdim=True) - delta
         grad_key = grad_key - scale * (query * (to_prefix[..., token, None] * grad_to)).sum(-2)
-    if pool == "cls":
-        grad_query = torch.zeros_like(grad_key)  # only the class token queries, so patch queries have no gradient
-    else:
-        back = _attention_vjp(activations.attention[:, :, rows], torch.cat([grad_context, delta], -1), pairs)
+    before = prefix - rows.start  # of the pooled tokens, those that are no patches, whose queries do not count
+    grad_query = torch.zeros_like(grad_key)
+    if before < grad_context.shape[-2]:
+        of_patches = torch.cat([grad_context, delta], -1)[:, :, before:]
+        back = _attention_vjp(activations.attention[:, :, activations.layout.patches], of_patches, pairs)
         grad_logit = (value * back[..., :-1]).sum(-1, keepdim=True) - back[..., -1:]
         grad_query = scale * (gather(activations.key) * grad_logit).sum(-2)
     grad_qkv = torch.cat([g.flatten(1) for g in (grad_query, grad_key, grad_value)], -1)  # (P, 3D)
     # The second 1 / N comes from mean pooling. It is applied here, in float32, to avoid half-precision underflow.
-    pooled = 1 if pool == "cls" else gather(patches)
+    pooled = gather(patches) if averages(head, pool) else 1
     return linear_vjp(grad_qkv, block.in_proj_weight) / gather(patches) / pooled
 
 

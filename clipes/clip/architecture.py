@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clipes._version import install_hint
+
 from .download import download_error, downloading, one_line
 from .errors import ModelError
 from .tower_weights import SUPPORTED
@@ -82,12 +84,19 @@ def training_of_tag(model: str, tag: str, config: Mapping[str, Any]) -> Training
     return _training(model, tag, bool(config.get("quick_gelu")))
 
 
-def default_training(config: Mapping[str, Any]) -> Training:
-    """What is assumed of a weights file: the configuration's own activation, and OpenAI's mean and deviation."""
+def default_training(model: str, config: Mapping[str, Any]) -> Training:
+    """What is assumed of a weights file: what all tags of ``model`` were trained with, if that is the same; else the
+    configuration's own activation, and OpenAI's mean and deviation.
+    """
+    quick = bool(config.get("quick_gelu"))
+    found = {_training(model, tag, quick) for tag in matching_tags(model, config)}
+    return found.pop() if len(found) == 1 else _as_openai(quick)
+
+
+def _as_openai(quick_gelu: bool) -> Training:
     from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 
-    quick = bool(config.get("quick_gelu"))
-    return Training(quick, tuple(OPENAI_DATASET_MEAN), tuple(OPENAI_DATASET_STD), "bicubic")
+    return Training(quick_gelu, tuple(OPENAI_DATASET_MEAN), tuple(OPENAI_DATASET_STD), "bicubic")
 
 
 def other_trainings(model: str, config: Mapping[str, Any], assumed: Training) -> dict[str, Training]:
@@ -107,7 +116,7 @@ def other_trainings(model: str, config: Mapping[str, Any], assumed: Training) ->
 def _training(model: str, tag: str, quick_gelu: bool) -> Training:
     from open_clip.pretrained import get_pretrained_cfg
 
-    cfg, assumed = get_pretrained_cfg(model, tag), default_training({})
+    cfg, assumed = get_pretrained_cfg(model, tag), _as_openai(quick_gelu)
     quick = quick_gelu or tag.lower() == "openai" or bool(cfg.get("quick_gelu"))
     mean, std = tuple(cfg.get("mean") or assumed.mean), tuple(cfg.get("std") or assumed.std)
     return Training(quick, mean, std, cfg.get("interpolation") or assumed.interpolation)
@@ -123,7 +132,7 @@ def _missing_package(config: Mapping[str, Any]) -> str | None:
     text = config.get("text_cfg", {})
     needed = text.get("hf_model_name") or text.get("hf_tokenizer_name")
     if needed and importlib.util.find_spec("transformers") is None:
-        return f"its text side ({needed}) needs another package: pip install transformers"
+        return f"its text side ({needed}) needs another package: {install_hint('transformers')}"
     return None
 
 

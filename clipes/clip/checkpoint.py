@@ -13,9 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import transformers_names
 from .errors import ModelError
 
-_ANCHOR, _TRANSFORMERS_ANCHOR = "visual.conv1.weight", "vision_model.embeddings.patch_embedding.weight"
+_ANCHORS = ("visual.conv1.weight", "visual.trunk.pos_embed", transformers_names.ANCHOR)
+"""A name that each kind of state dict has: open_clip's own towers, those of timm, transformers' models."""
 _SIZES = ("input_resolution", "context_length", "vocab_size")  # buffers of OpenAI's archives
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "weights")
 
@@ -35,7 +37,8 @@ class Checkpoint(NamedTuple):
 def read_checkpoint(path: Path, trusted: bool = False) -> Checkpoint:
     """Read a safetensors file, a pickled state dict or training checkpoint, or a TorchScript archive.
 
-    Names may have one common prefix, such as ``module.``, and may be those of transformers' ``CLIPModel``.
+    Names may have one common prefix, such as ``module.``, and may be those of transformers' ``CLIPModel`` and
+    ``SiglipModel``.
     ``trusted`` allows files whose loading can run code: TorchScript archives and pickles of any classes.
 
     Raises ModelError, which says what the file is, if it holds no whole CLIP or is not trusted.
@@ -145,60 +148,13 @@ def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
 
 def _in_open_clip_names(state: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """The same tensors without a common prefix, renamed if they have transformers' names."""
-    anchors = [name for name in state if name.endswith((_ANCHOR, _TRANSFORMERS_ANCHOR))]
-    prefixes = {name.removesuffix(_ANCHOR).removesuffix(_TRANSFORMERS_ANCHOR) for name in anchors}
+    prefixes = {name.removesuffix(anchor) for name in state for anchor in _ANCHORS if name.endswith(anchor)}
     if len(prefixes) > 1:
         raise ModelError(f"{path} holds several models ({', '.join(map(repr, sorted(prefixes)))}); save one alone")
     prefix = next(iter(prefixes), "")
     state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
-    if _TRANSFORMERS_ANCHOR in state:
-        state = _from_transformers(state, path)
-    if "conv1.weight" in state or (_ANCHOR in state and all(name.startswith("visual.") for name in state)):
+    if transformers_names.ANCHOR in state:
+        state = transformers_names.from_transformers(state, path)
+    if {"conv1.weight", "trunk.pos_embed"} & state.keys() or all(name.startswith("visual.") for name in state):
         raise ModelError(f"{path} holds the vision side alone; save the whole CLIP, because labels are text")
     return state
-
-
-_TRANSFORMERS_NAMES = {
-    "vision_model.embeddings.class_embedding": "visual.class_embedding",
-    _TRANSFORMERS_ANCHOR: _ANCHOR,
-    "vision_model.embeddings.position_embedding.weight": "visual.positional_embedding",
-    "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
-    "text_model.embeddings.position_embedding.weight": "positional_embedding",
-    "visual_projection.weight": "visual.proj",
-    "text_projection.weight": "text_projection",
-    "logit_scale": "logit_scale",
-}
-_TRANSFORMERS_PARTS = {
-    "vision_model.pre_layrnorm.": "visual.ln_pre.",
-    "vision_model.post_layernorm.": "visual.ln_post.",
-    "text_model.final_layer_norm.": "ln_final.",
-    "vision_model.encoder.layers.": "visual.transformer.resblocks.",
-    "text_model.encoder.layers.": "transformer.resblocks.",
-    ".self_attn.out_proj.": ".attn.out_proj.",
-    ".layer_norm1.": ".ln_1.",
-    ".layer_norm2.": ".ln_2.",
-    ".mlp.fc1.": ".mlp.c_fc.",
-    ".mlp.fc2.": ".mlp.c_proj.",
-}
-
-
-def _from_transformers(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Transformers' ``CLIPModel``: its projections are transposed, and q, k and v are three layers."""
-    renamed = {}
-    for name, value in state.items():
-        new = _TRANSFORMERS_NAMES.get(name, name)
-        for part, other in _TRANSFORMERS_PARTS.items():
-            new = new.replace(part, other)
-        if new.endswith(
-            ("embeddings.position_ids", ".k_proj.weight", ".k_proj.bias", ".v_proj.weight", ".v_proj.bias")
-        ):
-            continue
-        if ".self_attn.q_proj." in new:
-            parts = [name.replace(".q_proj.", f".{letter}_proj.") for letter in "qkv"]
-            missing = [part for part in parts if part not in state]
-            if missing:
-                raise ModelError(f"{path} lacks {missing[0]}; get the file again")
-            new = new.replace(".self_attn.q_proj.", ".attn.in_proj_")
-            value = torch.cat([state[part] for part in parts])
-        renamed[new] = value.T.contiguous() if name.endswith("_projection.weight") else value
-    return renamed

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from clipes.config import Pooling
 
+from .attention_pool import AttentionPool
 from .layout import Layout
 from .transformer import BlockActivations, Norm
 
@@ -18,6 +19,7 @@ class Head:
 
     Attributes:
         ln_post: normalises each token.
+        attention: pools the tokens. Without it the caller chooses: the class token, or the mean of the patches.
         ln_pooled: normalises what was pooled of them.
         projection, bias: to the joint space, (D, E) and (E,).
         logit_scale: the factor of cosines, after the exponential.
@@ -26,18 +28,23 @@ class Head:
     ln_post: Norm | None
     projection: Tensor
     logit_scale: float
+    attention: AttentionPool | None = None
     ln_pooled: Norm | None = None
     bias: Tensor | None = None
 
 
 def image_features(head: Head, activations: BlockActivations, pool: Pooling) -> Tensor:
-    """Image features (B, E), not normalised, from the last block's output tokens."""
-    return project(head, pool_tokens(normed(head, activations.output), activations, pool))
+    """Image features (B, E), not normalised, from the last block's output tokens.
+
+    ``pool`` counts where the model has no attention to pool by. ValueError for a class token that it does not have.
+    """
+    return project(head, pool_tokens(head, normed(head, activations.output), activations, pool))
 
 
 def token_features(head: Head, tokens: Tensor) -> Tensor:
     """Features (..., E), not normalised, of tokens (..., D) of the last block's output, each pooled alone."""
-    return project(head, normed(head, tokens))
+    tokens = normed(head, tokens)
+    return project(head, tokens if head.attention is None else head.attention.alone(tokens))
 
 
 def normed(head: Head, tokens: Tensor) -> Tensor:
@@ -51,8 +58,10 @@ def project(head: Head, pooled: Tensor) -> Tensor:
     return feature if head.bias is None else feature + head.bias
 
 
-def pooled_rows(layout: Layout, pool: Pooling) -> slice:
+def pooled_rows(head: Head, layout: Layout, pool: Pooling) -> slice:
     """The places of the tokens that are pooled. ValueError for a class token that the model does not have."""
+    if head.attention is not None:
+        return slice(0, None) if head.attention.with_prefix else layout.patches
     if pool == "patch":
         return layout.patches
     if not layout.prefix:
@@ -60,10 +69,17 @@ def pooled_rows(layout: Layout, pool: Pooling) -> slice:
     return slice(0, 1)
 
 
-def pool_tokens(tokens: Tensor, activations: BlockActivations, pool: Pooling) -> Tensor:
-    """(B, S, D) to (B, D): the class token, or the mean of the patch tokens that are no padding."""
-    rows = pooled_rows(activations.layout, pool)
+def averages(head: Head, pool: Pooling) -> bool:
+    """Whether the feature is the mean of the patches."""
+    return head.attention is None and pool == "patch"
+
+
+def pool_tokens(head: Head, tokens: Tensor, activations: BlockActivations, pool: Pooling) -> Tensor:
+    """Tokens (B, S, D), as :func:`normed` gives them, to (B, D): those of :func:`pooled_rows` that are no padding."""
+    rows = pooled_rows(head, activations.layout, pool)
+    mask = activations.token_mask[:, rows]
+    if head.attention is not None:
+        return head.attention(tokens[:, rows], mask)
     if pool == "cls":
         return tokens[:, 0]
-    mask = activations.token_mask[:, rows]
     return tokens[:, rows].masked_fill(~mask[..., None], 0).sum(1) / mask.sum(1, keepdim=True)

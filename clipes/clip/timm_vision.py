@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .attention_pool import AttentionPool
 from .errors import ModelError
 from .head import Head
 from .stem import PatchLayer
@@ -101,17 +102,38 @@ def _block(weights: TowerWeights, name: str, heads: int) -> Block:
 
 
 def _head(weights: TowerWeights, trunk: Any, logit_scale: float) -> Head:
-    """Pooling as the caller chooses; the projection is the trunk's own, or open_clip's after it."""
-    if trunk.global_pool not in ("token", "avg"):
+    """The projection is the trunk's own, or open_clip's after it, or there is none."""
+    if trunk.global_pool not in ("token", "avg", "map"):
         raise ModelError(f"its pooling is {trunk.global_pool!r}; clipes reads {SUPPORTED}")
     projection = next((name for name in ("trunk.head", "head.proj") if f"{name}.weight" in weights), None)
-    if projection is None:
-        raise ModelError(f"its image tower has no linear projection; clipes reads {SUPPORTED}")
-    weights.layer(projection, ("Linear",))
+    positions = weights("trunk.pos_embed")
+    eye = torch.eye(positions.shape[-1], dtype=positions.dtype, device=positions.device)
     return Head(
         ln_post=weights.optional_norm("trunk.norm"),
+        attention=_attention_pool(weights, trunk) if trunk.global_pool == "map" else None,
         ln_pooled=weights.optional_norm("trunk.fc_norm"),
-        projection=weights(f"{projection}.weight").T,
+        projection=weights(f"{projection}.weight").T if projection else eye,
         bias=weights.optional(f"{projection}.bias"),
         logit_scale=logit_scale,
+    )
+
+
+def _attention_pool(weights: TowerWeights, trunk: Any) -> AttentionPool:
+    name = "trunk.attn_pool"
+    layer = weights.layer(name, ("AttentionPoolLatent",))
+    if layer.latent_len != 1 or layer.pool != "token":
+        raise ModelError(f"its pooling has {layer.latent_len} queries; clipes reads {SUPPORTED}")
+    latent, key_and_value = weights(f"{name}.latent")[0, 0].double(), weights(f"{name}.kv.weight")
+    query = weights(f"{name}.q.weight").double() @ latent + weights.bias(f"{name}.q").double()
+    key, value = key_and_value.chunk(2)
+    by_head = query.reshape(layer.num_heads, 1, -1) @ key.double().reshape(layer.num_heads, -1, len(latent))
+    return AttentionPool(
+        query=(by_head[:, 0] * layer.scale).to(key),
+        value_weight=value,
+        value_bias=weights.bias(f"{name}.kv").chunk(2)[1],
+        out_weight=weights(f"{name}.proj.weight"),
+        out_bias=weights.bias(f"{name}.proj"),
+        norm=weights.norm(f"{name}.norm"),
+        mlp=weights.mlp(f"{name}.mlp.act", f"{name}.mlp.fc1", f"{name}.mlp.fc2"),
+        with_prefix=type(trunk).__name__ == "Eva" or trunk.pool_include_prefix,
     )

@@ -69,7 +69,7 @@ def _timm_reason(vision: Mapping[str, Any]) -> str | None:
     family = model_entrypoint(architecture).__module__.rpartition(".")[2]
     if family not in _TIMM_READ:
         return f"{tower} {_TIMM_REASONS.get(family, 'is no plain ViT')}"
-    if pool not in ("token", "avg", ""):
+    if pool not in ("token", "avg", "map", ""):
         return f"{tower} pools the image by {pool!r}"
     if vision.get("timm_proj") == "mlp":
         return f"{tower} has a projection of two layers"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ from .checkpoint import read_checkpoint
 from .download import download_error, downloading, one_line, without_open_clips_log
 from .errors import ModelError
 from .text import TextEncoder
+from .tokenizer import Tokenizer, load_tokenizer
 from .towers import vision_tower
 from .vision import VisionEncoder
 
@@ -86,27 +87,28 @@ def load_clip(
     if not model.startswith(("local-dir:", "hf-hub:")):
         model = open_clip_name(model)
     with loading():
-        clip = _build(model, pretrained, like, trusted)
+        clip, tokenize = _build(model, pretrained, like, trusted)
     broken = [name for name, value in clip.state_dict().items() if not value.isfinite().all()]
     if broken:
         raise ModelError(f"the weights of {model} hold NaN or infinity in {broken[0]}; get the file again")
     clip.eval().requires_grad_(False).float()
     if target.type == "cpu":
         onednn_is_exact()  # found out before any thread computes
-    return CLIP(vision_tower(clip).to(target, dtype), _text_encoder(clip, model))
+    return CLIP(vision_tower(clip).to(target, dtype), _text_encoder(clip, tokenize))
 
 
-def _build(model: str, pretrained: str | Path | None, like: str | None, trusted: bool) -> Any:
-    """open_clip's module with its weights."""
+def _build(model: str, pretrained: str | Path | None, like: str | None, trusted: bool) -> tuple[Any, Tokenizer]:
+    """open_clip's module with its weights, and its tokenizer."""
     config = model_config(model, pretrained)
     named = not model.startswith(("local-dir:", "hf-hub:"))
     file = weights_file(model, pretrained, config) if named else None
     if like is not None and file is None:
         raise ModelError(f"like={like!r} (--weights-of) is for a weights file; {model} says itself how it was trained")
+    tokenize = load_tokenizer(model)  # first, because it is fast to fail
     if file is not None:
-        return _from_file(model, file, config, like, trusted)
+        return _from_file(model, file, config, like, trusted), tokenize
     quick_gelu = str(pretrained).lower() == "openai"
-    return _from_open_clip(model, str(pretrained) if named else None, quick_gelu)
+    return _from_open_clip(model, str(pretrained) if named else None, quick_gelu), tokenize
 
 
 def _from_open_clip(model: str, tag: str | None, quick_gelu: bool) -> Any:
@@ -133,7 +135,7 @@ def _from_open_clip(model: str, tag: str | None, quick_gelu: bool) -> Any:
 def _from_file(model: str, path: Path, config: Mapping[str, Any], like: str | None, trusted: bool) -> Any:
     import open_clip
 
-    training = default_training(config) if like is None else training_of_tag(model, like, config)
+    training = default_training(model, config) if like is None else training_of_tag(model, like, config)
     checkpoint = read_checkpoint(path, trusted)
     if like is None and checkpoint.quick_gelu is not None:
         training = training._replace(quick_gelu=checkpoint.quick_gelu)
@@ -198,21 +200,7 @@ def _load_state(clip: Any, state: dict[str, Tensor], refusal: str) -> None:
     clip.load_state_dict(state)
 
 
-def _text_encoder(model: Any, name: str) -> TextEncoder:
-    import open_clip
-
-    tokenizer = open_clip.get_tokenizer(name)
-
-    def tokenize(sentences: Sequence[str]) -> Tensor:
-        tokens: Tensor = tokenizer(list(sentences))
-        context = tokens.shape[1]
-        longer = tokenizer(list(sentences), context + 1)  # a sentence that fits has the same tokens, only more padding
-        cut = [sentences[i] for i in (longer[:, :context] != tokens).any(1).nonzero().flatten().tolist()]
-        if cut:
-            others = f", and of {len(cut) - 1} other sentence(s)" if len(cut) > 1 else ""
-            warnings.warn(f"{name} reads {context} tokens; the end of {cut[0]!r}{others} is cut", stacklevel=2)
-        return tokens
-
+def _text_encoder(model: Any, tokenize: Tokenizer) -> TextEncoder:
     def encode(tokens: Tensor) -> Tensor:
         with inference(), float32_products():
             return F.normalize(model.encode_text(tokens).float(), dim=-1)

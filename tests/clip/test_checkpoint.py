@@ -40,7 +40,7 @@ def same_weights(path: Path, state: dict[str, Tensor], **settings: Any) -> None:
     for index, block in enumerate(vision.blocks):
         name = f"visual.transformer.resblocks.{index}"
         assert torch.equal(block.in_proj_weight, state[f"{name}.attn.in_proj_weight"])
-        assert torch.equal(block.fc_bias, state[f"{name}.mlp.c_fc.bias"])
+        assert torch.equal(block.mlp.fc_bias, state[f"{name}.mlp.c_fc.bias"])
 
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict"])
@@ -210,12 +210,12 @@ def test_a_file_of_a_name_with_both_activations(file: Path, monkeypatch: pytest.
     expected = r"w\.safetensors does not say .*assumed is GELU, mean 0\.4815.*openai: QuickGELU.*--weights-of TAG"
     with pytest.warns(UserWarning, match=expected):
         plain = load_clip("small", file).vision
-    assert {block.activation for block in plain.blocks} == {"gelu"}
+    assert {block.mlp.activation for block in plain.blocks} == {"gelu"}
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         quick, gelu = (load_clip("small", file, like=tag).vision for tag in ("openai", "laion"))
-    assert {block.activation for block in quick.blocks} == {"quick_gelu"}
-    assert {block.activation for block in gelu.blocks} == {"gelu"}
+    assert {block.mlp.activation for block in quick.blocks} == {"quick_gelu"}
+    assert {block.mlp.activation for block in gelu.blocks} == {"gelu"}
 
 
 def test_nothing_calls_the_model_random_that_a_file_fills(
@@ -274,6 +274,6 @@ def test_open_clip_knows_the_activation_of_every_kind() -> None:
 
     for name in ("ViT-B-32", "ViT-B-16", "ViT-L-14", "ViT-H-14"):
         config = model_config(name, None)
-        others = other_trainings(name, config, default_training(config))
+        others = other_trainings(name, config, default_training(name, config))
         assert any(training.quick_gelu for training in others.values()), name
     assert not open_clip.get_model_config("ViT-B-32").get("quick_gelu")

@@ -20,10 +20,11 @@ from models import build, clip_config, save_folder
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
-from towers import build_tower, few_blocks, pooling, real_attention, real_gradcam, resized, tower_config
+from towers import build_tower, few_blocks, pooling, real_attention, real_gradcam, resized, save_tokenizer, tower_config
 
 import clipes
-from clipes.cams.compute import check_model
+from clipes.cams.compute import check_model, compute_cams, encode_pixels
+from clipes.cams.dense import dense_features
 from clipes.cams.gradcam import softmax_gradcam
 from clipes.clip.errors import ModelError
 from clipes.clip.head import image_features
@@ -32,10 +33,15 @@ from clipes.clip.pairs import Pairs
 from clipes.clip.towers import unsupported_reason, vision_tower
 from clipes.clip.vision import VisionEncoder
 from clipes.config import (
+    AffinityConfig,
+    AttentionAffinityConfig,
     AttentionBlocks,
     ClassAttentionConfig,
     CommitteeConfig,
+    ContrastAffinityConfig,
+    DenseConfig,
     EncodeRequest,
+    FeatureAffinityConfig,
     GetamConfig,
     GradCamConfig,
     MapConfig,
@@ -44,7 +50,14 @@ from clipes.config import (
 )
 from clipes.scenes import draw_scene
 
-TOWERS: dict[str, int] = {"MobileCLIP-B": 1, "MobileCLIP2-L-14": 1, "vit_medium_patch16_gap_256": 0}
+TOWERS: dict[str, int] = {
+    "MobileCLIP-B": 1,
+    "MobileCLIP2-L-14": 1,
+    "vit_medium_patch16_gap_256": 0,
+    "ViT-B-16-SigLIP": 0,
+    "ViT-B-32-SigLIP2-256": 0,
+    "ViT-SO400M-14-SigLIP": 0,
+}
 """Names of one tower of each form, and how many tokens stand before its patches."""
 
 
@@ -162,7 +175,7 @@ def maps_of(encoder: VisionEncoder, pixels: Tensor, text: Tensor, pool: Pooling)
 @pytest.mark.parametrize("name", TOWERS)
 def test_maps_are_those_of_autograd_through_the_module(name: str, pool: Pooling) -> None:
     prefix = TOWERS[name]
-    if pool == "cls" and not prefix:
+    if pool == "cls" and not prefix and tower(name).visual.trunk.attn_pool is None:
         pytest.skip("no class token")
     model = pooling(tower(name), "token" if pool == "cls" else "avg")
     size = another_size(vision_tower(model))
@@ -182,8 +195,12 @@ WORDS = {"classes": ["cat", "boat"], "background": ["sky"]}
 @pytest.fixture
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """A folder with random weights of the tower that a test names; models built meanwhile have as few blocks."""
+    config = tower_config(request.param)
+    if "hf_tokenizer_name" in config["text_cfg"]:
+        pytest.importorskip("transformers")
+        save_tokenizer(tmp_path / "model")
     with few_blocks():
-        yield save_folder(tower(request.param), tmp_path / "model", tower_config(request.param))
+        yield save_folder(tower(request.param), tmp_path / "model", config)
 
 
 @pytest.mark.parametrize("folder", TOWERS, indirect=True)
@@ -320,7 +337,6 @@ def relu(trunk: Any) -> None:
         (overlapping_windows, r"convolution trunk\.patch_embed\.backbone\.1 has windows that overlap"),
         (relu, r"the activation ReLU\(\) is not supported"),
         (lambda trunk: setattr(trunk, "global_pool", "max"), "its pooling is 'max'"),
-        (lambda trunk: setattr(trunk, "head", torch.nn.Identity()), "no linear projection"),
     ],
 )
 def test_a_module_of_another_form(change: Callable[[Any], None], message: str) -> None:
@@ -334,3 +350,38 @@ def test_a_tower_that_the_installed_timm_does_not_have() -> None:
     config = tower_config("MobileCLIP-B")
     config["vision_cfg"]["timm_model_name"] = "vit_of_tomorrow"
     assert unsupported_reason(config) == "the installed timm has no vit_of_tomorrow; update it: pip install -U timm"
+
+
+def test_each_patch_alone_through_the_head() -> None:
+    """Dense features with the block's own attention are the module's head for a picture of that one token."""
+    for name in ("ViT-B-16-SigLIP", "MobileCLIP2-L-14"):
+        model = pooling(tower(name), "avg")
+        encoder, pixels, trunk = vision_tower(model), image(model), model.visual.trunk
+        encoded = encoder.encode(pixels, EncodeRequest(tokens=1))
+        settings = encoded.grids, "qk", True
+        got = dense_features(encoder.blocks[-1], encoder.head, encoded.tokens[-1], *settings, layout=encoded.layout)[0]
+        tokens = trunk.forward_features(pixels)[0, TOWERS[name] :]
+        one_by_one = tokens[:, None] if TOWERS[name] == 0 else tokens[:, None].expand(-1, 2, -1)  # "avg" skips one
+        assert deviation(got, normalize(model.visual.head(trunk.forward_head(one_by_one)), dim=-1)) < 1e-5
+
+
+@pytest.mark.parametrize("map", [DenseConfig("kk+distance", False), DenseConfig(), GradCamConfig("cls")])
+@pytest.mark.parametrize(
+    "affinity", [AttentionAffinityConfig(boxes="none"), FeatureAffinityConfig(), ContrastAffinityConfig()]
+)
+def test_other_maps_and_affinities_without_a_class_token(map: MapConfig, affinity: AffinityConfig) -> None:
+    """In a batch of two sizes as in batches of one."""
+    config = replace(clipes.VOC12, map=map, affinity=affinity)
+    encoder = vision_tower(tower("ViT-B-16-SigLIP"))
+    p = encoder.patch_size
+    pixels = [torch.randn(3, h * p, w * p, generator=torch.Generator().manual_seed(h)) for h, w in ((4, 3), (3, 5))]
+    text = texts(tower("ViT-B-16-SigLIP"), 4, torch.float32)[:, None]
+
+    def run(chosen: list[Tensor], labels: list[list[int]]) -> list[Tensor]:
+        return compute_cams(encoder, encode_pixels(encoder, chosen, config), text, labels, 3, config)
+
+    together = run(pixels, [[1, 3], [2]])
+    alone = run(pixels[:1], [[1, 3]]) + run(pixels[1:], [[2]])
+    for got, want in zip(together, alone, strict=True):
+        assert got.shape == want.shape and 0.9 < want.amax() <= 1
+        torch.testing.assert_close(got, want, rtol=0, atol=2e-3)

@@ -277,7 +277,7 @@ def test_wheel_metadata(wheel: Path) -> None:
         "plot",
         "ray",
         "regions",
-        "sam",
+        "transformers",
         "test",
         "docs",
         "oracle",

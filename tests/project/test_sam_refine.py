@@ -80,7 +80,7 @@ def small_sam3(transformers):
 @pytest.mark.slow
 @pytest.mark.parametrize("small", [small_sam2, small_sam3])
 def test_answers_are_regions_that_vote(small, example, tmp_path, monkeypatch, capsys):
-    transformers = pytest.importorskip("transformers", reason="transformers, the extra `sam`, is not installed")
+    transformers = pytest.importorskip("transformers", reason="transformers is not installed")
     for part in small(transformers):
         part.save_pretrained(tmp_path / "sam")
     write_scenes(tmp_path, 2)
