@@ -18,7 +18,7 @@ from models import CONTEXT, randomise
 from reference import min_max
 from torch import Tensor, nn
 
-BLOCKS = 2
+BLOCKS, WIDTH = 2, 128
 VOCABULARY = 49408  # that of CLIP's tokenizer
 
 
@@ -29,21 +29,33 @@ def few_blocks(**sizes: int) -> Iterator[None]:
         yield
 
 
-def tower_config(name: str) -> dict[str, Any]:
-    """open_clip's configuration of a name with a text side of one narrow block, which reads :data:`CONTEXT` tokens."""
+def narrow(name: str) -> dict[str, int]:
+    """What makes a tower of timm :data:`WIDTH` wide; nothing for one whose stem has widths of its own."""
+    return {} if name in ("MobileCLIP-B", "MobileCLIP2-B") else {"embed_dim": WIDTH, "num_heads": 4}
+
+
+def tower_config(name: str, width: int | None = None) -> dict[str, Any]:
+    """open_clip's configuration of a name with a text side of one narrow block, which reads :data:`CONTEXT` tokens.
+
+    ``width`` is that of the joint space where it is not open_clip's.
+    """
     config: dict[str, Any] = open_clip.get_model_config(name)
+    config["embed_dim"] = width or config["embed_dim"]
     if not config["vision_cfg"].get("timm_model_name"):
         config["vision_cfg"]["layers"] = BLOCKS
     config["text_cfg"].update(width=16, heads=1, layers=1, context_length=CONTEXT, vocab_size=VOCABULARY)
     return config
 
 
-def build_tower(name: str, seed: int = 0) -> Any:
-    """open_clip's module of a name, with :data:`BLOCKS` blocks and random weights, in eval mode."""
-    config = tower_config(name)
+def build_tower(name: str, **sizes: int) -> Any:
+    """open_clip's module of a name, with :data:`BLOCKS` blocks and random weights, in eval mode.
+
+    The tower of timm has other ``sizes`` where they are given.
+    """
+    config = tower_config(name, sizes.get("embed_dim"))
     kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
-    with few_blocks():
-        return randomise(kind(**config), seed)
+    with few_blocks(**sizes):
+        return randomise(kind(**config))
 
 
 def resized(model: Any, size: tuple[int, int]) -> Any:

@@ -5,11 +5,15 @@ Axes: as in :mod:`clipes.cams.gradcam`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
+from clipes.clip.layout import Layout
 from clipes.clip.mlp import Mlp, activation_slope
 from clipes.clip.pairs import Pairs
+from clipes.clip.rotary import Rotation
 from clipes.clip.transformer import Block, BlockActivations, Norm, layer_scale, split_heads
 
 
@@ -63,11 +67,20 @@ def context_gradient(block: Block, activations: BlockActivations, pairs: Pairs, 
     return grad, split_heads(attended, block.heads)
 
 
+def unturned(layout: Layout, pairs: Pairs) -> Callable[[Tensor], Tensor]:
+    """What takes a head's gradient (P, S, d) at its turned queries or keys to that before the turn."""
+    if layout.rotation is None:
+        return lambda grad: grad
+    rotation = Rotation(*(pairs.gather_images(part)[:, 0] for part in (layout.rotation.cos, layout.rotation.sin)))
+    return rotation.inverse
+
+
 def block_vjp(
     block: Block, x: Tensor, activations: BlockActivations, pairs: Pairs, grad: Tensor, grad_context: Tensor
 ) -> Tensor:
     """The gradient (P, S, D) at a block's input ``x`` (B, S, D), from what :func:`context_gradient` returns."""
     gather, scale = pairs.gather_images, activations.query.shape[-1] ** -0.5
+    back = unturned(activations.layout, pairs)
     parts = []
     for head in range(block.heads):  # one head's S x S matrices of all pairs at a time
         query, key, value, attention, context = (
@@ -75,6 +88,6 @@ def block_vjp(
         )
         own = grad_context[:, head]
         grad_logits = attention * (own @ value.mT - (own * context).sum(-1, keepdim=True))
-        parts.append((scale * grad_logits @ key, scale * grad_logits.mT @ query, attention.mT @ own))
+        parts.append((back(scale * grad_logits @ key), back(scale * grad_logits.mT @ query), attention.mT @ own))
     grad_qkv = torch.cat([grad_part for kind in zip(*parts, strict=True) for grad_part in kind], -1)
     return grad + block.ln_1.backward(x, linear_vjp(grad_qkv, block.in_proj_weight), pairs)

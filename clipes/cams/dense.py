@@ -47,7 +47,7 @@ def dense_features(
         regions: (B, N) int64, 0 for none, if patches are to attend within these alone, and not to the class token.
     """
     token_mask = layout.token_mask
-    query, key, value = project_qkv(block, block.ln_1(x))
+    query, key, value = project_qkv(block, block.ln_1(x), layout)
     context = torch.empty_like(value)
     bias = distance_bias(grids, sigma, x, layout.prefix) if attention == "kk+distance" else None
     of_themselves = {"qq": [query], "kk": [key], "qq+kk": [query, key], "kk+distance": [key]}

@@ -20,7 +20,7 @@ from clipes.clip.pairs import Pairs
 from clipes.clip.transformer import Block, BlockActivations, layer_scale, split_heads
 from clipes.config import Pooling
 
-from .backward import feature_gradient, linear_vjp, mlp_vjp
+from .backward import feature_gradient, linear_vjp, mlp_vjp, unturned
 from .head_backward import head_vjp
 from .probabilities import label_softmax, name_logits
 from .scaling import masked_min_max
@@ -75,29 +75,64 @@ def _channel_weights(
     grad = grad * gather(activations.token_mask[:, rows, None])
     grad = mlp_vjp(block, activations.after_attention[:, rows], activations.hidden[:, rows], pairs, grad)
     grad_context = split_heads(linear_vjp(layer_scale(grad, block.ls_1), block.out_weight), block.heads)  # (P,A,R,d)
-    value = gather(activations.value)
     delta = (grad_context * gather(activations.context[:, :, rows])).sum(-1, keepdim=True)
     to_prefix = gather(activations.attention[:, :, rows, :prefix])  # (P, A, R, tokens before the patches)
-    query, scale = gather(activations.query[:, :, rows]), activations.query.shape[-1] ** -0.5
-
-    # All keys together have no gradient, as logits do not change the softmax that all change alike: that of the patches
-    # is less that of the tokens before them.
     grad_value = ((1 - to_prefix.sum(-1, keepdim=True)) * grad_context).sum(-2)
-    grad_key = torch.zeros_like(grad_value)
-    for token in range(prefix):
-        grad_to = (grad_context * value[:, :, token, None]).sum(-1, keepdim=True) - delta
-        grad_key = grad_key - scale * (query * (to_prefix[..., token, None] * grad_to)).sum(-2)
-    before = prefix - rows.start  # of the pooled tokens, those that are no patches, whose queries do not count
-    grad_query = torch.zeros_like(grad_key)
-    if before < grad_context.shape[-2]:
-        of_patches = torch.cat([grad_context, delta], -1)[:, :, before:]
-        back = _attention_vjp(activations.attention[:, :, activations.layout.patches], of_patches, pairs)
-        grad_logit = (value * back[..., :-1]).sum(-1, keepdim=True) - back[..., -1:]
-        grad_query = scale * (gather(activations.key) * grad_logit).sum(-2)
+    of_logits = _logits_vjp if activations.layout.rotation is None else _turned_logits_vjp
+    grad_query, grad_key = of_logits(activations, rows, pairs, grad_context, delta)
     grad_qkv = torch.cat([g.flatten(1) for g in (grad_query, grad_key, grad_value)], -1)  # (P, 3D)
     # The second 1 / N comes from mean pooling. It is applied here, in float32, to avoid half-precision underflow.
     pooled = gather(patches) if averages(head, pool) else 1
     return linear_vjp(grad_qkv, block.in_proj_weight) / gather(patches) / pooled
+
+
+def _logits_vjp(
+    activations: BlockActivations, rows: slice, pairs: Pairs, grad_context: Tensor, delta: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The sums (P, A, d) over the patches of the gradients at queries and keys, from that at the context of ``rows``.
+
+    ``delta`` (P, A, R, 1) is the product of context and gradient. No matrix of all tokens is formed: all keys together
+    have no gradient, because logits that all change alike change no softmax, so that of the patches is less that of the
+    tokens before them.
+    """
+    gather, layout = pairs.gather_images, activations.layout
+    query, value = gather(activations.query[:, :, rows]), gather(activations.value)
+    scale = query.shape[-1] ** -0.5
+    grad_key = torch.zeros_like(grad_context[:, :, 0])
+    for token in range(layout.prefix):
+        to_token = gather(activations.attention[:, :, rows, token, None])  # (P, A, R, 1)
+        grad_to = (grad_context * value[:, :, token, None]).sum(-1, keepdim=True) - delta
+        grad_key = grad_key - scale * (query * (to_token * grad_to)).sum(-2)
+    before = layout.prefix - rows.start  # of the pooled tokens, those that are no patches, whose queries do not count
+    if before >= grad_context.shape[-2]:
+        return torch.zeros_like(grad_key), grad_key
+    of_patches = torch.cat([grad_context, delta], -1)[:, :, before:]
+    back = _attention_vjp(activations.attention[:, :, layout.patches], of_patches, pairs)
+    grad_logit = (value * back[..., :-1]).sum(-1, keepdim=True) - back[..., -1:]
+    return scale * (gather(activations.key) * grad_logit).sum(-2), grad_key
+
+
+def _turned_logits_vjp(
+    activations: BlockActivations, rows: slice, pairs: Pairs, grad_context: Tensor, delta: Tensor
+) -> tuple[Tensor, Tensor]:
+    """As :func:`_logits_vjp` with rotary positions: each patch turns its own gradient back, before the sum.
+
+    One head's matrices of all pairs, each (P, R, S), are formed at a time.
+    """
+    gather, patches = pairs.gather_images, activations.layout.patches
+    back, scale = unturned(activations.layout, pairs), activations.query.shape[-1] ** -0.5
+    sums = []
+    for head in range(grad_context.shape[1]):
+        query, key, value, attention = (
+            gather(getattr(activations, name)[:, head]) for name in ("query", "key", "value", "attention")
+        )
+        grad_logits = scale * attention[:, rows] * (grad_context[:, head] @ value.mT - delta[:, head])
+        grad_query = torch.zeros_like(query)
+        grad_query[:, rows] = grad_logits @ key
+        grads = back(grad_query), back(grad_logits.mT @ query[:, rows])
+        sums.append(torch.stack([grad[:, patches].sum(1) for grad in grads]))
+    grad_queries, grad_keys = torch.stack(sums, 2)  # (P, A, d) each
+    return grad_queries, grad_keys
 
 
 def _attention_vjp(attention: Tensor, grad: Tensor, pairs: Pairs) -> Tensor:

@@ -44,7 +44,7 @@ def second_stream(
     output, token_mask = last_block.output, last_block.token_mask
     x = tokens[0].to(output.dtype)
     for block, original in zip(blocks, tokens, strict=True):
-        projections = project_qkv(block, block.ln_1(original))
+        projections = project_qkv(block, block.ln_1(original), last_block.layout)
         context = _mix(projections, config, token_mask).to(x.dtype)
         x = x + layer_scale(linear(merge_heads(context), block.out_weight, block.out_bias), block.ls_1)
     x = torch.cat([output[:, :1], x[:, 1:]], 1)

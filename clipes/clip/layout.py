@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from .rotary import Rotation
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -14,10 +16,12 @@ class Layout:
     Attributes:
         prefix: how many tokens stand before the patches; the first of them is the class token.
         token_mask: (B, S) bool, False on padding; None where no image has padding.
+        rotation: what queries and keys are turned by; None: nothing.
     """
 
     prefix: int = 1
     token_mask: Tensor | None = None
+    rotation: Rotation | None = None
 
     @property
     def patches(self) -> slice:

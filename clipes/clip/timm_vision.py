@@ -1,4 +1,4 @@
-"""timm's vision transformers in open_clip's ``TimmModel`` as :class:`VisionEncoder`."""
+"""timm's ``VisionTransformer`` and ``Eva`` in open_clip's ``TimmModel`` as :class:`VisionEncoder`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from .attention_pool import AttentionPool
 from .errors import ModelError
 from .head import Head
+from .rotary import RotaryPositions
 from .stem import PatchLayer
 from .tower_weights import SUPPORTED, TowerWeights, colours
 from .transformer import Block
@@ -23,7 +24,7 @@ def timm_vision_encoder(model: Any) -> VisionEncoder:
     """
     visual, trunk = model.visual, model.visual.trunk
     weights = TowerWeights(visual)
-    weights.layer("trunk", ("VisionTransformer",))
+    weights.layer("trunk", ("VisionTransformer", "Eva"))
     prefix = _prefix(weights)
     encoder = VisionEncoder(
         stem=_stem(weights, trunk),
@@ -35,6 +36,7 @@ def timm_vision_encoder(model: Any) -> VisionEncoder:
             _block(weights, f"trunk.blocks.{index}", block.attn.num_heads) for index, block in enumerate(trunk.blocks)
         ),
         head=_head(weights, trunk, float(model.logit_scale.detach().exp())),
+        rotary=_rotary(weights) if getattr(trunk, "rope", None) is not None else None,
         **colours(visual),
     )
     weights.check_all_read()
@@ -83,22 +85,50 @@ def _convolution(weights: TowerWeights, name: str) -> PatchLayer:
     return PatchLayer(folded, shift.to(weight), weights.activation(f"{name}.bn.act"))
 
 
+def _rotary(weights: TowerWeights) -> RotaryPositions:
+    rope = weights.layer("trunk.rope", ("RotaryEmbeddingCat",))
+    if rope.grid_type != "index" or rope.in_pixels or rope.rotate_half:
+        raise ModelError(f"its rotary positions are of another kind ({rope.grid_type}); clipes reads {SUPPORTED}")
+    count, reference = rope.dim // 4, rope.ref_feat_shape
+    return RotaryPositions(
+        bands=tuple(rope.temperature ** (-index / count) for index in range(count)),
+        reference=None if reference is None else (reference[0], reference[1]),
+        offset=rope.grid_offset,
+        columns_first=rope.grid_indexing == "xy",
+    )
+
+
 def _block(weights: TowerWeights, name: str, heads: int) -> Block:
-    weights.layer(name, ("Block",))
-    weights.layer(f"{name}.attn", ("Attention",))
+    weights.layer(name, ("Block", "EvaBlock"))
+    attention = weights.layer(f"{name}.attn", ("Attention", "AttentionRope", "EvaAttention"))
     weights.layer(f"{name}.mlp", ("Mlp",))
+    if getattr(attention, "num_kv_groups", 1) != 1 or getattr(attention, "rotate_half", False):
+        raise ModelError(f"its {name} shares keys, or turns halves; clipes reads {SUPPORTED}")
     return Block(
         heads=heads,
         ln_1=weights.norm(f"{name}.norm1"),
         in_proj_weight=weights(f"{name}.attn.qkv.weight"),
-        in_proj_bias=weights.bias(f"{name}.attn.qkv"),
+        in_proj_bias=_qkv_bias(weights, f"{name}.attn"),
         out_weight=weights(f"{name}.attn.proj.weight"),
         out_bias=weights(f"{name}.attn.proj.bias"),
-        ls_1=weights.optional(f"{name}.ls1.gamma"),
+        ls_1=_layer_scale(weights, name, 1),
         ln_2=weights.norm(f"{name}.norm2"),
         mlp=weights.mlp(f"{name}.mlp.act", f"{name}.mlp.fc1", f"{name}.mlp.fc2"),
-        ls_2=weights.optional(f"{name}.ls2.gamma"),
+        ls_2=_layer_scale(weights, name, 2),
     )
+
+
+def _qkv_bias(weights: TowerWeights, name: str) -> Tensor:
+    """EVA has none for keys."""
+    if f"{name}.q_bias" not in weights:
+        return weights.bias(f"{name}.qkv")
+    query, value = weights(f"{name}.q_bias"), weights(f"{name}.v_bias")
+    return torch.cat([query, torch.zeros_like(query), value])
+
+
+def _layer_scale(weights: TowerWeights, name: str, number: int) -> Tensor | None:
+    own = weights.optional(f"{name}.ls{number}.gamma")
+    return weights.optional(f"{name}.gamma_{number}") if own is None else own
 
 
 def _head(weights: TowerWeights, trunk: Any, logit_scale: float) -> Head:

@@ -86,7 +86,6 @@ class TowerWeights:
             name
             for name, layer in self._layers.items()
             if not any(True for _ in layer.parameters())
-            and not any(True for _ in layer.buffers())
             and not isinstance(layer, nn.Sequential)
             and type(layer).__name__ not in _WITHOUT_EFFECT
             and name not in self._read

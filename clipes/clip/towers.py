@@ -17,13 +17,12 @@ _TIMM_REASONS = {
     "convnext": _CONVOLUTIONAL,
     "fastvit": _CONVOLUTIONAL,
     "resnet": _CONVOLUTIONAL,
-    "eva": "has rotary positions, or blocks of another form (EVA, PE)",
     "swin_transformer": "attends within windows, so that it has no attention between all patches",
     "vision_transformer_relpos": "adds learnt biases of relative positions to its attention",
     "vitamin": "begins with convolutional stages, and has gated blocks after them",
 }
 """Why towers of a module of timm, ``timm.models.NAME``, are refused."""
-_TIMM_READ = ("vision_transformer", "vision_transformer_hybrid")
+_TIMM_READ = ("vision_transformer", "vision_transformer_hybrid", "eva")
 
 
 def vision_tower(model: Any) -> VisionEncoder:
@@ -69,6 +68,8 @@ def _timm_reason(vision: Mapping[str, Any]) -> str | None:
     family = model_entrypoint(architecture).__module__.rpartition(".")[2]
     if family not in _TIMM_READ:
         return f"{tower} {_TIMM_REASONS.get(family, 'is no plain ViT')}"
+    if architecture.startswith("eva02"):
+        return f"{tower} has blocks of another form (EVA-02)"
     if pool not in ("token", "avg", "map", ""):
         return f"{tower} pools the image by {pool!r}"
     if vision.get("timm_proj") == "mlp":

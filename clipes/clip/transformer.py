@@ -105,10 +105,13 @@ def layer_scale(x: Tensor, scale: Tensor | None) -> Tensor:
     return x if scale is None else x * scale
 
 
-def project_qkv(block: Block, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Query, key and value, each (B, A, S, d)."""
-    q, k, v = linear(normed, block.in_proj_weight, block.in_proj_bias).chunk(3, dim=-1)
-    return split_heads(q, block.heads), split_heads(k, block.heads), split_heads(v, block.heads)
+def project_qkv(block: Block, normed: Tensor, layout: Layout = CLASS_TOKEN_FIRST) -> tuple[Tensor, Tensor, Tensor]:
+    """Query, key and value, each (B, A, S, d); queries and keys turned by rotary positions, where there are any."""
+    q, k, v = (
+        split_heads(part, block.heads)
+        for part in linear(normed, block.in_proj_weight, block.in_proj_bias).chunk(3, dim=-1)
+    )
+    return (q, k, v) if layout.rotation is None else (layout.rotation(q), layout.rotation(k), v)
 
 
 def mlp_and_residual(block: Block, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,7 +124,7 @@ def mlp_and_residual(block: Block, x: Tensor, context: Tensor) -> tuple[Tensor, 
 
 def run_block(block: Block, x: Tensor, layout: Layout = CLASS_TOKEN_FIRST) -> Tensor:
     """The block's output (B, S, D); no attention map is kept."""
-    query, key, value = project_qkv(block, block.ln_1(x))
+    query, key, value = project_qkv(block, block.ln_1(x), layout)
     if x.device.type == "cpu" and x.dtype == torch.bfloat16:  # torch's own attention is slower there
         context = attend_by_head(query, key, value, layout)
     else:
@@ -140,7 +143,7 @@ def run_block_with_map(block: Block, x: Tensor, totals: Totals, layout: Layout =
     The totals, float32, are changed in place. At most one head's map is in memory. Padding: rows hold meaningless
     values, columns are not changed.
     """
-    query, key, value = project_qkv(block, block.ln_1(x))
+    query, key, value = project_qkv(block, block.ln_1(x), layout)
     context = _attend_by_kernel(query, key, value, layout, totals)
     if context is None:
         context = attend_by_head(query, key, value, layout, totals)
@@ -199,13 +202,14 @@ def class_attention(block: Block, x: Tensor, layout: Layout = CLASS_TOKEN_FIRST)
         split_heads(linear(tokens, block.in_proj_weight[rows], block.in_proj_bias[rows]), block.heads)
         for tokens, rows in ((normed[:, :1], slice(0, width)), (normed, slice(width, 2 * width)))
     )
-    return attention_map(of_class, of_all, layout.token_mask).mean(1)[:, 0, layout.patches]
+    keys = of_all if layout.rotation is None else layout.rotation(of_all)  # the class token has no place
+    return attention_map(of_class, keys, layout.token_mask).mean(1)[:, 0, layout.patches]
 
 
 def run_block_keeping_all(block: Block, x: Tensor, layout: Layout = CLASS_TOKEN_FIRST) -> BlockActivations:
     """The block's forward pass with every intermediate result kept, as the CAM's closed form needs them."""
     normed = block.ln_1(x)
-    query, key, value = project_qkv(block, normed)
+    query, key, value = project_qkv(block, normed, layout)
     attention = attention_map(query, key, layout.token_mask)
     context = attention @ value
     after, hidden, output = mlp_and_residual(block, x, context)

@@ -26,12 +26,12 @@ def visible_features(
         visible: (B, h * w) bool.
         positions: as in :meth:`clipes.clip.vision.VisionEncoder.encode`.
     """
-    x = vision.embed(pixels, positions)
+    x, layout = vision.embed(pixels, positions)
     allowed = torch.ones(len(x), 1, x.shape[1], x.shape[1], dtype=torch.bool, device=x.device)
     allowed[:, 0, 0, len(vision.prefix) :] = visible
     for block in vision.blocks:
         x = x.to(block.in_proj_weight.dtype)
-        query, key, value = project_qkv(block, block.ln_1(x))
+        query, key, value = project_qkv(block, block.ln_1(x), layout)
         context = F.scaled_dot_product_attention(query, key, value, allowed)
         x = mlp_and_residual(block, x, context)[2]
     return token_features(vision.head, x[:, 0])

@@ -20,6 +20,7 @@ from .collect import Collector
 from .head import Head
 from .layout import Layout
 from .positions import resample_positions
+from .rotary import RotaryPositions
 from .stem import PatchLayer, patch_size, patches_of
 from .transformer import Block, BlockActivations, Norm
 
@@ -76,6 +77,7 @@ class VisionEncoder:
         blocks, head: what comes after.
         mean, std: normalise RGB in [0, 1].
         interpolation: how pictures are resized.
+        rotary: positions by which the blocks turn queries and keys, besides those that are added.
     """
 
     stem: tuple[PatchLayer, ...]
@@ -88,6 +90,7 @@ class VisionEncoder:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: Interpolation = "bicubic"
+    rotary: RotaryPositions | None = None
 
     def __repr__(self) -> str:
         blocks = f"{len(self.blocks)} blocks of width {self.prefix.shape[1]}"
@@ -163,9 +166,11 @@ class VisionEncoder:
         maps = kept.attention, kept.class_attention, tuple(kept.tokens), kept.votes
         return Encoded(last_block, grids, request, *maps)
 
-    def embed(self, pixels: Tensor, positions: Positions = "bilinear") -> Tensor:
-        """The tokens (B, S, D) that enter the first block, of normalised pixels (B, 3, h * p, w * p) of one size."""
-        return self._embed(pixels, [self._grid(image) for image in pixels], positions)[0]
+    def embed(self, pixels: Tensor | Sequence[Tensor], positions: Positions = "bilinear") -> tuple[Tensor, Layout]:
+        """The tokens (B, S, D) that enter the first block, and which of them are patches. Arguments and errors as of
+        :meth:`encode`.
+        """
+        return self._embed(pixels, [self._grid(image) for image in pixels], positions)
 
     def _grid(self, image: Tensor) -> tuple[int, int]:
         if image.ndim != 3 or len(image) != 3:
@@ -188,11 +193,12 @@ class VisionEncoder:
             tokens = [self._tokens(image[None], grid, positions)[0] for image, grid in zip(pixels, grids, strict=True)]
             x = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
         x = x if self.ln_pre is None else self.ln_pre(x)
+        rotation = self.rotary.rotation(grids, len(self.prefix), x) if self.rotary else None
         lengths = [len(self.prefix) + h * w for h, w in grids]
         if len(set(lengths)) == 1:
-            return x, self.layout
+            return x, replace(self.layout, rotation=rotation)
         mask = torch.arange(x.shape[1], device=x.device) < torch.tensor(lengths).to(x.device)[:, None]
-        return x, replace(self.layout, token_mask=mask)
+        return x, replace(self.layout, token_mask=mask, rotation=rotation)
 
     def _tokens(self, pixels: Tensor, grid: tuple[int, int], positions: Positions) -> Tensor:
         """(B, 3, h * p, w * p) to (B, R + h * w, D), before ``ln_pre``."""
