@@ -61,8 +61,7 @@ def encode_images(
     one tile. A batch is encoded when it is asked for. On a CPU each tile is a batch of its own: larger batches would
     not be faster, and the last bits of an image's tokens would depend on the other images.
 
-    ``also`` are other settings that the batches are to serve, too; a Config among them has the same ``image`` and
-    ``views``.
+    ``also`` are other settings that the batches are to serve, too, with the same ``image`` and ``views``.
     """
     mean, std = _colours(vision, config.image)
     tiles = tiles_of(images, vision.patch_size, config)
@@ -108,9 +107,7 @@ def estimate_memory(vision: VisionEncoder, patches: int) -> int:
 
 
 def check_model(vision: VisionEncoder, config: Config) -> None:
-    """ValueError for settings that do not suit the model: a class token that it lacks, a tile as in
-    :func:`clipes.cams.tiles.tile_in_patches`.
-    """
+    """ValueError for settings that do not suit the model."""
     vision.check(config.needs)
     pooled_rows(vision.head, vision.layout, config.pool)
     if config.views.tile:

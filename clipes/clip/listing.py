@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from .architecture import matching_tags, refusal
@@ -95,9 +96,25 @@ def _on_meta(config: Mapping[str, Any]) -> tuple[Any, int | None]:
     import torch
     from open_clip.model import _build_vision_tower
 
-    with torch.device("meta"):
+    with torch.device("meta"), _nothing_in_place():
         if config["text_cfg"].get("hf_model_name"):
             return _build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False)), None
         parts = {name: config[name] for name in ("embed_dim", "vision_cfg", "text_cfg")}
         model = (open_clip.CustomTextCLIP if config.get("custom_text") else open_clip.CLIP)(**parts)
     return model.visual, int(sum(value.numel() for value in model.parameters()))
+
+
+def _nothing_in_place() -> AbstractContextManager[object]:
+    """In the block no function changes a tensor in place: a module without values needs no initialisation, which takes
+    most of the time that it is built in.
+    """
+    from torch.overrides import TorchFunctionMode
+
+    class NothingInPlace(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            name = getattr(func, "__name__", "")
+            if name.endswith("_") and not name.endswith("__"):
+                return args[0] if args else (kwargs or {}).get("tensor")  # as torch.nn.init names it
+            return func(*args, **(kwargs or {}))
+
+    return NothingInPlace()

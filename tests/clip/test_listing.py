@@ -15,7 +15,7 @@ def test_sizes_are_those_of_the_model() -> None:
     config = clip_config(image=40, patch=8, width=32, layers=3)
     model = build(config)
     found = _info("small", ("a",), config)
-    assert (found.patch, found.grid, found.blocks, found.width) == (8, 5, 3, 32)
+    assert (found.patch, found.grid, found.blocks, found.width) == (8, (5, 5), 3, 32)
     assert found.parameters == sum(value.numel() for value in model.parameters())
 
 
@@ -24,7 +24,7 @@ def test_the_bundled_model_comes_first() -> None:
     vision = load_clip("tiny", device="cpu").vision
     model = open_clip.create_model(f"local-dir:{TINY_FOLDER}")
     assert (first.name, first.tags, first.patch) == ("tiny", (), vision.patch_size)
-    assert (first.blocks, first.grid) == (len(vision.blocks), 14)
+    assert (first.blocks, first.grid) == (len(vision.blocks), (14, 14))
     assert first.parameters == sum(value.numel() for value in model.parameters())
 
 

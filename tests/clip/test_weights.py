@@ -251,6 +251,7 @@ def test_every_tag_of_open_clip_has_a_name_that_loads_it(monkeypatch: pytest.Mon
         raise Reached
 
     monkeypatch.setattr("clipes.clip.weights._from_open_clip", reached)
+    monkeypatch.setattr("clipes.clip.weights.load_tokenizer", lambda _: None)
     refused = 0
     for model in list_models()[1:]:
         for weights in open_clip.list_pretrained_tags_by_model(model.name):
