@@ -39,7 +39,7 @@ def _in_the_folder(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ("arguments", "message"),
     [
         ("", "clipes: the following arguments are required: COMMAND"),
-        ("genrate", "report, export, sharpness, synonyms, background, models; did you mean generate?"),
+        ("genrate", "report, export, prompts, sharpness, synonyms, background, models; did you mean generate?"),
         ("paint", "clipes: there is no command 'paint'; the commands are demo, generate,"),
         ("generate photos --clases voc12", "unrecognized arguments: --clases voc12; did you mean --classes?"),
         ("generate photos --label cat", "unrecognized arguments: --label cat; did you mean --labels"),
