@@ -116,10 +116,11 @@ class RunSummary:
         total: how many images the run has.
         done: what was done to each image, for the summary: ``"masks written to out"``.
         finished: returns how many images were finished before this run, which are not among the outcomes.
+        product: what an image has that is done, for the summary: ``"mask"``.
     """
 
-    def __init__(self, total: int, done: str, finished: Callable[[], int] = lambda: 0):
-        self.total, self.done, self.finished = total, done, finished
+    def __init__(self, total: int, done: str, finished: Callable[[], int] = lambda: 0, product: str = "mask"):
+        self.total, self.done, self.finished, self.product = total, done, finished, product
         self.written = self.skipped = self.failed = self.suspect = self.nothing_found = 0
         self._first_errors: list[str] = []
         self._reasons: Reasons | None = None
@@ -178,6 +179,6 @@ class RunSummary:
             print(f"{self.suspect} of them do not fit the labels of their image: `clipes status` says why")
         report_failures(self._first_errors, self.failed)
         if self._reasons and self.failed + self.skipped > 1:
-            print("reasons why images have no mask:")
+            print(f"reasons why images have no {self.product}:")
             for reason in self._reasons.common(REASONS_SHOWN):
                 print(f"  {reason.count:6} {reason.status:8} {printable(reason.text)}")

@@ -76,6 +76,8 @@ def run(options: argparse.Namespace) -> int:
 
     if options.check and (options.labels or options.calibrate):
         raise ValueError("--check is of labels that are given; leave out --labels and --calibrate, or --check")
+    if options.calibrate and (options.thresholds or options.tag_rule not in (None, "per-class")):
+        raise ValueError("--calibrate fits a threshold to each class; leave out --thresholds and --tag-rule")
     check_table(options.out)
     plan, rule = _plan(options)
     prepared = prepare(plan)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +27,11 @@ class TagOutput:
     """
 
     def __init__(self, options: argparse.Namespace, prepared: PreparedRun, rule: TagRuleConfig) -> None:
+        from clipes.tags.checks import check_tagging
+
         self._out, self._rule, self._prepared = options.out, rule, prepared
+        check_tagging(prepared.vocabulary, replace(prepared.plan.config, tag_rule=rule))
+        self._check_names(options)
         self._check = self._read(options.check, "skip") if options.check else None
         self._some, self._some_name = None, options.calibrate
         self._samples = prepared.samples
@@ -36,6 +42,25 @@ class TagOutput:
             check_enough(len(self._some), sum(len(sample.labels) for sample in self._some))
             if options.labels:
                 self._samples = self._read(options.labels, "tag")
+
+    def _check_names(self, options: argparse.Namespace) -> None:
+        """Raise ValueError for an output that would replace what is read, or cannot be written for its name."""
+        from clipes.runs.tag_table import SEPARATOR
+
+        for path in (self._out, self._page, self._thresholds):
+            if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+                raise ValueError(f"{path} is a folder, a link or a device, and is not written over; give another --out")
+        for flag in ("labels", "calibrate", "check"):
+            read = getattr(options, flag)
+            if read and os.path.exists(self._out) and os.path.isfile(read) and os.path.samefile(read, self._out):
+                raise ValueError(f"--out {self._out} would replace the table of --{flag}; give another name")
+        if self._out.suffix.lower() == ".csv":
+            for name in self._prepared.vocabulary.class_names:
+                if SEPARATOR in name:
+                    cure = "write .jsonl, or call it otherwise"
+                    raise ValueError(f"the class {name!r} holds a {SEPARATOR!r}, which parts labels in a .csv; {cure}")
+        elif options.check:
+            raise ValueError(f"labels in doubt are a .csv file, not {os.fspath(self._out)!r}; end its name in .csv")
 
     def _read(self, labels: Any, unlabelled: Any) -> Samples:
         from clipes.datasets import find_samples
@@ -64,6 +89,10 @@ class TagOutput:
     @property
     def _page(self) -> Path:
         return Path(f"{self._out}.html")
+
+    @property
+    def _thresholds(self) -> Path:
+        return Path(f"{self._out}.thresholds.json")
 
     def _about(self, images: int) -> str:
         """The line below a page's title: images, model, classes, how labels are made."""
@@ -96,9 +125,8 @@ class TagOutput:
             f"thresholds of the highest F1 on {len(scores)} images of {self._some_name}; F1 is of images that they were"
             f" not fitted to ({found.folds} folds), mean {found.mean_f1:.3f}"
         )
-        file = Path(f"{self._out}.thresholds.json")
-        write_thresholds(file, found, names)
-        print(f"thresholds written to {printable(file)}, for --thresholds")
+        write_thresholds(self._thresholds, found, names)
+        print(f"thresholds written to {printable(self._thresholds)}, for --thresholds")
         return PerClassRuleConfig(tuple(round(one, 6) for one in found.thresholds.tolist()))
 
     def _write_tags(self, store: Store, rule: TagRuleConfig) -> None:

@@ -32,7 +32,7 @@ class Pass(NamedTuple):
 
 def score(prepared: PreparedRun, generator: MaskGenerator | None) -> int:
     """Score the images of the shard that have no scores yet; returns the exit code."""
-    return _work(prepared, generator, f"scored, in {printable(prepared.plan.output.folder)}", "--out")
+    return _work(prepared, generator, f"scored, in {printable(prepared.plan.output.folder)}", "scores", "--out")
 
 
 def fit_bank(prepared: PreparedRun) -> Pass:
@@ -52,7 +52,7 @@ def fit_bank(prepared: PreparedRun) -> Pass:
     clip = load_model(plan)
     generator = MaskGenerator(clip, prepared.vocabulary, collecting.plan.config)
     done = f"looked at for the bank, in {printable(collecting.plan.output.folder)}"
-    code = _work(collecting, generator, done, "--bank-file")
+    code = _work(collecting, generator, done, "patches", "--bank-file")
     if code != DONE:
         return Pass(code, False)
     if left := pictures_left(collecting):
@@ -85,8 +85,11 @@ def _announce(plan: Plan) -> None:
         announce_model(plan.model.model, plan.model.pretrained)  # first: torch takes seconds to be imported
 
 
-def _work(prepared: PreparedRun, generator: MaskGenerator | None, done: str, flag: str) -> int:
-    """Do what is not done of a pass; ``flag`` names where its folder is. Returns the exit code."""
+def _work(prepared: PreparedRun, generator: MaskGenerator | None, done: str, product: str, flag: str) -> int:
+    """Do what is not done of a pass; ``flag`` names where its folder is. Returns the exit code.
+
+    ``done`` and ``product`` are those of :class:`clipes.commands.account.RunSummary`.
+    """
     plan = prepared.plan
     if generator is None:
         _announce(plan)
@@ -103,7 +106,7 @@ def _work(prepared: PreparedRun, generator: MaskGenerator | None, done: str, fla
                 f"{error.folder} is of other settings ({error.differences}); give the same settings, another name "
                 f"({flag}), or remove that folder"
             ) from error
-        summary = RunSummary(started.images, done, lambda: started.remaining.finished)
+        summary = RunSummary(started.images, done, lambda: started.remaining.finished, product)
         try:
             summary.consume(stack.enter_context(closing(write_masks(started))), plan.faults.strict)
         except DeviceLost as error:

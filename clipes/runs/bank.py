@@ -10,15 +10,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from clipes.config import BankTagsConfig, Config
 from clipes.datasets.sample import TAG, AnySource
 from clipes.generator import MaskGenerator
-from clipes.io.patches_npz import PatchArrays
+from clipes.io.images import TarMember
+from clipes.io.patches_npz import PatchArrays, read_patches
 from clipes.io.paths import list_sources
 from clipes.io.processes import check_main_guard
+from clipes.io.retry import retried
 from clipes.store.output import Output
+from clipes.store.row import Row
 from clipes.store.store import Store
 from clipes.tags.bank_file import PatchBank, check_bank_name, read_bank, write_bank
 from clipes.tags.bank_patches import merged_patches
@@ -88,13 +92,20 @@ def fit_collected(prepared: PreparedRun, generator: MaskGenerator) -> PatchBank:
                 row = store.latest.get(sample.id)
                 if row is not None and row.status == "ok":
                     images += 1
-                    yield store.patches(row)
+                    yield _patches(store, row)
 
         patches = merged_patches(parts(), method.patches)
     fitting = replace(generator.config, tags=replace(method, file=""))
     bank = MaskGenerator(generator.clip, generator.vocabulary, fitting)._tagger.fitted_bank(patches, images)
     write_bank(method.file, bank)
     return read_bank(method.file, bank.settings)
+
+
+def _patches(store: Store, row: Row) -> PatchArrays:
+    place = store.path(row, "patches")
+    if not isinstance(place, TarMember):
+        raise ValueError(f"{place}: patches are in .tar files; start again, which makes them")
+    return retried(partial(read_patches, place), place.tar)
 
 
 def fit_bank_to(

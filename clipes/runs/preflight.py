@@ -28,7 +28,7 @@ def check_folder(source: AnySource, samples: Iterable[Sample], output: Output, o
     """
     folder = output.folder
     if os.path.exists(folder) and not os.path.isdir(folder):
-        raise NotADirectoryError(f"{folder} is a file; give a folder for the masks")
+        raise NotADirectoryError(f"{folder} is a file; give another name, or move it away")
     check_output_folder(folder, overwrite)
     root, would_match = resolved(folder), source_would_match(source)
     writer = new_writer(output, _EXAMPLE_NAME)

@@ -11,6 +11,7 @@ from clipes.datasets import Sample, Samples, find_samples
 from clipes.io.paths import source_text
 from clipes.regions.folder import FoundRegions, find_regions
 from clipes.regions.superpixels import check_installed
+from clipes.tags.checks import check_tagging
 from clipes.vocabulary import Vocabulary, check_labels, stuff_words
 
 from .plan import Plan
@@ -83,6 +84,8 @@ def prepare(plan: Plan, vocabulary: Vocabulary | None = None) -> PreparedRun:
         unlabelled=faults.unlabelled,
         table=plan.table,
     )
+    if samples.unlabelled:
+        check_tagging(vocabulary, plan.config)
     unknown, first = check_labels(samples, vocabulary, faults.unknown == "skip")
     check_folder(plan.source, samples, plan.output, faults.overwrite)
     notes = [*samples.notes, *_without_label(samples)]

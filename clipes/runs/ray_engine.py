@@ -133,7 +133,7 @@ def _pipeline(
         .map_batches(
             WriteFiles,
             fn_constructor_args=(work,),
-            batch_size=work.output.tar_size if work.output.format == "tar" else None,
+            batch_size=work.output.tar_size if work.output.in_tars else None,
             compute=writers,
             num_cpus=0,
             **table,
@@ -143,7 +143,7 @@ def _pipeline(
 
 def _block_size(output: Output) -> int:
     """``BLOCK``, or for .tar output the next lower number that fills shards without a rest, if that is not small."""
-    if output.format != "tar":
+    if not output.in_tars:
         return BLOCK
     most = min(BLOCK, output.tar_size)
     return next((size for size in range(most, most // 4, -1) if output.tar_size % size == 0), most)

@@ -56,6 +56,11 @@ class Output:
         return self.format in ("png", "tar")
 
     @property
+    def in_tars(self) -> bool:
+        """Whether files are members of .tar files."""
+        return self.format in ("tar", "patches")
+
+    @property
     def saved(self) -> tuple[Kind, ...]:
         """The kinds of files that are saved beside the masks, or without them."""
         return ("patches",) if self.format == "patches" else tuple(kind for kind in SAVED if getattr(self, kind))

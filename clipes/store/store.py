@@ -17,9 +17,7 @@ from clipes.ids import CLASSES, class_table, read_class_names
 from clipes.io.atomic import write_json
 from clipes.io.cams_npz import PatchCams
 from clipes.io.images import TarMember
-from clipes.io.patches_npz import PatchArrays, read_patches
 from clipes.io.paths import list_sources
-from clipes.io.retry import retried
 
 from .checksums import are_there, is_intact
 from .cleanup import check_output_folder, remove_stale
@@ -47,10 +45,13 @@ def open_run(folder: AnyPath) -> Store:
     ...     for row in run.rows("ok"):
     ...         mask = run.mask(row)
 
-    Raises FileNotFoundError where there is no run, ValueError for a broken ``run.json`` and masks of mixed settings.
+    Raises FileNotFoundError where there is no run, ValueError for a broken ``run.json``, masks of mixed settings,
+    and the folder of `clipes tag`, which has none.
     """
     store = Store.open(folder)
     store.check_not_mixed()
+    if not store.has_masks:
+        raise ValueError(f"{folder} is of `clipes tag` and has no masks; give the --out folder of a `clipes generate`")
     return store
 
 
@@ -153,6 +154,11 @@ class Store:
         """Whether the run saves files of this kind."""
         return kind == "mask" or bool(self.settings.get("output", {}).get(kind))
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether the run makes masks, and not only scores or patches of `clipes tag`."""
+        return self.settings.get("output", {}).get("format") not in ("none", "patches")
+
     def check_not_mixed(self, cure: str = "") -> None:
         """Raise ValueError if ``run.json`` says that some masks are of other settings: a stopped ``finalize``."""
         if mixed := self.manifest.get("mixed"):
@@ -221,7 +227,7 @@ class Store:
         ``kinds`` are intact.
         """
         rows, paths = self.latest.get_many(id for id, _ in images), FilePaths(self.folder)
-        masks = self.settings.get("output", {}).get("format") not in ("none", "patches")
+        masks = self.has_masks
 
         def intact(row: Row) -> bool:
             place, classes = partial(self._place, paths, row), lambda: len(self.class_names)
@@ -274,13 +280,6 @@ class Store:
         if not self.has("cams"):
             return None
         return read_maps(self.path(row, "cams"), row, self.folder, len(self.class_names))
-
-    def patches(self, row: Row) -> PatchArrays:
-        """The patches of a row that a bank may keep, of a run that saves them. ValueError where they cannot be read."""
-        place = self.path(row, "patches")
-        if not isinstance(place, TarMember):
-            raise ValueError(f"{place}: patches are in .tar files; start the run again, which makes them")
-        return retried(partial(read_patches, place), place.tar)
 
     def _row(self, image: Row | str) -> Row:
         row = self.latest.get(image) if isinstance(image, str) else image

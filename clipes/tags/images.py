@@ -28,6 +28,7 @@ from clipes.vocabulary import Vocabulary
 from .bank import fit_bank
 from .bank_file import PatchBank, bank_settings, read_bank
 from .bank_patches import judged_patches
+from .checks import check_tagging
 from .methods import TagInput, tag_scores
 from .rules import is_label, is_near
 from .views import one_view
@@ -126,8 +127,9 @@ class ImageTagger:
     def tag_encoded(self, images: Sequence[Image.Image], encoded: Encoded) -> list[Tags]:
         """The tags of the RGB images of a batch, encoded whole with what ``config.tags`` needs.
 
-        Raises as :func:`clipes.tags.methods.tag_scores`.
+        Raises as :func:`clipes.tags.methods.tag_scores` and :func:`clipes.tags.checks.check_tagging`.
         """
+        check_tagging(self._vocabulary, self._config)
         settings = self._config.image
 
         def pixels(index: int) -> Tensor:

@@ -22,7 +22,8 @@ def thresholds(scores: ArrayLike, rule: TagRuleConfig) -> NDArray[np.float64]:
     values = np.asarray(scores, np.float64)
     if isinstance(rule, PerClassRuleConfig) and len(rule.thresholds) != values.shape[-1]:
         raise ValueError(
-            f"{len(rule.thresholds)} thresholds for {values.shape[-1]} classes; give one for each, in their order"
+            f"{len(rule.thresholds)} thresholds for {values.shape[-1]} classes; give one for each, in their order, or "
+            "let `clipes tag --calibrate` fit them"
         )
     found: NDArray[np.float64] = np.broadcast_to(_RULES[type(rule)](values, rule), values.shape)
     return found

@@ -286,7 +286,7 @@ def test_hostile_names_stay_on_one_line(said) -> None:
             "photos/b.png --labels cat --out photos",
             "photos/b.png: its mask would replace it; choose another folder",
         ),
-        ("photos --labels cat --out labels.csv", "labels.csv is a file; give a folder for the masks"),
+        ("photos --labels cat --out labels.csv", "labels.csv is a file; give another name, or move it away"),
     ],
 )
 def test_wrong_use_is_told_at_once(said, arguments: str, message: str) -> None:

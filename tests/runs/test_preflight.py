@@ -80,7 +80,7 @@ def test_masks_are_not_put_where_they_are_taken_for_images(
 
 def test_a_file_in_place_of_the_folder_is_refused(photos: Path) -> None:
     (photos.parent / "m").touch()
-    with pytest.raises(NotADirectoryError, match="m is a file; give a folder for the masks"):
+    with pytest.raises(NotADirectoryError, match="m is a file; give another name, or move it away"):
         check_folder(photos, [], Output(photos.parent / "m"))
 
 

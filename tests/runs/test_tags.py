@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -166,13 +169,119 @@ def test_what_is_given_is_read_before_any_image(photos, encoded, capsys):
     [
         (("--out", "tags.txt"), "a table of labels is a .csv or .jsonl file, not 'tags.txt'"),
         (("--out", "d.csv", "--check", "labels.csv", "--labels", "some.csv"), "--check is of labels that are given"),
+        (("--out", "d.jsonl", "--check", "labels.csv"), "labels in doubt are a .csv file, not 'd.jsonl'"),
+        (("--out", "labels.csv", "--check", "labels.csv"), "--out labels.csv would replace the table of --check"),
+        (("--out", "some.csv", "--labels", "some.csv"), "--out some.csv would replace the table of --labels"),
+        (("--out", "labels.csv", "--calibrate", "labels.csv"), "would replace the table of --calibrate"),
         (("--out", "t.csv", "--thresholds", "none.json"), "there are no thresholds 'none.json'"),
         (("--out", "t.csv", "--thresholds", "labels.csv"), "labels.csv: no file of thresholds"),
+        (("--out", "t.csv", "--thresholds", "few.json"), "few.json has no threshold of 'apple'"),
+        (
+            ("--out", "t.csv", "--calibrate", "labels.csv", "--tag-rule", "fixed"),
+            "--calibrate fits a threshold to each",
+        ),
+        (
+            ("--out", "t.csv", "--tag-rule", "per-class"),
+            "0 thresholds for 16 classes; give one for each, in their order",
+        ),
+        (("--out", "t.csv", "--tag-rule", "per-class", "--per-class-thresholds", "0.1,2"), "it must be in [0, 1]"),
+        (("--out", "folder.csv"), "folder.csv is a folder, a link or a device, and is not written over; give another"),
+        (("--out", "page.csv"), "page.csv.html is a folder, a link or a device"),
+        (("--out", "file.csv"), "file.csv.scores is a file"),
+        (
+            ("--out", "t.csv", "--classes", "names.txt"),
+            "the class 'red; green' holds a ';', which parts labels in a .csv",
+        ),
+        (("--out", "t.csv", "--classes", "empty.txt"), "empty.txt: class names: the list is empty; give at least one"),
+        (
+            ("--out", "t.csv", "--classes", "cat,", "--background", ""),
+            "'cat' is the only class, without background words",
+        ),
+        (
+            ("--out", "t.csv", "--classes", "cat,", "--tags", "bank", "--bank-file", "b.npz"),
+            "'cat' is the only class, and a bank compares classes, so that its score is always 1; give more classes",
+        ),
+        (("--out", "t.csv", "--labels", "other.csv"), "without a row in the labels file"),
+        (("--out", "t.csv", "--check", "headless.csv"), "headless.csv, line 1: the header is"),
+        (("--out", "t.csv", "--calibrate", "binary.csv"), "binary.csv, line 1: byte 0xff is not UTF-8"),
     ],
 )
-def test_wrong_use(photos, capsys, arguments, message):
+def test_wrong_use(photos, encoded, capsys, arguments, message):
+    for folder in ("folder.csv", "page.csv.html"):
+        Path(folder).mkdir()
+    for name, text in (
+        ("file.csv.scores", ""),
+        ("names.txt", "cat\nred; green\n"),
+        ("empty.txt", ""),
+        ("few.json", '{"thresholds": {"cat": 0.4}}'),
+        ("other.csv", "image,labels\nnothing.png,cat\n"),
+        ("headless.csv", "a,b\n1,2\n"),
+    ):
+        Path(name).write_text(text)
+    Path("binary.csv").write_bytes(b"\x00\xff\xfe")
+    before = sorted(Path().rglob("*"))
     assert tag(*arguments) == 2
     assert message in capsys.readouterr().err
+    assert sorted(Path().rglob("*")) == before and not encoded
+
+
+def test_an_odd_source(photos, capsys):
+    for name in ("empty", "broken"):
+        Path(name).mkdir()
+    Path("broken/a.jpg").write_bytes(b"x")
+    Path("photos/0.jpg").write_bytes(Path("photos/0.png").read_bytes())
+    for source, code, message in (
+        ("empty", 2, "no image found"),
+        ("nothere", 2, "no such image, folder or list: nothere"),
+        ("photos", 2, "would both become one mask"),
+        ("broken", 3, "broken/a.jpg: not a JPEG"),
+    ):
+        assert main(["tag", source, "--model", "tiny", "--device", "cpu", "--workers", "0", "--out", "t.csv"]) == code
+        assert message in capsys.readouterr().err
+        assert not Path("t.csv").exists()
+
+
+def test_other_settings_are_refused_with_a_cure_that_works(photos, capsys):
+    assert tag("--out", "t.csv", "--tags", "global") == 0
+    assert tag("--out", "t.csv") == 2
+    told = capsys.readouterr().err
+    assert "t.csv.scores is of other settings (config.tags" in told and "another name (--out), or remove that" in told
+    shutil.rmtree("t.csv.scores")
+    assert tag("--out", "t.csv") == 0
+
+
+def test_a_rule_of_other_classes_is_refused_before_any_image(photos, encoded, capsys):
+    rule = ["--tag-rule", "per-class", "--per-class-thresholds", "0.1"]
+    assert main(["generate", "photos", "--labels", "tag", "--out", "m", "--model", "tiny", *rule]) == 2
+    assert "1 thresholds for 16 classes" in capsys.readouterr().err and not encoded
+    config = replace(clipes.config.SCENES, tag_rule=clipes.config.PerClassRuleConfig((0.1,)))
+    with pytest.raises(ValueError, match="1 thresholds for 16 classes"):
+        clipes.load("tiny", device="cpu", config=config).tag("photos/0.png")
+    alone = clipes.load("tiny", device="cpu", classes=["cat"], background=[])
+    with pytest.raises(ValueError, match="'cat' is the only class, without background words its score is always 1"):
+        alone.tag("photos/0.png")
+
+
+@pytest.mark.parametrize("command", ["report", "export"])
+def test_scores_are_no_masks(photos, capsys, command):
+    assert tag("--out", "t.csv", "--tags", "global") == 0
+    assert main([command, "t.csv.scores", *(["--to", "coco", "--out", "e"] if command == "export" else [])]) == 2
+    assert "t.csv.scores is of `clipes tag` and has no masks; give the --out folder" in capsys.readouterr().err
+
+
+def test_images_in_a_tar(photos):
+    with tarfile.open("shard.tar", "w") as tar:
+        for index in range(COUNT):
+            tar.add(f"photos/{index}.png", f"{index}.png")
+    assert tag("--out", "folder.csv", "--tags", "global") == 0
+    own = ["--model", "tiny", "--device", "cpu", "--workers", "0", "--tags", "global"]
+    assert main(["tag", "shard.tar", *own, "--out", "tar.csv"]) == 0
+    found, expected = (list(table(name).values()) for name in ("tar.csv", "folder.csv"))
+    assert [row["labels"] for row in found] == [row["labels"] for row in expected]
+    assert Path("tar.csv.html").read_text().count("data:image/jpeg;base64,") == COUNT
+    assert main(["generate", "shard.tar", "--labels", "tag", "--out", "m", *own, "--out-format", "tar"]) == 0
+    with Store.open("m") as run:
+        assert all(row.shard and row.scores is not None for row in run.rows("ok"))
 
 
 def test_masks_and_tags_in_one_pass(photos, encoded, capsys):
@@ -201,8 +310,6 @@ def test_nothing_of_the_list_is_there(photos, capsys):
 
 
 def strict_generator() -> MaskGenerator:
-    from dataclasses import replace
-
     config = replace(clipes.config.SCENES, tag_rule=clipes.config.FixedRuleConfig(1.0))
     return clipes.load("tiny", device="cpu", config=config)
 
