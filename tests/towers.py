@@ -73,24 +73,18 @@ def pooling(model: Any, pool: str) -> Any:
     return model
 
 
-def last_norm(model: Any) -> nn.Module:
-    """The normalisation before the attention of a model's last block."""
-    visual = model.visual
-    last: nn.Module = (
-        visual.trunk.blocks[-1].norm1 if hasattr(visual, "trunk") else visual.transformer.resblocks[-1].ln_1
-    )
-    return last
-
-
 def real_gradcam(model: Any, images: Tensor, text: Tensor, prefix: int) -> Tensor:
-    """Softmax-GradCAM of every text (C, E) for one image, by autograd through the real module: (C, N)."""
+    """Softmax-GradCAM of every text (C, E) for one image, by autograd through the real module: (C, N).
+
+    The weighed tokens are those that the last block's attention reads. The model has a tower of timm.
+    """
     kept: list[Tensor] = []
 
-    def keep(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
-        kept.append(output.detach().requires_grad_())
-        return kept[0]
+    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        kept.append(inputs[0].detach().requires_grad_())
+        return (kept[0], *inputs[1:])
 
-    handle = last_norm(model).register_forward_hook(keep)
+    handle = model.visual.trunk.blocks[-1].attn.register_forward_pre_hook(keep)
     try:
         feature = model.encode_image(images)[0]
     finally:

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor
 
 from clipes.clip.layout import Layout
-from clipes.clip.mlp import Mlp, activation_slope
+from clipes.clip.mlp import Mlp
+from clipes.clip.norm import normed_vjp
 from clipes.clip.pairs import Pairs
 from clipes.clip.rotary import Rotation
-from clipes.clip.transformer import Block, BlockActivations, Norm, layer_scale, split_heads
+from clipes.clip.transformer import Block, BlockActivations, joined, layer_scale, merge_heads, split_heads
 
 
 def feature_gradient(
@@ -41,21 +42,29 @@ def linear_vjp(grad: Tensor, weight: Tensor) -> Tensor:
     return (grad.to(weight.dtype) @ weight).to(grad.dtype)
 
 
-def feed_forward_vjp(
-    norm: Norm, mlp: Mlp, x: Tensor, hidden: Tensor, pairs: Pairs, grad: Tensor, scale: Tensor | None = None
-) -> Tensor:
-    """Gradient (P, R, D) before a feed-forward part and its residual connection, from the gradient after them.
-
-    Takes the part's input ``x`` (B, R, D), the MLP's ``hidden`` values (B, R, H), and its layer ``scale`` (D,).
-    """
-    grad_hidden = linear_vjp(layer_scale(grad, scale), mlp.proj_weight)
-    grad_hidden = grad_hidden * pairs.gather_images(activation_slope(hidden, mlp.activation))
-    return grad + norm.backward(x, linear_vjp(grad_hidden, mlp.fc_weight), pairs)
+def feed_forward_vjp(mlp: Mlp, hidden: Tensor, pairs: Pairs, grad: Tensor) -> Tensor:
+    """Gradient (P, R, D) at an MLP's input from that at its output, and its ``hidden`` values (B, R, H)."""
+    grad_activated = linear_vjp(grad, mlp.proj_weight)
+    if mlp.norm is not None:
+        grad_activated = mlp.norm.backward(mlp.activated(hidden), grad_activated, pairs)
+    return linear_vjp(mlp.activated_vjp(hidden, grad_activated, pairs), mlp.fc_weight)
 
 
 def mlp_vjp(block: Block, after_attention: Tensor, hidden: Tensor, pairs: Pairs, grad: Tensor) -> Tensor:
-    """:func:`feed_forward_vjp` of a block."""
-    return feed_forward_vjp(block.ln_2, block.mlp, after_attention, hidden, pairs, grad, block.ls_2)
+    """Gradient (P, R, D) before the MLP and its residual connection, from the gradient after them."""
+    grad_fed = layer_scale(grad, block.ls_2)
+    if block.ln_fed is not None:
+        grad_fed = block.ln_fed.backward(block.mlp.output(hidden), grad_fed, pairs)
+    return grad + normed_vjp(block.ln_2, after_attention, feed_forward_vjp(block.mlp, hidden, pairs, grad_fed), pairs)
+
+
+def attended_vjp(block: Block, context: Tensor, pairs: Pairs, grad: Tensor) -> Tensor:
+    """Gradient (P, A, R, d) at the heads' ``context`` (B, A, R, d) from that at what the attention adds (P, R, D)."""
+    grad = layer_scale(grad, block.ls_1)
+    if block.ln_attended is not None:
+        grad = block.ln_attended.backward(joined(block, context), grad, pairs)
+    grad = linear_vjp(grad, block.out_weight)
+    return split_heads(normed_vjp(block.ln_context, merge_heads(context), grad, pairs), block.heads)
 
 
 def context_gradient(block: Block, activations: BlockActivations, pairs: Pairs, grad: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,8 +72,7 @@ def context_gradient(block: Block, activations: BlockActivations, pairs: Pairs, 
     that at the heads' context (P, A, S, d).
     """
     grad = mlp_vjp(block, activations.after_attention, activations.hidden, pairs, grad)
-    attended = linear_vjp(layer_scale(grad, block.ls_1), block.out_weight)
-    return grad, split_heads(attended, block.heads)
+    return grad, attended_vjp(block, activations.context, pairs, grad)
 
 
 def unturned(layout: Layout, pairs: Pairs) -> Callable[[Tensor], Tensor]:
@@ -90,4 +98,4 @@ def block_vjp(
         grad_logits = attention * (own @ value.mT - (own * context).sum(-1, keepdim=True))
         parts.append((back(scale * grad_logits @ key), back(scale * grad_logits.mT @ query), attention.mT @ own))
     grad_qkv = torch.cat([grad_part for kind in zip(*parts, strict=True) for grad_part in kind], -1)
-    return grad + block.ln_1.backward(x, linear_vjp(grad_qkv, block.in_proj_weight), pairs)
+    return grad + normed_vjp(block.ln_1, x, linear_vjp(grad_qkv, block.in_proj_weight), pairs)

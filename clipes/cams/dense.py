@@ -14,8 +14,7 @@ from torch.nn import functional as F
 
 from clipes.clip.head import Head, token_features
 from clipes.clip.layout import CLASS_TOKEN_FIRST, Layout
-from clipes.clip.mlp import linear
-from clipes.clip.transformer import Block, attention_map, merge_heads, mlp_and_residual, project_qkv
+from clipes.clip.transformer import Block, attention_map, joined, merge_heads, mlp_and_residual, project_qkv
 from clipes.config import DenseAttention
 
 from .scope import in_scope
@@ -47,7 +46,7 @@ def dense_features(
         regions: (B, N) int64, 0 for none, if patches are to attend within these alone, and not to the class token.
     """
     token_mask = layout.token_mask
-    query, key, value = project_qkv(block, block.ln_1(x), layout)
+    query, key, value = project_qkv(block, block.attention_input(x), layout)
     context = torch.empty_like(value)
     bias = distance_bias(grids, sigma, x, layout.prefix) if attention == "kk+distance" else None
     of_themselves = {"qq": [query], "kk": [key], "qq+kk": [query, key], "kk+distance": [key]}
@@ -63,10 +62,7 @@ def dense_features(
         else:
             maps = self_attention(of_themselves[attention], index, token_mask, bias)
             context[:, index] = maps @ value[:, index]
-    if residual:
-        tokens = mlp_and_residual(block, x, context)[2]
-    else:
-        tokens = linear(merge_heads(context), block.out_weight, block.out_bias)
+    tokens = mlp_and_residual(block, x, context)[2] if residual else joined(block, context)
     return F.normalize(token_features(head, tokens[:, layout.patches]), dim=-1)
 
 

@@ -29,7 +29,7 @@ def block_features(block: Block, tokens: Tensor, features: Features, layout: Lay
     or values of them, heads side by side.
     """
     if features != "tokens":
-        _, key, value = project_qkv(block, block.ln_1(tokens), layout)
+        _, key, value = project_qkv(block, block.attention_input(tokens), layout)
         tokens = merge_heads(key if features == "keys" else value)
     return tokens[:, layout.patches].to(torch.promote_types(tokens.dtype, torch.float32))
 

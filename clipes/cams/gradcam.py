@@ -17,10 +17,10 @@ from torch import Tensor
 
 from clipes.clip.head import Head, averages, image_features, pooled_rows
 from clipes.clip.pairs import Pairs
-from clipes.clip.transformer import Block, BlockActivations, layer_scale, split_heads
+from clipes.clip.transformer import Block, BlockActivations
 from clipes.config import Pooling
 
-from .backward import feature_gradient, linear_vjp, mlp_vjp, unturned
+from .backward import attended_vjp, feature_gradient, linear_vjp, mlp_vjp, unturned
 from .head_backward import head_vjp
 from .probabilities import label_softmax, name_logits
 from .scaling import masked_min_max
@@ -74,7 +74,7 @@ def _channel_weights(
     grad = head_vjp(head, activations, rows, pairs, grad_feature, pool)
     grad = grad * gather(activations.token_mask[:, rows, None])
     grad = mlp_vjp(block, activations.after_attention[:, rows], activations.hidden[:, rows], pairs, grad)
-    grad_context = split_heads(linear_vjp(layer_scale(grad, block.ls_1), block.out_weight), block.heads)  # (P,A,R,d)
+    grad_context = attended_vjp(block, activations.context[:, :, rows], pairs, grad)  # (P, A, R, d)
     delta = (grad_context * gather(activations.context[:, :, rows])).sum(-1, keepdim=True)
     to_prefix = gather(activations.attention[:, :, rows, :prefix])  # (P, A, R, tokens before the patches)
     grad_value = ((1 - to_prefix.sum(-1, keepdim=True)) * grad_context).sum(-2)

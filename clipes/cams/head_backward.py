@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from clipes.clip.attention_pool import AttentionPool
-from clipes.clip.head import Head, normed, pool_tokens
+from clipes.clip.head import Head, pool_tokens
+from clipes.clip.norm import normed, normed_vjp
 from clipes.clip.pairs import Pairs
 from clipes.clip.transformer import BlockActivations
 from clipes.config import Pooling
@@ -32,7 +33,8 @@ def attention_pool_vjp(pool: AttentionPool, tokens: Tensor, mask: Tensor, pairs:
     shares = pool.shares(tokens, mask)
     mixed = shares @ tokens
     attended = pool.attended(pool.context(mixed))[:, None]
-    grad = feed_forward_vjp(pool.norm, pool.mlp, attended, pool.mlp.hidden(pool.norm(attended)), pairs, grad)
+    hidden = pool.mlp.hidden(pool.norm(attended))
+    grad = grad + pool.norm.backward(attended, feed_forward_vjp(pool.mlp, hidden, pairs, grad), pairs)
     by_head = linear_vjp(grad, pool.out_weight).reshape(len(grad), len(pool.query), -1)  # (P, A, d)
     directions = torch.einsum("pad,adw->paw", by_head, pool.values_by_head)
     gather, of_token = pairs.gather_images, directions.mT  # (P, D, A)
@@ -47,9 +49,9 @@ def head_vjp(
     """Gradient (P, R, D) at the block's output tokens ``rows``; where their mean is pooled, as if it were their sum."""
     grad, tokens = (grad_feature @ head.projection.T)[:, None], activations.output[:, rows]  # (P, 1, D), (B, R, D)
     if head.ln_pooled is not None:
-        pooled = pool_tokens(head, normed(head, activations.output), activations, pool)
+        pooled = pool_tokens(head, normed(head.ln_post, activations.output), activations, pool)
         grad = head.ln_pooled.backward(pooled[:, None], grad, pairs)
     if head.attention is not None:
         mask = activations.token_mask[:, rows]
-        grad = attention_pool_vjp(head.attention, normed(head, tokens), mask, pairs, grad)
-    return grad.expand(-1, tokens.shape[1], -1) if head.ln_post is None else head.ln_post.backward(tokens, grad, pairs)
+        grad = attention_pool_vjp(head.attention, normed(head.ln_post, tokens), mask, pairs, grad)
+    return normed_vjp(head.ln_post, tokens, grad, pairs).expand(-1, tokens.shape[1], -1)

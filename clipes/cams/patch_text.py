@@ -13,9 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipes.clip.head import Head, token_features
-from clipes.clip.mlp import linear
 from clipes.clip.pairs import Pairs
-from clipes.clip.transformer import Block, BlockActivations, layer_scale, merge_heads, project_qkv
+from clipes.clip.transformer import Block, BlockActivations, attended, project_qkv
 from clipes.config import PatchTextConfig
 
 from .dense import self_attention
@@ -44,9 +43,9 @@ def second_stream(
     output, token_mask = last_block.output, last_block.token_mask
     x = tokens[0].to(output.dtype)
     for block, original in zip(blocks, tokens, strict=True):
-        projections = project_qkv(block, block.ln_1(original), last_block.layout)
+        projections = project_qkv(block, block.attention_input(original), last_block.layout)
         context = _mix(projections, config, token_mask).to(x.dtype)
-        x = x + layer_scale(linear(merge_heads(context), block.out_weight, block.out_bias), block.ls_1)
+        x = x + attended(block, context)
     x = torch.cat([output[:, :1], x[:, 1:]], 1)
     features = token_features(head, x) * token_mask[..., None]
     return F.normalize(features, dim=1 if config.norm == "channel" else 2)

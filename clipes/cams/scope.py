@@ -68,7 +68,7 @@ def scope_features(block: Block, tokens: Tensor, patch_mask: Tensor, layout: Lay
 
     Takes the ``tokens`` (B, S, D) that enter it. CorrCLIP takes those of DINO.
     """
-    query, key, _ = project_qkv(block, block.ln_1(tokens), layout)
+    query, key, _ = project_qkv(block, block.attention_input(tokens), layout)
     features = merge_heads(query + key)[:, layout.patches] * patch_mask[..., None]
     mean = features.sum(1, keepdim=True) / patch_mask.sum(1)[:, None, None]
     return F.normalize(features - mean, dim=-1)

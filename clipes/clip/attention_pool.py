@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .mlp import Mlp, linear
-from .transformer import Norm
+from .norm import Norm
 
 
 @dataclass(frozen=True)

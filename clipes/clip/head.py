@@ -10,7 +10,8 @@ from clipes.config import Pooling
 
 from .attention_pool import AttentionPool
 from .layout import Layout
-from .transformer import BlockActivations, Norm
+from .norm import Norm, normed
+from .transformer import BlockActivations
 
 
 @dataclass(frozen=True)
@@ -38,23 +39,18 @@ def image_features(head: Head, activations: BlockActivations, pool: Pooling) -> 
 
     ``pool`` counts where the model has no attention to pool by. ValueError for a class token that it does not have.
     """
-    return project(head, pool_tokens(head, normed(head, activations.output), activations, pool))
+    return project(head, pool_tokens(head, normed(head.ln_post, activations.output), activations, pool))
 
 
 def token_features(head: Head, tokens: Tensor) -> Tensor:
     """Features (..., E), not normalised, of tokens (..., D) of the last block's output, each pooled alone."""
-    tokens = normed(head, tokens)
+    tokens = normed(head.ln_post, tokens)
     return project(head, tokens if head.attention is None else head.attention.alone(tokens))
-
-
-def normed(head: Head, tokens: Tensor) -> Tensor:
-    """Tokens (..., D) as the head pools them."""
-    return tokens if head.ln_post is None else head.ln_post(tokens)
 
 
 def project(head: Head, pooled: Tensor) -> Tensor:
     """What was pooled, (..., D), in the joint space, (..., E)."""
-    feature = (pooled if head.ln_pooled is None else head.ln_pooled(pooled)) @ head.projection
+    feature = normed(head.ln_pooled, pooled) @ head.projection
     return feature if head.bias is None else feature + head.bias
 
 
@@ -75,7 +71,7 @@ def averages(head: Head, pool: Pooling) -> bool:
 
 
 def pool_tokens(head: Head, tokens: Tensor, activations: BlockActivations, pool: Pooling) -> Tensor:
-    """Tokens (B, S, D), as :func:`normed` gives them, to (B, D): those of :func:`pooled_rows` that are no padding."""
+    """Tokens (B, S, D), after ``ln_post``, to (B, D): those of :func:`pooled_rows` that are no padding."""
     rows = pooled_rows(head, activations.layout, pool)
     mask = activations.token_mask[:, rows]
     if head.attention is not None:

@@ -10,26 +10,56 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Activation = Literal["gelu", "gelu_tanh", "quick_gelu"]
+from .norm import Norm, normed
+from .pairs import Pairs
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "silu"]
 
 
 @dataclass(frozen=True)
 class Mlp:
-    """Two linear layers with an activation between them: (D, ) to (H, ) to (D, )."""
+    """Two linear layers with an activation between them: (D,) to (H,) to (D,).
+
+    Attributes:
+        activation: of the first layer's output.
+        fc_weight, fc_bias: the first layer, (H, D) and (H,).
+        proj_weight, proj_bias: the second one, (D, H) and (D,).
+        gated: the first layer gives gates and values, one below the other, and the activation of the gates is a factor
+            of the values (Shazeer, GLU Variants, 2020); its sizes are 2H.
+        norm: of what enters the second layer, or None.
+    """
 
     activation: Activation
     fc_weight: Tensor
     fc_bias: Tensor
     proj_weight: Tensor
     proj_bias: Tensor
+    gated: bool = False
+    norm: Norm | None = None
 
     def hidden(self, x: Tensor) -> Tensor:
-        """(..., D) to (..., H), before the activation."""
+        """(..., D) to the first layer's output (..., H) or (..., 2H)."""
         return linear(x, self.fc_weight, self.fc_bias)
 
+    def activated(self, hidden: Tensor) -> Tensor:
+        """From :meth:`hidden` to (..., H), before the norm."""
+        if not self.gated:
+            return activate(hidden, self.activation)
+        gates, values = hidden.chunk(2, -1)
+        return activate(gates, self.activation) * values
+
+    def activated_vjp(self, hidden: Tensor, grad: Tensor, pairs: Pairs) -> Tensor:
+        """The gradient at ``hidden`` for each pair's ``grad`` (P, R, H) at :meth:`activated`."""
+        gather = pairs.gather_images
+        if not self.gated:
+            return grad * gather(activation_slope(hidden, self.activation))
+        gates, values = hidden.chunk(2, -1)
+        at_gates = grad * gather(activation_slope(gates, self.activation) * values)
+        return torch.cat([at_gates, grad * gather(activate(gates, self.activation))], -1)
+
     def output(self, hidden: Tensor) -> Tensor:
-        """From :meth:`hidden` (..., H) to (..., D)."""
-        return linear(activate(hidden, self.activation), self.proj_weight, self.proj_bias)
+        """From :meth:`hidden` to (..., D)."""
+        return linear(normed(self.norm, self.activated(hidden)), self.proj_weight, self.proj_bias)
 
     def __call__(self, x: Tensor) -> Tensor:
         """(..., D) to (..., D)."""
@@ -37,7 +67,9 @@ class Mlp:
 
 
 def activate(x: Tensor, activation: Activation) -> Tensor:
-    """GELU, exact or by a hyperbolic tangent, or OpenAI's QuickGELU, ``x * sigmoid(1.702 x)``."""
+    """GELU, exact or by a hyperbolic tangent, OpenAI's QuickGELU, ``x * sigmoid(1.702 x)``, or SiLU."""
+    if activation == "silu":
+        return F.silu(x)
     if activation == "quick_gelu":
         return x * torch.sigmoid(1.702 * x)
     return F.gelu(x, approximate="tanh" if activation == "gelu_tanh" else "none")
@@ -45,9 +77,10 @@ def activate(x: Tensor, activation: Activation) -> Tensor:
 
 def activation_slope(x: Tensor, activation: Activation) -> Tensor:
     """Derivative of :func:`activate` at ``x``."""
-    if activation == "quick_gelu":
-        gate = torch.sigmoid(1.702 * x)
-        return gate * (1 + 1.702 * x * (1 - gate))
+    if activation in ("quick_gelu", "silu"):
+        factor = 1.702 if activation == "quick_gelu" else 1.0
+        gate = torch.sigmoid(factor * x)
+        return gate * (1 + factor * x * (1 - gate))
     if activation == "gelu_tanh":
         tanh = torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))
         inner = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x.square())

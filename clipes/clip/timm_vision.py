@@ -10,6 +10,7 @@ from torch import Tensor
 from .attention_pool import AttentionPool
 from .errors import ModelError
 from .head import Head
+from .mlp import Mlp
 from .rotary import RotaryPositions
 from .stem import PatchLayer
 from .tower_weights import SUPPORTED, TowerWeights, colours
@@ -99,31 +100,55 @@ def _rotary(weights: TowerWeights) -> RotaryPositions:
 
 
 def _block(weights: TowerWeights, name: str, heads: int) -> Block:
-    weights.layer(name, ("Block", "EvaBlock"))
+    """A block with its norms before attention and MLP, or, of EVA-02-E, after them."""
+    kind = type(weights.layer(name, ("Block", "EvaBlock", "EvaBlockPostNorm"))).__name__
     attention = weights.layer(f"{name}.attn", ("Attention", "AttentionRope", "EvaAttention"))
-    weights.layer(f"{name}.mlp", ("Mlp",))
     if getattr(attention, "num_kv_groups", 1) != 1 or getattr(attention, "rotate_half", False):
         raise ModelError(f"its {name} shares keys, or turns halves; clipes reads {SUPPORTED}")
+    norms = weights.norm(f"{name}.norm1"), weights.norm(f"{name}.norm2")
+    before, after = (norms, (None, None)) if kind != "EvaBlockPostNorm" else ((None, None), norms)
+    weight, bias = _projections(weights, f"{name}.attn")
     return Block(
         heads=heads,
-        ln_1=weights.norm(f"{name}.norm1"),
-        in_proj_weight=weights(f"{name}.attn.qkv.weight"),
-        in_proj_bias=_qkv_bias(weights, f"{name}.attn"),
+        ln_1=before[0],
+        in_proj_weight=weight,
+        in_proj_bias=bias,
+        ln_context=weights.optional_norm(f"{name}.attn.norm"),
         out_weight=weights(f"{name}.attn.proj.weight"),
-        out_bias=weights(f"{name}.attn.proj.bias"),
+        out_bias=weights.bias(f"{name}.attn.proj"),
+        ln_attended=after[0],
         ls_1=_layer_scale(weights, name, 1),
-        ln_2=weights.norm(f"{name}.norm2"),
-        mlp=weights.mlp(f"{name}.mlp.act", f"{name}.mlp.fc1", f"{name}.mlp.fc2"),
+        ln_2=before[1],
+        mlp=_mlp(weights, f"{name}.mlp"),
+        ln_fed=after[1],
         ls_2=_layer_scale(weights, name, 2),
     )
 
 
-def _qkv_bias(weights: TowerWeights, name: str) -> Tensor:
-    """EVA has none for keys."""
-    if f"{name}.q_bias" not in weights:
-        return weights.bias(f"{name}.qkv")
-    query, value = weights(f"{name}.q_bias"), weights(f"{name}.v_bias")
-    return torch.cat([query, torch.zeros_like(query), value])
+def _projections(weights: TowerWeights, name: str) -> tuple[Tensor, Tensor]:
+    """Weight and bias of queries, keys and values: one layer, or three; EVA's keys have no bias."""
+    parts = [f"{name}.qkv"] if f"{name}.qkv.weight" in weights else [f"{name}.{letter}_proj" for letter in "qkv"]
+    weight, bias = weights.stacked(parts)
+    if f"{name}.q_bias" in weights:
+        query, value = weights(f"{name}.q_bias"), weights(f"{name}.v_bias")
+        bias = torch.cat([query, torch.zeros_like(query), value])
+    return weight, bias
+
+
+def _mlp(weights: TowerWeights, name: str) -> Mlp:
+    """Two layers, or, of EVA-02, a first one that is gated."""
+    gated = type(weights.layer(name, ("Mlp", "SwiGLU"))).__name__ == "SwiGLU"
+    first = [f"{name}.fc1_g", f"{name}.fc1_x"] if gated else [f"{name}.fc1"]
+    weight, bias = weights.stacked(first)
+    return Mlp(
+        activation=weights.activation(f"{name}.act"),
+        fc_weight=weight,
+        fc_bias=bias,
+        proj_weight=weights(f"{name}.fc2.weight"),
+        proj_bias=weights.bias(f"{name}.fc2"),
+        gated=gated,
+        norm=weights.optional_norm(f"{name}.norm"),
+    )
 
 
 def _layer_scale(weights: TowerWeights, name: str, number: int) -> Tensor | None:
@@ -164,6 +189,6 @@ def _attention_pool(weights: TowerWeights, trunk: Any) -> AttentionPool:
         out_weight=weights(f"{name}.proj.weight"),
         out_bias=weights.bias(f"{name}.proj"),
         norm=weights.norm(f"{name}.norm"),
-        mlp=weights.mlp(f"{name}.mlp.act", f"{name}.mlp.fc1", f"{name}.mlp.fc2"),
+        mlp=_mlp(weights, f"{name}.mlp"),
         with_prefix=type(trunk).__name__ == "Eva" or trunk.pool_include_prefix,
     )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, cast, get_args
 
+import torch
 from torch import Tensor, nn
 
 from clipes.device.pixels import Interpolation
 
 from .errors import ModelError
 from .mlp import Activation, Mlp
-from .transformer import Norm
+from .norm import Norm
 
 SUPPORTED = "plain ViTs (ViT-B-32, ViT-B-16, ViT-L-14, MobileCLIP-B, …; `clipes models` lists them)"
 
@@ -46,6 +47,11 @@ class TowerWeights:
         own, weight = self.optional(f"{layer}.bias"), self(f"{layer}.weight")
         return weight.new_zeros(len(weight)) if own is None else own
 
+    def stacked(self, layers: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Weight and bias of several linear layers as of one, copied only where there are several."""
+        weights, biases = [self(f"{layer}.weight") for layer in layers], [self.bias(layer) for layer in layers]
+        return (weights[0], biases[0]) if len(layers) == 1 else (torch.cat(weights), torch.cat(biases))
+
     def layer(self, name: str, kinds: Collection[str]) -> Any:
         """The layer of this name. Raises ModelError unless its type has one of the names ``kinds``."""
         layer = self._layers[name]
@@ -68,16 +74,23 @@ class TowerWeights:
         layer = self.layer(name, {type(self._layers[name]).__name__})
         if type(layer).__name__ == "QuickGELU":
             return "quick_gelu"
+        if isinstance(layer, nn.SiLU):
+            return "silu"
         if type(layer).__name__ == "GELUTanh" or (isinstance(layer, nn.GELU) and layer.approximate == "tanh"):
             return "gelu_tanh"
         if isinstance(layer, nn.GELU) or type(layer).__name__ == "GELU":
             return "gelu"
-        raise ModelError(f"the activation {layer} is not supported; clipes knows GELU and QuickGELU")
+        raise ModelError(f"the activation {layer} is not supported; clipes knows GELU, QuickGELU and SiLU")
 
     def mlp(self, activation: str, fc: str, proj: str) -> Mlp:
         """The feed-forward part of these layers."""
-        weights = [self(f"{layer}.{kind}") for layer in (fc, proj) for kind in ("weight", "bias")]
-        return Mlp(self.activation(activation), *weights)
+        return Mlp(
+            activation=self.activation(activation),
+            fc_weight=self(f"{fc}.weight"),
+            fc_bias=self(f"{fc}.bias"),
+            proj_weight=self(f"{proj}.weight"),
+            proj_bias=self(f"{proj}.bias"),
+        )
 
     def check_all_read(self) -> None:
         """Raise ModelError for a parameter that was not read, and for a layer without parameters that has an effect."""

@@ -68,8 +68,6 @@ def _timm_reason(vision: Mapping[str, Any]) -> str | None:
     family = model_entrypoint(architecture).__module__.rpartition(".")[2]
     if family not in _TIMM_READ:
         return f"{tower} {_TIMM_REASONS.get(family, 'is no plain ViT')}"
-    if architecture.startswith("eva02"):
-        return f"{tower} has blocks of another form (EVA-02)"
     if pool not in ("token", "avg", "map", ""):
         return f"{tower} pools the image by {pool!r}"
     if vision.get("timm_proj") == "mlp":

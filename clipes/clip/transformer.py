@@ -17,56 +17,53 @@ from clipes import kernels
 
 from .layout import CLASS_TOKEN_FIRST, Layout
 from .mlp import Mlp, linear
-from .pairs import Pairs
-
-
-@dataclass(frozen=True)
-class Norm:
-    """Layer normalisation over the last axis: ``weight`` and ``bias`` are (D,)."""
-
-    weight: Tensor
-    bias: Tensor
-    eps: float
-
-    def __call__(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], self.weight, self.bias, self.eps)
-
-    def backward(self, x: Tensor, grad: Tensor, pairs: Pairs) -> Tensor:
-        """The gradient (P, R, D) at the input for each pair's ``grad`` (P, R, D) at the output.
-
-        ``x`` (B, R, D) is the input of R tokens. An R of 1 in either is broadcast.
-        """
-        centred = x - x.mean(-1, keepdim=True)
-        rstd = (centred.square().mean(-1, keepdim=True) + self.eps).rsqrt()
-        x_hat, rstd = pairs.gather_images(centred * rstd), pairs.gather_images(rstd)
-        g = grad * self.weight
-        return rstd * (g - g.mean(-1, keepdim=True) - x_hat * (g * x_hat).mean(-1, keepdim=True))
+from .norm import Norm, normed
 
 
 @dataclass(frozen=True)
 class Block:
-    """One pre-norm residual attention block. Layer scales ``ls_1``, ``ls_2`` are (D,) or None.
+    """One residual attention block, its parts in the order of the computation; None: the block has no such part.
 
     Matrices may have a lower precision than the rest; products are computed in the matrix's dtype.
+
+    Attributes:
+        heads: A.
+        ln_1: before the attention.
+        in_proj_weight, in_proj_bias: (3D, D) and (3D,), those of queries, keys and values one below the other.
+        ln_context: of the heads' context, before the projection that joins them (EVA-02).
+        out_weight, out_bias: that projection, (D, D) and (D,).
+        ln_attended: after it (EVA-02-E, which has no ``ln_1``).
+        ls_1: (D,) the layer scale before the residual connection.
+        ln_2: before the MLP.
+        mlp: the feed-forward part.
+        ln_fed: after it (EVA-02-E, which has no ``ln_2``).
+        ls_2: (D,) as ``ls_1``.
     """
 
     heads: int
-    ln_1: Norm
-    in_proj_weight: Tensor  # (3D, D): q, k, v stacked
+    ln_1: Norm | None
+    in_proj_weight: Tensor
     in_proj_bias: Tensor
     out_weight: Tensor
     out_bias: Tensor
     ls_1: Tensor | None
-    ln_2: Norm
+    ln_2: Norm | None
     mlp: Mlp
     ls_2: Tensor | None
+    ln_context: Norm | None = None
+    ln_attended: Norm | None = None
+    ln_fed: Norm | None = None
+
+    def attention_input(self, x: Tensor) -> Tensor:
+        """What the attention reads of the block's input tokens (..., D)."""
+        return normed(self.ln_1, x)
 
 
 @dataclass(frozen=True)
 class BlockActivations:
     """Everything that a block computed, kept for the closed-form gradient. Dtype: that of the block's input tokens."""
 
-    normed: Tensor  # (B, S, D) output of ln_1
+    normed: Tensor  # (B, S, D) what the attention reads, the output of ln_1
     query: Tensor  # (B, A, S, d)
     key: Tensor
     value: Tensor
@@ -105,26 +102,36 @@ def layer_scale(x: Tensor, scale: Tensor | None) -> Tensor:
     return x if scale is None else x * scale
 
 
-def project_qkv(block: Block, normed: Tensor, layout: Layout = CLASS_TOKEN_FIRST) -> tuple[Tensor, Tensor, Tensor]:
+def project_qkv(block: Block, read: Tensor, layout: Layout = CLASS_TOKEN_FIRST) -> tuple[Tensor, Tensor, Tensor]:
     """Query, key and value, each (B, A, S, d); queries and keys turned by rotary positions, where there are any."""
     q, k, v = (
         split_heads(part, block.heads)
-        for part in linear(normed, block.in_proj_weight, block.in_proj_bias).chunk(3, dim=-1)
+        for part in linear(read, block.in_proj_weight, block.in_proj_bias).chunk(3, dim=-1)
     )
     return (q, k, v) if layout.rotation is None else (layout.rotation(q), layout.rotation(k), v)
 
 
 def mlp_and_residual(block: Block, x: Tensor, context: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The rest of a block: from the heads' context (B, A, S, d) to ``after_attention``, ``hidden`` and ``output``."""
-    attended = linear(merge_heads(context), block.out_weight, block.out_bias)
-    after_attention = x + layer_scale(attended, block.ls_1)
-    hidden = block.mlp.hidden(block.ln_2(after_attention))
-    return after_attention, hidden, after_attention + layer_scale(block.mlp.output(hidden), block.ls_2)
+    after_attention = x + attended(block, context)
+    hidden = block.mlp.hidden(normed(block.ln_2, after_attention))
+    fed = layer_scale(normed(block.ln_fed, block.mlp.output(hidden)), block.ls_2)
+    return after_attention, hidden, after_attention + fed
+
+
+def attended(block: Block, context: Tensor) -> Tensor:
+    """What the attention adds to the tokens: the heads' context (B, A, S, d), joined, (B, S, D)."""
+    return layer_scale(normed(block.ln_attended, joined(block, context)), block.ls_1)
+
+
+def joined(block: Block, context: Tensor) -> Tensor:
+    """The projection (B, S, D) of the heads' context (B, A, S, d), before ``ln_attended``."""
+    return linear(normed(block.ln_context, merge_heads(context)), block.out_weight, block.out_bias)
 
 
 def run_block(block: Block, x: Tensor, layout: Layout = CLASS_TOKEN_FIRST) -> Tensor:
     """The block's output (B, S, D); no attention map is kept."""
-    query, key, value = project_qkv(block, block.ln_1(x), layout)
+    query, key, value = project_qkv(block, block.attention_input(x), layout)
     if x.device.type == "cpu" and x.dtype == torch.bfloat16:  # torch's own attention is slower there
         context = attend_by_head(query, key, value, layout)
     else:
@@ -143,7 +150,7 @@ def run_block_with_map(block: Block, x: Tensor, totals: Totals, layout: Layout =
     The totals, float32, are changed in place. At most one head's map is in memory. Padding: rows hold meaningless
     values, columns are not changed.
     """
-    query, key, value = project_qkv(block, block.ln_1(x), layout)
+    query, key, value = project_qkv(block, block.attention_input(x), layout)
     context = _attend_by_kernel(query, key, value, layout, totals)
     if context is None:
         context = attend_by_head(query, key, value, layout, totals)
@@ -196,11 +203,10 @@ def attention_map(query: Tensor, key: Tensor, token_mask: Tensor | None = None, 
 
 def class_attention(block: Block, x: Tensor, layout: Layout = CLASS_TOKEN_FIRST) -> Tensor:
     """The class token's attention to the patches (B, N), averaged over the heads, for input tokens x (B, S, D)."""
-    normed = block.ln_1(x)
-    width = x.shape[-1]
+    read, width = block.attention_input(x), x.shape[-1]
     of_class, of_all = (
         split_heads(linear(tokens, block.in_proj_weight[rows], block.in_proj_bias[rows]), block.heads)
-        for tokens, rows in ((normed[:, :1], slice(0, width)), (normed, slice(width, 2 * width)))
+        for tokens, rows in ((read[:, :1], slice(0, width)), (read, slice(width, 2 * width)))
     )
     keys = of_all if layout.rotation is None else layout.rotation(of_all)  # the class token has no place
     return attention_map(of_class, keys, layout.token_mask).mean(1)[:, 0, layout.patches]
@@ -208,10 +214,10 @@ def class_attention(block: Block, x: Tensor, layout: Layout = CLASS_TOKEN_FIRST)
 
 def run_block_keeping_all(block: Block, x: Tensor, layout: Layout = CLASS_TOKEN_FIRST) -> BlockActivations:
     """The block's forward pass with every intermediate result kept, as the CAM's closed form needs them."""
-    normed = block.ln_1(x)
-    query, key, value = project_qkv(block, normed, layout)
+    read = block.attention_input(x)
+    query, key, value = project_qkv(block, read, layout)
     attention = attention_map(query, key, layout.token_mask)
     context = attention @ value
     after, hidden, output = mlp_and_residual(block, x, context)
     mask = x.new_ones(x.shape[:2], dtype=torch.bool) if layout.token_mask is None else layout.token_mask
-    return BlockActivations(normed, query, key, value, attention, context, after, hidden, output, mask, layout)
+    return BlockActivations(read, query, key, value, attention, context, after, hidden, output, mask, layout)

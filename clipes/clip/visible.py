@@ -31,7 +31,7 @@ def visible_features(
     allowed[:, 0, 0, len(vision.prefix) :] = visible
     for block in vision.blocks:
         x = x.to(block.in_proj_weight.dtype)
-        query, key, value = project_qkv(block, block.ln_1(x), layout)
+        query, key, value = project_qkv(block, block.attention_input(x), layout)
         context = F.scaled_dot_product_attention(query, key, value, allowed)
         x = mlp_and_residual(block, x, context)[2]
     return token_features(vision.head, x[:, 0])

@@ -19,10 +19,11 @@ from clipes.device.pixels import Interpolation
 from .collect import Collector
 from .head import Head
 from .layout import Layout
+from .norm import Norm, normed
 from .positions import resample_positions
 from .rotary import RotaryPositions
 from .stem import PatchLayer, patch_size, patches_of
-from .transformer import Block, BlockActivations, Norm
+from .transformer import Block, BlockActivations
 
 _NOTHING_MORE = EncodeRequest()
 
@@ -192,7 +193,7 @@ class VisionEncoder:
         else:
             tokens = [self._tokens(image[None], grid, positions)[0] for image, grid in zip(pixels, grids, strict=True)]
             x = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True)
-        x = x if self.ln_pre is None else self.ln_pre(x)
+        x = normed(self.ln_pre, x)
         rotation = self.rotary.rotation(grids, len(self.prefix), x) if self.rotary else None
         lengths = [len(self.prefix) + h * w for h, w in grids]
         if len(set(lengths)) == 1:
