@@ -54,8 +54,7 @@ def read_regions(
         return _from_json(json.loads(place.entry), size, name)
     if place.path.is_dir():
         return join_masks(_amg_masks(place.path), size, name)
-    if not place.path.is_file():  # a named pipe would wait for ever
-        raise ValueError(f"{name}: {'not a file' if os.path.lexists(name) else 'no such file'}")
+    _check_file(place.path)
     suffix = place.path.suffix.lower()
     if suffix == ".png":
         cure = "holds colours, not ids of regions; save palette indices, or 8-bit or 16-bit grey"
@@ -74,22 +73,29 @@ def regions_checksum(place: RegionPlace) -> str:
         digest.update(place.entry.encode())
     elif place.path.is_dir():
         for file in (place.path / AMG_TABLE, *_amg_files(place.path)):
+            _check_file(file)
             digest.update(f"{file.name}\0".encode())
             digest.update(hashlib.sha256(file.read_bytes()).digest())
-    elif place.path.is_file():
-        digest.update(place.path.read_bytes())
     else:
-        raise ValueError(f"{place.path}: no such file")
+        _check_file(place.path)
+        digest.update(place.path.read_bytes())
     return digest.hexdigest()
+
+
+def _check_file(path: Path) -> None:
+    """Raise ValueError for what is no ordinary file: a named pipe would be waited for without an end."""
+    if not path.is_file():
+        raise ValueError(f"{path}: {'not a file' if os.path.lexists(path) else 'no such file'}")
 
 
 def _amg_files(folder: Path) -> list[Path]:
     """The masks that the table of a folder names. ValueError for a table that is missing or names none of its own."""
+    if not os.path.lexists(folder / AMG_TABLE):
+        raise ValueError(f"{folder}: no {AMG_TABLE}, which amg.py writes last; run it again for this image")
+    _check_file(folder / AMG_TABLE)
     try:
         with open(folder / AMG_TABLE, encoding="utf-8", newline="") as table:
             names = [row["id"] for row in csv.DictReader(table)]
-    except FileNotFoundError as error:
-        raise ValueError(f"{folder}: no {AMG_TABLE}, which amg.py writes last; run it again for this image") from error
     except (KeyError, ValueError, csv.Error) as error:
         raise ValueError(f"{folder / AMG_TABLE}: no table of amg.py with a column 'id': {error}") from error
     if wrong := next((name for name in names if not (name and name.isascii() and name.isdigit())), None):

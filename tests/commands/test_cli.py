@@ -844,6 +844,7 @@ def test_help_is_whole() -> None:
         "compare",
         "report",
         "export",
+        "prompts",
         "sharpness",
         "synonyms",
         "background",
