@@ -202,7 +202,7 @@ class PseudoMask:
 
         With ``instances``, or with ``regions``, one for each instance of it, by its first pixel. These are its
         connected parts, split or joined by the regions: :func:`clipes.regions.instances`. ``regions`` are as in a call
-        of the generator, and may be those of this result; errors as there.
+        of the generator, and may be those of this result; errors as there. Each has a mask of the image's size.
         """
         found = None
         if instances or regions is not None:
