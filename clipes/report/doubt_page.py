@@ -69,7 +69,7 @@ def _tiles(doubts: Sequence[Doubt], compared: int) -> str:
 def _pictures(doubts: Sequence[Doubt], folder: Path) -> str:
     shown = doubts[:PICTURES]
     parts = [part for doubt in shown for part in (doubt.doubtful, doubt.suggested)]
-    top = max((one.score for part in parts for one in part.values()), default=1.0)
+    top = max((value for part in parts for one in part.values() for value in one), default=0.0) or 1.0
     text = (
         f"{len(shown):,} of the {len(doubts):,} images that disagree, the worst first; all are in the table. Red: a "
         "given label that the scores speak against. Green: a class that they speak for and that is missing. The mark "

@@ -24,8 +24,9 @@ from clipes.io.retry import retried
 from clipes.store.output import Output
 from clipes.store.row import Row
 from clipes.store.store import Store
-from clipes.tags.bank_file import PatchBank, check_bank_name, read_bank, write_bank
+from clipes.tags.bank_file import PatchBank, read_bank, write_bank
 from clipes.tags.bank_patches import merged_patches
+from clipes.tags.checks import check_bank_name
 
 from .execute import start_run, write_masks
 from .outcome import Outcome
@@ -44,8 +45,6 @@ def bank_file(plan: Plan) -> str:
     method = plan.config.tags
     if not isinstance(method, BankTagsConfig):
         return ""
-    if not method.file:
-        raise ValueError("the method 'bank' needs the file of its classifier; name one: --bank-file bank.npz")
     check_bank_name(method.file)
     return method.file
 

@@ -84,7 +84,7 @@ def prepare(plan: Plan, vocabulary: Vocabulary | None = None) -> PreparedRun:
         unlabelled=faults.unlabelled,
         table=plan.table,
     )
-    if samples.unlabelled:
+    if samples.unlabelled and plan.output.format != "patches":
         check_tagging(vocabulary, plan.config)
     unknown, first = check_labels(samples, vocabulary, faults.unknown == "skip")
     check_folder(plan.source, samples, plan.output, faults.overwrite)

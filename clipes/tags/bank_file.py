@@ -25,6 +25,8 @@ from clipes.config import Config
 from clipes.io.create import write_new
 from clipes.vocabulary import Vocabulary
 
+from .checks import check_bank_name
+
 
 @dataclass(frozen=True, eq=False)
 class PatchBank:
@@ -61,14 +63,6 @@ def bank_settings(clip: CLIP, vocabulary: Vocabulary, config: Config) -> dict[st
         "image": config.to_dict()["image"],
         "bank": {name: value for name, value in method.items() if name not in of_scores},
     }
-
-
-def check_bank_name(path: str | os.PathLike[str]) -> None:
-    """Raise ValueError for a name that does not end in .npz, and for what is there and no file."""
-    if not os.fspath(path).endswith(".npz"):
-        raise ValueError(f"a bank is an .npz file, not {os.fspath(path)!r}; end its name in .npz")
-    if os.path.lexists(path) and not os.path.isfile(path):
-        raise ValueError(f"{os.fspath(path)} is no file; give the bank another name with --bank-file")
 
 
 def write_bank(path: str | os.PathLike[str], bank: PatchBank) -> None:

@@ -83,7 +83,7 @@ def _global(given: TagInput, config: GlobalTagsConfig) -> Sequence[Tensor]:
 
 def _bank(given: TagInput, config: BankTagsConfig) -> Sequence[Tensor]:
     if given.bank is None:
-        raise ValueError("the method 'bank' needs its fitted classifier; name its file (--bank-file)")
+        raise ValueError("the method 'bank' needs its fitted classifier, in TagInput.bank")
     device, classes = given.text.device, given.text[: given.num_classes]
     weight, bias = given.bank.weight.to(device), given.bank.bias.to(device)
     features = F.normalize(image_features(given.vision.head, given.encoded.last_block, "cls"), dim=-1)

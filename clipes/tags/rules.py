@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from clipes.config import FixedRuleConfig, PerClassRuleConfig, RelativeRuleConfig, TagRuleConfig
 
 NEAR = 0.1
-"""A score is near its threshold if they differ by at most this share of the threshold."""
+"""A score is near its threshold if they differ by less than this share of the threshold."""
 
 
 def thresholds(scores: ArrayLike, rule: TagRuleConfig) -> NDArray[np.float64]:
@@ -47,7 +47,7 @@ def is_near(scores: ArrayLike, rule: TagRuleConfig) -> NDArray[np.bool_]:
     """Which scores (..., K) are so near to their threshold that a look at the image is worth it."""
     least = thresholds(scores, rule)
     gap: NDArray[np.float64] = np.abs(np.asarray(scores, np.float64) - least)
-    near: NDArray[np.bool_] = gap <= NEAR * least
+    near: NDArray[np.bool_] = gap < NEAR * least
     return near
 
 

@@ -70,6 +70,34 @@ def test_lines_that_make_masks(folder: Path, name: str, capsys: pytest.CaptureFi
     assert made > 1
 
 
+@pytest.mark.usefixtures("saved_vit")
+def test_lines_that_find_labels(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """docs/tags.md: its commands, on six pictures with labels, its code, and what it says that they write."""
+    pictures = ["a.jpg", "b.png", "sub/c.jpg", "d.jpg", "e.jpg", "f.jpg"]
+    for name in pictures[3:]:
+        (folder / "photos" / name).write_bytes((folder / "photos/a.jpg").read_bytes())
+    (folder / "labels.csv").write_text("image,labels\n" + "".join(f"{name},dog\n" for name in pictures))
+    page = DOCS / "tags.md"
+    made = 0
+    for block in blocks(page, "sh"):
+        for arguments in commands(block):
+            assert main(arguments) == 0, (arguments, capsys.readouterr())
+            made += 1
+    assert made >= 9
+    for block in blocks(page, "python"):
+        exec(block, {})
+    files = (
+        "tags.csv",
+        "tags.csv.html",
+        "tags.csv.thresholds.json",
+        "doubts.csv",
+        "doubts.csv.html",
+        "bank.npz",
+        "scenes.npz",
+    )
+    assert all((folder / name).is_file() and name in page.read_text(encoding="utf-8") for name in files)
+
+
 def test_the_methods_of_the_affinities_page_are_settings() -> None:
     """Its table: a method, and its arguments of AttentionAffinityConfig."""
     page = (DOCS / "affinities.md").read_text(encoding="utf-8")

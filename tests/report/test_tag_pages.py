@@ -128,6 +128,9 @@ def test_doubts_show_given_and_missing_labels(photos: Path, tmp_path: Path) -> N
         "images compared": "8", "that disagree": "2", "share": "25%", "labels in doubt": "2", "labels suggested": "1",
     }  # fmt: skip
     assert "<b>bus" not in html and not re.search(r"https?://|<script|url\(", html)
+    none = Doubt("0.png", photos / "0 #.png", 0.0, (), {}, {"cat": ScoredLabel(0.0, 0.0)})
+    write_doubt_page(tmp_path / "zero.html", "d.csv", "about", [none], 1)
+    assert "width: 0.0%" in (tmp_path / "zero.html").read_text()
     write_doubt_page(tmp_path / "none.html", "d.csv", "about", [], 8)
     assert "The scores agree with all given labels." in (tmp_path / "none.html").read_text()
 

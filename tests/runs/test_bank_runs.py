@@ -162,6 +162,8 @@ def test_no_bank(photos: list[Image.Image], tag: Tag, flags: tuple[str, str], me
 def test_a_method_without_its_file(photos: list[Image.Image], cli: CommandLine) -> None:
     refused = cli("tag", "photos", "--tags", "bank", "--out", "tags.csv", "--model", "tiny")
     assert refused.code == 2 and "needs the file of its classifier; name one: --bank-file bank.npz" in refused.err
+    masks = cli("generate", "photos", "--labels", "tag", "--tags", "bank", "--out", "m")
+    assert masks.code == 2 and "needs the file of its classifier; name one: --bank-file bank.npz" in masks.err
     masks = cli("generate", "photos", "--labels", "tag", "--tags", "bank", "--bank-file", "b.npz", "--out", "m")
     assert masks.code == 2
     assert "there is no bank 'b.npz'; `clipes tag --tags bank --bank-file` fits one to your pictures" in masks.err

@@ -92,7 +92,7 @@ def test_a_classifier_that_is_not_there(generator, scenes):
         method = replace(generator.config, tags=config.BankTagsConfig(**settings))
         return clipes.MaskGenerator(generator.clip, generator.vocabulary, method)
 
-    with pytest.raises(ValueError, match="'bank' needs its fitted classifier; name its file"):
+    with pytest.raises(ValueError, match="'bank' needs the file of its classifier; name one"):
         with_bank().tag(scenes[0].image)
     with pytest.raises(FileNotFoundError, match=r"there is no bank 'nothing\.npz'"):
         with_bank(file="nothing.npz").tag(scenes[0].image)
