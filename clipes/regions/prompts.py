@@ -42,7 +42,7 @@ def prompt(mask: NDArray[np.bool_], ignored: NDArray[np.bool_] | None = None) ->
     Raises ValueError for an empty mask, and for ``ignored`` of another size.
 
     >>> prompt(np.array([[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 0, 0]], dtype=bool))
-    Prompt(box=(1, 1, 3, 2), inside=(1, 1), outside=(3, 2))
+    Prompt(box=(1, 1, 3, 2), inside=(1, 1), outside=(2, 2))
     """
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     if not rows.size:
