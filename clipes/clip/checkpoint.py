@@ -138,7 +138,11 @@ def _tensors_of(content: Any, path: Path) -> dict[str, Tensor]:
     tensors = content.items() if isinstance(content, Mapping) else ()
     state = {str(name): value for name, value in tensors if isinstance(value, Tensor)}
     if not state:
-        keys = f" with the keys {', '.join(map(repr, list(content)[:5]))}" if isinstance(content, Mapping) else ""
+        keys = (
+            f" with the keys {', '.join(map(repr, list(content)[:5]))}"
+            if isinstance(content, Mapping) and content
+            else ""
+        )
         raise ModelError(
             f"{path} holds no state dict but a {type(content).__name__}{keys}; save model.state_dict() alone, or under "
             "'state_dict'"

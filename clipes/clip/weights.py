@@ -82,7 +82,10 @@ def load_clip(
     dtype = choose_dtype(precision, target)
     if model == "tiny":
         if pretrained is not None:
-            raise ModelError(f"tiny brings its own weights; leave out pretrained={str(pretrained)!r}")
+            raise ModelError(
+                f"tiny, the bundled model, brings its own weights; leave out pretrained={str(pretrained)!r}, or name "
+                "the model of these, such as --model ViT-B-16 (model='ViT-B-16')"
+            )
         model = f"local-dir:{TINY_FOLDER}"
     if not model.startswith(("local-dir:", "hf-hub:")):
         model = open_clip_name(model)
@@ -177,7 +180,10 @@ def _load_state(clip: Any, state: dict[str, Tensor], refusal: str) -> None:
         for name, value in state.items()
         if not name.endswith("embeddings.position_ids")
     }
-    with suppress(AssertionError):  # of another width, reported below
+    state |= {  # bicubic interpolation on a CPU is not for half precision
+        name: value.float() for name, value in state.items() if name in own and own[name].shape != value.shape
+    }
+    with suppress(AssertionError, RuntimeError, IndexError):  # of another width or form, reported below
         structure.resize_pos_embed(state, clip)
         structure.resize_text_pos_embed(state, clip)
     buffers = {name for name, _ in clip.named_buffers()} - own.keys()  # the causal mask, which archives hold

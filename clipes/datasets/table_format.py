@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -102,7 +103,7 @@ def header_error(where: str, cells: Sequence[str], columns: Sequence[str]) -> Da
         return DatasetError(write)
     image = _like(given, _IMAGE_COLUMNS) or "COLUMN"
     label = _like([cell for cell in given if cell != image], _LABEL_COLUMNS) or "COLUMN"
-    flags = f"--image-column {image} --label-column {label}"
+    flags = shlex.join(["--image-column", image, "--label-column", label])
     python = f"TableFormat(image_column={image!r}, label_column={label!r})"
     return DatasetError(f"{write}, or say which columns they are: {flags} (in Python table={python})")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 MAX_DIFFERENCES = 10  # that an error names
@@ -25,8 +25,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
             found += [f"{name}: {_list(words, others)}"] if words != others else []
     if old.get("preset") != new.get("preset") and before.get("config") != after.get("config"):
         found.append(f"preset: {old.get('preset')} → {new.get('preset')}")
+    choices = {path: f"{path}: {one} → {other}" for path, one, other in _choices(before, after)}
+    found += choices.values()
     leaves = [
-        {name: _shown(value) for name, value in flatten(settings) if name not in _HASHES}
+        {name: _shown(value) for name, value in flatten(settings) if not _told(name, choices)}
         for settings in (before, after)
     ]
     first, second = leaves
@@ -35,6 +37,22 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if len(found) > MAX_DIFFERENCES:
         found[MAX_DIFFERENCES:] = [f"and {len(found) - MAX_DIFFERENCES} more"]
     return "; ".join(found)
+
+
+def _choices(old: Mapping[str, Any], new: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, str, str]]:
+    """The stages of which another method is chosen, with both: ``("config.map", "committee", "gradcam")``."""
+    for name in [name for name in old if name in new]:
+        one, other = old[name], new[name]
+        keys = [list(value) if isinstance(value, dict) else ["none"] if value is None else [] for value in (one, other)]
+        if len(keys[0]) == len(keys[1]) == 1 and keys[0] != keys[1]:
+            yield f"{path}{name}", keys[0][0], keys[1][0]
+        elif isinstance(one, dict) and isinstance(other, dict):
+            yield from _choices(one, other, f"{path}{name}.")
+
+
+def _told(name: str, choices: Collection[str]) -> bool:
+    """Whether a leaf is a hash, whose meaning is told in words, or a setting of a method that only one run has."""
+    return name in _HASHES or name in choices or any(name.startswith(f"{path}.") for path in choices)
 
 
 def _of_model(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -7,14 +7,14 @@ other numbering is refused, because its owner would read other classes out of th
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from clipes.ids import is_background, split_background
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 _ID_FIRST = re.compile(r"([+-]?\d+)(?:\s*[:;,=\t.)]\s*|(?P<weak>\s+))(\S.*)")
-_ID_LAST = re.compile(r"(.*\S)\s*[:;,=\t]\s*([+-]?\d+)")
+_ID_LAST = re.compile(r"(.*?\S)(?:\s*[:;,=\t]\s*|(?P<weak>\s+))([+-]?\d+)")
 _LABELMAP = re.compile(r"([^:]+):(?:\d+,\d+,\d+)?:[^:]*:[^:]*")  # CVAT's, which `clipes export --format voc` writes
 _IGNORED_IDS = (-1, 255, 65535)
 
@@ -57,7 +57,8 @@ def read_id_map(table: Mapping[Any, Any]) -> NumberedNames | None:
 def read_numbered_lines(lines: object) -> NumberedNames | None:
     """Return the classes of lines with ids (`1: balloon`, `1 balloon`, `balloon,1`) or of a labelmap; None for others.
 
-    An id and a space count as such only where the ids are 0 or 1 to K, because a name may begin with a number.
+    An id and a space count as such only where the ids are 0 or 1 to K, because a name may begin with a number; after
+    names also only where these differ, because `type 1` and `type 2` are names.
     Raises ValueError as :func:`read_id_map`.
     """
     if not isinstance(lines, list | tuple) or not lines or not all(isinstance(line, str) for line in lines):
@@ -67,14 +68,20 @@ def read_numbered_lines(lines: object) -> NumberedNames | None:
         return NumberedNames(names, left_out)
     if all(match := [_ID_FIRST.fullmatch(line) for line in lines]):
         found = [(int(one[1]), one[3].strip()) for one in match if one]
-        ids = sorted(number for number, _ in found)
         weak = any(one and one["weak"] for one in match)
-        if not weak or ids in (list(range(len(ids))), list(range(1, len(ids) + 1))):
-            return _by_id(found)
-        return None
+        return _by_id(found) if not weak or _are_ids(found) else None
     if all(match := [_ID_LAST.fullmatch(line) for line in lines]):
-        return _by_id([(int(one[2]), one[1].strip()) for one in match if one])
+        found = [(int(one[3]), one[1].strip()) for one in match if one]
+        weak = any(one and one["weak"] for one in match)
+        differ = len(found) > 1 and len({name for _, name in found}) == len(found)
+        return _by_id(found) if not weak or (differ and _are_ids(found)) else None
     return None
+
+
+def _are_ids(numbered: Sequence[tuple[int, str]]) -> bool:
+    """Whether the numbers are 0 or 1 to K, in any order."""
+    ids = sorted(number for number, _ in numbered)
+    return ids in (list(range(len(ids))), list(range(1, len(ids) + 1)))
 
 
 def classes_of_other_tools(data: Any) -> Any:

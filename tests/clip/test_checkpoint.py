@@ -54,6 +54,38 @@ def test_wrappers_and_prefixes(prefix: str, wrapper: str, state: dict[str, Tenso
     same_weights(tmp_path / "w.pt", state)
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_of_another_image_size(dtype: torch.dtype, tmp_path: Path) -> None:
+    """The table of positions is resized, in float32."""
+    larger = whole_state(build(clip_config(image=48)))
+    save_file({name: value.to(dtype) for name, value in larger.items()}, tmp_path / "half.safetensors")
+    save_file({name: value.to(dtype).float() for name, value in larger.items()}, tmp_path / "same.safetensors")
+    half, same = (load_clip("small", tmp_path / f"{name}.safetensors") for name in ("half", "same"))
+    assert half.vision.stem[0].weight.dtype == torch.float32
+    assert half.text.fingerprint == same.text.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("visual.positional_embedding", (20, 32)), ("visual.positional_embedding", (9,)), ("positional_embedding", (5,))],
+)
+def test_a_table_of_positions_that_is_none(
+    name: str, shape: tuple[int, ...], state: dict[str, Tensor], tmp_path: Path
+) -> None:
+    torch.save({**state, name: torch.zeros(shape)}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=rf"does not fit small: .*1 of another size \({name} \({shape[0]},"):
+        load_clip("small", tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"), [({}, "a dict;"), ([], "a list;"), ({"lr": 1}, "a dict with the keys 'lr'")]
+)
+def test_a_file_without_tensors(content: Any, kind: str, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=f"holds no state dict but {kind}"):
+        load_clip("small", tmp_path / "w.pt")
+
+
 def test_several_models_in_one_file(state: dict[str, Tensor], tmp_path: Path) -> None:
     both = {f"{prefix}{name}": value for prefix in ("student.", "teacher.") for name, value in state.items()}
     torch.save(both, tmp_path / "w.pt")

@@ -140,7 +140,7 @@ def test_the_bundled_model() -> None:
     assert clip.vision.patch_size == config["model_cfg"]["vision_cfg"]["patch_size"]
     assert len(clip.vision.blocks) == config["model_cfg"]["vision_cfg"]["layers"]
     assert clip.vision.mean == tuple(config["preprocess_cfg"]["mean"])
-    with pytest.raises(ModelError, match="brings its own weights; leave out pretrained='openai'"):
+    with pytest.raises(ModelError, match="brings its own weights; leave out pretrained='openai', or name the model"):
         load_clip("tiny", "openai")
 
 

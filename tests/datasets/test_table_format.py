@@ -89,7 +89,7 @@ def test_an_imagefolder_has_other_columns_and_separators_too(folder: Path) -> No
     ("header", "message", "flags"),
     [
         ("filename,class", "--image-column filename --label-column class", True),
-        ("File Name,w,Tags", "--image-column File Name --label-column Tags", False),
+        ("File Name,w,Tags", "--image-column 'File Name' --label-column Tags", True),
         ("picture,what", "--image-column COLUMN --label-column COLUMN", False),
         ("image,what", "--image-column image --label-column COLUMN", False),
         ("image,labels,labels", "with 'labels' twice; rename one", False),

@@ -56,6 +56,19 @@ def test_in_words(new: dict[str, Any], told: str) -> None:
     assert differences(BASE, new) == told and not differences(BASE, BASE)
 
 
+def test_another_method_is_told_by_its_name() -> None:
+    crf, votes = {"crf": {"iterations": 10, "sigma": 3}}, {"crf": {"iterations": 5, "sigma": 3}}
+    one = _manifest("voc12", [], config={"map": {"committee": {"members": [1, 2]}}, "refine": crf, "regions": None})
+    other = _manifest(
+        "voc12", [], config={"map": {"gradcam": {"pool": "mean"}}, "refine": None, "regions": {"slic": {}}}
+    )
+    assert differences(one, other) == (
+        "config.map: committee → gradcam; config.refine: crf → none; config.regions: none → slic"
+    )
+    same = _manifest("voc12", [], config={**one["settings"]["config"], "refine": votes})
+    assert differences(one, same) == "config.refine.crf.iterations: 10 → 5"
+
+
 def test_names_in_the_settings_are_told_once() -> None:
     one, other = (_manifest("voc12", [], class_names=names, vocabulary=names[0]) for names in (["cat"], ["dog", "cow"]))
     assert differences(one, other) == "classes: other names than before in voc12"

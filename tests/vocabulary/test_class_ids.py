@@ -63,6 +63,7 @@ def test_a_background_at_the_head_keeps_the_ids(first: list[str], how: str, tmp_
         [{"id": 0, "name": "background"}, {"id": 2, "name": "boat"}, {"id": 1, "name": "balloon"}],
         {"background": ["background"], "balloon": ["balloon"], "boat": ["boat"]},
         ["0: background", "1: balloon", "2: boat"],
+        ["background 0", "balloon 1", "boat 2"],
     ],
 )
 def test_numbers_are_kept_and_the_background_is_left_out(classes: Any, how: str, tmp_path: Path) -> None:
@@ -84,6 +85,8 @@ def test_numbers_are_kept_and_the_background_is_left_out(classes: Any, how: str,
         ["1\tballoon", "2\tboat"],
         ["balloon,1", "boat,2"],
         ["balloon: 1", "boat: 2"],
+        ["boat 2", "balloon 1"],
+        ["balloon\t1", "boat\t2"],
     ],
 )
 def test_numbers_from_one_are_kept(classes: Any) -> None:
@@ -133,6 +136,8 @@ def test_ids_of_another_tool_that_a_mask_cannot_keep_are_refused(tmp_path: Path)
 def test_names_that_begin_or_end_with_a_number_stay_names() -> None:
     assert load_vocabulary(["3 wheeler", "4 wheeler"]).class_names == ("3 wheeler", "4 wheeler")
     assert load_vocabulary(["type 1", "type 2"]).class_names == ("type 1", "type 2")
+    assert load_vocabulary(["boeing 747", "airbus 380"]).class_names == ("boeing 747", "airbus 380")
+    assert load_vocabulary(["formula 1"]).class_names == ("formula 1",)
     assert load_vocabulary({"0": ["digit zero"], "1": ["digit one"]}).class_names == ("0", "1")
     assert load_vocabulary(["background noise", "boat"]).class_names == ("background noise", "boat")
 
