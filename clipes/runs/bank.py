@@ -94,6 +94,8 @@ def fit_collected(prepared: PreparedRun, generator: MaskGenerator) -> PatchBank:
                     yield _patches(store, row)
 
         patches = merged_patches(parts(), method.patches)
+    if not images:
+        raise ValueError(f"none of the {len(prepared.samples)} pictures could be read, so that no bank can be fitted")
     fitting = replace(generator.config, tags=replace(method, file=""))
     bank = MaskGenerator(generator.clip, generator.vocabulary, fitting)._tagger.fitted_bank(patches, images)
     write_bank(method.file, bank)

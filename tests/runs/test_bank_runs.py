@@ -117,6 +117,16 @@ def test_shards_fit_one_bank(photos: list[Image.Image], tag: Tag) -> None:
     assert Path("two.csv").read_bytes() == Path("tags.csv").read_bytes()
 
 
+def test_patches_that_are_lost_are_made_again(photos: list[Image.Image], tag: Tag) -> None:
+    assert tag().code == 0
+    assert tag("--shard", "0/2", file="two.npz", out="two.csv").code == 0
+    next(Path("two.npz.patches").glob("*.tar")).unlink()
+    refused = tag("--shard", "1/2", file="two.npz", out="two.csv")
+    assert refused.code == 2 and "no such member; start the run again, which makes it" in refused.err
+    assert tag("--shard", "0/2", file="two.npz", out="two.csv").code == 0
+    assert Path("two.npz").read_bytes() == Path("bank.npz").read_bytes()
+
+
 def test_other_settings_are_refused(photos: list[Image.Image], tag: Tag) -> None:
     assert tag("--shard", "0/2").code == 0
     refused = tag("--bank-patches", "8")
@@ -178,6 +188,9 @@ def test_in_python(photos: list[Image.Image]) -> None:
     assert abs(sum(generator.tag(photos[0]).scores.values()) - 1) < 1e-4
     with pytest.raises(ValueError, match="the settings name no bank; load with config=replace"):
         fit_bank_to("photos", clipes.load("tiny", device="cpu"))
+    Path("broken.jpg").write_bytes(b"x")
+    with pytest.raises(ValueError, match="none of the 1 pictures could be read, so that no bank can be fitted"):
+        fit_bank_to("broken.jpg", bank_generator(replace(METHOD, file="other.npz")))
 
 
 def test_what_is_kept_of_parts_is_kept_of_all() -> None:
