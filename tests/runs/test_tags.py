@@ -127,6 +127,15 @@ def test_calibrated_thresholds(photos, capsys):
     assert "per-class.thresholds [" in capsys.readouterr().out
 
 
+def test_thresholds_by_some_labels_and_others_that_are_known(photos, scenes):
+    assert tag("--calibrate", "labels.csv", "--labels", "some.csv", "--out", "all.csv", "--tags", "global") == 0
+    rows = table("all.csv")
+    assert [rows[f"{index}.png"]["labels"] for index in range(3)] == [";".join(scene.labels) for scene in scenes[:3]]
+    assert all(len(row["scores"].split(";")) == len(row["labels"].split(";")) for row in rows.values())
+    html = Path("all.csv.html").read_text(encoding="utf-8")
+    assert "<dt>with known labels</dt><dd>3</dd>" in html and html.count("data:image/jpeg;base64,") >= COUNT - 3
+
+
 def test_labels_in_doubt(photos, scenes, capsys):
     text = Path("labels.csv").read_text().splitlines()
     best = clipes.load("tiny", device="cpu").tag(scenes[4].image).labels[0]
