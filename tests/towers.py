@@ -30,8 +30,9 @@ def few_blocks(**sizes: int) -> Iterator[None]:
 
 
 def narrow(name: str) -> dict[str, int]:
-    """What makes a tower of timm :data:`WIDTH` wide; nothing for one whose stem has widths of its own."""
-    return {} if name in ("MobileCLIP-B", "MobileCLIP2-B") else {"embed_dim": WIDTH, "num_heads": 4}
+    """What makes a tower of timm :data:`WIDTH` wide; nothing for one whose stem or pool has widths of its own."""
+    own = name.startswith("coca_") or name in ("MobileCLIP-B", "MobileCLIP2-B")
+    return {} if own else {"embed_dim": WIDTH, "num_heads": 4}
 
 
 def tower_config(name: str, width: int | None = None) -> dict[str, Any]:
@@ -43,6 +44,8 @@ def tower_config(name: str, width: int | None = None) -> dict[str, Any]:
     config["embed_dim"] = width or config["embed_dim"]
     if not config["vision_cfg"].get("timm_model_name"):
         config["vision_cfg"]["layers"] = BLOCKS
+    if "multimodal_cfg" in config:
+        config["multimodal_cfg"].update(width=16, heads=1, layers=1, context_length=CONTEXT)
     config["text_cfg"].update(width=16, heads=1, layers=1, context_length=CONTEXT, vocab_size=VOCABULARY)
     return config
 
@@ -54,6 +57,7 @@ def build_tower(name: str, **sizes: int) -> Any:
     """
     config = tower_config(name, sizes.get("embed_dim"))
     kind = open_clip.CustomTextCLIP if config.pop("custom_text", False) else open_clip.CLIP
+    kind = open_clip.CoCa if "multimodal_cfg" in config else kind
     with few_blocks(**sizes):
         return randomise(kind(**config))
 
@@ -76,15 +80,19 @@ def pooling(model: Any, pool: str) -> Any:
 def real_gradcam(model: Any, images: Tensor, text: Tensor, prefix: int) -> Tensor:
     """Softmax-GradCAM of every text (C, E) for one image, by autograd through the real module: (C, N).
 
-    The weighed tokens are those that the last block's attention reads. The model has a tower of timm.
+    The weighed tokens are those that the last block's attention reads.
     """
     kept: list[Tensor] = []
 
-    def keep(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def read(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         kept.append(inputs[0].detach().requires_grad_())
         return (kept[0], *inputs[1:])
 
-    handle = model.visual.trunk.blocks[-1].attn.register_forward_pre_hook(keep)
+    if hasattr(model.visual, "trunk"):
+        handle = model.visual.trunk.blocks[-1].attn.register_forward_pre_hook(read)
+    else:  # the attention of open_clip's own blocks reads the same tokens three times
+        ln_1 = model.visual.transformer.resblocks[-1].ln_1
+        handle = ln_1.register_forward_hook(lambda module, inputs, output: read(module, (output,))[0])
     try:
         feature = model.encode_image(images)[0]
     finally:

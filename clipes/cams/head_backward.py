@@ -27,14 +27,15 @@ from .backward import feed_forward_vjp, linear_vjp
 
 
 def attention_pool_vjp(pool: AttentionPool, tokens: Tensor, mask: Tensor, pairs: Pairs, grad: Tensor) -> Tensor:
-    """The gradient (P, R, D) at tokens (B, R, D), True in ``mask`` (B, R), from ``grad`` (P, 1, D) at the pooled
+    """The gradient (P, R, D) at tokens (B, R, D), True in ``mask`` (B, R), from ``grad`` (P, 1, F) at the pooled
     feature.
     """
     shares = pool.shares(tokens, mask)
     mixed = shares @ tokens
     attended = pool.attended(pool.context(mixed))[:, None]
-    hidden = pool.mlp.hidden(pool.norm(attended))
-    grad = grad + pool.norm.backward(attended, feed_forward_vjp(pool.mlp, hidden, pairs, grad), pairs)
+    if pool.mlp is not None:
+        hidden = pool.mlp.hidden(normed(pool.norm, attended))
+        grad = grad + normed_vjp(pool.norm, attended, feed_forward_vjp(pool.mlp, hidden, pairs, grad), pairs)
     by_head = linear_vjp(grad, pool.out_weight).reshape(len(grad), len(pool.query), -1)  # (P, A, d)
     directions = torch.einsum("pad,adw->paw", by_head, pool.values_by_head)
     gather, of_token = pairs.gather_images, directions.mT  # (P, D, A)

@@ -22,7 +22,7 @@ class Head:
         ln_post: normalises each token.
         attention: pools the tokens. Without it the caller chooses: the class token, or the mean of the patches.
         ln_pooled: normalises what was pooled of them.
-        projection, bias: to the joint space, (D, E) and (E,).
+        projection, bias: to the joint space, (D, E) and (E,), or (F, E) from a pool of width F.
         logit_scale: the factor of cosines, after the exponential.
     """
 
@@ -71,7 +71,7 @@ def averages(head: Head, pool: Pooling) -> bool:
 
 
 def pool_tokens(head: Head, tokens: Tensor, activations: BlockActivations, pool: Pooling) -> Tensor:
-    """Tokens (B, S, D), after ``ln_post``, to (B, D): those of :func:`pooled_rows` that are no padding."""
+    """Tokens (B, S, D), after ``ln_post``, to (B, D) or (B, F): those of :func:`pooled_rows` that are no padding."""
     rows = pooled_rows(head, activations.layout, pool)
     mask = activations.token_mask[:, rows]
     if head.attention is not None:

@@ -99,8 +99,10 @@ def _on_meta(config: Mapping[str, Any]) -> tuple[Any, int | None]:
     with torch.device("meta"), _nothing_in_place():
         if config["text_cfg"].get("hf_model_name"):
             return _build_vision_tower(config["embed_dim"], config["vision_cfg"], config.get("quick_gelu", False)), None
-        parts = {name: config[name] for name in ("embed_dim", "vision_cfg", "text_cfg")}
-        model = (open_clip.CustomTextCLIP if config.get("custom_text") else open_clip.CLIP)(**parts)
+        kind = open_clip.CustomTextCLIP if config.get("custom_text") else open_clip.CLIP
+        kind = open_clip.CoCa if "multimodal_cfg" in config else kind
+        names = {"embed_dim", "vision_cfg", "text_cfg", "multimodal_cfg"} & config.keys()
+        model = kind(**{name: config[name] for name in names})
     return model.visual, int(sum(value.numel() for value in model.parameters()))
 
 

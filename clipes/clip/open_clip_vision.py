@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from .attention_pool import AttentionPool, pool_query
+from .errors import ModelError
 from .head import Head
 from .stem import PatchLayer
-from .tower_weights import TowerWeights, colours
+from .tower_weights import SUPPORTED, TowerWeights, colours
 from .transformer import Block
 from .vision import VisionEncoder
 
@@ -21,7 +23,6 @@ def vision_encoder(model: Any) -> VisionEncoder:
     """
     visual = model.visual
     weights = TowerWeights(visual)
-    ln_post, norm_after_pool = weights.norm("ln_post"), bool(getattr(visual, "final_ln_after_pool", False))
     encoder = VisionEncoder(
         stem=(PatchLayer(weights("conv1.weight")),),
         prefix=weights("class_embedding")[None],
@@ -32,16 +33,48 @@ def vision_encoder(model: Any) -> VisionEncoder:
             _block(weights, f"transformer.resblocks.{index}", block.attn.num_heads)
             for index, block in enumerate(visual.transformer.resblocks)
         ),
-        head=Head(
-            ln_post=None if norm_after_pool else ln_post,
-            ln_pooled=ln_post if norm_after_pool else None,
-            projection=weights("proj"),
-            logit_scale=float(model.logit_scale.detach().exp()),
-        ),
+        head=_head(weights, visual, float(model.logit_scale.detach().exp())),
         **colours(visual),
     )
     weights.check_all_read()
     return encoder
+
+
+def _head(weights: TowerWeights, visual: Any, logit_scale: float) -> Head:
+    """CoCa normalises what its pool reads, and ``ln_post`` comes after it."""
+    attention = getattr(visual, "attn_pool", None)
+    after = attention is not None or bool(getattr(visual, "final_ln_after_pool", False))
+    ln_post = weights.norm("ln_post")
+    return Head(
+        ln_post=(weights.norm("attn_pool.ln_k") if attention is not None else None) if after else ln_post,
+        attention=None if attention is None else _attention_pool(weights, visual),
+        ln_pooled=ln_post if after else None,
+        projection=weights("proj"),
+        logit_scale=logit_scale,
+    )
+
+
+def _attention_pool(weights: TowerWeights, visual: Any) -> AttentionPool:
+    """CoCa's pool; of its queries the first makes the image's feature, the others are for captions."""
+    name, heads = "attn_pool.attn", visual.attn_pool.attn.num_heads
+    if visual.pool_type != "tok":
+        raise ModelError(f"its pooling is {visual.pool_type!r} of {visual.attn_pool_type!r}; clipes reads {SUPPORTED}")
+    if f"{name}.in_proj_weight" in weights:
+        projections = weights(f"{name}.in_proj_weight").chunk(3)
+    else:
+        projections = tuple(weights(f"{name}.{letter}_proj_weight") for letter in "qkv")
+    latent = weights.norm("attn_pool.ln_q")(weights("attn_pool.query")[0])
+    biases = weights(f"{name}.in_proj_bias").chunk(3)
+    return AttentionPool(
+        query=pool_query(projections[0].double() @ latent.double() + biases[0].double(), projections[1], heads),
+        value_weight=projections[2],
+        value_bias=biases[2],
+        out_weight=weights(f"{name}.out_proj.weight"),
+        out_bias=weights(f"{name}.out_proj.bias"),
+        norm=None,
+        mlp=None,
+        with_prefix=True,
+    )
 
 
 def _block(weights: TowerWeights, name: str, heads: int) -> Block:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .attention_pool import AttentionPool
+from .attention_pool import AttentionPool, pool_query
 from .errors import ModelError
 from .head import Head
 from .mlp import Mlp
@@ -181,9 +181,8 @@ def _attention_pool(weights: TowerWeights, trunk: Any) -> AttentionPool:
     latent, key_and_value = weights(f"{name}.latent")[0, 0].double(), weights(f"{name}.kv.weight")
     query = weights(f"{name}.q.weight").double() @ latent + weights.bias(f"{name}.q").double()
     key, value = key_and_value.chunk(2)
-    by_head = query.reshape(layer.num_heads, 1, -1) @ key.double().reshape(layer.num_heads, -1, len(latent))
     return AttentionPool(
-        query=(by_head[:, 0] * layer.scale).to(key),
+        query=pool_query(query, key, layer.num_heads),
         value_weight=value,
         value_bias=weights.bias(f"{name}.kv").chunk(2)[1],
         out_weight=weights(f"{name}.proj.weight"),

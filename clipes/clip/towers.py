@@ -35,8 +35,6 @@ def unsupported_reason(config: Mapping[str, Any]) -> str | None:
     vision, text = config.get("vision_cfg", {}), config.get("text_cfg", {})
     if (text.get("tokenizer_kwargs") or {}).get("trust_remote_code"):
         return "its tokenizer asks to run code of its own (trust_remote_code)"
-    if "multimodal_cfg" in config:
-        return "CoCa pools the image with attention"
     return _timm_reason(vision) if vision.get("timm_model_name") else _open_clip_reason(vision)
 
 
@@ -45,8 +43,8 @@ def _open_clip_reason(vision: Mapping[str, Any]) -> str | None:
     patch = vision.get("patch_size", 16)
     if isinstance(vision.get("layers", 12), list | tuple):
         return "its image tower is a ResNet, which has no attention maps"
-    if vision.get("attentional_pool"):
-        return "it pools the image with attention"
+    if isinstance(vision.get("attentional_pool"), str):
+        return f"it pools the image with attention twice ({vision['attentional_pool']!r})"
     if vision.get("pool_type", "tok") not in ("tok", "avg"):
         return f"its pooling is {vision['pool_type']!r}"
     if vision.get("block_type") == "custom" or any(vision.get(name) for name in _CUSTOM):

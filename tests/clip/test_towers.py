@@ -204,6 +204,18 @@ def test_maps_are_those_of_autograd_through_the_module(name: str, pool: Pooling)
     assert (wide - real_gradcam(other.double(), pixels.double(), text, prefix)).abs().max() < tolerance
 
 
+def test_cocas_pool() -> None:
+    """Features at its own size, and maps against autograd, in float32 and float64; its first query pools."""
+    model = build_tower("coca_ViT-B-32")
+    for kind, tolerance in ((model, 1e-4), (copy.deepcopy(model).double(), 1e-10)):
+        encoder, dtype = vision_tower(kind), kind.logit_scale.dtype
+        pixels, text = image(kind, dtype=dtype), texts(model, 5, dtype)
+        feature = image_features(encoder.head, encoder.encode(pixels).last_block, "cls")
+        assert deviation(normalize(feature, dim=-1), kind.encode_image(pixels)) < min(1e-5, tolerance)
+        found = maps_of(encoder, pixels, text, "patch")
+        assert found.amax() > 0.99 and (found - real_gradcam(kind, pixels, text, 1)).abs().max() < tolerance
+
+
 # --- whole masks --------------------------------------------------------------------------------------------
 
 WORDS = {"classes": ["cat", "boat"], "background": ["sky"]}
@@ -221,7 +233,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         yield save_folder(tower(request.param), tmp_path / "model", config)
 
 
-@pytest.mark.parametrize("folder", TOWERS, indirect=True)
+@pytest.mark.parametrize("folder", [*TOWERS, "coca_ViT-B-32"], indirect=True)
 def test_a_mask_by_python_and_by_command(folder: Path, cli: CommandLine) -> None:
     """The same one, with all steps of the default method."""
     photos = folder.parent / "photos"
