@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, NamedTuple
 
 from .architecture import matching_tags, refusal
@@ -63,8 +64,8 @@ def _tiny() -> ModelInfo:
 
 
 def _info(name: str, tags: tuple[str, ...], config: Mapping[str, Any]) -> ModelInfo:
-    visual, parameters = _on_meta(config)
-    return ModelInfo(name, tags, *tower_shape(visual), parameters)
+    shape, parameters = _sizes(json.dumps(config, sort_keys=True))
+    return ModelInfo(name, tags, *shape, parameters)
 
 
 class TowerShape(NamedTuple):
@@ -88,6 +89,13 @@ def tower_shape(visual: Any) -> TowerShape:
 
 def _unsupported(name: str, tags: tuple[str, ...], reason: str) -> ModelInfo:
     return ModelInfo(name, tags, None, None, None, None, None, reason)
+
+
+@cache
+def _sizes(config: str) -> tuple[TowerShape, int | None]:
+    """Those of the image tower of a configuration, in JSON, and the number of parameters of both sides."""
+    visual, parameters = _on_meta(json.loads(config))
+    return tower_shape(visual), parameters
 
 
 def _on_meta(config: Mapping[str, Any]) -> tuple[Any, int | None]:

@@ -97,7 +97,7 @@ def load_clip(
     clip.eval().requires_grad_(False).float()
     if target.type == "cpu":
         onednn_is_exact()  # found out before any thread computes
-    return CLIP(vision_tower(clip).to(target, dtype), _text_encoder(clip, tokenize))
+    return CLIP(vision_tower(clip).to(target, dtype), text_encoder(clip, tokenize))
 
 
 def _build(model: str, pretrained: str | Path | None, like: str | None, trusted: bool) -> tuple[Any, Tokenizer]:
@@ -206,7 +206,9 @@ def _load_state(clip: Any, state: dict[str, Tensor], refusal: str) -> None:
     clip.load_state_dict(state)
 
 
-def _text_encoder(model: Any, tokenize: Tokenizer) -> TextEncoder:
+def text_encoder(model: Any, tokenize: Tokenizer) -> TextEncoder:
+    """The text side of open_clip's module, in float32 on the CPU."""
+
     def encode(tokens: Tensor) -> Tensor:
         with inference(), float32_products():
             return F.normalize(model.encode_text(tokens).float(), dim=-1)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import textwrap
 from collections.abc import Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from .arguments import add_command
-from .terminal import DONE
+from .terminal import DONE, print_note
 
 if TYPE_CHECKING:  # they load torch
     from clipes.clip.listing import ModelInfo
@@ -22,10 +23,17 @@ def add(commands: Any) -> None:
     models = add_command(commands, "models", run, help)
     models.add_argument("pattern", nargs="?", default="", help="only names that contain this")
     models.add_argument("--all", action="store_true", help="those that cannot be loaded, too, and why")
+    check = (
+        "build the one model NAME with random weights, on the CPU, and make a mask: nothing of open_clip is downloaded"
+    )
+    models.add_argument("--check", metavar="NAME", help=check)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the supported models, and the unsupported ones if asked for, or if no other has the name."""
+    """Print the supported models, and the unsupported ones if asked for, or if no other has the name; or check one."""
+    if options.check is not None:
+        _check(options.check)
+        return DONE
     from clipes.clip.listing import RECOMMENDED, list_models
 
     pattern = options.pattern.lower()
@@ -45,6 +53,25 @@ def run(options: argparse.Namespace) -> int:
     elif others:
         print(f"{len(others)} others are not supported; `clipes models --all` says why.")
     return DONE
+
+
+def _check(name: str) -> None:
+    """Make a mask of a drawn scene by a model with random weights. Errors as of `random_clip`."""
+    print_note(f"building {name} ...")
+    from clipes.clip.random_model import random_clip
+    from clipes.config import VOC12
+    from clipes.generator import MaskGenerator
+    from clipes.scenes import draw_scene
+    from clipes.vocabulary import load_vocabulary
+
+    clip, scene = random_clip(name), draw_scene(0)
+    start = perf_counter()
+    result = MaskGenerator(clip, load_vocabulary("scenes"), VOC12)(scene.image, scene.labels)
+    height, width = result.mask.shape
+    seconds = f"{perf_counter() - start:.1f} s"
+    print(
+        f"{name} with random weights: {clip.vision!r}; a mask of {height} x {width} pixels in {seconds}, texts included"
+    )
 
 
 def _print_models(models: Sequence[ModelInfo]) -> None:

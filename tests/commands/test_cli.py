@@ -19,6 +19,7 @@ import open_clip
 import pytest
 from generating import TOY, CliRun, CommandLine, files, mask_ids, masks
 from PIL import Image
+from towers import few_blocks
 
 import clipes
 from clipes import cli
@@ -894,8 +895,12 @@ def test_models(said) -> None:
     assert max(map(len, out.splitlines())) <= 100
     unsupported = said("models", "--all")[1].partition("\nNot supported:\n")[2]
     assert re.search(r"^RN50  \(its image tower is a ResNet", unsupported, re.MULTILINE)
-    assert re.search(r"^coca_ViT-B-32  \(CoCa pools", unsupported, re.MULTILINE)
-    assert re.search(r"^ViT-B-16-SigLIP  \(", unsupported, re.MULTILINE)
+    assert re.search(
+        r"^convnext_base  \(its image tower, timm's convnext_base, is convolutional", unsupported, re.MULTILINE
+    )
+    assert re.search(
+        r"^MobileCLIP-B +14 x 14 of 16 px +150 M +0\.60 GB\n    datacompdr, datacompdr_lt$", out, re.MULTILINE
+    )
     some = said("models", "rn50")[1]
     assert some.startswith("Not supported:\nRN50") and "RN50x4" in some and "ViT-B-16" not in some
     assert "tiny" not in some
@@ -918,6 +923,16 @@ def test_an_empty_argument_is_wrong_use(said, flag: str) -> None:
     arguments = {"--out": "m", "--labels": "cat", flag: ""}
     code, _, err = said("generate", "photos", *(part for pair in arguments.items() for part in pair))
     assert code == 2 and "it is empty" in err
+
+
+def test_a_model_with_random_weights(said) -> None:
+    with few_blocks():
+        code, out, err = said("models", "--check", "MobileCLIP-B")
+    assert code == 0 and err == "building MobileCLIP-B ...\n"
+    assert re.match(r"MobileCLIP-B with random weights: .*2 blocks of width 768.*; a mask of 112 x 112 pixels in ", out)
+    code, _, err = said("models", "--check", "RN50")
+    assert code == 2 and "RN50 is not supported: its image tower is a ResNet" in err
+    assert said("models", "--check", "ViT-B-17")[0] == 2
 
 
 def test_no_model_of_that_name(said) -> None:
