@@ -25,8 +25,8 @@ def add(commands: Any) -> None:
     evaluate = add_command(commands, "evaluate", run, help, details)
     for name, what in (("masks", "folder of PNG masks of class ids"), ("truth", "folder of the same names")):
         evaluate.add_argument(name, type=path, help=f"{what}, or one file")
-    classes = "voc12, coco14, scenes, a .json or text file, or names: dog,cat (default: MASKS/classes.json)"
-    evaluate.add_argument("--classes", type=nonempty, help=classes)
+    classes = "voc12, coco14, scenes, a .json or text file, or names: dog,cat (one: dog, with the comma)"
+    evaluate.add_argument("--classes", type=nonempty, help=f"{classes} (default: MASKS/classes.json)")
     evaluate.add_argument("--json", type=json_path, metavar="FILE", help="write everything here")
     sweep = "also other thresholds and background powers, from what `clipes generate` saved beside the masks"
     evaluate.add_argument("--sweep", action="store_true", help=sweep)

@@ -84,8 +84,9 @@ def add_vocabulary_flags(
     ``templates`` says which there are by default, ``auto`` whether the images may choose the background.
     """
     group = parser.add_argument_group("vocabulary")
-    classes = "a set's name (voc12, coco14, scenes, ...), a .json, .yaml or text file, or names: dog,cat"
-    group.add_argument("--classes", type=nonempty, help=f"{classes} (default for tiny: scenes)")
+    sets = "a set's name (voc12, coco14, scenes, ...), a .json, .yaml or text file"
+    names = "names: dog,cat (one: dog, with the comma)"
+    group.add_argument("--classes", type=nonempty, help=f"{sets}, or {names} (default for tiny: scenes)")
     chosen = ", or auto: as `clipes background` suggests" if auto else ""
     background = f"a set's name, words: grass,sky (one: grass, with the comma; none: ''){chosen}"
     group.add_argument("--background", metavar="WORDS", help=f"{background} (default: the classes' own)")

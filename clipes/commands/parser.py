@@ -28,6 +28,7 @@ class Parser(argparse.ArgumentParser):
         examples: command lines that the help ends with.
     """
 
+    _given: Sequence[str] = ()
     essential: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
 
@@ -38,6 +39,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As in argparse, but a command refuses its unknown arguments itself, with the flags that come near."""
+        self._given = [part for part in args or () if isinstance(part, str)]
         found, unknown = super().parse_known_args(args, namespace)
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}{self._nearest_flags(unknown)}")
@@ -45,6 +47,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is, and end the process with exit code 2."""
+        if message.startswith("the following arguments are required"):
+            message += self._misspelled()
         self.exit(WRONG_USE, f"{self.prog}: {message}\nsee {self.prog} --help\n")
 
     def format_help(self) -> str:
@@ -97,6 +101,13 @@ class Parser(argparse.ArgumentParser):
         ]
         return " ".join(["%(prog)s", *places, *needed, "[flags]"]).replace("%(prog)s", self.prog.replace("%", "%%"))
 
+    def _misspelled(self) -> str:
+        """A flag that is given and not known, and may be a required one."""
+        known = {option for action in self._actions for option in action.option_strings}
+        flags = [name for part in self._given if (name := part.partition("=")[0]).startswith("--")]
+        near = [(name, hint) for name in flags if name not in known and (hint := self._nearest_flags([name]))]
+        return f"; {near[0][0]} is no flag{near[0][1]}" if near else ""
+
     def _nearest_flags(self, unknown: Iterable[str]) -> str:
         flags = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
         if not any(given.startswith("-") for given in unknown):
@@ -119,6 +130,6 @@ def _shape(formatter: argparse.HelpFormatter, action: argparse.Action) -> str:
 
 def _did_you_mean(given: str, known: Sequence[str]) -> str:
     """``; did you mean X or Y?``, for those that begin as ``given`` does, else for those that are written like it."""
-    begin = [name for name in known if len(given) > 3 and name.startswith(given)]
+    begin = [name for name in known if len(given.lstrip("-")) > 1 and name.startswith(given)]
     near = begin or difflib.get_close_matches(given.lower(), known, 1, 0.7)
     return f"; did you mean {' or '.join(near[:3])}?" if near else ""

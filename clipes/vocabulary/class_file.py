@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 from clipes.config import PRESETS, Fuse
-from clipes.ids import ignore_index, split_background
+from clipes.ids import ignore_index, is_background, split_background
 from clipes.io.atomic import owned, write_text
 
 from .attributes import ATTRIBUTE_CENTRES, attributes_of_classes, centre_count
@@ -76,10 +76,13 @@ def read_class_set(classes: object, sets: tuple[str, ...]) -> ClassSet:
     if path.is_file():
         return _read_file(path)
     names = [part.strip() for part in str(classes).split(",") if part.strip()]
-    cure = f"give a list of names{f' ({names})' if len(names) > 1 else ''}, or a .json or text file"
-    if not isinstance(classes, str) or path.suffix or len(path.parts) > 1:
+    file = not isinstance(classes, str) or path.suffix or len(path.parts) > 1
+    alone = f", on the command line '{names[0]},'" if len(names) == 1 else ""
+    example = f" ({names}{alone})" if names and not (file and alone) else ""
+    cure = f"give a list of names{example}, or a .json or text file"
+    if file:
         raise FileNotFoundError(f"no class file {str(path)!r}; {cure}, or one of {', '.join(sets)}")
-    raise unknown_name("class set", classes, sets, cure)
+    raise unknown_name("class set", str(classes), sets, cure)
 
 
 def write_class_set(path: str | os.PathLike[str], class_set: ClassSet) -> None:
@@ -211,13 +214,14 @@ def _zero_or_one(key: str, value: object) -> int:
 
 def _class_entries(classes: object) -> _Entries:
     """Bring every way to give classes to the form of a class file: a list of mappings with a name."""
-    numbered = read_id_map(classes) if isinstance(classes, Mapping) else read_numbered_lines(classes)
+    given = classes if isinstance(classes, Mapping) else as_tuple(classes, "class names")
+    numbered = read_id_map(given) if isinstance(given, Mapping) else read_numbered_lines(given)
     if numbered:
         return _Entries([{"name": name} for name in numbered.names], 1, numbered.left_out)
-    if isinstance(classes, Mapping):
-        return _without_background([{"name": name, "prompts": prompts} for name, prompts in classes.items()])
+    if isinstance(given, Mapping):
+        return _without_background([{"name": name, "prompts": prompts} for name, prompts in given.items()])
     entries: list[Mapping[str, Any]] = []
-    for number, entry in enumerate(as_tuple(classes, "class names"), start=1):
+    for number, entry in enumerate(given, start=1):
         if isinstance(entry, Mapping):
             check_keys(entry, _CLASS_KEYS, f"class {number}")
         entries.append(entry if isinstance(entry, Mapping) else {"name": entry})
@@ -242,6 +246,11 @@ def _prompts(class_name: str, given: object) -> tuple[str, ...]:
             raise ValueError(
                 f"prompts of {class_name!r}: {prompt!r} is a number, which tells CLIP nothing about a picture; "
                 "write the class's name in words"
+            )
+        if is_background(prompt):
+            raise ValueError(
+                f"prompts of {class_name!r}: {prompt!r} is the background, which is no class and has the id 0; give "
+                "the classes alone, a list of names or a mapping from names to prompts"
             )
     return prompts
 

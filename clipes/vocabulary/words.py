@@ -71,12 +71,12 @@ def strings(values: object, what: str) -> tuple[str, ...]:
 
 
 def as_tuple(values: object, what: str) -> tuple[Any, ...]:
-    """Return ``values`` as a tuple; TypeError for one string and for what has no order."""
+    """Return ``values`` as a tuple, NumPy's strings as Python's; TypeError for one string and for what has no order."""
     # A set is refused, because its order and so the ids would change from run to run.
     if isinstance(values, str | bytes | Mapping | set | frozenset) or not isinstance(values, Iterable):
         cure = f"; write [{values!r}]" if isinstance(values, str) else ""
         raise TypeError(f"{what}: expected a list of strings, got {reprlib.repr(values)}{cure}")
-    return tuple(values)
+    return tuple(str(value) if isinstance(value, str) else value for value in values)
 
 
 def read_data(path: str | os.PathLike[str]) -> Any:

@@ -55,6 +55,13 @@ def _in_the_folder(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             "'crff' (choose from crf, par, pamr, none); did you mean crf?",
         ),
         ("status", "clipes status: the following arguments are required: folder"),
+        ("gen photos", "there is no command 'gen'; the commands are demo, "),
+        ("ex masks", "; did you mean export?"),
+        (
+            "show a.jpg --lables=cat",
+            "are required: --labels; --lables is no flag; did you mean --labels?",
+        ),
+        ("tag photos --classes voc12", "clipes tag: the following arguments are required: --out\n"),
         ("export masks --to cocoo", "clipes export: argument --to: invalid choice: 'cocoo' (choose from coco, voc"),
         ("demo --count 0", "clipes demo: argument --count: '0' is not a whole number of at least 1"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,14 @@ def test_numbers_from_one_are_kept(classes: Any) -> None:
     assert own.class_names == WANTED and own.numbered_names == ("background", *WANTED)
 
 
+@pytest.mark.parametrize("lines", [["0: background", "1: balloon", "2: boat"], ["background", "balloon", "boat"]])
+@pytest.mark.parametrize("kind", [np.array, iter, tuple])
+def test_any_sequence_of_names_is_a_list(kind: Callable[[list[str]], Any], lines: list[str]) -> None:
+    with pytest.warns(UserWarning, match=r"^'background' among"):
+        own = load_vocabulary(kind(lines))
+    assert own.class_names == WANTED and {type(name) for name in own.class_names} == {str}
+
+
 def test_the_labelmap_of_an_export_is_read(tmp_path: Path) -> None:
     path = tmp_path / "labelmap.txt"
     path.write_text(
@@ -164,6 +173,8 @@ def test_names_that_begin_or_end_with_a_number_stay_names() -> None:
         (["1", "2"], "prompts of '1': '1' is a number, which tells CLIP nothing about a picture; write"),
         ({"balloon": "1", "boat": "boat"}, "prompts of 'balloon': '1' is a number"),
         ({"balloon": ["ball", "1.5"]}, "prompts of 'balloon': '1.5' is a number"),
+        ({"0": ["background"], "1": ["balloon"]}, "prompts of '0': 'background' is the background, which is no class"),
+        ({"labels": ["background", "balloon"]}, "prompts of 'labels': 'background' is the background"),
     ],
 )  # fmt: skip
 def test_numbers_that_masks_cannot_keep_are_refused(classes: Any, message: str, tmp_path: Path) -> None:
