@@ -24,6 +24,7 @@ class Head:
         ln_pooled: normalises what was pooled of them.
         projection, bias: to the joint space, (D, E) and (E,), or (F, E) from a pool of width F.
         logit_scale: the factor of cosines, after the exponential.
+        logit_bias: what is added to them, of models that were trained with a sigmoid.
     """
 
     ln_post: Norm | None
@@ -32,6 +33,7 @@ class Head:
     attention: AttentionPool | None = None
     ln_pooled: Norm | None = None
     bias: Tensor | None = None
+    logit_bias: float | None = None
 
 
 def image_features(head: Head, activations: BlockActivations, pool: Pooling) -> Tensor:

@@ -11,7 +11,7 @@ from .attention_pool import AttentionPool, pool_query
 from .errors import ModelError
 from .head import Head
 from .stem import PatchLayer
-from .tower_weights import SUPPORTED, TowerWeights, colours
+from .tower_weights import SUPPORTED, TowerWeights, colours, logit_bias
 from .transformer import Block
 from .vision import VisionEncoder
 
@@ -33,14 +33,14 @@ def vision_encoder(model: Any) -> VisionEncoder:
             _block(weights, f"transformer.resblocks.{index}", block.attn.num_heads)
             for index, block in enumerate(visual.transformer.resblocks)
         ),
-        head=_head(weights, visual, float(model.logit_scale.detach().exp())),
+        head=_head(weights, visual, model),
         **colours(visual),
     )
     weights.check_all_read()
     return encoder
 
 
-def _head(weights: TowerWeights, visual: Any, logit_scale: float) -> Head:
+def _head(weights: TowerWeights, visual: Any, model: Any) -> Head:
     """CoCa normalises what its pool reads, and ``ln_post`` comes after it."""
     attention = getattr(visual, "attn_pool", None)
     after = attention is not None or bool(getattr(visual, "final_ln_after_pool", False))
@@ -50,7 +50,8 @@ def _head(weights: TowerWeights, visual: Any, logit_scale: float) -> Head:
         attention=None if attention is None else _attention_pool(weights, visual),
         ln_pooled=ln_post if after else None,
         projection=weights("proj"),
-        logit_scale=logit_scale,
+        logit_scale=float(model.logit_scale.detach().exp()),
+        logit_bias=logit_bias(model),
     )
 
 

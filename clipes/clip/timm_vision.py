@@ -13,7 +13,7 @@ from .head import Head
 from .mlp import Mlp
 from .rotary import RotaryPositions
 from .stem import PatchLayer
-from .tower_weights import SUPPORTED, TowerWeights, colours
+from .tower_weights import SUPPORTED, TowerWeights, colours, logit_bias
 from .transformer import Block
 from .vision import VisionEncoder
 
@@ -36,7 +36,7 @@ def timm_vision_encoder(model: Any) -> VisionEncoder:
         blocks=tuple(
             _block(weights, f"trunk.blocks.{index}", block.attn.num_heads) for index, block in enumerate(trunk.blocks)
         ),
-        head=_head(weights, trunk, float(model.logit_scale.detach().exp())),
+        head=_head(weights, trunk, model),
         rotary=_rotary(weights) if getattr(trunk, "rope", None) is not None else None,
         **colours(visual),
     )
@@ -156,7 +156,7 @@ def _layer_scale(weights: TowerWeights, name: str, number: int) -> Tensor | None
     return weights.optional(f"{name}.gamma_{number}") if own is None else own
 
 
-def _head(weights: TowerWeights, trunk: Any, logit_scale: float) -> Head:
+def _head(weights: TowerWeights, trunk: Any, model: Any) -> Head:
     """The projection is the trunk's own, or open_clip's after it, or there is none."""
     if trunk.global_pool not in ("token", "avg", "map"):
         raise ModelError(f"its pooling is {trunk.global_pool!r}; clipes reads {SUPPORTED}")
@@ -169,7 +169,8 @@ def _head(weights: TowerWeights, trunk: Any, logit_scale: float) -> Head:
         ln_pooled=weights.optional_norm("trunk.fc_norm"),
         projection=weights(f"{projection}.weight").T if projection else eye,
         bias=weights.optional(f"{projection}.bias"),
-        logit_scale=logit_scale,
+        logit_scale=float(model.logit_scale.detach().exp()),
+        logit_bias=logit_bias(model),
     )
 
 

@@ -127,3 +127,9 @@ def colours(visual: Any) -> dict[str, Any]:
         "std": tuple(preprocess.get("std", (0.26862954, 0.26130258, 0.27577711))),
         "interpolation": interpolation(preprocess.get("interpolation")),
     }
+
+
+def logit_bias(model: Any) -> float | None:
+    """The bias of a whole model's logits, None where it has none."""
+    bias = getattr(model, "logit_bias", None)
+    return None if bias is None else float(bias.detach())

@@ -134,7 +134,7 @@ class VisionEncoder:
         if needs.class_token and not len(self.prefix):
             raise ValueError(
                 "the chosen settings read a class token, and this model has none; choose the map 'gradcam' or 'dense', "
-                "no class attention, and no second look at tags (--tagclip-recheck none)"
+                "and no class attention"
             )
 
     def encode(

@@ -53,8 +53,7 @@ class TagClipConfig:
     @property
     def needs(self) -> EncodeRequest:
         """What the scores read of the encoder."""
-        again = self.recheck is not None
-        return EncodeRequest(frozenset({self.attention}), tokens=1, votes=True, class_token=again)
+        return EncodeRequest(frozenset({self.attention}), tokens=1, votes=True)
 
 
 TAGCLIP_CODE = TagClipConfig(boxes="paper", recheck_over="all", stop_at_empty=True)
@@ -63,12 +62,20 @@ TAGCLIP_CODE = TagClipConfig(boxes="paper", recheck_over="all", stop_at_empty=Tr
 
 @dataclass(frozen=True)
 class GlobalTagsConfig:
-    """The softmax of the image's feature against all classes and background words: CLIP's own, for comparison."""
+    """The image's feature against all classes: CLIP's own scores, for comparison.
+
+    The softmax lets classes and background words compete. The sigmoid takes each class by itself, and is for models
+    that were trained with it (SigLIP, Zhai et al., ICCV 2023), which have a bias of their logits.
+    """
 
     pool: Pooling = setting("cls", "image feature: the class token, or the mean of the patch tokens")
+    score: Literal["softmax", "sigmoid"] = setting(
+        "softmax", "softmax over classes and background words, or the sigmoid of each class (SigLIP)"
+    )
 
     def __post_init__(self) -> None:
         require_one_of("pool", self.pool, ("patch", "cls"))
+        require_one_of("score", self.score, ("softmax", "sigmoid"))
 
     @property
     def needs(self) -> EncodeRequest:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipes.cams.probabilities import name_logits
 from clipes.clip.head import image_features
 from clipes.clip.vision import Encoded, VisionEncoder
 from clipes.config import BankTagsConfig, GlobalTagsConfig, Positions, TagClipConfig, TagsConfig
@@ -77,8 +78,17 @@ def _tagclip(given: TagInput, config: TagClipConfig) -> Sequence[Tensor]:
 
 
 def _global(given: TagInput, config: GlobalTagsConfig) -> Sequence[Tensor]:
-    features = image_features(given.vision.head, given.encoded.last_block, config.pool)
-    return list(all_shares(features, given.text, given.vision.head.logit_scale)[:, : given.num_classes])
+    head = given.vision.head
+    features = image_features(head, given.encoded.last_block, config.pool)
+    if config.score == "softmax":
+        return list(all_shares(features, given.text, head.logit_scale)[:, : given.num_classes])
+    if head.logit_bias is None:
+        raise ValueError(
+            "the score 'sigmoid' is for models that were trained with it, such as SigLIP, and this one has no bias of "
+            "its logits; choose 'softmax' (--global-score softmax)"
+        )
+    logits = name_logits(features, given.text[: given.num_classes], head.logit_scale).amax(-1)
+    return list((logits + head.logit_bias).sigmoid())
 
 
 def _bank(given: TagInput, config: BankTagsConfig) -> Sequence[Tensor]:

@@ -41,6 +41,7 @@ from clipes.clip.head import image_features
 from clipes.clip.listing import _info, tower_shape
 from clipes.clip.pairs import Pairs
 from clipes.clip.towers import unsupported_reason, vision_tower
+from clipes.clip.visible import visible_features
 from clipes.clip.vision import VisionEncoder
 from clipes.config import (
     AffinityConfig,
@@ -53,12 +54,14 @@ from clipes.config import (
     EncodeRequest,
     FeatureAffinityConfig,
     GetamConfig,
+    GlobalTagsConfig,
     GradCamConfig,
     MapConfig,
     PatchTextConfig,
     Pooling,
 )
 from clipes.scenes import draw_scene
+from clipes.tags.methods import TagInput, tag_scores
 
 TOWERS: dict[str, int] = {
     "MobileCLIP-B": 1,
@@ -246,6 +249,44 @@ def test_a_mask_by_python_and_by_command(folder: Path, cli: CommandLine) -> None
     run = cli("generate", photos, *names, "--model", f"local-dir:{folder}", "--out", folder.parent / "masks")
     assert run.code == 0, run.err
     assert (np.asarray(Image.open(folder.parent / "masks" / "one.png")) == result.mask).all()
+
+
+@pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "vit_medium_patch16_gap_256"])
+def test_a_second_look_without_a_class_token(name: str) -> None:
+    """The tower's own pooling of the visible patches; of all, where none is visible."""
+    model = tower(name)
+    encoder, pixels, trunk = vision_tower(model), image(model).repeat(2, 1, 1, 1), model.visual.trunk
+    visible = torch.arange(encoder.native_grid[0] * encoder.native_grid[1]) % 3 == 0
+    got = visible_features(encoder, pixels, torch.stack([visible, torch.zeros_like(visible)]))
+    tokens = trunk.forward_features(pixels[:1])
+    for feature, chosen in ((got[0], tokens[:, visible]), (got[1], tokens)):
+        assert deviation(feature[None], model.visual.head(trunk.forward_head(chosen))) < 1e-5
+
+
+def test_a_second_look_by_class_token_and_pooling() -> None:
+    encoder, pixels = vision_tower(tower("PE-Core-T-16-384")), image(tower("PE-Core-T-16-384"))
+    visible = torch.ones(1, 24 * 24, dtype=torch.bool)
+    whole = image_features(encoder.head, encoder.encode(pixels).last_block, "patch")
+    assert deviation(visible_features(encoder, pixels, visible), whole) < 1e-5
+    visible[:, 5:] = False
+    assert deviation(visible_features(encoder, pixels, visible), whole) > 1e-3
+
+
+def test_tags_by_the_sigmoid() -> None:
+    """As the module's own logits with their bias; refused for a model that has none."""
+    model = tower("ViT-B-16-SigLIP")
+    encoder, pixels, text = vision_tower(model), image(model), texts(model, 4, torch.float32)
+    config = GlobalTagsConfig(score="sigmoid")
+
+    def scores(vision: VisionEncoder) -> list[float]:
+        given = TagInput(vision, vision.encode(pixels), text[:, None], 3, lambda _: pixels[0])
+        return tag_scores(given, config)[0].tolist()
+
+    feature = normalize(model.encode_image(pixels), dim=-1)
+    want = torch.sigmoid(model.logit_scale.exp() * text @ feature[0] + model.logit_bias)
+    assert scores(encoder) == pytest.approx(want[:3].tolist(), abs=1e-5) and model.logit_bias != 0
+    with pytest.raises(ValueError, match=r"trained with it, such as SigLIP, .* choose 'softmax'"):
+        scores(replace(encoder, head=replace(encoder.head, logit_bias=None)))
 
 
 # --- which towers there are ---------------------------------------------------------------------------------
