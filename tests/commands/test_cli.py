@@ -515,6 +515,7 @@ OTHER = {
     "tagclip_recheck_over": "all",
     "tagclip_stop_at_empty": True,
     "global_pool": "patch",
+    "global_score": "sigmoid",
     "bank_file": "bank.npz",
     "bank_attention": "kk",
     "bank_residual": False,
