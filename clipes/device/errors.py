@@ -25,5 +25,6 @@ def is_device_error(error: BaseException) -> bool:
     text = str(error)
     if text.startswith("Triton Error [CUDA]"):
         return any(kind in text for kind in _LOST)
-    lost = getattr(torch, "AcceleratorError", ())
-    return isinstance(error, lost) or text.startswith(("CUDA error", "CUDA driver error", "cuDNN error"))
+    return isinstance(error, torch.AcceleratorError) or text.startswith(
+        ("CUDA error", "CUDA driver error", "cuDNN error")
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from typing import Any
 
@@ -67,7 +67,7 @@ class _SharedSetting:
                 self._changed.notify_all()
 
 
-_CPU = _SharedSetting(getattr(torch.backends.mkldnn, "matmul", None))
+_CPU = _SharedSetting(torch.backends.mkldnn.matmul)  # type: ignore[attr-defined]
 _CUDA = _SharedSetting(torch.backends.cuda.matmul)
 
 
@@ -76,20 +76,16 @@ def matmul_precision(device: torch.device, dtype: torch.dtype) -> AbstractContex
 
     On a GPU it is TF32 if ``dtype`` is lower than float32, because its rounding is as coarse. On a CPU it is oneDNN
     instead of MKL, which is slower on some processors, if a check against float64 shows that oneDNN computes in
-    float32. torch before 2.9 has no such settings; there nothing changes.
+    float32.
     """
     if device.type == "cuda":
-        return _CUDA.hold(_FLOAT32 if dtype == torch.float32 else _TF32) if _has_settings() else nullcontext()
+        return _CUDA.hold(_FLOAT32 if dtype == torch.float32 else _TF32)
     return _CPU.hold(_ONEDNN) if onednn_is_exact() else float32_products()
 
 
 def float32_products() -> AbstractContextManager[None]:
     """A context in which the CPU's float32 products are MKL's, on every processor. Without it they are torch's own."""
-    return _CPU.hold(_MKL) if _has_settings() else nullcontext()
-
-
-def _has_settings() -> bool:
-    return hasattr(torch.backends.mkldnn, "matmul")
+    return _CPU.hold(_MKL)
 
 
 @cache
@@ -99,8 +95,6 @@ def onednn_is_exact() -> bool:
     The check changes the products of all threads while it runs, so it waits for those in :func:`matmul_precision`, and
     they wait for it. A process finds out once, when it loads a model.
     """
-    if not _has_settings():
-        return False
     random = torch.Generator().manual_seed(0)
     shapes = [((577, 768), (768, 768)), ((12, 577, 64), (12, 64, 577))]
     with inference(), _CPU.hold(_ONEDNN):

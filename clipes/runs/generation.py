@@ -245,7 +245,10 @@ class BatchGenerator:
 
     def _in_float32(self) -> MaskSource | None:
         with self._lock:
-            self._float32 = self._float32 or self._source.in_float32()
+            if self._float32 is None:
+                self._float32 = self._source.in_float32()
+                if self._source.device.type == "cuda":  # other threads read the weights on streams of their own
+                    torch.cuda.current_stream(self._source.device).synchronize()
             return self._float32
 
 

@@ -35,7 +35,7 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 @contextmanager
 def matmul(precision: str) -> Iterator[None]:
     before = torch.get_float32_matmul_precision()
-    found = (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None))
+    found = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
     backends = [(one, one.fp32_precision) for one in found if hasattr(one, "fp32_precision")]
     torch.set_float32_matmul_precision(precision)
     try:

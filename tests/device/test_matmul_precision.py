@@ -12,9 +12,6 @@ from clipes.clip.weights import load_clip
 from clipes.device import matmul_precision as products
 from clipes.device.matmul_precision import EXACT, float32_products, matmul_precision
 
-if not hasattr(torch.backends.mkldnn, "matmul"):
-    pytest.skip("torch before 2.9 has no such settings", allow_module_level=True)
-
 CPU = torch.device("cpu")
 MATMUL, TF32 = torch.backends.mkldnn.matmul, torch.backends.cuda.matmul
 
@@ -152,14 +149,6 @@ def test_threads_of_either_precision_take_turns() -> None:
         thread.join(60)
     assert not wrong and len(turns) == 200 and TF32.fp32_precision == before
     assert turns.index("ieee") < 150, "float32 does not wait for all the others to end"
-
-
-def test_an_older_torch_has_no_such_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = (TF32.fp32_precision, MATMUL.fp32_precision)
-    monkeypatch.setattr(torch.backends, "mkldnn", object())
-    for kind in ("cpu", "cuda"):
-        with matmul_precision(torch.device(kind), torch.float16):
-            assert (TF32.fp32_precision, MATMUL.fp32_precision) == before
 
 
 def test_a_model_finds_out_before_any_thread_computes() -> None:

@@ -6,12 +6,6 @@ import subprocess
 import sys
 from typing import Any
 
-import pytest
-import triton
-
-VERSION = tuple(map(int, triton.__version__.split(".")[:2]))
-compiles_well = pytest.mark.skipif(VERSION < (3, 5), reason="compilers before Triton 3.5 (torch 2.9) spill registers")
-
 # Triton asks a driver what to compile for; a launch then compiles, and stops there.
 BEFORE = """
 import json, re, subprocess, tempfile
