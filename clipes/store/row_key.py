@@ -63,7 +63,8 @@ class RowKey(NamedTuple):
             name, status, labels, shard, missing, foreground, nothing, time = match.groups()
             little = labels is not None and foreground is not None and float(foreground) < LEAST_FOREGROUND
             tar_file = None if shard is None else shard.decode("ascii")
-            flags = _flags(missing is not None, little, nothing is not None)
+            some = little or missing is not None or nothing is not None
+            flags = _flags(missing is not None, little, nothing is not None) if some else 0
             return cls(name, _STATUSES[status], float(time or 0), tar_file, text, flags)
         row = Row.from_json(text)
         flags = _flags(bool(row.missing), row.little_foreground, row.nothing_found)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import get_args
 
-from clipes.io.tempdb import encode_name, temporary_database, transaction
+from clipes.io.tempdb import encode_name, insert_rows, temporary_database, transaction
 
 from .manifest import repair_command
 from .record import Record, Unreadable, read_records
@@ -220,7 +220,7 @@ class LatestRows:
                 yield id, number, time, status, line, flags
 
         self._rows.execute("INSERT INTO records VALUES (?, ?)", (number, record.start))
-        self._rows.executemany("INSERT INTO rows VALUES (?, ?, ?, ?, ?, ?)", values())
+        insert_rows(self._rows, "rows", 6, values())
         machine, shard = record.header.get("machine"), record.header.get("shard")
         repair = record.header.get("repair") is True
         return Worker(

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from clipes.io.tempdb import decode_name, encode_name, temporary_database, transaction
+from clipes.io.tempdb import decode_name, encode_name, insert_rows, temporary_database, transaction
 
 
 @pytest.mark.parametrize("name", ["", "a", "é", "日本", "caf\udce9", "a\0b", "\ud800"])
@@ -27,6 +27,17 @@ def test_what_was_filled_is_there() -> None:
     with transaction(database, "numbers"):
         database.executemany("INSERT INTO t VALUES (?)", ((n,) for n in range(1000)))
     assert database.execute("SELECT count(*), sum(n) FROM t").fetchone() == (1000, 499_500)
+    database.close()
+
+
+@pytest.mark.parametrize("count", [0, 1, 332, 333, 334, 1000])
+def test_rows_are_inserted_in_their_order(count: int) -> None:
+    """333 of three columns by one statement."""
+    database = temporary_database()
+    database.execute("CREATE TABLE t (n INTEGER, name TEXT, data BLOB)")
+    rows = [(n, str(n), b"x" * (n % 7)) for n in range(count)]
+    insert_rows(database, "t", 3, iter(rows))
+    assert database.execute("SELECT * FROM t ORDER BY rowid").fetchall() == rows
     database.close()
 
 
