@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from environment import describe
+from environment import describe, parse_options
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -243,7 +243,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("ablation.md"))
-    options = parser.parse_args()
+    options = parse_options(parser, count=4)
     torch.set_num_threads(1)
     model, scenes = load_model(), [scene for scene in draw_scenes(options.count, SEED) if scene.labels]
     lines = ["# What each part is worth on scenes", "", f"`python benchmarks/ablation.py --count {options.count}`", ""]

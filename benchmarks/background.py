@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from environment import describe
+from environment import describe, parse_options
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
@@ -113,7 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=150)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("background.md"))
-    options = parser.parse_args()
+    options = parse_options(parser, count=4)
     clip = load_clip("tiny", device="cpu")
     scenes = list(draw_scenes(options.count, SEED))
     with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from environment import parse_options
 from PIL import Image
 
 import clipes
@@ -76,7 +77,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, nargs="+", default=SCENES, help="their numbers")
     parser.add_argument("--side", type=int, default=150, help="of a panel, in pixels")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "docs" / "choices")
-    options = parser.parse_args()
+    options = parse_options(parser, scenes=[0], side=40)
     drawn = list(draw_scenes(max(options.scenes) + 1, SEED))
     scenes = [drawn[number] for number in options.scenes]
     sheets = {"maps": SOURCES, "affinities": AFFINITIES, "decisions": DECISIONS, "regions": REGIONS}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from environment import describe, write_section
+from environment import describe, parse_options, write_section
 from tqdm import tqdm
 
 import clipes
@@ -286,11 +286,11 @@ def main() -> None:
     parser.add_argument("--tables", nargs="+", choices=("maps", "decisions"), default=["maps", "decisions"])
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--processes", type=int, default=1, help="that work at a time, of one thread each")
-    parser.add_argument("--smoke", action="store_true", help="2 scenes; the figures mean little")
+    parser.add_argument("--size", type=int, nargs=2, default=[320, 320], help="H and W of the scene for the memory")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("choices.md"))
-    options = parser.parse_args()
+    options = parse_options(parser, count=2, size=[112, 112])
     torch.set_num_threads(1)
-    count, size = (2, (112, 112)) if options.smoke else (options.count, (320, 320))
+    count, size = options.count, (options.size[0], options.size[1])
     scenes = [scene for scene in draw_scenes(count, SEED) if scene.labels]
     tables = {
         "maps": ("What the choices of method are worth on scenes", maps(), judge_masks, table_of_maps, MAPS),

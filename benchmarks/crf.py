@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from environment import describe
+from environment import describe, parse_options
 from PIL import Image
 from tqdm import tqdm
 
@@ -25,7 +25,6 @@ from clipes.refine.crf import mean_field
 from clipes.scenes import draw_scenes
 
 CONFIG = CrfConfig()
-LARGE = (3000, 4000)
 SEED = 8_000_000
 
 
@@ -66,9 +65,10 @@ def random_scores(size: tuple[int, int], labels: int, seed: int) -> np.ndarray:
     return np.ascontiguousarray(scores / scores.sum(0))
 
 
-def pictures(folder: Path | None) -> list[np.ndarray]:
+def pictures(folder: Path | None, size: tuple[int, int]) -> list[np.ndarray]:
+    """The photographs of a folder, or three scenes of ``size``."""
     if folder is None:
-        return [scene.image for scene in draw_scenes(3, SEED, (375, 500))]
+        return [scene.image for scene in draw_scenes(3, SEED, size)]
     images = [Image.open(path).convert("RGB") for path in sorted(folder.glob("*.jpg"))]
     for image in images:
         image.thumbnail((500, 500))
@@ -106,10 +106,10 @@ def side_by_side(images: list[np.ndarray], rounds: int) -> list[str]:
     return lines
 
 
-def large_image() -> np.ndarray:
-    """A scene of 3000 x 4000 pixels, with noise as a camera's, so that its colours are not few."""
-    small = next(draw_scenes(1, SEED, (750, 1000))).image
-    image = np.asarray(Image.fromarray(small).resize(LARGE[::-1], Image.Resampling.BICUBIC)).astype(np.int16)
+def large_image(size: tuple[int, int]) -> np.ndarray:
+    """A scene of ``size``, (H, W), with noise as a camera's, so that its colours are not few."""
+    small = next(draw_scenes(1, SEED, (size[0] // 4, size[1] // 4))).image
+    image = np.asarray(Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC)).astype(np.int16)
     noise = np.random.default_rng(0).integers(-4, 5, image.shape)
     return (image + noise).clip(0, 255).astype(np.uint8)
 
@@ -120,10 +120,10 @@ def memory(field: str) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 
 
-def run_large(name: str, path: Path) -> None:
+def run_large(name: str, size: tuple[int, int], path: Path) -> None:
     """In a process of its own: one mean field of two labels; writes the result, prints seconds and memory."""
     torch.set_num_threads(1)
-    image, scores = large_image(), random_scores(LARGE, 2, 0)
+    image, scores = large_image(size), random_scores(size, 2, 0)
     before = memory("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     start = time.process_time()
@@ -134,19 +134,19 @@ def run_large(name: str, path: Path) -> None:
     print(json.dumps({"seconds": spent, "megabytes": peak}))
 
 
-def large(folder: Path) -> list[str]:
-    lines = ["| 3000 x 4000, 2 labels | seconds | peak memory above the start, GB | MB per megapixel |"]
+def large(folder: Path, size: tuple[int, int]) -> list[str]:
+    lines = [f"| {size[0]} x {size[1]}, 2 labels | seconds | peak memory above the start, GB | MB per megapixel |"]
     lines += ["| --- | --- | --- | --- |"]
     results = {}
     for name in tqdm(RUNS, disable=None):
         path = folder / "large.npy"
-        command = [sys.executable, __file__, "--large", name, "--out", str(path)]
+        command = [sys.executable, __file__, "--large", name, "--size", *map(str, size), "--out", str(path)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             lines.append(f"| {name} | did not finish ({done.stderr.strip().splitlines()[-1:]}) | | |")
             continue
         found = json.loads(done.stdout)
-        megapixels = LARGE[0] * LARGE[1] / 1e6
+        megapixels = size[0] * size[1] / 1e6
         per = found["megabytes"] / megapixels
         lines.append(f"| {name} | {found['seconds']:.1f} | {found['megabytes'] / 1024:.2f} | {per:.0f} |")
         results[name] = np.load(path)
@@ -163,15 +163,17 @@ def large(folder: Path) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, help="folder of .jpg photographs")
+    parser.add_argument("--scene", type=int, nargs=2, default=[375, 500], help="H and W of the scenes in their place")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--size", type=int, nargs=2, default=[3000, 4000], help="H and W of the large picture")
     parser.add_argument("--large", choices=tuple(RUNS), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("crf.md"))
-    options = parser.parse_args()
+    options = parse_options(parser, rounds=1, scene=[60, 80], size=[60, 80])
     torch.set_num_threads(1)
     if options.large:
-        run_large(options.large, options.out)
+        run_large(options.large, tuple(options.size), options.out)
         return
-    images = pictures(options.images)
+    images = pictures(options.images, tuple(options.scene))
     sizes = ", ".join(f"{image.shape[1]} x {image.shape[0]}" for image in images)
     command = f"`python benchmarks/crf.py{' --images FOLDER' if options.images else ''} --rounds {options.rounds}`"
     lines = ["# The CRF beside pydensecrf2, on one core", "", command, "", describe(), ""]
@@ -180,7 +182,7 @@ def main() -> None:
         f"{len(images)} {kind} ({sizes}). CPU time of one call, ten iterations, as CLIP-ES sets them; the compiled"
     ]
     lines += ["path keeps the spatial lattice of a size that it has seen, as in a run over a data set.", ""]
-    lines += [*side_by_side(images, options.rounds), "", *large(options.out.parent)]
+    lines += [*side_by_side(images, options.rounds), "", *large(options.out.parent, tuple(options.size))]
     options.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
     print("\n".join(lines))
 

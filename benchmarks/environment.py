@@ -1,10 +1,13 @@
-"""Where and with what a measurement was made."""
+"""Where and with what a measurement was made, and the flag that all scripts have: ``--smoke``."""
 
+import argparse
 import datetime
 import platform
 import re
 import subprocess
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy
 import open_clip
@@ -37,6 +40,28 @@ def describe() -> str:
     }
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     return f"{datetime.date.today()}, after commit {commit.stdout.strip() or 'unknown'}; {processor()}; {listed}."
+
+
+_SCRATCH: list[tempfile.TemporaryDirectory[str]] = []  # each is removed when the process ends
+
+
+def parse_options(parser: argparse.ArgumentParser, **smallest: Any) -> argparse.Namespace:
+    """The options of a script. With ``--smoke`` they are the ``smallest``, and what is written is thrown away, but for
+    paths that are given: ``--out``, ``--picture``.
+    """
+    parser.add_argument("--smoke", action="store_true", help="the smallest setting; its figures mean nothing")
+    options = parser.parse_args()
+    if options.smoke:
+        vars(options).update(smallest)
+        _SCRATCH.append(tempfile.TemporaryDirectory(prefix="smoke-"))
+        scratch = Path(_SCRATCH[-1].name)
+        for folder in ("benchmarks", "docs"):
+            (scratch / folder).mkdir()
+        for name in ("out", "picture"):
+            path = parser.get_default(name)
+            if path is not None and getattr(options, name) == path:
+                setattr(options, name, scratch / path.name if path.suffix else scratch)
+    return options
 
 
 def write_section(page: Path, title: str, lines: list[str]) -> None:

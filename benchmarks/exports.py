@@ -12,11 +12,11 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from environment import describe
+from environment import describe, parse_options
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,7 +24,6 @@ from clipes.commands.demo_run import write_scenes
 from clipes.scenes import draw_scenes
 from clipes.store.store import open_run
 
-COUNTS = (1_000, 10_000)
 TINY, TINY_SEED = (32, 32), 11_000_000
 FORMS = ("coco", "voc", "yolo", "huggingface")
 _MAIN = """
@@ -133,11 +132,11 @@ def size_of(folder: Path) -> float:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 1e6
 
 
-def back(folder: Path, count: int) -> Iterator[str]:
+def back(folder: Path, count: int, forms: Sequence[str]) -> Iterator[str]:
     """The rows of the first table."""
     write_scenes(folder, count)
     clipes("generate", folder / "images", "--labels", folder / "labels.csv", "--out", folder / "m", "--save-confidence")
-    for form in FORMS:
+    for form in forms:
         out = folder / form / "export"
         clipes("export", folder / "m", "--to", form, "--out", out)
         images, pixels, wrong, lost = compare(folder / "m", form, out)
@@ -148,7 +147,7 @@ def tiny_run(folder: Path, count: int) -> Path:
     """Masks of ``count`` pictures, each of them one of 100 files."""
     pictures = folder / "pictures"
     pictures.mkdir(parents=True)
-    for number, scene in enumerate(draw_scenes(100, TINY_SEED, TINY)):
+    for number, scene in enumerate(draw_scenes(min(100, count), TINY_SEED, TINY)):
         Image.fromarray(scene.image).save(pictures / f"{number:06}.png")
     for number in range(100, count):
         os.link(pictures / f"{number % 100:06}.png", pictures / f"{number:06}.png")
@@ -156,11 +155,11 @@ def tiny_run(folder: Path, count: int) -> Path:
     return folder / "m"
 
 
-def memory(folder: Path) -> Iterator[str]:
+def memory(folder: Path, counts: Sequence[int], forms: Sequence[str]) -> Iterator[str]:
     """The rows of the second table."""
-    runs = [tiny_run(folder / str(count), count) for count in COUNTS]
-    for form in FORMS:
-        outs = [folder / f"{form}-{count}" for count in COUNTS]
+    runs = [tiny_run(folder / str(count), count) for count in counts]
+    for form in forms:
+        outs = [folder / f"{form}-{count}" for count in counts]
         few, many = (clipes("export", run, "--to", form, "--out", out) for run, out in zip(runs, outs, strict=True))
         yield f"| {form} | {few:.0f} | {many:.0f} | {many / few - 1:+.1%} |"
 
@@ -169,13 +168,15 @@ def main() -> None:
     """Measure, write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--scenes", type=int, default=2_000)
+    parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
+    parser.add_argument("--counts", type=int, nargs=2, default=[1_000, 10_000], help="tiny pictures, for the memory")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    options = parser.parse_args()
+    options = parse_options(parser, scenes=4, counts=[4, 8], forms=["voc"])
     warnings.filterwarnings("ignore", category=DeprecationWarning)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        table = list(back(folder / "scenes", options.scenes))
-        peaks = list(memory(folder / "tiny"))
+        table = list(back(folder / "scenes", options.scenes, options.forms))
+        peaks = list(memory(folder / "tiny", options.counts, options.forms))
     lines = [
         "# Masks in other tools' forms, read back",
         "",
@@ -192,7 +193,7 @@ def main() -> None:
         f"Peak memory of `clipes export` over pictures of {TINY[0]} x {TINY[1]}, MB; what is more are the lists of"
         " images and rows on disk, which keep up to 16 MB each in memory:",
         "",
-        f"| form | {COUNTS[0]:,} images | {COUNTS[1]:,} images | more |",
+        f"| form | {options.counts[0]:,} images | {options.counts[1]:,} images | more |",
         "| --- | --- | --- | --- |",
         *peaks,
     ]

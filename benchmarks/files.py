@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from environment import describe
+from environment import describe, parse_options
 from tqdm import tqdm
 
 import clipes
@@ -32,7 +32,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=40)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("files.md"))
-    options = parser.parse_args()
+    options = parse_options(parser, count=1)
     generator = clipes.load()
     found: dict[int, list[list[int]]] = {}
     with tempfile.TemporaryDirectory() as folder:

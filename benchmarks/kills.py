@@ -19,7 +19,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from environment import describe, write_section
+from environment import describe, parse_options, write_section
 from PIL import Image
 
 from clipes.scenes import draw_scenes
@@ -179,7 +179,7 @@ def main() -> None:
     parser.add_argument("--scenes", type=int, default=300)
     parser.add_argument("--kills", type=int, nargs=3, default=[140, 30, 30], metavar=("READERS", "RANKS", "RAY"))
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("unattended.md"))
-    options = parser.parse_args()
+    options = parse_options(parser, scenes=4, kills=[1, 0, 0])
     folder = Path(tempfile.mkdtemp(prefix="kills-"))
     try:
         ended = kill_many(folder, options.scenes, dict(zip(WAYS, options.kills, strict=True)))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from environment import describe, write_section
+from environment import describe, parse_options, write_section
 from PIL import Image
 
 from clipes.config import SCENES
@@ -252,10 +252,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--run-rows", type=int, nargs="+", default=[100_000, 200_000])
     parser.add_argument("--rows", type=int, nargs="+", default=[200_000, 1_000_000])
-    parser.add_argument("--smoke", action="store_true", help="300 rows, in seconds; the figures mean nothing")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("unattended.md"))
-    options = parser.parse_args()
-    run_rows, rows = ([300], [300]) if options.smoke else (options.run_rows, options.rows)
+    options = parse_options(parser, run_rows=[300], rows=[300])
+    run_rows, rows = options.run_rows, options.rows
     flags = f"--run-rows {' '.join(map(str, run_rows))} --rows {' '.join(map(str, rows))}"
     lines = [
         f"`python benchmarks/load.py {flags}`: {describe()}",

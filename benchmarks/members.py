@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from choice_pictures import DECIDED, SCENES, SEED
-from environment import describe
+from environment import describe, parse_options
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from tqdm import tqdm
@@ -151,13 +151,12 @@ are over all pixels of all scenes together. The scenes are drawings, and the bun
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--smoke", action="store_true", help="2 scenes, in seconds; the figures mean nothing")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("members.md"))
     docs = Path(__file__).parents[1] / "docs" / "choices"
     parser.add_argument("--picture", type=Path, default=docs / "members.jpg")
-    options = parser.parse_args()
+    options = parse_options(parser, count=2)
     torch.set_num_threads(1)
-    number = 2 if options.smoke else options.count
+    number = options.count
     drawn = list(draw_scenes(max(number, max(SCENES) + 1), SEED))
     counts = count([scene for scene in drawn[:number] if scene.labels])
     lines = ["# Which pixels the members of a committee get right", ""]

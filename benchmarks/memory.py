@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import torch
-from environment import describe
+from environment import describe, parse_options
 from PIL import Image
 
 import clipes
@@ -23,7 +23,7 @@ from clipes.scenes import draw_scenes
 from clipes.store.output import Output
 
 SIZE = (32, 32)
-MARKS = (1_000, 2_000, 5_000, 10_000, 15_000, 20_000)
+MARKS = (0.05, 0.1, 0.25, 0.5, 0.75, 1)  # shares of the images
 AFTER = 200
 """Images after the last mark, so that the reading processes are still at work there."""
 
@@ -68,12 +68,13 @@ def run(samples: list[Sample], folder: Path, workers: int) -> list[tuple[int, fl
     """Images done and MB then, of all processes together."""
     generator, output = clipes.load(device="cpu"), Output(folder)
     found = []
+    marks = {round((len(samples) - AFTER) * share) for share in MARKS}
     with (
         claim_folder(generator.settings, generator.class_names, output) as store,
         MaskWriter(MasksFromImages(generator), output, record_header(store), batch_size=8, readers=workers) as writer,
     ):
         for done, _ in enumerate(writer.write(Remaining(samples, store, output)), start=1):
-            if done in MARKS:
+            if done in marks:
                 found.append((done, resident()))
     return found
 
@@ -85,7 +86,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[100_000, 1_000_000])
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    options = parser.parse_args()
+    options = parse_options(parser, images=20, rows=[100, 200], workers=1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         catalogues = {rows: catalogue(rows, folder) for rows in options.rows}

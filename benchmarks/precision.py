@@ -15,7 +15,7 @@ from unittest import mock
 
 import numpy as np
 import torch
-from environment import describe
+from environment import describe, parse_options
 from PIL import Image
 from tqdm import tqdm
 
@@ -97,7 +97,7 @@ def main() -> None:
     parser.add_argument("--images", type=Path, help="folder of .jpg photographs for it")
     parser.add_argument("--count", type=int, default=200, help="scenes")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    options = parser.parse_args()
+    options = parse_options(parser, count=2)
     torch.set_num_threads(1)
     scenes = draw_scenes(options.count, SEED, (112, 112))
     drawn = [Picture(Image.fromarray(scene.image), scene.labels, scene.mask) for scene in scenes]

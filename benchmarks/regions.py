@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from environment import describe, write_section
+from environment import describe, parse_options, write_section
 from load import PIXELS, SIDE, KnownMasks, command, lay_out, table_of, write
 from numpy.typing import NDArray
 from PIL import Image
@@ -257,14 +257,13 @@ def main() -> None:
     )
     memory = "the memory of runs of so many images (1000 10000), and no scenes"
     parser.add_argument("--memory", type=int, nargs="*", metavar="IMAGES", help=memory)
-    parser.add_argument("--smoke", action="store_true", help="2 scenes or 40 images; the figures mean nothing")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("regions.md"))
-    options = parser.parse_args()
+    options = parse_options(parser, count=2)
     if options.memory is not None:
         write_memory([40] if options.smoke else options.memory or [1000, 10_000], options.out)
         return
     torch.set_num_threads(1)
-    count = 2 if options.smoke else options.count
+    count = options.count
     chosen, scenes = rows(), [scene for scene in draw_scenes(count, SEED) if scene.labels]
     lines = [f"`python benchmarks/regions.py --count {count}`", "", describe()]
     for name, (pixels, boundaries) in measure(chosen, scenes).items():

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from environment import describe
+from environment import describe, parse_options
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 from tqdm import tqdm
@@ -155,7 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=500, help="scenes")
     parser.add_argument("--out", type=Path, default=ROOT, help="where benchmarks/ and docs/ are")
-    options = parser.parse_args()
+    options = parse_options(parser, count=4)
     scenes = list(draw_scenes(options.count, SEED, (112, 112)))
     clip, vocabulary = load_clip("tiny", device="cpu"), load_vocabulary("scenes")
     measured = measure(MaskGenerator(clip, vocabulary, DECIDED), scenes)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from environment import describe
+from environment import describe, parse_options
 from speed.clock import Clock
 from speed.growth import Growth
 from speed.limits import ceilings
@@ -131,7 +131,8 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--count", type=int, help="pictures end to end")
     parser.add_argument("--many", type=int, default=2000, help="the most pictures of a run in the growth part")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder of the results")
-    options = parser.parse_args()
+    small = {"parts": "stages,end", "model": ["ViT-S-32"], "sizes": [(60, 80)], "labels": [2]}
+    options = parse_options(parser, **small, rounds=1, budget=0.1, count=2)
     options.parts = options.parts.split(",")
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"unknown parts {sorted(unknown)}; there are {', '.join(PARTS)}")

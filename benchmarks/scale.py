@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from environment import describe
+from environment import describe, parse_options
 from PIL import Image
 
 import clipes
@@ -27,7 +27,6 @@ from clipes.store.row import Row
 from clipes.store.rows import LatestRows
 
 SEED = 7_000_000
-ROWS = 200_000
 
 
 def draw(folder: Path, count: int, size: tuple[int, int]) -> Path:
@@ -61,16 +60,16 @@ def rate(generator: clipes.MaskGenerator, table: Path, out: Path) -> tuple[float
     return len(samples) / taken, size, again
 
 
-def catalogue(folder: Path) -> tuple[float, float]:
+def catalogue(folder: Path, rows: int) -> tuple[float, float]:
     """Bytes on disk and seconds for each row of a table as the source, its files looked for as well."""
     (folder / "one").mkdir()
     Image.new("RGB", (8, 8)).save(folder / "one" / "a.jpg")
     for number in range(1000):
         (folder / "one" / f"{number:03}").symlink_to(".")
-    for number in range(ROWS // 1000):
+    for number in range(rows // 1000):
         (folder / "one" / f"image_{number:05}.jpg").hardlink_to(folder / "one" / "a.jpg")
     table = folder / "one" / "labels.csv"
-    names = (f"{row % 1000:03}/image_{row // 1000:05}.jpg" for row in range(ROWS))
+    names = (f"{row % 1000:03}/image_{row // 1000:05}.jpg" for row in range(rows))
     table.write_text("image,labels\n" + "".join(f"{name},cat;tree\n" for name in names))
     started = time.monotonic()
     samples = find_samples(table)
@@ -80,16 +79,16 @@ def catalogue(folder: Path) -> tuple[float, float]:
     return pages / len(samples), taken / len(samples)
 
 
-def records(folder: Path) -> tuple[float, float]:
+def records(folder: Path, rows: int) -> tuple[float, float]:
     """Bytes of a row of the record, and seconds to read it at a start."""
     with Recorder(folder, {"settings": "0"}) as recorder:
-        for number in range(ROWS):
+        for number in range(rows):
             row = Row(f"some/folder/image_{number:08}", "ok", "", ("cat", "tree"), (375, 500), 0.1234, "0" * 64)
             recorder.add(row)
     started = time.monotonic()
     with LatestRows(folder, "0"):
         taken = time.monotonic() - started
-    return recorder.path.stat().st_size / ROWS, taken / ROWS
+    return recorder.path.stat().st_size / rows, taken / rows
 
 
 def main() -> None:
@@ -97,8 +96,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--vit", type=Path, help="weights of a ViT-B/16")
     parser.add_argument("--count", type=int, default=400, help="scenes for the bundled model; a twentieth for the ViT")
+    parser.add_argument("--rows", type=int, default=200_000, help="of a table and of a record")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    options = parser.parse_args()
+    options = parse_options(parser, count=4, rows=2000)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         small = draw(folder / "small", options.count, (112, 112))
@@ -117,8 +117,8 @@ def main() -> None:
             speed, size, again = rate(clipes.load(device="cpu", **given), table, folder / str(number))
             hours = 1e6 / speed / 3600
             lines.append(f"| {job} | {speed:.2f} | {hours:,.0f} h | {size:,.0f} | {again * 1e3:.2f} |")
-        row, read = catalogue(folder)
-        line, told = records(folder)
+        row, read = catalogue(folder, options.rows)
+        line, told = records(folder, options.rows)
     text = [
         "# What an image costs",
         "",
@@ -130,7 +130,7 @@ def main() -> None:
         "| --- | --- | --- | --- | --- |",
         *lines,
         "",
-        f"What grows with the number of images, by {ROWS:,} rows:",
+        f"What grows with the number of images, by {options.rows:,} rows:",
         "",
         "| | for each image |",
         "| --- | --- |",

@@ -11,7 +11,7 @@ from itertools import product
 from pathlib import Path
 
 import numpy as np
-from environment import describe
+from environment import describe, parse_options
 from tqdm import tqdm
 
 import clipes
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("scene_settings.md"))
-    options = parser.parse_args()
+    options = parse_options(parser, count=2)
     scenes = list(draw_scenes(options.count, SEED))
     command = f"`python benchmarks/scene_settings.py --count {options.count}`"
     lines = ["# Settings of the affinity and the CRF on scenes", "", command, "", describe(), ""]

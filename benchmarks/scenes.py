@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from environment import describe
+from environment import describe, parse_options
 from PIL import Image
 from torch.nn import functional as F
 from tqdm import tqdm
@@ -95,7 +95,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--model", default="tiny")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("scenes.md"))
-    options = parser.parse_args()
+    options = parse_options(parser, count=4)
     scenes = [s for s in draw_scenes(options.count, SEED, (options.size, options.size)) if s.labels]
     command = f"`python benchmarks/scenes.py --count {options.count}`"
     lines = ["# The bundled model on unseen scenes", "", command, "", describe(), ""]

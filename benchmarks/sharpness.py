@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from environment import describe
+from environment import describe, parse_options
 from PIL import Image
 from tqdm import tqdm
 
@@ -130,7 +130,7 @@ def cost(name: str, clip: CLIP, size: int, images: int, each: int, rounds: int) 
     return f"| {' | '.join(map(str, [*cells, f'{text:.1f}', f'{with_text:.0f}']))} |"
 
 
-def costs(vit: Path | None) -> list[str]:
+def costs(vit: Path | None, images: int) -> list[str]:
     titles = [
         "model",
         "pixels",
@@ -142,7 +142,7 @@ def costs(vit: Path | None) -> list[str]:
         "ratio with text",
     ]
     lines = [f"| {' | '.join(titles)} |", "| --- " * len(titles) + "|"]
-    lines.append(cost("bundled", load_clip("tiny", device="cpu"), 112, 128, 8, 5))
+    lines.append(cost("bundled", load_clip("tiny", device="cpu"), 112, images, *((8, 5) if images > 8 else (1, 1))))
     if vit:
         if not vit.exists():
             make_weights(vit)
@@ -169,9 +169,10 @@ def make_weights(path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=320, help="scenes with two labels or more")
+    parser.add_argument("--images", type=int, default=128, help="scenes for the table of costs")
     parser.add_argument("--vit", type=Path, metavar="FILE", help="weights of a ViT-B/16, .safetensors")
     parser.add_argument("--out", type=Path, default=ROOT, help="where benchmarks/ and docs/ are")
-    options = parser.parse_args()
+    options = parse_options(parser, count=4, images=4)
     torch.set_num_threads(1)
     templates = tuple(dict.fromkeys((*PAPER, *SETS["imagenet"])))
     with tempfile.TemporaryDirectory() as folder:
@@ -198,7 +199,7 @@ def main() -> None:
         "",
         "## Cost of many templates",
         "",
-        *costs(options.vit),
+        *costs(options.vit, options.images),
     ]
     lines += ["", "## On scenes, with the bundled model", *report(found)]
     out = options.out / "benchmarks" / "sharpness.md"

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import torch
-from environment import describe
+from environment import describe, parse_options
 
 from clipes.scenes import THINGS, draw_scenes
 
@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threshold", type=float, default=0.95)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("student.md"))
-    options = parser.parse_args()
+    options = parse_options(parser, scenes=8, test=4, steps=2)
     given = " ".join(f"--{name} {value}" for name, value in vars(options).items() if name != "out")
     seen, unseen = list(draw_scenes(options.scenes, TRAIN_SEED)), list(draw_scenes(options.test, TEST_SEED))
     (images, truth), (unseen_images, unseen_truth) = tensors(seen), tensors(unseen)

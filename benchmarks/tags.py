@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import torch
-from environment import describe
+from environment import describe, parse_options
 from PIL import Image
 from tqdm import tqdm
 
@@ -215,15 +215,12 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--model", default="tiny")
-    parser.add_argument("--smoke", action="store_true", help="12 small scenes")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("tags.md"))
     parser.add_argument("--picture", type=Path, default=Path(__file__).parents[1] / "docs" / "tags.png")
-    options = parser.parse_args()
+    options = parse_options(parser, count=12, size=64)
     if options.peak:
         print(peak(options.peak))
         return
-    if options.smoke:
-        options.count, options.size = 12, 64
     text = "\n".join(report(options)) + "\n"
     options.out.write_text(text, encoding="utf-8")
     print(text)

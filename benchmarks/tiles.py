@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import open_clip
 import torch
-from environment import describe, write_section
+from environment import describe, parse_options, write_section
 from PIL import Image, ImageDraw, ImageFont
 from safetensors.torch import save_file
 
@@ -156,12 +156,9 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["tiny", "ViT-B-16"], help="all but tiny with random weights")
     parser.add_argument("--count", type=int, default=4, help="pictures of scenes side by side")
     parser.add_argument("--tiles", type=int, nargs="+", default=[224, 112, 224, 224], metavar="N")
-    parser.add_argument("--smoke", action="store_true", help="small pictures; the figures mean nothing")
     parser.add_argument("--out", type=Path, default=root, help="where benchmarks/ and docs/ are")
-    options = parser.parse_args()
-    if options.smoke:
-        options.width, options.height, options.memory_tile, options.models = 300, 200, [112, 112], ["tiny"]
-        options.count, options.tiles = 1, [224, 224]
+    small = {"width": 300, "height": 200, "memory_tile": [112, 112], "models": ["tiny"]}
+    options = parse_options(parser, **small, count=1, tiles=[224, 224])
     torch.set_num_threads(1)
     page = options.out / "benchmarks" / "tiles.md"
     for model in options.models if "memory" in options.parts else []:

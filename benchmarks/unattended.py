@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from environment import describe, write_section
+from environment import describe, parse_options, write_section
 from PIL import Image
 
 from clipes.io.masks import write_mask
@@ -181,7 +181,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--faults", type=int, default=40)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
-    options = parser.parse_args()
+    options = parse_options(parser, count=30, faults=10)
     folder = Path(tempfile.mkdtemp(prefix="unattended-"))
     planted = draw(folder, options.count, options.faults)
     ways = {

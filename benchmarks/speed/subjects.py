@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import clipes
+from clipes.clip.attributes import vocabulary_features
 from clipes.scenes import draw_scenes
 
 SEED = 10_000_000
@@ -41,7 +42,8 @@ def load_subjects(model: str, weights: Path, device: torch.device) -> Subjects:
     exact = generators[NAMES["fp32"]]
     clip = open_clip.create_model(model, pretrained=str(weights)).eval().float()
     mean, std = exact.settings["mean"], exact.settings["std"]
-    text = exact._text[:, 0]  # one name for each class
+    features = vocabulary_features(exact.clip.text, exact.vocabulary)[:, 0]  # one name for each class
+    text = features.to(exact.clip.vision.head.projection)
     return Subjects(model, Baseline(clip, text, len(exact.class_names), mean, std, device), generators)
 
 

@@ -88,6 +88,7 @@ def test_the_smallest_setting_of_members(members: Any, tmp_path: Path, monkeypat
 
 @pytest.mark.slow
 def test_the_smallest_setting_of_the_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
     arguments = ["--scenes", "0", "--side", "30", "--out", str(tmp_path)]
     monkeypatch.setattr(sys, "argv", ["choice_pictures.py", *arguments])
     runpy.run_path(str(ROOT / "benchmarks" / "choice_pictures.py"), run_name="__main__")
