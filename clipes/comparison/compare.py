@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
 from io import StringIO
@@ -69,6 +70,8 @@ def compare(
         source: where the pictures are, so that ``out`` is not among them.
         progress: wraps the pictures in a progress bar; called with an iterable, its length and a unit.
 
+    Warns of pictures without a label, whose masks are all background by every preset.
+
     A picture that cannot be read, or whose truth is of another size, is named in :attr:`Comparison.failed` and left out
     of every figure. If the call is interrupted, nothing is written. Memory grows by some hundred bytes a picture.
 
@@ -88,6 +91,7 @@ def compare(
         wanted = f"; the first would be {_truth_file(folder, samples[0])}" if len(samples) else ""
         raise ValueError(f"{folder} holds the truth of none of the {len(samples)} picture(s){wanted}")
     check_labels(samples, generator.vocabulary, False)
+    _warn_of_no_labels(samples)
     target = Path(os.path.abspath(out))
     places = [place for place in (source, "" if folder is None else str(folder)) if place]
     check_target(target, "comparison", None, places, overwrite=True)
@@ -99,6 +103,16 @@ def compare(
         _write(root, comparison, work.pictures)
         publish(root, target, "comparison", {}, overwrite=True)
     return comparison
+
+
+def _warn_of_no_labels(samples: Sequence[Sample]) -> None:
+    count = sum(not sample.labels for sample in samples)
+    if count:
+        warnings.warn(
+            f"{count} of {len(samples)} picture(s) without a label: all background by every preset; give names or a "
+            "labels file (--labels), or name its column (--label-column)",
+            stacklevel=3,
+        )
 
 
 def check_presets(presets: Mapping[str, Config], regions: AnyPath | None) -> None:

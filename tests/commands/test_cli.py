@@ -18,7 +18,10 @@ import numpy as np
 import open_clip
 import pytest
 from generating import TOY, CliRun, CommandLine, files, mask_ids, masks
+from models import build, clip_config, whole_state
+from open_clip import factory, pretrained
 from PIL import Image
+from safetensors.torch import save_file
 from towers import few_blocks
 
 import clipes
@@ -821,6 +824,30 @@ def test_the_model_flags_reach_the_model(said, loads) -> None:
     expected = {"model": "ViT-B-16", "pretrained": "openai", "device": "cpu", "precision": "fp32", "trusted": True}
     assert {name: loads[0][name] for name in expected} == expected
     assert loads[0]["vocabulary"] == load_vocabulary("names.txt")
+
+
+def test_a_weights_file_has_the_training_of_its_tag(cli: CommandLine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Activation, mean, deviation and interpolation are in the record, and other ones are another run."""
+    small, openai = (
+        clip_config(),
+        {"url": "x", "quick_gelu": True, "mean": (0.5, 0.4, 0.3), "interpolation": "bilinear"},
+    )
+    monkeypatch.setitem(factory._MODEL_CONFIGS, "small", small)
+    monkeypatch.setitem(pretrained._PRETRAINED, "small", {"openai": openai, "plain": {"url": "x"}})
+    save_file(whole_state(build(small)), "w.safetensors")
+    told = ("generate", "photos", "--labels", "cat", "--classes", "cat,dog", "--refine", "none", "--out", "m")
+    told += ("--model", "small", "--pretrained", "w.safetensors")
+    assert cli(*told, "--weights-of", "openai").code == 0
+    record = json.loads(Path("m/run.json").read_text())
+    assert record["like"] == "openai" and record["settings"]["activation"] == "quick_gelu"
+    assert record["settings"]["mean"] == [0.5, 0.4, 0.3] and record["settings"]["interpolation"] == "bilinear"
+    code, _, err = cli(*told, "--weights-of", "plain")
+    assert code == 2 and 'activation: "quick_gelu" → "gelu"' in err and 'interpolation: "bilinear" → "bicubic"' in err
+    assert cli("generate", "--like", "m", "--out", "again").code == 0 and masks("again") == masks("m")
+    code, _, err = cli(*told[:-2], "--pretrained", "w.safetensors", "--weights-of", "nonsense")
+    assert (
+        code == 2 and "small has no tag 'nonsense' that its weights file could be like; its tags: openai, plain" in err
+    )
 
 
 def test_ones_own_classes(said) -> None:

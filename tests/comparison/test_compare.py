@@ -146,8 +146,18 @@ def test_names_are_escaped(folder: Path, pictures: list[Sample], tiny: MaskGener
 
 
 def test_pictures_without_labels_are_background(folder: Path, pictures: list[Sample], tiny: MaskGenerator) -> None:
-    found = compare(tiny, [replace(pictures[0], labels=())], PRESETS, folder / "unlabelled")
+    with pytest.warns(UserWarning, match=r"^1 of 1 picture\(s\) without a label: all background by every preset"):
+        found = compare(tiny, [replace(pictures[0], labels=())], PRESETS, folder / "unlabelled")
     assert [row.foreground for row in found.rows] == [0, 0, 0] and found.agreement.min() == 1
+
+
+def test_the_command_counts_pictures_without_labels(folder: Path, tmp_path: Path, cli: CommandLine) -> None:
+    rows = ["image,labels", *(f"{number:02d}.png,{'boat' if number else ''}" for number in range(12))]
+    (tmp_path / "labels.csv").write_text("\n".join(rows) + "\n")
+    found = cli("compare", folder / "images", "--labels", tmp_path / "labels.csv", "--presets", "clip-es-scenes",
+                "--out", tmp_path / "out")  # fmt: skip
+    assert found.code == 0
+    assert found.err.startswith("clipes compare: warning: 1 of 12 picture(s) without a label: all background by every")
 
 
 def test_one_preset_is_a_table_of_one_row(folder: Path, cli: CommandLine) -> None:
