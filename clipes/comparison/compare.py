@@ -70,10 +70,9 @@ def compare(
         source: where the pictures are, so that ``out`` is not among them.
         progress: wraps the pictures in a progress bar; called with an iterable, its length and a unit.
 
-    Warns of pictures without a label, whose masks are all background by every preset.
-
     A picture that cannot be read, or whose truth is of another size, is named in :attr:`Comparison.failed` and left out
-    of every figure. If the call is interrupted, nothing is written. Memory grows by some hundred bytes a picture.
+    of every figure; pictures without a label are warned of. If the call is interrupted, nothing is written. Memory
+    grows by some hundred bytes a picture.
 
     Raises:
         ValueError: no preset, ``pictures`` below 0, an unknown label, no picture with a truth file or none that could
@@ -85,11 +84,8 @@ def compare(
     if pictures < 0:
         raise ValueError(f"pictures is {pictures}; show 0 or more")
     folder = None if truth is None else Path(truth)
-    if folder is not None and not folder.is_dir():
-        raise FileNotFoundError(f"no such folder of truth: {folder}")
-    if folder is not None and not any(_has_truth(folder, sample) for sample in samples):
-        wanted = f"; the first would be {_truth_file(folder, samples[0])}" if len(samples) else ""
-        raise ValueError(f"{folder} holds the truth of none of the {len(samples)} picture(s){wanted}")
+    if folder is not None:
+        _check_truth(folder, samples)
     check_labels(samples, generator.vocabulary, False)
     _warn_of_no_labels(samples)
     target = Path(os.path.abspath(out))
@@ -103,6 +99,14 @@ def compare(
         _write(root, comparison, work.pictures)
         publish(root, target, "comparison", {}, overwrite=True)
     return comparison
+
+
+def _check_truth(folder: Path, samples: Sequence[Sample]) -> None:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder of truth: {folder}")
+    if not any(_has_truth(folder, sample) for sample in samples):
+        wanted = f"; the first would be {_truth_file(folder, samples[0])}" if len(samples) else ""
+        raise ValueError(f"{folder} holds the truth of none of the {len(samples)} picture(s){wanted}")
 
 
 def _warn_of_no_labels(samples: Sequence[Sample]) -> None:

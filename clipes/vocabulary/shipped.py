@@ -30,7 +30,8 @@ def background_words(given: object) -> tuple[str, ...]:
             "`clipes background` or clipes.prompting.suggest_background"
         )
     if isinstance(given, str) and given not in sets:
-        raise unknown_name("background set", given, sets, "give a list of words")
+        example = f" ([{given!r}], on the command line '{given},')" if given.isalpha() else ""
+        raise unknown_name("background set", given, sets, f"give a list of words{example}")
     words = unique_strings(sets[given] if isinstance(given, str) else given, "background", at_least=0)
     if number := next(filter(is_number, words), None):
         raise ValueError(f"background: {number!r} is a number, which tells CLIP nothing about a picture; remove it")

@@ -41,6 +41,9 @@ def test_in_python() -> None:
         "show photos/a.jpg --labels car --overlay",
         "sharpness photos --labels labels.csv --out m",
         "background photos --labels labels.csv",
+        "compare photos --labels labels.csv --presets scenes --out m",
+        "tag photos --out m.csv",
+        "generate photos --labels tag --out m",
     ],
 )
 @pytest.mark.usefixtures("never_loaded")

@@ -622,8 +622,12 @@ BACKGROUNDS = f"choose one of {', '.join(background_set_names())}, or give a lis
 @pytest.mark.parametrize(
     ("background", "error", "message"),
     [
-        ("voc", ValueError, f"unknown background set 'voc'; did you mean 'voc12'? {BACKGROUNDS}"),
-        ("sky", ValueError, f"unknown background set 'sky'; {BACKGROUNDS}"),
+        (
+            "voc",
+            ValueError,
+            f"unknown background set 'voc'; did you mean 'voc12'? {BACKGROUNDS} (['voc'], on the command line 'voc,')",
+        ),
+        ("sky", ValueError, f"unknown background set 'sky'; {BACKGROUNDS} (['sky'], on the command line 'sky,')"),
         (
             "auto",
             ValueError,
