@@ -45,10 +45,12 @@ def timm_vision_encoder(model: Any) -> VisionEncoder:
 
 
 def _prefix(weights: TowerWeights) -> Tensor:
-    """The class token and registers, (R, D)."""
-    found = [weights.optional(f"trunk.{name}") for name in ("cls_token", "reg_token")]
-    tokens = [one[0] for one in found if one is not None]
-    return torch.cat(tokens) if tokens else weights("trunk.pos_embed")[0, :0]
+    """The class token and registers after it, (R, D)."""
+    token, registers = (weights.optional(f"trunk.{name}") for name in ("cls_token", "reg_token"))
+    if token is None and registers is not None:
+        raise ModelError(f"it has registers and no class token; clipes reads {SUPPORTED}")
+    found = [one[0] for one in (token, registers) if one is not None]
+    return torch.cat(found) if found else weights("trunk.pos_embed")[0, :0]
 
 
 def _positions(weights: TowerWeights, prefix: int, of_patches_alone: bool) -> Tensor:

@@ -127,7 +127,8 @@ class VisionEncoder:
         moved: VisionEncoder = _to(self, device, dtype)
         last: Block = _to(self.blocks[-1], device, master_dtype)
         head = _to(self.head, device, master_dtype)
-        return replace(moved, blocks=(*moved.blocks[:-1], replace(last, mlp=moved.blocks[-1].mlp)), head=head)
+        mlp = replace(moved.blocks[-1].mlp, norm=last.mlp.norm)
+        return replace(moved, blocks=(*moved.blocks[:-1], replace(last, mlp=mlp)), head=head)
 
     def check(self, needs: EncodeRequest) -> None:
         """ValueError for settings that need a class token where the model has none."""

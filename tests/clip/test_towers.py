@@ -251,6 +251,20 @@ def test_a_mask_by_python_and_by_command(folder: Path, cli: CommandLine) -> None
     assert (np.asarray(Image.open(folder.parent / "masks" / "one.png")) == result.mask).all()
 
 
+@pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "PE-Core-T-16-384", "EVA02-B-16", "MobileCLIP-B"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.bfloat16, 0.1), (torch.float16, 0.02)])
+def test_lower_precision(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    """Tokens and maps are near, and maps as wide as in float32."""
+    model = tower(name)
+    encoder = vision_tower(model)
+    narrow, pixels, text = encoder.to(dtype=dtype), image(model, another_size(encoder)), texts(model, 4, torch.float32)
+    got, want = (one.encode(pixels).last_block.output for one in (narrow, encoder))
+    assert got.dtype == torch.float32 and 0 < deviation(got, want) < tolerance
+    maps = maps_of(narrow, pixels, text, "patch")
+    assert maps.dtype == torch.float32
+    assert (maps - maps_of(encoder, pixels, text, "patch")).abs().mean() < tolerance
+
+
 @pytest.mark.parametrize("name", ["ViT-B-16-SigLIP", "vit_medium_patch16_gap_256"])
 def test_a_second_look_without_a_class_token(name: str) -> None:
     """The tower's own pooling of the visible patches; of all, where none is visible."""
@@ -397,6 +411,10 @@ def overlapping_windows(trunk: Any) -> None:
     trunk.patch_embed.backbone[1].conv.stride = (1, 1)
 
 
+def registers_alone(trunk: Any) -> None:
+    trunk.cls_token, trunk.reg_token = None, torch.nn.Parameter(torch.zeros(1, 1, 768))
+
+
 def relu(trunk: Any) -> None:
     trunk.blocks[1].mlp.act = torch.nn.ReLU()
 
@@ -407,6 +425,7 @@ def relu(trunk: Any) -> None:
         (other_block, r"its trunk\.blocks\.1 is a ResPostBlock; clipes reads"),
         (query_norm, r"another form \(trunk\.blocks\.0\.attn\.q_norm\.bias, trunk\.blocks\.0\.attn\.q_norm\.weight\)"),
         (overlapping_windows, r"convolution trunk\.patch_embed\.backbone\.1 has windows that overlap"),
+        (registers_alone, "it has registers and no class token"),
         (relu, r"the activation ReLU\(\) is not supported"),
         (lambda trunk: setattr(trunk, "global_pool", "max"), "its pooling is 'max'"),
     ],
