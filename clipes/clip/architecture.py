@@ -188,13 +188,31 @@ _TRANSFORMERS_NAMES = {
 }
 
 
+_SIGLIP_SIZES = {"base": "B", "large": "L", "so400m": "SO400M", "giant-opt": "gopt"}
+
+
+def _of_transformers(model: str) -> tuple[str, str] | None:
+    """open_clip's name and tag for an id of transformers' CLIPs and SigLIPs on the hub, or None."""
+    import open_clip
+
+    if model in _TRANSFORMERS_NAMES:
+        return _TRANSFORMERS_NAMES[model], "openai"
+    sizes = "|".join(_SIGLIP_SIZES)
+    found = re.fullmatch(rf"google/siglip(2?)-({sizes})-patch(\d+)-(\d+)", model)
+    if found is None:
+        return None
+    version, size, patch, side = found.groups()
+    name = f"ViT-{_SIGLIP_SIZES[size]}-{patch}-SigLIP{version}" + ("" if side == "224" else f"-{side}")
+    return (name, "webli") if name in open_clip.list_models() else None
+
+
 def _nearest(model: str) -> str:
     """What to give instead of a name that open_clip does not have."""
     import open_clip
 
-    if model in _TRANSFORMERS_NAMES:
-        name = _TRANSFORMERS_NAMES[model]
-        return f"did you mean --model {name} --pretrained openai (model={name!r}, pretrained='openai')?"
+    if of_transformers := _of_transformers(model):
+        name, tag = of_transformers
+        return f"did you mean --model {name} --pretrained {tag} (model={name!r}, pretrained={tag!r})?"
     if Path(model).suffix in WEIGHT_SUFFIXES:
         return "a weights file is given as pretrained (--pretrained), beside the name of its architecture as model"
     names = {name.lower(): name for name in open_clip.list_models()}

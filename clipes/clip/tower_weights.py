@@ -14,7 +14,7 @@ from .errors import ModelError
 from .mlp import Activation, Mlp
 from .norm import Norm
 
-SUPPORTED = "plain ViTs (ViT-B-32, ViT-B-16, ViT-L-14, MobileCLIP-B, …; `clipes models` lists them)"
+SUPPORTED = "ViTs (ViT-B-16, ViT-B-16-SigLIP, PE-Core-B-16, EVA02-B-16, …; `clipes models` lists them)"
 
 _WITHOUT_EFFECT = {"Identity", "Dropout", "DropPath", "PatchDropout"}
 """Types of layers that do nothing in evaluation mode."""

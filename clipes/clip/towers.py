@@ -65,7 +65,7 @@ def _timm_reason(vision: Mapping[str, Any]) -> str | None:
         return f"the installed timm has no {name}; update it: pip install -U timm"
     family = model_entrypoint(architecture).__module__.rpartition(".")[2]
     if family not in _TIMM_READ:
-        return f"{tower} {_TIMM_REASONS.get(family, 'is no plain ViT')}"
+        return f"{tower} {_TIMM_REASONS.get(family, 'has a form that is not read')}"
     if pool not in ("token", "avg", "map", ""):
         return f"{tower} pools the image by {pool!r}"
     if vision.get("timm_proj") == "mlp":

@@ -207,6 +207,9 @@ def test_a_folder_of_transformers(tmp_path: Path) -> None:
     [
         ("openai/clip-vit-base-patch16", "--model ViT-B-16 --pretrained openai"),
         ("openai/clip-vit-large-patch14-336", "--model ViT-L-14-336 --pretrained openai"),
+        ("google/siglip-base-patch16-224", "--model ViT-B-16-SigLIP --pretrained webli"),
+        ("google/siglip2-giant-opt-patch16-384", "--model ViT-gopt-16-SigLIP2-384 --pretrained webli"),
+        ("google/siglip2-base-patch16-naflex", "did you mean hf-hub:google/siglip2-base-patch16-naflex"),
         (
             "laion/CLIP-ViT-B-32",
             r"no model 'laion/CLIP-ViT-B-32'; did you mean hf-hub:laion/CLIP-ViT-B-32, a repository",

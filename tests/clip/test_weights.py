@@ -544,7 +544,7 @@ def test_weights_that_are_not_numbers(value: float, name: str, save: Save, state
 def test_unsupported_towers_say_why(name: str, why: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """From the configuration alone: nothing is downloaded or built."""
     monkeypatch.setattr(open_clip, "create_model", lambda *_, **__: pytest.fail("a model was built"))
-    message = rf"{name} is not supported: .*{why}.*; clipes reads plain ViTs"
+    message = rf"{name} is not supported: .*{why}.*; clipes reads ViTs"
     for weights in (None, open_clip.list_pretrained_tags_by_model(name)[0], tmp_path / "missing.pt"):
         with pytest.raises(ModelError, match=message):
             load_clip(name, weights)
