@@ -90,6 +90,21 @@ def test_equals_softmax_attention(images, heads, tokens, width, lengths, dtype):
         assert not got[image, :, length:].any() and not got_lse[image, :, length:].any()
 
 
+@pytest.mark.parametrize("prefix", [0, 3])
+def test_other_tokens_before_the_patches(prefix):
+    """No class token, or registers beside it."""
+    lengths = (40, 23)
+    query, key, value = project(2, 2, 40, 16, lengths, torch.float32)
+    _, lse = attend(query, key, value, tensor_of(lengths))
+    total = torch.zeros(2, 40 - prefix, 40 - prefix, device=DEVICE)
+    add_head_mean(total, query, key, lse, 0.5, tensor_of(lengths), prefix)
+    for image, n in enumerate(lengths):
+        scores = query[image, :, :n].double() @ key[image, :, :n].double().mT / 4
+        want, count = scores.softmax(-1).mean(0)[prefix:, prefix:].cpu(), n - prefix
+        check(total[image, :count, :count], want, 2e-6)
+        assert not total[image, count:].any() and not total[image, :, count:].any()
+
+
 def test_merging_the_heads_copies_nothing():
     context, _ = attend(*project(2, 3, 10, 16, None, torch.float32))
     assert context.shape == (2, 3, 10, 16)
