@@ -106,19 +106,18 @@ def real_gradcam(model: Any, images: Tensor, text: Tensor, prefix: int) -> Tenso
     return torch.stack(maps)
 
 
-def real_attention(model: Any, images: Tensor) -> list[Tensor]:
-    """The softmax of queries and keys of each block of a tower of timm, as its module computes it: (B, A, S, S)."""
+def real_attention(model: Any, images: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """A tower of timm by its module: the image features, and each block's softmax of queries and keys (B, A, S, S)."""
     maps: list[Tensor] = []
     handles = []
     for block in model.visual.trunk.blocks:
         block.attn.fused_attn = False
         handles.append(block.attn.attn_drop.register_forward_hook(lambda _, inputs, output: maps.append(output)))
     try:
-        model.encode_image(images)
+        return model.encode_image(images), maps
     finally:
         for handle in handles:
             handle.remove()
-    return maps
 
 
 def save_tokenizer(folder: Path) -> None:

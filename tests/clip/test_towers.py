@@ -18,6 +18,7 @@ import torch
 from generating import CommandLine
 from models import build, clip_config, save_folder
 from PIL import Image
+from reference import min_max
 from torch import Tensor
 from torch.nn.functional import normalize
 from towers import (
@@ -35,6 +36,7 @@ from towers import (
 import clipes
 from clipes.cams.compute import check_model, compute_cams, encode_pixels
 from clipes.cams.dense import dense_features
+from clipes.cams.getam import getam_maps
 from clipes.cams.gradcam import softmax_gradcam
 from clipes.clip.errors import ModelError
 from clipes.clip.head import image_features
@@ -147,7 +149,7 @@ def test_attention_is_that_of_the_modules_queries_and_keys(name: str) -> None:
     size, patches = another_size(encoder), slice(TOWERS[name], None)
     pixels = image(model, size)
     got = encoder.encode(pixels, EncodeRequest(attention=frozenset({wanted})), "antialiased").attention[wanted]
-    maps = [one.mean(1)[:, patches, patches] for one in real_attention(resized(model, size), pixels)]
+    maps = [one.mean(1)[:, patches, patches] for one in real_attention(resized(model, size), pixels)[1]]
     assert len(maps) == 2 and deviation(got, (maps[0] + maps[1]) / 2) < 1e-5
 
 
@@ -217,6 +219,28 @@ def test_cocas_pool() -> None:
         assert deviation(normalize(feature, dim=-1), kind.encode_image(pixels)) < min(1e-5, tolerance)
         found = maps_of(encoder, pixels, text, "patch")
         assert found.amax() > 0.99 and (found - real_gradcam(kind, pixels, text, 1)).abs().max() < tolerance
+
+
+@pytest.mark.parametrize("name", ["PE-Core-T-16-384", "EVA02-B-16", "EVA02-E-14", "MobileCLIP-B"])
+def test_getam_is_that_of_autograd_through_the_module(name: str) -> None:
+    """Through both blocks: the class token's attention to the patches times its gradient, and what they sum to."""
+    model = pooling(tower(name), "token")
+    encoder = vision_tower(model)
+    size, text = another_size(encoder), texts(model, 4, torch.float32)
+    pixels, other = image(model, size), resized(model, size)
+    encoded = encoder.encode(pixels, EncodeRequest(tokens=2), "antialiased")
+    labels, pairs = torch.ones(1, 4, dtype=torch.bool), Pairs([[0, 1, 2, 3]])
+    got = getam_maps(
+        encoder.blocks, encoder.head, encoded.tokens, encoded.last_block, text[:, None], labels, pairs, "cls"
+    )
+    feature, maps = real_attention(other, pixels.requires_grad_())
+    shares = torch.softmax(other.logit_scale.exp() * text @ normalize(feature, dim=-1)[0], 0)
+    for share, found in zip(shares, got, strict=True):
+        total = 0.0
+        for attention, grad in zip(maps, torch.autograd.grad(share, maps, retain_graph=True), strict=True):
+            row, slope = attention[0, :, 0, 1:], grad[0, :, 0, 1:]
+            total = total + (row * slope).relu().mean(0) * slope.relu().mean(0)
+        assert (found - min_max(total / total.max())).abs().max() < 1e-4
 
 
 # --- whole masks --------------------------------------------------------------------------------------------
