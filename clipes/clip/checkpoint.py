@@ -59,6 +59,8 @@ def _refuse_other_files(path: Path) -> None:
         raise ModelError(f"{path} is empty; get the file again")
     if head.startswith(b"version https://git-lfs"):
         raise ModelError(f"{path} is a Git LFS pointer, not the weights; run `git lfs pull` in its repository")
+    if head.startswith(b"\x89HDF") or path.suffix.lower() in (".onnx", ".tflite", ".engine"):
+        raise ModelError(f"{path} is for another program than PyTorch; give its .safetensors or .pt file")
     if start.startswith((b'{"', b"{'")):
         raise ModelError(f"{path} is a text, not weights: {head[:80].decode(errors='replace')!r}; get the file again")
     if start.startswith((b"<!doctype", b"<html", b"<?xml")):

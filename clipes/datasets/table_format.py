@@ -103,6 +103,8 @@ def header_error(where: str, cells: Sequence[str], columns: Sequence[str]) -> Da
         return DatasetError(write)
     image = _like(given, _IMAGE_COLUMNS) or "COLUMN"
     label = _like([cell for cell in given if cell != image], _LABEL_COLUMNS) or "COLUMN"
+    if image != "COLUMN" and label == "COLUMN" and len(given) > 2:
+        write += "; a column for each class is not read: write the names of an image's classes into one, with ; between"
     flags = shlex.join(["--image-column", image, "--label-column", label])
     python = f"TableFormat(image_column={image!r}, label_column={label!r})"
     return DatasetError(f"{write}, or say which columns they are: {flags} (in Python table={python})")

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, get_args
 from clipes.config import PRESETS, Fuse
 from clipes.ids import ignore_index, is_background, split_background
 from clipes.io.atomic import owned, write_text
+from clipes.io.structured import SUFFIXES
 
 from .attributes import ATTRIBUTE_CENTRES, attributes_of_classes, centre_count
 from .class_ids import classes_of_other_tools, is_number, read_id_map, read_numbered_lines
@@ -147,6 +148,9 @@ def _entries(class_set: ClassSet) -> Iterable[dict[str, Any]]:
 def _read_file(path: Path) -> ClassSet:
     data = read_data(path)
     try:
+        of_lines = path.suffix.lower() not in SUFFIXES
+        if of_lines and len(data) == 1 and "," in data[0] and read_numbered_lines(data) is None:
+            raise ValueError(f"{data[0]!r} is one line, and would be one class; write one class a line")
         if isinstance(data, dict) and "settings" in data and "digest" in data:  # run.json
             if not isinstance(data := data.get("class_set"), dict):
                 raise ValueError("the record of a run without its classes; give the classes.json beside it")

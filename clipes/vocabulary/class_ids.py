@@ -16,6 +16,7 @@ _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?")
 _ID_FIRST = re.compile(r"([+-]?\d+)(?:\s*[:;,=\t.)]\s*|(?P<weak>\s+))(\S.*)")
 _ID_LAST = re.compile(r"(.*?\S)(?:\s*[:;,=\t]\s*|(?P<weak>\s+))([+-]?\d+)")
 _LABELMAP = re.compile(r"([^:]+):(?:\d+,\d+,\d+)?:[^:]*:[^:]*")  # CVAT's, which `clipes export --format voc` writes
+_COLOURS = re.compile(r"(?:\d{1,3}[\s,;]+){3}\D.*|.*\D(?:[\s,;]+\d{1,3}){3,4}")
 _IGNORED_IDS = (-1, 255, 65535)
 
 
@@ -59,10 +60,12 @@ def read_numbered_lines(lines: object) -> NumberedNames | None:
 
     An id and a space count as such only where the ids are 0 or 1 to K, because a name may begin with a number; after
     names also only where these differ, because `type 1` and `type 2` are names.
-    Raises ValueError as :func:`read_id_map`.
+    Raises ValueError as :func:`read_id_map`, and for lines with colours.
     """
     if not isinstance(lines, list | tuple) or not lines or not all(isinstance(line, str) for line in lines):
         return None
+    if all(_COLOURS.fullmatch(line) for line in lines):
+        raise ValueError(f"the lines have colours beside the names, such as {lines[0]!r}; leave the names, one a line")
     if all(match := [_LABELMAP.fullmatch(line) for line in lines]):
         left_out, names = split_background([one[1].strip() for one in match if one and one[1].strip() != "ignored"])
         return NumberedNames(names, left_out)

@@ -17,7 +17,7 @@ LONGEST = 1000
 """Letters that a name or a template may have; CLIP reads 77 tokens."""
 
 _MAX_WORDS = 10  # of a name that is looked for in another name
-_NO_LISTS = (".csv", ".jsonl", ".toml", ".tsv", ".xml")  # their lines are no entries
+_NO_LISTS = (".csv", ".jsonl", ".pbtxt", ".prototxt", ".toml", ".tsv", ".xml")  # their lines are no entries
 _WORD = re.compile(r"\w+")
 
 

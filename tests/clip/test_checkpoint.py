@@ -86,6 +86,13 @@ def test_a_file_without_tensors(content: Any, kind: str, tmp_path: Path) -> None
         load_clip("small", tmp_path / "w.pt")
 
 
+@pytest.mark.parametrize(("name", "head"), [("w.h5", b"\x89HDF\r\n"), ("w.onnx", b"\x08\x07\x12\x07pytorch")])
+def test_a_file_of_another_program(name: str, head: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(head + bytes(200))
+    with pytest.raises(ModelError, match=rf"{name} is for another program than PyTorch; give its \.safetensors or"):
+        load_clip("small", tmp_path / name)
+
+
 def test_several_models_in_one_file(state: dict[str, Tensor], tmp_path: Path) -> None:
     both = {f"{prefix}{name}": value for prefix in ("student.", "teacher.") for name, value in state.items()}
     torch.save(both, tmp_path / "w.pt")

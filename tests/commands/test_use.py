@@ -286,7 +286,7 @@ def test_yaml_in_the_place_of_json(cli: CommandLine) -> None:
         load_vocabulary("no.yaml")
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl", "toml", "tsv", "xml"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "pbtxt", "toml", "tsv", "xml"])
 def test_a_file_that_is_no_list(suffix: str) -> None:
     Path(f"own.{suffix}").write_text("name,id\ncat,1\n")
     message = rf"own\.{suffix}: a \.{suffix} file is no list of entries; save it as \.json, \.yaml, or \.txt"

@@ -105,6 +105,10 @@ def test_an_image_may_come_twice_with_the_same_labels(tmp_path):
         (["a.jpg,dog"], r"line 1: the header is \['a.jpg', 'dog'\], which names an image; write 'image,labels' above"),
         (["image:labels", "a.jpg:dog"], r"line 1: the header is \['image:labels'\]; write 'image,labels'"),
         (["image,labels,labels", "a,b,c"], "line 1: the header is"),
+        (
+            ["image,boat,fish", "a.jpg,1,0"],
+            "a column for each class is not read: write the names of an",
+        ),
         (["image,labels", "a.jpg,dog", "b.jpg"], "line 3: 1 columns where the header has 2; .*end the row"),
         (
             ["image,labels", "a.jpg,dog,person"],

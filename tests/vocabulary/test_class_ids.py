@@ -170,6 +170,8 @@ def test_names_that_begin_or_end_with_a_number_stay_names() -> None:
         ({"1": "balloon", "01": "boat"}, "class ids: 'balloon' and 'boat' both have the id 1"),
         ({"0": "background"}, "class ids: no class is named beside the background; add the classes"),
         (["1: balloon", "3: boat"], "class ids: 'boat' has the id 3"),
+        (["1 balloon 255 0 0", "2 boat 0 255 0"], "the lines have colours beside the names, such as"),
+        (["64 128 64\tballoon", "192 0 128\tboat"], "the lines have colours beside the names"),
         (["1", "2"], "prompts of '1': '1' is a number, which tells CLIP nothing about a picture; write"),
         ({"balloon": "1", "boat": "boat"}, "prompts of 'balloon': '1' is a number"),
         ({"balloon": ["ball", "1.5"]}, "prompts of 'balloon': '1.5' is a number"),
@@ -182,6 +184,14 @@ def test_numbers_that_masks_cannot_keep_are_refused(classes: Any, message: str, 
         load_vocabulary(classes)
     with pytest.raises(ValueError, match=re.escape(message)):
         _loaded(classes, tmp_path, "json")
+
+
+def test_names_in_one_line_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "own.txt").write_text("balloon,boat\n")
+    with pytest.raises(ValueError, match=r"own\.txt: 'balloon,boat' is one line, and would be one class; write one"):
+        load_vocabulary(tmp_path / "own.txt")
+    (tmp_path / "own.txt").write_text("balloon,1\n")
+    assert load_vocabulary(tmp_path / "own.txt").class_names == ("balloon",)
 
 
 def test_a_number_is_no_background_word() -> None:
