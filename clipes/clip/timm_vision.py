@@ -90,8 +90,9 @@ def _convolution(weights: TowerWeights, name: str) -> PatchLayer:
 
 def _rotary(weights: TowerWeights) -> RotaryPositions:
     rope = weights.layer("trunk.rope", ("RotaryEmbeddingCat",))
-    if rope.grid_type != "index" or rope.in_pixels or rope.rotate_half:
-        raise ModelError(f"its rotary positions are of another kind ({rope.grid_type}); clipes reads {SUPPORTED}")
+    kind = getattr(rope, "grid_type", "index")  # older versions of timm have that one alone
+    if kind != "index" or rope.in_pixels or getattr(rope, "rotate_half", False):
+        raise ModelError(f"its rotary positions are of another kind ({kind}); clipes reads {SUPPORTED}")
     count, reference = rope.dim // 4, rope.ref_feat_shape
     return RotaryPositions(
         bands=tuple(rope.temperature ** (-index / count) for index in range(count)),
@@ -192,5 +193,5 @@ def _attention_pool(weights: TowerWeights, trunk: Any) -> AttentionPool:
         out_bias=weights.bias(f"{name}.proj"),
         norm=weights.norm(f"{name}.norm"),
         mlp=_mlp(weights, f"{name}.mlp"),
-        with_prefix=type(trunk).__name__ == "Eva" or trunk.pool_include_prefix,
+        with_prefix=type(trunk).__name__ == "Eva" or getattr(trunk, "pool_include_prefix", False),
     )
