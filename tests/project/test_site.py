@@ -23,7 +23,7 @@ import clipes.prompting
 import clipes.refine
 from clipes.cli import main
 
-OTHERS_FLAGS = {"--array", "--ntasks", "--label", "--patch"}  # of Slurm, of examples/walkthrough.py
+OTHERS_FLAGS = {"--array", "--ntasks", "--label", "--patch", "--smoke"}  # of Slurm, of examples/ and benchmarks/
 TOP_FLAGS = {"--print-completion"}  # of `clipes` itself
 
 
