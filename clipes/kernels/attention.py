@@ -19,6 +19,9 @@ from torch import Tensor
 LOG2_E = tl.constexpr(1.4426950408889634)  # the GPU's exponential and logarithm have base 2
 
 
+_MOST_IMAGES = 65_535  # in the last axis of a grid
+
+
 class Tile(NamedTuple):
     """The part of an attention map that one program computes at a time, and Triton's settings for that program."""
 
@@ -109,11 +112,14 @@ def add_head_mean(
     images, heads, tokens, width = query.shape
     patches = tokens - prefix
     with torch.cuda.device_of(query):
-        tiles = triton.cdiv(patches, constants["COLUMNS"]) * triton.cdiv(patches, constants["ROWS"])
-        _add_head_mean[(tiles * images,)](
-            total, query, key, lse, lengths, tokens, patches, prefix, heads, width**-0.5, float(factor),
-            *total.stride(), *query.stride(), *key.stride(), **constants,
-        )  # fmt: skip
+        tiles = triton.cdiv(patches, constants["COLUMNS"]), triton.cdiv(patches, constants["ROWS"])
+        for first in range(0, images, _MOST_IMAGES):
+            part = slice(first, first + _MOST_IMAGES)
+            _add_head_mean[*tiles, min(images - first, _MOST_IMAGES)](
+                total[part], query[part], key[part], lse[part], None if lengths is None else lengths[part],
+                tokens, patches, prefix, heads, width**-0.5, float(factor),
+                *total.stride(), *query.stride(), *key.stride(), **constants,
+            )  # fmt: skip
 
 
 def _constants(tiles: dict[tuple[int, bool], Tile], query: Tensor, *others: Tensor) -> dict[str, int]:
@@ -208,13 +214,12 @@ def _add_head_mean(
     key_image, key_head, key_row, key_column,
     WIDTH: tl.constexpr, STEP: tl.constexpr, DEPTH: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
-    """One program for each tile of one image's map, in one axis; the sum over the heads stays in registers."""
-    program, across, down = tl.program_id(0), tl.cdiv(patches, COLUMNS), tl.cdiv(patches, ROWS)
-    image = (program // (across * down)).to(tl.int64)
+    """One program for each tile of one image's map; the sum over the heads stays in registers."""
+    image = tl.program_id(2).to(tl.int64)
     if lengths is not None:
         patches = tl.load(lengths + image) - prefix
-    rows = program // across % down * ROWS + tl.arange(0, ROWS)
-    places = program % across * COLUMNS + tl.arange(0, COLUMNS)
+    rows = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
+    places = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
     total += image * total_image
     query += image * query_image + prefix * query_row  # skips what is before the patches, as do key and lse
     key += image * key_image + prefix * key_row

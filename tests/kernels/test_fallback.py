@@ -97,7 +97,7 @@ def test_torch_attends(monkeypatch: pytest.MonkeyPatch) -> None:
     """And the totals are not added to twice."""
     encoder = load_clip("tiny", device="cpu").vision
     block: Block = encoder.blocks[-1]
-    x = torch.rand(2, 10, len(encoder.class_embedding))
+    x = torch.rand(2, 10, encoder.prefix.shape[1])
 
     def run() -> Tensor:
         total = torch.zeros(2, 9, 9)

@@ -407,7 +407,6 @@ def test_ray_is_started_and_ended(samples, tmp_path):
     script = """
         import signal, sys
         from clipes.datasets import Sample
-from clipes.datasets.sample import RegionPlace
         from clipes.generator import load
         from clipes.store.output import Output
         from clipes.runs.plan import RayEngine
