@@ -51,12 +51,13 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that start Ray come first, then those with slow tests, so that several processes end at the same time.
+    """Files with slow tests come first, those of runs before the others: they wait for processes, for Ray the longest.
 
-    The tests of a file stay side by side: they share its fixtures.
+    So several test processes end at about the same time. The tests of a file stay side by side: they share its
+    fixtures.
     """
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: (item.path.stem != "test_ray", item.path not in slow))
+    items.sort(key=lambda item: (item.path not in slow, item.path.parent.name != "runs"))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -115,7 +115,7 @@ def add_head_mean(
         tiles = triton.cdiv(patches, constants["COLUMNS"]), triton.cdiv(patches, constants["ROWS"])
         for first in range(0, images, _MOST_IMAGES):
             part = slice(first, first + _MOST_IMAGES)
-            _add_head_mean[*tiles, min(images - first, _MOST_IMAGES)](
+            _add_head_mean[(*tiles, min(images - first, _MOST_IMAGES))](
                 total[part], query[part], key[part], lse[part], None if lengths is None else lengths[part],
                 tokens, patches, prefix, heads, width**-0.5, float(factor),
                 *total.stride(), *query.stride(), *key.stride(), **constants,

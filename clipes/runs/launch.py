@@ -125,18 +125,37 @@ def _launch(plan: Plan) -> Exception | None:
     return next((errors[rank] for rank in sorted(errors) if errors[rank] is not None), None)
 
 
+class Stop:
+    """Whether the process is asked to stop. No lock is taken: a signal may interrupt the handler of another one."""
+
+    asked = False
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def ask(self, *received: object) -> None:
+        """Ask it, whatever is received."""
+        self.asked = True
+
+
+def stop_on_signals() -> Stop:
+    """What SIGINT and SIGTERM ask to stop, in the main thread of a process."""
+    stop = Stop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop.ask)
+    return stop
+
+
 def _work(plan: Plan, parent: int) -> Exception | None:
     """Write the masks of this process's shard; returns an error instead of raising it, so that it keeps its type."""
-    stop, ended = threading.Event(), threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *received: stop.set())
+    stop, ended = stop_on_signals(), threading.Event()
     threading.Thread(target=_watch, args=(parent, stop, ended), daemon=True).start()
     warnings.showwarning = lambda message, *place: _write_warning(message)
     rank, count = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
     torch.set_num_threads(max(1, torch.get_num_threads() // count))
     try:
-        waits = retry.of_process.until(stop.is_set)
-        with waits, start_run(prepare(_plan_of_rank(plan, rank)), stop=stop.is_set) as run:
+        waits = retry.of_process.until(stop)
+        with waits, start_run(prepare(_plan_of_rank(plan, rank)), stop=stop) as run:
             for outcome in write_here(run):
                 if plan.faults.strict and outcome.status == "failed":
                     break
@@ -163,11 +182,11 @@ def _plan_of_rank(plan: Plan, rank: int) -> Plan:
     return replace(plan, placement=part, faults=faults)
 
 
-def _watch(parent: int, stop: threading.Event, ended: threading.Event) -> None:
+def _watch(parent: int, stop: Stop, ended: threading.Event) -> None:
     """Stop and exit when the launching process has ended, because it can no longer take the result."""
     while os.getppid() == parent:
         time.sleep(1)
-    stop.set()
+    stop.ask()
     ended.wait()
     os._exit(1)
 

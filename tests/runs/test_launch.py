@@ -147,6 +147,27 @@ def test_a_stopped_run_goes_on_where_it_stopped(data: Path, tmp_path: Path, star
     assert _files(tmp_path / "m") == whole
 
 
+def test_signals_may_interrupt_each_other() -> None:
+    """Where a handler holds a lock, the next one would wait for it for good: here one comes at each line of it."""
+    script = """
+import signal, sys
+from clipes.runs.launch import stop_on_signals
+stop, left = stop_on_signals(), 20
+def again(frame, event, argument):
+    global left
+    left -= 1
+    if left >= 0:
+        signal.raise_signal(signal.SIGTERM)
+    return again
+sys.settrace(again)
+signal.raise_signal(signal.SIGTERM)
+sys.settrace(None)
+print(stop(), left < 20)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "True True\n", done.stderr
+
+
 def test_no_images_need_no_process(data: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.setattr(launch, "_launch", lambda plan: pytest.fail("processes were started"))
     (data / "photos" / f"{BAD}.png").rename(data / "bad")
