@@ -37,15 +37,17 @@ from clipes.scenes import draw_scenes
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """A run of all tests uses every core, up to four, where pytest-xdist is installed; `-n 0` turns that off."""
+    """A run of all tests uses every core and one process more, up to four in all, where pytest-xdist is installed: many
+    tests wait for other processes. `-n 0` turns that off.
+    """
     all_tests = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     debugs = config.option.usepdb or config.option.collectonly
     if not config.pluginmanager.hasplugin("xdist") or not all_tests or debugs:
         return
     worker = "PYTEST_XDIST_WORKER" in os.environ
     if not worker and config.option.numprocesses is None and config.option.dist == "no":
-        cores = min(os.cpu_count() or 1, 4)
-        config.option.numprocesses = cores if cores > 1 else 0
+        cores = os.cpu_count() or 1
+        config.option.numprocesses = min(cores + 1, 4) if cores > 1 else 0
         config.option.dist = "worksteal"
 
 

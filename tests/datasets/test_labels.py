@@ -199,8 +199,11 @@ NAMES = st.text(st.characters(codec="utf-8", exclude_characters="/;\0\r\n"), min
 )
 
 
+LABELS = NAMES.filter(lambda name: name[0] not in "[{(")  # a cell in brackets is a list
+
+
 @FUZZ
-@given(table=st.dictionaries(NAMES, st.lists(NAMES, unique=True).map(tuple), min_size=1))
+@given(table=st.dictionaries(NAMES, st.lists(LABELS, unique=True).map(tuple), min_size=1))
 def test_what_is_written_is_read(tmp_path, table):
     def quoted(cell):
         return '"' + cell.replace('"', '""') + '"'
